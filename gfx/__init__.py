@@ -1,0 +1,1 @@
+"""gfx: a torch.fx compiler that makes image generators small and fast."""

@@ -1,0 +1,132 @@
+"""The contract between gfx and a pass.
+
+A pass is a frozen dataclass. Its fields are its parameters: recipes, type checks, defaults and
+printing all come from them.
+
+1. `requires` raises PreconditionError if the program cannot be taken; it edits nothing.
+2. `apply` edits the program it is given, in place, and says what it did: an Outcome.
+3. `reference` returns the program that the result must equal numerically, or None if there is none.
+   The default is the input for a pass that keeps VALUES, and None for any other.
+4. `ensures` raises VerificationError if the result lacks something this pass promises.
+
+The pipeline calls them in this order and runs four checks after each pass: structure, signature,
+honesty (changed if and only if an Outcome says so) and values against the reference.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import Flag
+from typing import Any, ClassVar
+
+from torch import fx
+
+from gfx.program import Program
+
+__all__ = ["Change", "Keeps", "Outcome", "Pass", "Skip"]
+
+
+class Keeps(Flag):
+    """What a pass leaves as it was."""
+
+    NOTHING = 0
+    SIGNATURE = 1  # outputs keep their shapes and dtypes
+    VALUES = 3  # outputs keep their values, hence their signature
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing a pass changed.
+
+    Example:
+        >>> Change("conv1", "out_channels", 64, 32)
+        Change(node='conv1', what='out_channels', before=64, after=32)
+    """
+
+    node: str  # node name or module path
+    what: str
+    before: Any = None  # plain data only: it is written to the report
+    after: Any = None
+
+
+@dataclass(frozen=True)
+class Skip:
+    """One thing a pass left alone, and why.
+
+    Example:
+        >>> Skip("to_rgb", "its channels are the model's output").why
+        "its channels are the model's output"
+    """
+
+    node: str
+    why: str
+
+
+@dataclass
+class Outcome:
+    """Collects what a pass did.
+
+    Example:
+        >>> outcome = Outcome()
+        >>> outcome.modified
+        False
+        >>> outcome.change("conv1", "out_channels", 64, 32)
+        >>> outcome.modified
+        True
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)  # plain data for the report
+
+    @property
+    def modified(self) -> bool:
+        """Whether the pass changed anything."""
+        return bool(self.changes)
+
+    def change(self, node: fx.Node | str, what: str, before: Any = None, after: Any = None) -> None:
+        """Records a change at a node or module path."""
+        self.changes.append(Change(_name(node), what, before, after))
+
+    def skip(self, node: fx.Node | str, why: str) -> None:
+        """Records a refusal with its reason."""
+        self.skips.append(Skip(_name(node), why))
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """Rewrites a program; subclass it to write one (docs/writing-a-pass.md).
+
+    Subclasses are frozen dataclasses with the class variables `name` and `keeps`. A field's
+    comment gives its unit or range; `__post_init__` checks it and raises RecipeError.
+    """
+
+    name: ClassVar[str]
+    keeps: ClassVar[Keeps] = Keeps.SIGNATURE
+
+    def requires(self, program: Program) -> None:  # noqa: B027 - optional hook (rule 1)
+        """Raises PreconditionError if the program cannot be taken."""
+
+    @abstractmethod
+    def apply(self, program: Program) -> Outcome:
+        """Edits the program in place and tells what it did."""
+
+    def reference(self, before: Program) -> Program | None:
+        """Returns the program that the result must equal numerically, or None (rule 3)."""
+        return before if Keeps.VALUES in self.keeps else None
+
+    def ensures(self, program: Program) -> None:  # noqa: B027 - optional hook (rule 4)
+        """Raises VerificationError if the result lacks something this pass promises."""
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the pass as a recipe writes it, every field spelled out.
+
+        Example: `ChannelPrune(ratio=0.5).spec()` → `{"channel_prune": {"ratio": 0.5, ...}}`.
+        """
+        return {self.name: {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}
+
+
+def _name(node: fx.Node | str) -> str:
+    if isinstance(node, str):
+        return node
+    return str(node.target) if node.op == "call_module" else node.name

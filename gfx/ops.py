@@ -1,0 +1,87 @@
+"""One name for each operation, however the graph spells it.
+
+`torch.add`, `operator.add`, `operator.iadd`, `Tensor.add_` and `aten.add.Tensor` are all "add",
+so that a rule is written once.
+"""
+
+from typing import Any
+
+import torch
+from torch import fx
+
+__all__ = ["is_inplace", "op_name"]
+
+# spellings that differ by more than an underscore or an i
+_ALIASES = {
+    "truediv": "div",
+    "true_divide": "div",
+    "divide": "div",
+    "multiply": "mul",
+    "subtract": "sub",
+    "concat": "cat",
+    "concatenate": "cat",
+    "absolute": "abs",
+    "negative": "neg",
+    "sym_size": "size",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+    "moveaxis": "movedim",
+    "greater": "gt",
+    "less": "lt",
+    "not_equal": "ne",
+    "convolution": "conv",
+    "conv2d_input": "conv2d",
+    "scaled_dot_product_attention": "scaled_dot_product_attention",
+    "__getitem__": "getitem",
+    "__matmul__": "matmul",
+}
+# operator.iadd and friends; names such as "index" must keep their i
+_INPLACE_OPERATORS = {
+    f"i{name}": name
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "pow", "mod", "matmul", "and", "or", "xor")
+}
+
+
+def op_name(node: fx.Node) -> str:
+    """Names the operation of a call_function or call_method node; "" for any other node.
+
+    Example:
+        >>> graph = fx.Graph()
+        >>> x = graph.placeholder("x")
+        >>> [op_name(graph.call_method("add_", (x, x))), op_name(graph.call_function(torch.relu, (x,)))]
+        ['add', 'relu']
+    """
+    if node.op == "call_method":
+        return _canonical(str(node.target))
+    if node.op == "call_function":
+        return _canonical(_function_name(node.target))
+    return ""
+
+
+def is_inplace(node: fx.Node) -> bool:
+    """Whether a node writes into its first argument (`add_`, `x += y`, `relu(inplace=True)`)."""
+    if node.kwargs.get("inplace") is True:
+        return True
+    if node.op == "call_method":
+        name = str(node.target)
+    elif node.op == "call_function":
+        name = _function_name(node.target)
+    else:
+        return False
+    if name in _INPLACE_OPERATORS or name == "setitem":
+        return True
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _function_name(target: Any) -> str:
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target._schema.name).rpartition("::")[2]
+    return str(getattr(target, "__name__", type(target).__name__))
+
+
+def _canonical(name: str) -> str:
+    name = _INPLACE_OPERATORS.get(name, name)
+    name = _ALIASES.get(name, name)
+    if not name.startswith("__"):
+        name = name.rstrip("_").lstrip("_")
+    return _ALIASES.get(name, name)

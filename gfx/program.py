@@ -1,0 +1,116 @@
+"""A Program: one traced model, its example inputs, and where both came from."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+
+__all__ = ["Program", "Provenance"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Tells how a program was obtained.
+
+    Example:
+        >>> Provenance(source="Net").frontend
+        'given'
+    """
+
+    source: str  # class name of the model
+    frontend: Literal["symbolic", "export", "given"] = "given"  # given: it already was a graph
+    assumed: tuple[str, ...] = ()  # sentences: what was assumed about the inputs
+    opaque: tuple[tuple[str, str], ...] = ()  # (module path, reason) of every opaque leaf
+    notes: tuple[str, ...] = ()  # sentences: anything else a user should know
+
+
+@dataclass
+class Program:
+    """Holds a traced generator while passes rewrite it.
+
+    The program owns its module: passes edit it in place, the pipeline copies it first.
+
+    Example:
+        >>> import gfx
+        >>> program = gfx.trace(gfx.zoo.build("dcgan"))
+        >>> [tuple(x.shape) for x in program.example_inputs]
+        [(1, 100, 1, 1)]
+    """
+
+    module: fx.GraphModule
+    example_inputs: tuple[Any, ...]
+    provenance: Provenance = field(default_factory=lambda: Provenance("GraphModule"))
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the module."""
+        return self.module.graph
+
+    def nodes(self) -> Iterator[fx.Node]:
+        """Iterates over the nodes in execution order; the list is fixed before the first edit."""
+        return iter(tuple(self.module.graph.nodes))
+
+    def tensor(self, path: str) -> torch.Tensor:
+        """Returns the parameter, buffer or constant at a dotted path.
+
+        Raises: AttributeError if nothing is there, or something that is no tensor.
+        """
+        owner, _, name = path.rpartition(".")
+        value = getattr(self.module.get_submodule(owner), name)
+        if not isinstance(value, torch.Tensor):
+            raise AttributeError(f"{path} is a {type(value).__name__}, not a tensor")
+        return value
+
+    def submodule(self, node: fx.Node) -> nn.Module:
+        """Returns the module that a call_module node calls."""
+        return self.module.get_submodule(str(node.target))
+
+    @property
+    def training(self) -> bool:
+        """Whether the program as a whole is in training mode."""
+        return self.module.training
+
+    def copy(self) -> "Program":
+        """Copies the module (parameters too); the example inputs are shared."""
+        return replace(self, module=copy.deepcopy(self.module))
+
+    def recompile(self) -> None:
+        """Removes dead code and submodules nobody calls, lints and recompiles the graph."""
+        self.graph.eliminate_dead_code()
+        self.module.delete_all_unused_submodules()
+        self.graph.lint()
+        self.module.recompile()
+
+    def text(self) -> str:
+        """Prints the program, one node a line.
+
+        Example:
+            >>> import gfx
+            >>> print(gfx.trace(gfx.zoo.build("dcgan")).text().splitlines()[0])
+            program DCGAN (symbolic)
+        """
+        lines = [f"program {self.provenance.source} ({self.provenance.frontend})"]
+        lines += [f"  {_line(node, self.module)}" for node in self.graph.nodes]
+        return "\n".join(lines)
+
+
+def _line(node: fx.Node, module: fx.GraphModule) -> str:
+    """Writes one node as `name: shape = op(arguments)`."""
+    value = node.meta.get("val")
+    shape = f": {'x'.join(map(str, value.shape))}" if isinstance(value, torch.Tensor) else ""
+    args = ", ".join(
+        [fx.node._format_arg(a) for a in node.args]
+        + [f"{k}={fx.node._format_arg(v)}" for k, v in node.kwargs.items()]
+    )
+    if node.op == "call_module":
+        kind = type(module.get_submodule(str(node.target))).__name__
+        return f"{node.name}{shape} = {kind}[{node.target}]({args})"
+    if node.op == "output":
+        return f"return {args}"
+    if node.op in ("placeholder", "get_attr"):
+        return f"{node.name}{shape} = {node.op}[{node.target}]"
+    target = node.target if isinstance(node.target, str) else fx.node._get_qualified_name(node.target)
+    return f"{node.name}{shape} = {target}({args})"
