@@ -1,0 +1,101 @@
+"""Finds a reference generator by name and hands it its options."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from gfx.errors import InputError
+from gfx.zoo.dcgan import Dcgan
+from gfx.zoo.resnet import MobileResnet9Blocks, Pix2pixhdGlobal, Resnet9Blocks
+from gfx.zoo.spec import Spec, did_you_mean, is_count
+from gfx.zoo.unet import Unet256
+
+SPECS: Final[Mapping[str, type[Spec]]] = MappingProxyType(
+    {
+        "resnet_9blocks": Resnet9Blocks,
+        "mobile_resnet_9blocks": MobileResnet9Blocks,
+        "unet_256": Unet256,
+        "pix2pixhd_global": Pix2pixhdGlobal,
+        "dcgan": Dcgan,
+    }
+)
+
+
+def names() -> tuple[str, ...]:
+    """List the reference generators.
+
+    >>> "dcgan" in names()
+    True
+    """
+    return tuple(SPECS)
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    """Build a reference generator with torch's default initialisation, in training mode.
+
+    Seed torch first for the same weights each time. What the options mean stands in the
+    generator's file; `options(name)` lists them with their defaults.
+
+    Raises: InputError for an unknown name or option, or a value out of range.
+
+    >>> model = build("dcgan", ngf=8)
+    >>> sum(p.numel() for p in model.parameters())
+    146032
+    """
+    return _spec(name, options).build()
+
+
+def example_inputs(name: str, *, batch: int = 1, **options: Any) -> tuple[Tensor, ...]:
+    """Make seeded inputs for the generator that `build` makes from the same options.
+
+    They have torch's default dtype and lie on torch's default device.
+
+    Raises: InputError for an unknown name or option, or a value out of range.
+
+    >>> [tuple(x.shape) for x in example_inputs("resnet_9blocks", batch=2, image_size=64)]
+    [(2, 3, 64, 64)]
+    """
+    if not is_count(batch):
+        raise InputError(f"zoo: {name}: batch is {batch!r}; give a whole number of at least 1")
+    return _spec(name, options).inputs(batch)
+
+
+def options(name: str) -> dict[str, Any]:
+    """List the options of a generator with their defaults.
+
+    Raises: InputError for an unknown name.
+
+    >>> options("dcgan")
+    {'ngf': 64, 'z_dim': 100, 'out_channels': 3, 'image_size': 64}
+    """
+    return {option.name: option.default for option in fields(_find(name))}
+
+
+def about(name: str) -> str:
+    """Say in one line what a generator is.
+
+    Raises: InputError for an unknown name.
+
+    >>> about("resnet_9blocks")
+    'CycleGAN and pix2pix ResNet with nine residual blocks.'
+    """
+    return (_find(name).__doc__ or "").partition("\n")[0]
+
+
+def _find(name: str) -> type[Spec]:
+    if name not in SPECS:
+        raise InputError(f"zoo: there is no generator {name!r}; {did_you_mean(name, SPECS)}")
+    return SPECS[name]
+
+
+def _spec(name: str, given: Mapping[str, Any]) -> Spec:
+    spec = _find(name)
+    known = options(name)
+    for option in given:
+        if option not in known:
+            hint = did_you_mean(option, known)
+            raise InputError(f"zoo: {name} has no option {option!r}; {hint}")
+    return spec(**given)

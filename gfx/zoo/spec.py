@@ -1,0 +1,110 @@
+"""What every reference generator of the zoo states about itself.
+
+A spec is a frozen dataclass: its fields are the options of the generator, with their defaults.
+"""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from gfx.errors import InputError
+
+
+@dataclass(frozen=True)
+class Spec(ABC):
+    """Describes one generator: its options, how to build it, what it eats.
+
+    Raises: InputError if an option has the wrong type or is out of range.
+    """
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if type(option.default) is int and not is_count(value):
+                raise self.error(f"{option.name} is {value!r}; give a whole number of at least 1")
+            if type(option.default) is bool and not isinstance(value, bool):
+                raise self.error(f"{option.name} is {value!r}; give true or false")
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Build the generator with torch's default initialisation, in training mode."""
+
+    @abstractmethod
+    def inputs(self, batch: int) -> tuple[Tensor, ...]:
+        """Make seeded inputs for one call of the generator."""
+
+    def error(self, what: str) -> InputError:
+        """Make an error that names this generator."""
+        return InputError(f"zoo: {type(self).__name__}: {what}")
+
+    def require_multiple(self, option: str, of: int) -> None:
+        """Refuse an image size that the down-sampling of the generator does not divide."""
+        value = getattr(self, option)
+        if value % of:
+            raise self.error(f"{option} is {value}; give a multiple of {of}")
+
+    def require_at_least(self, option: str, least: int) -> None:
+        """Refuse an option that leaves a layer without channels or without pixels."""
+        value = getattr(self, option)
+        if value < least:
+            raise self.error(f"{option} is {value}; give at least {least}")
+
+
+def is_count(value: object) -> bool:
+    """Tell whether a value is a whole number of at least 1 (a bool is not)."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Say which known word was probably meant, else list them all.
+
+    >>> did_you_mean("dcgann", ["dcgan", "sagan"])
+    'did you mean dcgan?'
+    >>> did_you_mean("zzz", ["dcgan", "sagan"])
+    'choose one of dcgan, sagan'
+    """
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"choose one of {', '.join(known)}" if known else "there are none"
+
+
+def normal(*shape: int) -> Tensor:
+    """Draw a seeded normal tensor of the default dtype, on the default device.
+
+    >>> normal(1, 3, 8, 8).shape
+    torch.Size([1, 3, 8, 8])
+    """
+    # drawn on the CPU: the same numbers whatever the device
+    drawn = torch.randn(shape, generator=_generator(), device="cpu")
+    return drawn.to(torch.get_default_device())
+
+
+def integers(below: int, *shape: int) -> Tensor:
+    """Draw seeded integers 0 ≤ i < below, on the default device.
+
+    >>> integers(10, 4).shape
+    torch.Size([4])
+    """
+    drawn = torch.randint(below, shape, generator=_generator(), device="cpu")
+    return drawn.to(torch.get_default_device())
+
+
+def label_map(batch: int, channels: int, height: int, width: int) -> Tensor:
+    """Draw a seeded one-hot label map.
+
+    >>> label_map(1, 5, 4, 4).sum(dim=1).unique()
+    tensor([1.])
+    """
+    classes = integers(channels, batch, 1, height, width)
+    steps = torch.arange(channels, device=classes.device).view(1, -1, 1, 1)
+    return (classes == steps).to(torch.get_default_dtype())
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(0)
