@@ -1,65 +1,230 @@
-"""Shapes and dtypes on every node, without running the arithmetic."""
+"""Shapes and dtypes on every node, without running the arithmetic.
 
+Nodes run one at a time on fake tensors: they have a shape, a dtype and a device, but no storage,
+so the time does not depend on the size of the images. Modules run as copies, hence nothing that
+a forward writes (running statistics, hooks, caches) reaches the program.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
 from gfx.program import Program
 
-__all__ = ["propagate"]
+__all__ = ["propagate", "rerun"]
+
+Watch = Callable[[], AbstractContextManager[Any]]
 
 
 def propagate(program: Program) -> None:
     """Writes the value of every node to `node.meta["val"]`.
 
     Tensors are fake (shape, dtype and device, no storage), integers and tuples are themselves.
-    The example inputs decide the shapes. The program's tensors are not touched.
+    The example inputs decide the shapes. The program's tensors are not touched. Tensors on the
+    meta device count as being where the others are, or on the CPU.
+
+    An opaque leaf that cannot run on fake tensors runs once for real, as a copy, on zeros.
 
     Raises: InputError if a node does not run on the example inputs; it names the node.
+
+    Example:
+        >>> from torch import fx, nn
+        >>> program = Program(fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 8, 3))),
+        ...                   (torch.empty(1, 3, 1024, 1024),))
+        >>> propagate(program)
+        >>> [tuple(node.meta["val"].shape) for node in program.nodes() if node.op != "output"]
+        [(1, 3, 1024, 1024), (1, 8, 1022, 1022)]
     """
-    _Propagator(program).run()
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    _Runner(program, FakeTensorMode(allow_non_fake_inputs=True)).run(*program.example_inputs)
 
 
-class _Propagator(fx.Interpreter):
+def rerun(program: Program, node: fx.Node, watch: Watch) -> Any:
+    """Runs one node of a propagated program again, on the values its inputs had.
+
+    `watch` makes a context, such as a dispatch mode that counts, that is entered around the call.
+    If a leaf refuses fake tensors it is called again with a new context: the last one counts.
+
+    Raises: InputError if the node does not run.
+    """
+    runner = _Runner(program, _mode(program), watch)
+    runner.env = {n: n.meta["val"] for n in node.all_input_nodes}
+    with torch.no_grad():
+        return runner.evaluate(node)
+
+
+class _Runner(fx.Interpreter):
     """Runs a graph on fake tensors, one leaf at a time."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, mode: Any, watch: Watch = nullcontext) -> None:
         super().__init__(program.module, garbage_collect_values=False)
-        self.program = program
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.extra_traceback = False  # our errors already name the node
+        self.watch = watch
+        self.home = _home(program)
+        self.mode = mode
+        self.memo: dict[int, Any] = {}  # shared by all copies: what is shared stays shared
+        self.kept: list[torch.Tensor] = []  # the memo's ids must not be reused
 
-    def run(self) -> Any:  # type: ignore[override]
-        inputs = torch.utils._pytree.tree_map_only(
-            torch.Tensor, self.mode.from_tensor, self.program.example_inputs
-        )
-        with self.mode, torch.no_grad():
+    def run(self, *inputs: Any) -> Any:  # type: ignore[override]
+        """Runs the whole graph on fakes of the inputs."""
+        inputs = pytree.tree_map_only(torch.Tensor, self.fake, inputs)
+        with torch.no_grad():
             return super().run(*inputs)
 
     def run_node(self, n: fx.Node) -> Any:
-        try:
-            value = super().run_node(n)
-        except Exception as error:
-            shapes = ", ".join(_shape(a) for a in n.all_input_nodes)
-            raise InputError(
-                f"node {n.name} does not run on inputs of shape ({shapes}): {error}"
-            ) from error
-        n.meta["val"] = value
+        """Runs a node and notes its value."""
+        n.meta["val"] = value = self.evaluate(n)
         return value
 
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        module = self.fetch_attr(target)
-        # hooks of the old spectral_norm write a (here fake) weight onto the module: put it back
-        saved = [(m, dict(m.__dict__)) for m in module.modules() if m._forward_pre_hooks]
+    def evaluate(self, n: fx.Node) -> Any:
+        """Runs a node; errors say which one, and on what."""
         try:
-            return module(*args, **kwargs)
-        finally:
-            for owner, attributes in saved:
-                owner.__dict__.update(attributes)
+            return super().run_node(n)
+        except Exception as error:
+            shapes = ", ".join(_shape(self.env.get(a)) for a in n.all_input_nodes)
+            raise InputError(
+                f"node {n.name}{_what(n, self.module)} does not run on inputs of shape ({shapes}):"
+                f" {_first_line(error)}; check the example inputs against what the model takes"
+            ) from error
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Returns a fake of a tensor; single numbers keep their value, for `item()` and `int()`."""
+        value = super().get_attr(target, args, kwargs)
+        if not isinstance(value, torch.Tensor):
+            return value
+        fake = self.fake(value)
+        if value.numel() == 1 and value.device == torch.device("cpu") and not value.requires_grad:
+            fake.constant = value.detach().clone()
+        return fake
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Calls a function on fakes."""
+        with self.mode, self.watch():
+            return super().call_function(target, args, kwargs)
+
+    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Calls a method on fakes."""
+        with self.mode, self.watch():
+            return super().call_method(target, args, kwargs)
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Calls a copy of a leaf on fakes; a leaf of unknown make that refuses them, on zeros."""
+        leaf = self.fetch_attr(target)
+        shell = self.shell(leaf)
+        try:
+            with self.mode, self.watch():
+                return shell(*args, **kwargs)
+        except Exception:
+            if not _opaque(leaf) or any(t.is_meta for t in _tensors(leaf)):
+                raise
+        return self.really(leaf, args, kwargs)
+
+    def really(self, leaf: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Calls a copy of a leaf on zeros of the inputs' shapes and returns fakes of the result."""
+        # tensors with a history, such as the weight of an old spectral_norm, cannot be copied
+        memo: dict[int, Any] = {id(t): t.detach().clone() for t in _tensors(leaf) if t.grad_fn}
+        module = copy.deepcopy(leaf, memo)
+        args, kwargs = pytree.tree_map_only(torch.Tensor, _zeros, (args, kwargs))
+        devices = [self.home] if self.home.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), self.watch():
+            result = module(*args, **kwargs)
+        return pytree.tree_map_only(torch.Tensor, self.fake, result)
+
+    def shell(self, leaf: nn.Module) -> nn.Module:
+        """Copies a module, with fakes for its tensors."""
+        tensors = _tensors(leaf)
+        if not tensors and not _opaque(leaf) and not leaf._forward_pre_hooks:
+            return leaf  # nothing that a forward could write to, and the copy takes time
+        for tensor in tensors:
+            self.fake(tensor)
+        shell = copy.deepcopy(leaf, self.memo)
+        for module in shell.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training = False  # one value per channel has no variance, but it has a shape
+            elif isinstance(module, nn.MultiheadAttention | nn.TransformerEncoderLayer):
+                module.training = True  # the fused kernels of inference hide what they compute
+        return shell
+
+    def fake(self, tensor: torch.Tensor) -> Any:
+        """Returns the fake of a tensor, one for each."""
+        if id(tensor) not in self.memo:
+            self.memo[id(tensor)] = self.make(tensor)
+            self.kept.append(tensor)
+        return self.memo[id(tensor)]
+
+    def make(self, tensor: torch.Tensor) -> Any:
+        """Makes a fake of a tensor."""
+        from torch._subclasses.fake_tensor import FakeTensor
+
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.layout != torch.strided:
+            return self.mode.from_tensor(tensor)
+        # ten times faster than from_tensor, which also copies views and gradients
+        empty = torch.empty_strided(
+            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
+        )
+        return FakeTensor(self.mode, empty, self.home if tensor.is_meta else tensor.device)
 
 
-def _shape(node: fx.Node) -> str:
-    value = node.meta.get("val")
+def _mode(program: Program) -> Any:
+    """Returns the mode that the values on the graph live in."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, FakeTensor):
+            return value.fake_mode
+    raise AssertionError("rerun needs a propagated program")
+
+
+def _home(program: Program) -> torch.device:
+    """Finds the device that tensors on the meta device stand for: where the others are."""
+    tensors = pytree.tree_leaves(program.example_inputs) + _tensors(program.module)
+    devices = (t.device for t in tensors if isinstance(t, torch.Tensor) and not t.is_meta)
+    return next(devices, torch.device("cpu"))
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    """Lists all that a module holds: parameters, buffers, and tensors in attributes."""
+    return [tensor for m in module.modules() for tensor in _held(vars(m))]
+
+
+def _held(value: Any) -> Iterator[torch.Tensor]:
+    """Iterates over the tensors in nested dictionaries and lists."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif value and isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _held(item)
+
+
+def _opaque(leaf: nn.Module) -> bool:
+    """Whether the code of a module is not torch's alone."""
+    return any(not type(m).__module__.startswith("torch.nn.") for m in leaf.modules())
+
+
+def _zeros(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+
+
+def _what(node: fx.Node, module: nn.Module) -> str:
+    """Says what a node calls: ` (Conv2d[model.0])`."""
+    if node.op != "call_module":
+        return ""
+    return f" ({type(module.get_submodule(str(node.target))).__name__}[{node.target}])"
+
+
+def _shape(value: Any) -> str:
     return "x".join(map(str, value.shape)) if isinstance(value, torch.Tensor) else repr(value)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
