@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
-__all__ = ["Program", "Provenance"]
+from gfx.ops import is_inplace
+
+__all__ = ["Program", "Provenance", "has_effect"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Program:
 
     def recompile(self) -> None:
         """Removes dead code and submodules nobody calls, lints and recompiles the graph."""
-        self.graph.eliminate_dead_code()
+        self.graph.eliminate_dead_code(has_effect)
         self.module.delete_all_unused_submodules()
         self.graph.lint()
         self.module.recompile()
@@ -95,6 +97,15 @@ class Program:
         lines = [f"program {self.provenance.source} ({self.provenance.frontend})"]
         lines += [f"  {_line(node, self.module)}" for node in self.graph.nodes]
         return "\n".join(lines)
+
+
+def has_effect(node: fx.Node) -> bool:
+    """Whether a node does something although nothing uses its result (`x.add_(1)`)."""
+    if node.op == "call_module" and node.graph.owning_module is not None:
+        module = node.graph.owning_module.get_submodule(str(node.target))
+        if getattr(module, "inplace", False):
+            return True
+    return node.is_impure() or is_inplace(node)
 
 
 def _line(node: fx.Node, module: fx.GraphModule) -> str:
