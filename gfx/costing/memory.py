@@ -1,0 +1,81 @@
+"""How much memory activations take while a program runs."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gfx.program import Program
+
+__all__ = ["Memory", "measure"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of activations at every node, in execution order.
+
+    Units: bytes.
+    """
+
+    new: tuple[int, ...]  # that the node allocates for its outputs
+    live: tuple[int, ...]  # alive while the node runs
+
+    @property
+    def peak(self) -> int:
+        """The most that are alive at one time."""
+        return max(self.live, default=0)
+
+
+def measure(program: Program) -> Memory:
+    """Measures the activations of a propagated program.
+
+    1. A piece of memory lives from the node that allocates it to the last node that reads any
+       tensor in it. While a node runs, its inputs and its outputs are alive.
+    2. Views and in-place operations stay in their input's memory and cost nothing.
+    3. Graph inputs live until their last use, outputs to the end.
+    4. Parameters, buffers and what an operation needs inside it are not counted.
+    """
+    nodes = list(program.nodes())
+    size: dict[int, int] = {}
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    fixed: set[int] = set()
+    for place, node in enumerate(nodes):
+        for key, count in _pieces(node.meta.get("val")):
+            size[key] = count
+            first.setdefault(key, place)
+            last[key] = place
+            if node.op == "get_attr":
+                fixed.add(key)  # rule 4
+        for source in node.all_input_nodes:
+            for key, _ in _pieces(source.meta.get("val")):
+                last[key] = place  # rule 1
+    return _sweep(len(nodes), {k: (first[k], last[k], size[k]) for k in size if k not in fixed})
+
+
+def _sweep(length: int, lives: dict[int, tuple[int, int, int]]) -> Memory:
+    """Adds up lives (first, last, bytes) into bytes at each place."""
+    new: dict[int, int] = defaultdict(int)
+    steps = [0] * (length + 1)
+    for first, last, count in lives.values():
+        new[first] += count
+        steps[first] += count
+        steps[last + 1] -= count
+    live = tuple(accumulate(steps[:length]))
+    return Memory(tuple(new[place] for place in range(length)), live)
+
+
+def _pieces(value: Any) -> Iterator[tuple[int, int]]:
+    """Lists the memory under a value: (identity, bytes)."""
+    for leaf in pytree.tree_leaves(value):
+        if not isinstance(leaf, torch.Tensor):
+            continue
+        if leaf.layout == torch.strided:
+            storage = leaf.untyped_storage()
+            yield storage._cdata, storage.nbytes()
+        else:
+            yield id(leaf), leaf.numel() * leaf.element_size()
