@@ -5,6 +5,7 @@ Source: Radford et al. 2016, arXiv:1511.06434, section 3 and figure 1.
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -21,6 +22,8 @@ class Dcgan(Spec):
     Source: Radford et al. 2016, arXiv:1511.06434, figure 1.
     """
 
+    name: ClassVar[str] = "dcgan"
+
     ngf: int = 64  # channels before the last stage
     z_dim: int = 100
     out_channels: int = 3
@@ -28,8 +31,7 @@ class Dcgan(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.image_size < 8 or self.image_size & (self.image_size - 1):
-            raise self.error(f"image_size is {self.image_size}; give a power of two, at least 8")
+        self.require_power_of_two("image_size", least=8)
 
     def build(self) -> nn.Module:
         """Build the generator."""

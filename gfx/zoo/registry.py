@@ -8,18 +8,31 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from gfx.errors import InputError
+from gfx.zoo.biggan import Biggan128
 from gfx.zoo.dcgan import Dcgan
 from gfx.zoo.resnet import MobileResnet9Blocks, Pix2pixhdGlobal, Resnet9Blocks
+from gfx.zoo.sagan import Sagan
+from gfx.zoo.spade import Spade
 from gfx.zoo.spec import Spec, did_you_mean, is_count
+from gfx.zoo.srresnet import Srresnet
+from gfx.zoo.stargan import Stargan
 from gfx.zoo.unet import Unet256
 
 SPECS: Final[Mapping[str, type[Spec]]] = MappingProxyType(
     {
-        "resnet_9blocks": Resnet9Blocks,
-        "mobile_resnet_9blocks": MobileResnet9Blocks,
-        "unet_256": Unet256,
-        "pix2pixhd_global": Pix2pixhdGlobal,
-        "dcgan": Dcgan,
+        spec.name: spec
+        for spec in (
+            Resnet9Blocks,
+            MobileResnet9Blocks,
+            Unet256,
+            Spade,
+            Pix2pixhdGlobal,
+            Stargan,
+            Srresnet,
+            Dcgan,
+            Sagan,
+            Biggan128,
+        )
     }
 )
 

@@ -9,6 +9,7 @@ Source
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -28,6 +29,8 @@ class Resnet9Blocks(Spec):
     Raises: InputError if an option is out of range.
     Source: Zhu et al. 2017, arXiv:1703.10593, section 7.2.
     """
+
+    name: ClassVar[str] = "resnet_9blocks"
 
     ngf: int = 64  # channels of the stem, doubled by each down-sampling
     n_blocks: int = 9  # residual blocks
@@ -73,6 +76,8 @@ class MobileResnet9Blocks(Resnet9Blocks):
     Source: Li et al. 2020, arXiv:2003.08826, section 3.3.
     """
 
+    name: ClassVar[str] = "mobile_resnet_9blocks"
+
     separable: Sequence[str] = ("blocks",)
     widths: Sequence[int] | None = None  # eight numbers; None means ngf for all
 
@@ -114,6 +119,8 @@ class Pix2pixhdGlobal(Resnet9Blocks):
     Raises: InputError if an option is out of range.
     Source: Wang et al. 2018, arXiv:1711.11585, section 3.2 and appendix.
     """
+
+    name: ClassVar[str] = "pix2pixhd_global"
 
     n_down: int = 4
     in_channels: int = 36  # one per label, and the instance edges

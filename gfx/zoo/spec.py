@@ -7,6 +7,7 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ class Spec(ABC):
 
     Raises: InputError if an option has the wrong type or is out of range.
     """
+
+    name: ClassVar[str]  # what the zoo calls the generator
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -39,7 +42,13 @@ class Spec(ABC):
 
     def error(self, what: str) -> InputError:
         """Make an error that names this generator."""
-        return InputError(f"zoo: {type(self).__name__}: {what}")
+        return InputError(f"zoo: {self.name}: {what}")
+
+    def require_power_of_two(self, option: str, least: int) -> None:
+        """Refuse an image size that doubling from 4 pixels does not reach."""
+        value = getattr(self, option)
+        if value < least or value & (value - 1):
+            raise self.error(f"{option} is {value}; give a power of two, at least {least}")
 
     def require_multiple(self, option: str, of: int) -> None:
         """Refuse an image size that the down-sampling of the generator does not divide."""

@@ -5,6 +5,7 @@ Source: Isola et al. 2017, arXiv:1611.07004, section 6.1.1
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ class Unet256(Spec):
     Source: Isola et al. 2017, arXiv:1611.07004, section 6.1.1.
     """
 
+    name: ClassVar[str] = "unet_256"
+
     ngf: int = 64  # channels of the first encoder stage, doubled three times
     n_down: int = 8  # encoder stages, and as many decoder stages
     in_channels: int = 3
@@ -33,7 +36,7 @@ class Unet256(Spec):
         super().__post_init__()
         self.require_at_least("n_down", 2)
         self.require_multiple("image_size", 2**self.n_down)
-        if isinstance(self.dropout, bool) or not 0 <= self.dropout < 1:
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise self.error(f"dropout is {self.dropout!r}; give a share from 0 up to 1")
 
     def build(self) -> nn.Module:
