@@ -99,8 +99,9 @@ def about(name: str) -> str:
 
 
 def _find(name: str) -> type[Spec]:
-    if name not in SPECS:
-        raise InputError(f"zoo: there is no generator {name!r}; {did_you_mean(name, SPECS)}")
+    if str(name) not in SPECS:
+        hint = did_you_mean(str(name), SPECS)
+        raise InputError(f"zoo: there is no generator {name!r}; {hint}")
     return SPECS[name]
 
 

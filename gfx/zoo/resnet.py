@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gfx.zoo.layers import SeparableConv2d, sequence
-from gfx.zoo.spec import Spec, is_count, label_map, normal
+from gfx.zoo.spec import Spec, are_counts, label_map, normal
 
 STAGES = ("stem", "down", "blocks", "up")
 # what a full-width network multiplies ngf by, in the order of the eight widths
@@ -45,7 +45,8 @@ class Resnet9Blocks(Spec):
         # reflection pads the residual stream by 1 pixel, which needs at least 2
         self.require_at_least("image_size", 2 * 2**self.n_down)
         self.require_multiple("image_size", 2**self.n_down)
-        if isinstance(self.separable, str) or not set(self.separable) <= set(STAGES):
+        listed = isinstance(self.separable, list | tuple)
+        if not listed or any(stage not in STAGES for stage in self.separable):
             raise self.error(f"separable is {self.separable!r}; list some of {', '.join(STAGES)}")
 
     def build(self) -> nn.Module:
@@ -85,7 +86,7 @@ class MobileResnet9Blocks(Resnet9Blocks):
         super().__post_init__()
         if self.widths is None:
             return
-        if isinstance(self.widths, str) or not all(map(is_count, self.widths)):
+        if not are_counts(self.widths):
             raise self.error(f"widths is {self.widths!r}; give eight whole numbers of at least 1")
         if len(self.widths) != 8 or self.n_down != 2:
             raise self.error(

@@ -18,7 +18,7 @@ from torch.nn.utils import spectral_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from gfx.zoo.layers import SeparableConv2d
-from gfx.zoo.spec import Spec, did_you_mean, is_count, label_map
+from gfx.zoo.spec import Spec, are_counts, did_you_mean, is_count, label_map
 
 
 class Scene(NamedTuple):
@@ -66,11 +66,11 @@ class Spade(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dataset not in DATASETS:
+        if str(self.dataset) not in DATASETS:
             hint = did_you_mean(str(self.dataset), DATASETS)
             raise self.error(f"dataset is {self.dataset!r}; {hint}")
-        for option, value in {**self.scene._asdict(), "hidden": self.hidden or 1}.items():
-            if not is_count(value):
+        for option, value in {**self.scene._asdict(), "hidden": self.hidden}.items():
+            if value is not None and not is_count(value):
                 raise self.error(f"{option} is {value!r}; give a whole number of at least 1")
         if self.scene.doublings not in (5, 6):
             raise self.error(f"doublings is {self.scene.doublings}; give 5 or 6")
@@ -83,8 +83,7 @@ class Spade(Spec):
     def _check_widths(self) -> None:
         if self.widths is None:
             return
-        wrong = isinstance(self.widths, str) or not all(map(is_count, self.widths))
-        if wrong or len(self.widths) != len(MULTIPLES):
+        if not are_counts(self.widths) or len(self.widths) != len(MULTIPLES):
             raise self.error(f"widths is {self.widths!r}; give eight whole numbers of at least 1")
 
     @property

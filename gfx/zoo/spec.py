@@ -68,6 +68,11 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def are_counts(value: object) -> bool:
+    """Tell whether a value is a list or tuple of whole numbers of at least 1."""
+    return isinstance(value, list | tuple) and all(map(is_count, value))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Say which known word was probably meant, else list them all.
 
