@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx import zoo
+from gfx.costing import cost_of
 from gfx.errors import GfxError, InputError
+from gfx.program import Program
 
 SMALL: dict[str, dict[str, Any]] = {
     "resnet_9blocks": {"ngf": 4, "n_blocks": 2, "image_size": 16},
@@ -200,6 +202,18 @@ def test_biggan_counts_split_into_convolutions_linears_and_attention() -> None:
     assert f"{count.output / 1e9:.3f}" == "20.616"
     assert count.exact == count.output
     assert f"{count.attention / 1e9:.3f}" == "0.503"
+
+
+@every
+def test_costing_agrees_with_the_definitions_on_the_full_size_generator(name: str) -> None:
+    with torch.device("meta"):
+        program = Program(fx.symbolic_trace(zoo.build(name)), zoo.example_inputs(name))
+    cost, count = cost_of(program), Count(name)
+    products = count.linear + count.attention
+    assert cost.params == count.params
+    assert cost.macs.exact == count.exact + products
+    assert cost.macs.output == count.output + products
+    assert cost.macs.output_norm == count.output + count.norm + products
 
 
 def test_names_list_the_ten_generators() -> None:

@@ -41,18 +41,18 @@ class Biggan128(Spec):
 
     @property
     def n_blocks(self) -> int:
-        """Count the doublings from 4x4 to the image."""
+        """Counts the doublings from 4x4 to the image."""
         return self.image_size.bit_length() - 3
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         widths = [self.ch * 2**step for step in reversed(range(self.n_blocks))]
         chunk = self.z_dim // (self.n_blocks + 1)
         embedding = nn.Embedding(self.n_classes, self.shared_dim)
         return BigganGenerator(embedding, chunk, [widths[0], *widths], self.out_channels)
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make a latent vector and a class number."""
+        """Makes a latent vector and a class number."""
         return normal(batch, self.z_dim), integers(self.n_classes, batch)
 
 
@@ -76,7 +76,7 @@ class BigganGenerator(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        """Generate an image of the class."""
+        """Generates an image of the class."""
         chunks = torch.split(z, self.chunk, dim=1)
         shared = self.shared(label)
         x = self.linear(chunks[0]).view(-1, self.first, 4, 4)
@@ -107,7 +107,7 @@ class UpBlock(nn.Module):
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Double the size of the features."""
+        """Doubles the size of the features."""
         branch = self.conv1(self.up(self.act(self.norm1(x, condition))))
         branch = self.conv2(self.act(self.norm2(branch, condition)))
         doubled: Tensor = branch + self.shortcut(self.up(x))
@@ -129,7 +129,7 @@ class ConditionalBatchNorm2d(nn.Module):
         self.shift = spectral_norm(nn.Linear(condition, channels, bias=False))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Normalise under a condition."""
+        """Normalises under a condition."""
         gain = 1 + self.gain(condition).view(-1, self.channels, 1, 1)
         shift = self.shift(condition).view(-1, self.channels, 1, 1)
         scaled: Tensor = self.norm(x) * gain + shift
@@ -154,7 +154,7 @@ class SelfAttention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend over all positions."""
+        """Attends over all positions."""
         height, width = x.size(2), x.size(3)
         query = self.query(x).view(-1, self.keys, height * width)
         key = F.max_pool2d(self.key(x), 2).view(-1, self.keys, height * width // 4)

@@ -34,13 +34,13 @@ class Dcgan(Spec):
         self.require_power_of_two("image_size", least=8)
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         stages = self.image_size.bit_length() - 3  # 4x4 -> image_size/2
         widths = [self.ngf * 2**step for step in reversed(range(stages))]
         return DcganGenerator(self.z_dim, widths, self.out_channels)
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make a latent map."""
+        """Makes a latent map."""
         return (normal(batch, self.z_dim, 1, 1),)
 
 
@@ -59,7 +59,7 @@ class DcganGenerator(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, z: Tensor) -> Tensor:
-        """Generate an image."""
+        """Generates an image."""
         image: Tensor = self.tanh(self.to_rgb(self.up(self.project(z))))
         return image
 

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 
 def sequence(**modules: nn.Module) -> nn.Sequential:
-    """Chain modules under readable names, in the order given.
+    """Chains modules under readable names, in the order given.
 
-    >>> [name for name, _ in sequence(conv=nn.Conv2d(3, 8, 1), act=nn.ReLU()).named_children()]
-    ['conv', 'act']
+    Example:
+        >>> [name for name, _ in sequence(conv=nn.Conv2d(3, 8, 1), act=nn.ReLU()).named_children()]
+        ['conv', 'act']
     """
     return nn.Sequential(OrderedDict(modules))
 
@@ -20,9 +21,10 @@ class SeparableConv2d(nn.Module):
     Shapes: (N, inputs, H, W) -> (N, outputs, H', W'), as the dense convolution it replaces.
     Source: Li et al. 2020, arXiv:2003.08826, section 3.3 (convolution decomposition).
 
-    >>> import torch
-    >>> SeparableConv2d(nn.Conv2d(8, 16, 3, padding=1))(torch.zeros(1, 8, 4, 4)).shape
-    torch.Size([1, 16, 4, 4])
+    Example:
+        >>> import torch
+        >>> SeparableConv2d(nn.Conv2d(8, 16, 3, padding=1))(torch.zeros(1, 8, 4, 4)).shape
+        torch.Size([1, 16, 4, 4])
     """
 
     def __init__(self, dense: nn.Conv2d | nn.ConvTranspose2d) -> None:
@@ -32,7 +34,7 @@ class SeparableConv2d(nn.Module):
         self.pointwise = nn.Conv2d(dense.in_channels, dense.out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Decompose one convolution into two."""
+        """Decomposes one convolution into two."""
         y: Tensor = self.pointwise(self.norm(self.depthwise(x)))
         return y
 

@@ -38,38 +38,41 @@ SPECS: Final[Mapping[str, type[Spec]]] = MappingProxyType(
 
 
 def names() -> tuple[str, ...]:
-    """List the reference generators.
+    """Lists the reference generators.
 
-    >>> "dcgan" in names()
-    True
+    Example:
+        >>> "dcgan" in names()
+        True
     """
     return tuple(SPECS)
 
 
 def build(name: str, **options: Any) -> nn.Module:
-    """Build a reference generator with torch's default initialisation, in training mode.
+    """Builds a reference generator with torch's default initialisation, in training mode.
 
     Seed torch first for the same weights each time. What the options mean stands in the
     generator's file; `options(name)` lists them with their defaults.
 
     Raises: InputError for an unknown name or option, or a value out of range.
 
-    >>> model = build("dcgan", ngf=8)
-    >>> sum(p.numel() for p in model.parameters())
-    146032
+    Example:
+        >>> model = build("dcgan", ngf=8)
+        >>> sum(p.numel() for p in model.parameters())
+        146032
     """
     return _spec(name, options).build()
 
 
 def example_inputs(name: str, *, batch: int = 1, **options: Any) -> tuple[Tensor, ...]:
-    """Make seeded inputs for the generator that `build` makes from the same options.
+    """Makes seeded inputs for the generator that `build` makes from the same options.
 
     They have torch's default dtype and lie on torch's default device.
 
     Raises: InputError for an unknown name or option, or a value out of range.
 
-    >>> [tuple(x.shape) for x in example_inputs("resnet_9blocks", batch=2, image_size=64)]
-    [(2, 3, 64, 64)]
+    Example:
+        >>> [tuple(x.shape) for x in example_inputs("resnet_9blocks", batch=2, image_size=64)]
+        [(2, 3, 64, 64)]
     """
     if not is_count(batch):
         raise InputError(f"zoo: {name}: batch is {batch!r}; give a whole number of at least 1")
@@ -77,23 +80,25 @@ def example_inputs(name: str, *, batch: int = 1, **options: Any) -> tuple[Tensor
 
 
 def options(name: str) -> dict[str, Any]:
-    """List the options of a generator with their defaults.
+    """Lists the options of a generator with their defaults.
 
     Raises: InputError for an unknown name.
 
-    >>> options("dcgan")
-    {'ngf': 64, 'z_dim': 100, 'out_channels': 3, 'image_size': 64}
+    Example:
+        >>> options("dcgan")
+        {'ngf': 64, 'z_dim': 100, 'out_channels': 3, 'image_size': 64}
     """
     return {option.name: option.default for option in fields(_find(name))}
 
 
 def about(name: str) -> str:
-    """Say in one line what a generator is.
+    """Says in one line what a generator is.
 
     Raises: InputError for an unknown name.
 
-    >>> about("resnet_9blocks")
-    'CycleGAN and pix2pix ResNet with nine residual blocks.'
+    Example:
+        >>> about("resnet_9blocks")
+        'CycleGAN and pix2pix ResNet with nine residual blocks.'
     """
     return (_find(name).__doc__ or "").partition("\n")[0]
 

@@ -50,7 +50,7 @@ class Resnet9Blocks(Spec):
             raise self.error(f"separable is {self.separable!r}; list some of {', '.join(STAGES)}")
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         downs = [self.ngf * 2**step for step in range(1, self.n_down + 1)]
         inner = [downs[-1]] * self.n_blocks
         ups = [self.ngf, *downs][-2::-1]
@@ -59,7 +59,7 @@ class Resnet9Blocks(Spec):
         )
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make an image."""
+        """Makes an image."""
         return (normal(batch, self.in_channels, self.image_size, self.image_size),)
 
 
@@ -95,7 +95,7 @@ class MobileResnet9Blocks(Resnet9Blocks):
             )
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         if self.widths is None:
             return super().build()
         channels = (width * by for width, by in zip(self.widths, MULTIPLES, strict=True))
@@ -127,7 +127,7 @@ class Pix2pixhdGlobal(Resnet9Blocks):
     in_channels: int = 36  # one per label, and the instance edges
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make a label map."""
+        """Makes a label map."""
         return (label_map(batch, self.in_channels, self.image_size, 2 * self.image_size),)
 
 
@@ -164,7 +164,7 @@ class ResnetGenerator(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Translate an image."""
+        """Translates an image."""
         features = self.up(self.blocks(self.down(self.stem(image))))
         rgb: Tensor = self.tanh(self.to_rgb(self.pad(features)))
         return rgb
@@ -184,7 +184,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.InstanceNorm2d(stream)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the branch to what came in."""
+        """Adds the branch to what came in."""
         inner = self.act(self.norm1(self.conv1(self.pad1(x))))
         branch: Tensor = self.norm2(self.conv2(self.pad2(inner)))
         return x + branch

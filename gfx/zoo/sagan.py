@@ -34,11 +34,11 @@ class Sagan(Spec):
         self.require_at_least("ngf", 8)
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         return SaganGenerator(self.z_dim, self.ngf, self.out_channels)
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make a latent vector."""
+        """Makes a latent vector."""
         return (normal(batch, self.z_dim),)
 
 
@@ -59,7 +59,7 @@ class SaganGenerator(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, z: Tensor) -> Tensor:
-        """Generate an image."""
+        """Generates an image."""
         latent = z.view(z.size(0), z.size(1), 1, 1)
         image: Tensor = self.tanh(self.to_rgb(self.up(self.project(latent))))
         return image
@@ -82,7 +82,7 @@ class SelfAttention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend over all positions."""
+        """Attends over all positions."""
         positions = x.size(2) * x.size(3)
         query = self.query(x).view(x.size(0), -1, positions)
         key = self.key(x).view(x.size(0), -1, positions)

@@ -88,13 +88,13 @@ class Spade(Spec):
 
     @property
     def scene(self) -> Scene:
-        """Say what the label maps look like."""
+        """Says what the label maps look like."""
         given = {field: getattr(self, field) for field in Scene._fields}
         changed = {field: value for field, value in given.items() if value is not None}
         return DATASETS[self.dataset]._replace(**changed)
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         widths = self.widths or [self.ngf] * len(MULTIPLES)
         channels = [width * by for width, by in zip(widths, MULTIPLES, strict=True)]
         norms = [
@@ -110,7 +110,7 @@ class Spade(Spec):
         return _with_spectral_norm(generator) if self.spectral else generator
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make a one-hot label map."""
+        """Makes a one-hot label map."""
         labels, height, width, _ = self.scene
         return (label_map(batch, labels, height, width),)
 
@@ -142,7 +142,7 @@ class SpadeGenerator(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Paint a label map."""
+        """Paints a label map."""
         small = F.interpolate(labels, scale_factor=0.5**self.doublings)
         x = self.head(self.stem(small), labels)
         x = self.middle1(self.enlarge(x), labels)
@@ -182,7 +182,7 @@ class SpadeBlock(nn.Module):
             self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Add the branch to what came in."""
+        """Adds the branch to what came in."""
         branch = self.conv1(self.act(self.norm1(x, labels)))
         branch = self.conv2(self.act(self.norm2(branch, labels)))
         if self.learnt:
@@ -207,7 +207,7 @@ class Spade2d(nn.Module):
         self.shift = _conv(hidden, channels, separable)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Normalise under a label map."""
+        """Normalises under a label map."""
         hidden = self.act(self.shared(F.interpolate(labels, size=x.shape[2:])))
         modulated: Tensor = self.norm(x) * (1 + self.scale(hidden)) + self.shift(hidden)
         return modulated
@@ -219,7 +219,7 @@ def _conv(inputs: int, outputs: int, separable: bool) -> nn.Module:
 
 
 def _with_spectral_norm(generator: nn.Module) -> nn.Module:
-    """Wrap the convolutions of the blocks, not those that read the label map or make RGB."""
+    """Wraps the convolutions of the blocks, not those that read the label map or make RGB."""
     for block in generator.modules():
         if isinstance(block, SpadeBlock):
             for conv in block.children():

@@ -34,52 +34,53 @@ class Spec(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """Build the generator with torch's default initialisation, in training mode."""
+        """Builds the generator with torch's default initialisation, in training mode."""
 
     @abstractmethod
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make seeded inputs for one call of the generator."""
+        """Makes seeded inputs for one call of the generator."""
 
     def error(self, what: str) -> InputError:
-        """Make an error that names this generator."""
+        """Makes an error that names this generator."""
         return InputError(f"zoo: {self.name}: {what}")
 
     def require_power_of_two(self, option: str, least: int) -> None:
-        """Refuse an image size that doubling from 4 pixels does not reach."""
+        """Refuses an image size that doubling from 4 pixels does not reach."""
         value = getattr(self, option)
         if value < least or value & (value - 1):
             raise self.error(f"{option} is {value}; give a power of two, at least {least}")
 
     def require_multiple(self, option: str, of: int) -> None:
-        """Refuse an image size that the down-sampling of the generator does not divide."""
+        """Refuses an image size that the down-sampling of the generator does not divide."""
         value = getattr(self, option)
         if value % of:
             raise self.error(f"{option} is {value}; give a multiple of {of}")
 
     def require_at_least(self, option: str, least: int) -> None:
-        """Refuse an option that leaves a layer without channels or without pixels."""
+        """Refuses an option that leaves a layer without channels or without pixels."""
         value = getattr(self, option)
         if value < least:
             raise self.error(f"{option} is {value}; give at least {least}")
 
 
 def is_count(value: object) -> bool:
-    """Tell whether a value is a whole number of at least 1 (a bool is not)."""
+    """Tells whether a value is a whole number of at least 1 (a bool is not)."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def are_counts(value: object) -> bool:
-    """Tell whether a value is a list or tuple of whole numbers of at least 1."""
+    """Tells whether a value is a list or tuple of whole numbers of at least 1."""
     return isinstance(value, list | tuple) and all(map(is_count, value))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Say which known word was probably meant, else list them all.
+    """Says which known word was probably meant, else lists them all.
 
-    >>> did_you_mean("dcgann", ["dcgan", "sagan"])
-    'did you mean dcgan?'
-    >>> did_you_mean("zzz", ["dcgan", "sagan"])
-    'choose one of dcgan, sagan'
+    Example:
+        >>> did_you_mean("dcgann", ["dcgan", "sagan"])
+        'did you mean dcgan?'
+        >>> did_you_mean("zzz", ["dcgan", "sagan"])
+        'choose one of dcgan, sagan'
     """
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
@@ -89,10 +90,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def normal(*shape: int) -> Tensor:
-    """Draw a seeded normal tensor of the default dtype, on the default device.
+    """Draws a seeded normal tensor of the default dtype, on the default device.
 
-    >>> normal(1, 3, 8, 8).shape
-    torch.Size([1, 3, 8, 8])
+    Example:
+        >>> normal(1, 3, 8, 8).shape
+        torch.Size([1, 3, 8, 8])
     """
     # drawn on the CPU: the same numbers whatever the device
     drawn = torch.randn(shape, generator=_generator(), device="cpu")
@@ -100,20 +102,22 @@ def normal(*shape: int) -> Tensor:
 
 
 def integers(below: int, *shape: int) -> Tensor:
-    """Draw seeded integers 0 ≤ i < below, on the default device.
+    """Draws seeded integers 0 ≤ i < below, on the default device.
 
-    >>> integers(10, 4).shape
-    torch.Size([4])
+    Example:
+        >>> integers(10, 4).shape
+        torch.Size([4])
     """
     drawn = torch.randint(below, shape, generator=_generator(), device="cpu")
     return drawn.to(torch.get_default_device())
 
 
 def label_map(batch: int, channels: int, height: int, width: int) -> Tensor:
-    """Draw a seeded one-hot label map.
+    """Draws a seeded one-hot label map.
 
-    >>> label_map(1, 5, 4, 4).sum(dim=1).unique()
-    tensor([1.])
+    Example:
+        >>> label_map(1, 5, 4, 4).sum(dim=1).unique()
+        tensor([1.])
     """
     classes = integers(channels, batch, 1, height, width)
     steps = torch.arange(channels, device=classes.device).view(1, -1, 1, 1)

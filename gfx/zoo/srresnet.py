@@ -34,12 +34,12 @@ class Srresnet(Spec):
         self.require_power_of_two("scale", least=2)
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         doublings = self.scale.bit_length() - 1
         return SrresnetGenerator(self.channels, self.ngf, self.n_blocks, doublings)
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make a low-resolution image."""
+        """Makes a low-resolution image."""
         return (normal(batch, self.channels, self.image_size, self.image_size),)
 
 
@@ -57,7 +57,7 @@ class SrresnetGenerator(nn.Module):
         self.to_rgb = nn.Conv2d(width, channels, 9, padding=4)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Enlarge an image."""
+        """Enlarges an image."""
         features = self.stem(image)
         features = features + self.merge(self.blocks(features))
         rgb: Tensor = self.to_rgb(self.up(features))
@@ -76,7 +76,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the branch to what came in."""
+        """Adds the branch to what came in."""
         branch: Tensor = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
         return x + branch
 

@@ -40,13 +40,13 @@ class Stargan(Spec):
         self.require_multiple("image_size", 4)
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         widths = (self.ngf, 2 * self.ngf, 4 * self.ngf)
         inputs = self.in_channels + self.n_labels
         return StarganGenerator(inputs, self.out_channels, widths, self.n_blocks)
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make an image and a vector of zeros and ones."""
+        """Makes an image and a vector of zeros and ones."""
         image = normal(batch, self.in_channels, self.image_size, self.image_size)
         return image, integers(2, batch, self.n_labels).to(image.dtype)
 
@@ -71,7 +71,7 @@ class StarganGenerator(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:
-        """Translate an image to the domain of the labels."""
+        """Translates an image to the domain of the labels."""
         planes = labels.view(labels.size(0), labels.size(1), 1, 1)
         planes = planes.expand(-1, -1, image.size(2), image.size(3))
         features = self.stem(torch.cat([image, planes], dim=1))
@@ -92,7 +92,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.InstanceNorm2d(channels, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the branch to what came in."""
+        """Adds the branch to what came in."""
         branch: Tensor = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
         return x + branch
 

@@ -40,12 +40,12 @@ class Unet256(Spec):
             raise self.error(f"dropout is {self.dropout!r}; give a share from 0 up to 1")
 
     def build(self) -> nn.Module:
-        """Build the generator."""
+        """Builds the generator."""
         widths = [self.ngf * min(2**step, 8) for step in range(self.n_down)]
         return UnetGenerator(self.in_channels, self.out_channels, widths, self.dropout)
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Make an image."""
+        """Makes an image."""
         return (normal(batch, self.in_channels, self.image_size, self.image_size),)
 
 
@@ -73,7 +73,7 @@ class UnetGenerator(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Translate an image."""
+        """Translates an image."""
         skips = []
         x = image
         for stage in self.down:
