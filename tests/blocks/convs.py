@@ -49,8 +49,9 @@ class Deconv(Block):
 
     def build(self, site: Site) -> tuple[nn.Module, Site]:
         kernel, stride = (4, 2) if site.size < 16 else (3, 1)
+        groups = self.groups if site.channels % self.groups == 0 else 1
         conv = nn.ConvTranspose2d(
-            site.channels, self.out, kernel, stride, 1, groups=self.groups, bias=self.bias
+            site.channels, self.out, kernel, stride, 1, groups=groups, bias=self.bias
         )
         after = norm(self.norm, self.out) + act(self.act, self.out)
         return Plain(conv, *after), moved(site, self.out, site.size * stride)
