@@ -19,6 +19,10 @@ from gfx.program import Program
 
 __all__ = ["propagate", "rerun"]
 
+# In training mode a BatchNorm refuses one value per channel and a spectral_norm iterates; neither
+# matters to a shape. In inference these two call one kernel that hides what it computes.
+_FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
 Watch = Callable[[], AbstractContextManager[Any]]
 
 
@@ -146,10 +150,8 @@ class _Runner(fx.Interpreter):
             self.fake(tensor)
         shell = copy.deepcopy(leaf, self.memo)
         for module in shell.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.training = False  # one value per channel has no variance, but it has a shape
-            elif isinstance(module, nn.MultiheadAttention | nn.TransformerEncoderLayer):
-                module.training = True  # the fused kernels of inference hide what they compute
+            if type(module).__module__.startswith("torch.nn."):
+                module.training = isinstance(module, _FUSED)
         return shell
 
     def fake(self, tensor: torch.Tensor) -> Any:
