@@ -103,6 +103,8 @@ class Pass(ABC):
 
     name: ClassVar[str]
     keeps: ClassVar[Keeps] = Keeps.SIGNATURE
+    needs_data: ClassVar[bool] = False  # True: overrides apply_with, and gfx.apply wants data=
+    grows: ClassVar[bool] = False  # True: may raise the cost (MACs or parameters)
 
     def requires(self, program: Program) -> None:  # noqa: B027 - optional hook (rule 1)
         """Raises PreconditionError if the program cannot be taken."""
@@ -110,6 +112,10 @@ class Pass(ABC):
     @abstractmethod
     def apply(self, program: Program) -> Outcome:
         """Edits the program in place and tells what it did."""
+
+    def apply_with(self, program: Program, data: Any) -> Outcome:
+        """Does what `apply` does, looking at the user's data; for a pass that `needs_data`."""
+        return self.apply(program)
 
     def reference(self, before: Program) -> Program | None:
         """Returns the program that the result must equal numerically, or None (rule 3)."""
@@ -123,7 +129,8 @@ class Pass(ABC):
 
         Example: `ChannelPrune(ratio=0.5).spec()` → `{"channel_prune": {"ratio": 0.5, ...}}`.
         """
-        return {self.name: {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}
+        fields = [f.name for f in dataclasses.fields(self) if f.init]
+        return {self.name: {name: getattr(self, name) for name in fields}}
 
 
 def _name(node: fx.Node | str) -> str:

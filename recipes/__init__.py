@@ -1,0 +1,1 @@
+"""Recipes that ship with gfx: data only, read through importlib.resources as `gfx.recipes`."""
