@@ -6,7 +6,7 @@
 from hypothesis import strategies as st
 
 import blocks
-from blocks import ACTS, NORMS, SECOND_INPUTS, Block, Source, Spec
+from blocks import ACTS, NORMS, SECOND_INPUTS, WRAPS, Block, Source, Spec
 
 __all__ = ["generators", "specs"]
 
@@ -82,8 +82,11 @@ sources = st.builds(
 )
 
 
-def specs(max_blocks: int = 4) -> st.SearchStrategy[Spec]:
-    """Draws descriptions of generators of at most `max_blocks` blocks between source and head."""
+def specs(max_blocks: int = 4, wraps: bool = False) -> st.SearchStrategy[Spec]:
+    """Draws descriptions of generators of at most `max_blocks` blocks between source and head.
+
+    With `wraps` some have spectral or weight norm on every layer.
+    """
     return st.builds(
         Spec,
         source=sources,
@@ -91,6 +94,7 @@ def specs(max_blocks: int = 4) -> st.SearchStrategy[Spec]:
         outputs=st.sampled_from(("one", "two", "features")),
         batch=st.sampled_from((1, 2)),
         seed=st.integers(0, 7),
+        wrap=st.sampled_from(("", *WRAPS)) if wraps else st.just(""),
     )
 
 

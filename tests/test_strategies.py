@@ -34,7 +34,7 @@ def test_each_block_runs_traces_and_matters(kind):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(specs())
+@given(specs(wraps=True))
 def test_generators_are_finite_traceable_and_rebuilt_alike(spec):
     model, inputs = spec.build()
     again, same_inputs = spec.build()

@@ -10,12 +10,13 @@ from blocks.conditions import Attention, ConditionalNorm, Noise, Spade, SqueezeE
 from blocks.convs import Conv, Deconv, FunctionalConv, ReflectConv, Separable
 from blocks.joins import Concat, InputSkip, Residual, Shared
 from blocks.moves import PixelShuffle, Resize, Swap
-from blocks.whole import OneInput, Source, Spec, TwoInputs
+from blocks.whole import WRAPS, OneInput, Source, Spec, TwoInputs
 
 __all__ = [
     "ACTS",
     "NORMS",
     "SECOND_INPUTS",
+    "WRAPS",
     "Attention",
     "Block",
     "Concat",

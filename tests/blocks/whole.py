@@ -59,6 +59,13 @@ class _Source(nn.Module):
         return x.view(-1, self.out, 4, 4) if self.kind == "latent" else x
 
 
+WRAPS = {
+    "spectral": nn.utils.parametrizations.spectral_norm,
+    "spectral_hook": nn.utils.spectral_norm,
+    "weight": nn.utils.parametrizations.weight_norm,
+}
+
+
 @spec
 class Spec:
     """A whole generator: source, blocks, one or two heads of three channels.
@@ -71,6 +78,7 @@ class Spec:
     outputs: str = "one"  # one | two (image and mask) | features (image and what it was made of)
     batch: int = 1
     seed: int = 0
+    wrap: str = ""  # "" | spectral | spectral_hook | weight: how weights are parametrized
 
     def build(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """Returns the model in eval mode and example inputs, both float64."""
@@ -79,6 +87,7 @@ class Spec:
             kind = TwoInputs if self.source.second else OneInput
             model = kind(self).double()
             scatter(model)
+            parametrize(model, self.wrap)
             return model.eval(), self.source.inputs(self.batch)
 
 
@@ -120,3 +129,10 @@ def scatter(model: nn.Module) -> None:
         tensor.data.copy_(torch.randn(tensor.shape) * fan_in**-0.5)
         if name.endswith("running_var"):
             tensor.data.abs_().add_(0.5)
+
+
+def parametrize(model: nn.Module, wrap: str) -> None:
+    """Puts a norm on the weights of every convolution and linear layer."""
+    for module in list(model.modules()):
+        if wrap and isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            WRAPS[wrap](module)
