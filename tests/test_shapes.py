@@ -1,7 +1,6 @@
-"""Shape propagation: what runs, what it leaves alone, what it says when something does not run."""
+"""Shape propagation: what it finds, and what it says when something does not run."""
 
 import copy
-import operator
 
 import pytest
 import torch
@@ -9,59 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, spectral_norm
+from torch.nn.utils import parametrizations
 
 from gfx import zoo
 from gfx.errors import InputError
-from gfx.program import Program
 from gfx.shapes import propagate
+from programs import by_hand, program, shapes
 from strategies import generators
-
-
-class Keep(fx.Tracer):
-    """Traces with the given kinds of modules as leaves."""
-
-    def __init__(self, *kinds):
-        super().__init__()
-        self.kinds = kinds
-
-    def is_leaf_module(self, m, module_qualified_name):
-        return isinstance(m, self.kinds) or super().is_leaf_module(m, module_qualified_name)
-
-
-def program(model, *inputs, opaque=()):
-    graph = Keep(*opaque).trace(model)
-    return Program(fx.GraphModule(model, graph), inputs)
-
-
-def shapes(model, *inputs, opaque=()):
-    made = program(model, *inputs, opaque=opaque)
-    propagate(made)
-    return {
-        node.name: tuple(node.meta["val"].shape)
-        for node in made.nodes()
-        if isinstance(node.meta["val"], torch.Tensor)
-    }
-
-
-def snapshot(model):
-    """Everything a module holds: tensors by value, other attributes by name."""
-    return {
-        (path, name): value.detach().clone() if isinstance(value, torch.Tensor) else str(value)
-        for path, module in model.named_modules()
-        for group in (vars(module), module._parameters, module._buffers)
-        for name, value in group.items()
-        if not name.startswith("_")
-    }
-
-
-def assert_untouched(model, before):
-    after = snapshot(model)
-    assert after.keys() == before.keys()
-    for key, value in before.items():
-        same = torch.equal(after[key], value) if isinstance(value, torch.Tensor) else None
-        assert after[key] == value if same is None else same, key
-    assert not any(isinstance(v, FakeTensor) for v in after.values())
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -100,75 +53,9 @@ def test_the_size_of_the_image_allocates_nothing(size):
     assert shapes(model, x)["output"] == (1, 64, size, size)
 
 
-def test_running_statistics_stay_as_they_are():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
-    before = snapshot(model)
-    shapes(model, torch.ones(2, 3, 8, 8))
-    assert_untouched(model, before)
-    assert model.training
-    assert model[1].training
-
-
-@pytest.mark.parametrize("style", [spectral_norm, parametrizations.spectral_norm])
-@pytest.mark.parametrize("training", [True, False])
-def test_spectral_norm_stays_as_it_is(style, training):
-    model = nn.Sequential(style(nn.Conv2d(3, 4, 3))).train(training)
-    model(torch.ones(1, 3, 8, 8))  # the old hook leaves a weight with a history
-    before = snapshot(model)
-    assert shapes(model, torch.ones(1, 3, 8, 8))["output"] == (1, 4, 6, 6)
-    assert_untouched(model, before)
-
-
 def test_weight_norm_as_parametrization_runs():
     model = nn.Sequential(parametrizations.weight_norm(nn.ConvTranspose2d(4, 8, 4, 2, 1)))
     assert shapes(model, torch.ones(1, 4, 5, 5))["output"] == (1, 8, 10, 10)
-
-
-class Cache(nn.Module):
-    """Creates attributes and fills a list when called."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1)
-        self.seen = []
-
-    def forward(self, x):
-        self.grid = torch.arange(x.shape[-1])
-        self.seen.append(x)
-        self.register_buffer("count", torch.zeros(1))
-        return self.conv(x) + self.grid
-
-
-def test_attributes_made_by_a_forward_stay_out_of_the_program():
-    model = nn.Sequential(Cache())
-    before = snapshot(model)
-    assert shapes(model, torch.ones(1, 3, 8, 8), opaque=(Cache,))["output"] == (1, 4, 8, 8)
-    assert_untouched(model, before)
-    assert not hasattr(model[0], "grid")
-    assert model[0].seen == []
-
-
-def by_hand(model, write, *inputs):
-    """Makes a program whose graph `write(graph, x)` draws; tracing would run some of it."""
-    graph = fx.Graph()
-    graph.output(write(graph, graph.placeholder("x")))
-    return Program(fx.GraphModule(model, graph), inputs)
-
-
-def test_in_place_operations_on_buffers_and_inputs_stay_fake():
-    model = nn.Module()
-    model.register_buffer("calls", torch.zeros(3))
-
-    def write(graph, x):
-        calls = graph.call_method("add_", (graph.get_attr("calls"), 1))
-        return graph.call_function(operator.imul, (x, calls))
-
-    x = torch.zeros(2, 3)
-    made = by_hand(model, write, x)
-    before = snapshot(made.module)
-    propagate(made)
-    assert_untouched(made.module, before)
-    assert torch.equal(x, torch.zeros(2, 3))
 
 
 def noisy(graph, x):
@@ -194,38 +81,6 @@ def test_random_numbers_are_not_drawn():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-class Numpy(nn.Module):
-    """Leaves torch, where fake tensors cannot follow."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm2d(3)
-        self.conv = spectral_norm(nn.Conv2d(3, 2, 1))
-
-    def forward(self, x):
-        x = self.conv(self.norm(x)) + torch.rand(1)
-        self.last = x
-        return torch.from_numpy(x.detach().numpy().repeat(2, axis=1)), x
-
-
-def test_a_leaf_that_refuses_fake_tensors_runs_on_zeros_as_a_copy():
-    def write(graph, x):
-        pair = graph.call_module("leaf", (x,))
-        left, right = (graph.call_function(operator.getitem, (pair, i)) for i in (0, 1))
-        return graph.call_method("relu", (left,)), right
-
-    x = torch.ones(2, 3, 4, 4)
-    made = by_hand(nn.ModuleDict({"leaf": Numpy()}), write, x)
-    made.module.leaf(x)
-    before, rng = snapshot(made.module), torch.get_rng_state()
-    propagate(made)
-    relu = next(n for n in made.nodes() if n.target == "relu")
-    assert relu.meta["val"].shape == (2, 4, 4, 4)
-    assert isinstance(relu.meta["val"], FakeTensor)
-    assert_untouched(made.module, before)
-    assert torch.equal(torch.get_rng_state(), rng)
-
-
 def test_a_leaf_that_refuses_everything_is_named():
     class Refuses(nn.Module):
         def forward(self, x):
@@ -238,12 +93,6 @@ def test_a_leaf_that_refuses_everything_is_named():
     )
     with pytest.raises(InputError, match=message):
         shapes(model, torch.ones(1, 3, 8, 8), opaque=(Refuses,))
-
-
-def test_a_leaf_on_the_meta_device_that_refuses_fake_tensors_is_named():
-    model = nn.Sequential(Numpy()).to("meta")
-    with pytest.raises(InputError, match=r"node _0 \(Numpy\[0\]\) does not run on .* \(1x3x4x4\)"):
-        shapes(model, torch.ones(1, 3, 4, 4), opaque=(Numpy,))
 
 
 def test_an_input_of_the_wrong_width_names_node_and_shapes():
