@@ -1,0 +1,6 @@
+"""Coupled channel groups: which slices of which tensors must go together."""
+
+from gfx.coupling.analysis import analyse
+from gfx.coupling.groups import Channel, Group, Groups, Member
+
+__all__ = ["Channel", "Group", "Groups", "Member", "analyse"]

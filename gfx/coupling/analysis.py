@@ -1,0 +1,145 @@
+"""Runs every node of a program on labels."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from gfx.coupling.flow import Call, Flow
+from gfx.coupling.groups import Groups, collect
+from gfx.coupling.rules import function_rule, module_rule
+from gfx.coupling.rules.movement import unknown
+from gfx.coupling.values import Labeled, core, settle, tensors, varying
+from gfx.ops import op_name
+from gfx.program import Program
+from gfx.shapes import propagate
+
+__all__ = ["analyse"]
+
+
+def analyse(program: Program, *, attention: Literal["width", "heads"] = "width") -> Groups:
+    """Finds the coupled channel groups of a program.
+
+    Every index of every parameter's dimensions gets a label; the labels run through the graph in
+    the place of the numbers. Reads shapes only: the cost does not depend on the image size.
+
+    Args:
+        program: a traced program; its shapes are propagated.
+        attention: what of multi-head attention is one channel: a "width" index of all heads, or
+            one of the "heads" as a whole.
+
+    Example:
+        >>> import gfx
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> groups = gfx.channels(program)
+        >>> sum(group.size for group in groups.free)
+        60
+    """
+    propagate(program)
+    flow = Flow(program, attention)
+    for node in program.graph.nodes:
+        flow.values[node] = _OPS[node.op](flow, node)
+    _straighten(flow)
+    return collect(flow)
+
+
+def _placeholder(flow: Flow, node: fx.Node) -> Any:
+    value = node.meta["val"]
+    if not isinstance(value, Tensor):
+        return value
+    shape = tuple(value.shape)
+    dims = [1] if len(shape) != 3 else [1, 2]  # (N, C, ...), and (N, L, C) for tokens
+    why = f"its channels are those of the model's input {node.name}"
+    out = flow.made(node, [d for d in dims if d < len(shape)], shape)
+    flow.fix(out, why)
+    return Labeled(shape, out.fields, why)
+
+
+def _get_attr(flow: Flow, node: fx.Node) -> Any:
+    value = node.meta["val"]
+    return flow.tensor(str(node.target)) if isinstance(value, Tensor) else value
+
+
+def _call_module(flow: Flow, node: fx.Node) -> Any:
+    module = flow.program.submodule(node)
+    call = _call(flow, node, type(module).__name__, module)
+    why = _not_plain(module, str(node.target))
+    rule = None if why else module_rule(module)
+    if rule is not None:
+        return rule(flow, call)
+    return unknown(flow, call, why)
+
+
+def _not_plain(module: nn.Module, path: str) -> str | None:
+    """Says why the parameters of a module are not what they seem."""
+    if hasattr(module, "parametrizations") or any(
+        hasattr(module, f"weight_{part}") for part in ("orig", "g")
+    ):
+        return f"a parametrization computes the weight of {path}; run fold_parametrizations first"
+    if module._forward_hooks or module._forward_pre_hooks:
+        return f"{path} has hooks, which may do anything to its channels"
+    return None
+
+
+def _call_function(flow: Flow, node: fx.Node) -> Any:
+    value = node.meta["val"]
+    if not _has_tensor(value):
+        return value  # sizes, dtypes, arithmetic on them
+    call = _call(flow, node, op_name(node), None)
+    rule: Callable[[Flow, Call], Any] = function_rule(call.name) or unknown
+    return rule(flow, call)
+
+
+def _output(flow: Flow, node: fx.Node) -> None:
+    for value in tensors(_resolved(flow, node.args)):
+        flow.fix(value, "its channels are the model's output")
+
+
+_OPS = {
+    "placeholder": _placeholder,
+    "get_attr": _get_attr,
+    "call_module": _call_module,
+    "call_function": _call_function,
+    "call_method": _call_function,
+    "output": _output,
+}
+
+
+def _has_tensor(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(_has_tensor(v) for v in value)
+    return isinstance(value, Tensor)
+
+
+def _call(flow: Flow, node: fx.Node, name: str, module: nn.Module | None) -> Call:
+    return Call(node, name, _resolved(flow, node.args), _resolved(flow, node.kwargs), module)
+
+
+def _resolved(flow: Flow, argument: Any) -> Any:
+    return fx.node.map_arg(argument, lambda n: flow.values[n])
+
+
+def _straighten(flow: Flow) -> None:
+    """Makes every field vary on one dimension, so that what is kept is always a rectangle.
+
+    Where a channel dimension was split in two (heads and width, groups and members), one of the
+    two is narrowed: the last, or the first where whole heads are asked for.
+    """
+    for value in flow.values.values():
+        for labeled in tensors(value):
+            for labels in labeled.fields:
+                over = varying(labels)
+                if len(over) > 1:
+                    _straighten_field(flow, labels, over)
+
+
+def _straighten_field(flow: Flow, labels: Tensor, over: tuple[int, ...]) -> None:
+    cut = core(labels)
+    found = settle(torch.from_numpy(flow.labels.find(cut.numpy().copy())))
+    over = varying(found)
+    if len(over) < 2:
+        return
+    stay = over[-1] if flow.attention == "width" else over[0]
+    rows = cut.movedim(stay, 0).reshape(cut.shape[stay], -1).numpy()
+    flow.labels.unite(rows[:, :1], rows[:, 1:])

@@ -1,0 +1,237 @@
+"""The state of one analysis, and the few things that rules do with channels.
+
+Rules (gfx/coupling/rules) never compute an index: they read labels along a dimension, unite what
+meets, pin what may not be narrowed, and run the operation itself on labels.
+"""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from gfx.coupling.labels import Axis, Ids, Labels
+from gfx.coupling.values import Labeled, core, spread, tensors, varying
+from gfx.coupling.values import field as make_field
+from gfx.program import Program
+
+__all__ = ["Call", "Flow", "Read"]
+
+UNKNOWN = "its size is set by something that gfx does not follow"
+
+
+@dataclass(frozen=True)
+class Read:
+    """A place where channels are consumed: a contraction over `dim` of `operand`."""
+
+    node: fx.Node
+    operand: fx.Node
+    dim: int
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation with its arguments as the analysis sees them."""
+
+    node: fx.Node
+    name: str  # canonical operation name, or the class name of a module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    module: nn.Module | None = None
+
+    def arg(self, position: int, name: str, default: Any = None) -> Any:
+        """Returns an argument given by position or by name."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The output's shape; that of the first output if there are several."""
+        value = self.node.meta["val"]
+        while isinstance(value, (tuple, list)):
+            value = value[0]
+        return tuple(value.shape)
+
+    @property
+    def operand(self) -> fx.Node:
+        """The first tensor argument's node."""
+        return self.node.all_input_nodes[0]
+
+    @property
+    def tensors(self) -> list[Labeled]:
+        """Every activation among the arguments."""
+        return tensors((self.args, self.kwargs))
+
+
+@dataclass
+class Flow:
+    """Holds what one analysis has found so far."""
+
+    program: Program
+    attention: Literal["width", "heads"] = "width"
+    labels: Labels = field(default_factory=Labels)
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    axes: dict[str, tuple[Axis | None, ...]] = field(default_factory=dict)  # by tensor path
+    paths: dict[int, str] = field(default_factory=dict)  # tensor identity → first path
+    reads: list[Read] = field(default_factory=list)
+    roles: dict[tuple[str, int], str] = field(default_factory=dict)  # (tensor, dim) → out | in
+    factors: dict[fx.Node, list[Ids]] = field(default_factory=dict)  # labelled sizes in its MACs
+
+    def tensor(self, path: str, dims: Collection[int] | None = None) -> Labeled:
+        """Labels a parameter or buffer of the program; tied tensors share their labels.
+
+        `dims` names the dimensions that are channels, where that is known (all by default).
+        """
+        value = self.program.tensor(path)
+        path = self.paths.setdefault(id(value), path)
+        if path not in self.axes:
+            self.axes[path] = tuple(
+                self.labels.axis(path, d, n) if n > 1 and (dims is None or d in dims) else None
+                for d, n in enumerate(value.shape)
+            )
+        shape = tuple(value.shape)
+        fields = [make_field(a.ids, a.dim, shape) for a in self.axes[path] if a]
+        return Labeled(shape, tuple(fields))
+
+    def member(self, call: Call, name: str) -> Labeled | None:
+        """Labels a tensor of the module that is called, or returns None if it has none."""
+        if getattr(call.module, name, None) is None:
+            return None
+        # what a module calls a weight is (out, in, kernel...) or a vector
+        return self.tensor(f"{call.node.target}.{name}", dims=(0, 1))
+
+    def along(self, value: Labeled, dim: int) -> Ids | None:
+        """Returns one label per index of a dimension, or None where it has none.
+
+        Whatever else a field varies on is united first: an index of this dimension can then only
+        go as a whole.
+        """
+        dim %= value.ndim
+        found: Ids | None = None
+        for labels in value.fields:
+            if dim not in varying(labels):
+                continue
+            rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
+            if rows.shape[1] > 1:
+                self.labels.unite(rows[:, :1], rows[:, 1:])
+            first = rows[:, 0]
+            if found is not None:
+                self.labels.unite(found, first)
+            found = first if found is None else found
+        return found
+
+    def pin(self, ids: Ids | None, why: str) -> None:
+        """Forbids the removal of these labels' channels."""
+        if ids is not None:
+            self.labels.pin(ids, why)
+
+    def fix(self, value: Labeled, why: str, dims: Iterable[int] | None = None) -> None:
+        """Pins every field of a value that varies on one of these dimensions (all by default)."""
+        wanted = None if dims is None else {d % value.ndim for d in dims}
+        for labels in value.fields:
+            if wanted is None or wanted.intersection(varying(labels)):
+                self.labels.pin(core(labels).numpy().ravel(), why)
+
+    def connect(self, a: Ids | None, b: Ids | None, why: str = UNKNOWN) -> None:
+        """Unites two sides of a dimension; if one has no labels the other cannot be narrowed."""
+        if a is not None and b is not None:
+            self.labels.unite(a, b)
+        else:
+            self.pin(a if b is None else b, why)
+
+    def keep(
+        self,
+        value: Labeled,
+        dims: Sequence[int],
+        shape: tuple[int, ...],
+        why: str,
+        read: Sequence[int] = (),
+    ) -> Labeled:
+        """Carries the labels of some dimensions into an output of the given shape.
+
+        Those dimensions keep their place; those in `read` were consumed. A field that varies only
+        on others is pinned.
+        """
+        fields = []
+        for d in dims:
+            ids = self.along(value, d)
+            if ids is not None:
+                fields.append(make_field(ids, d, shape))
+        kept = {*dims, *read}
+        for labels in value.fields:
+            over = varying(labels)
+            if over and not kept.intersection(over):
+                self.labels.pin(core(labels).numpy().ravel(), why)
+        return Labeled(shape, tuple(fields), value.why)
+
+    def meet(self, values: Sequence[Labeled], shape: tuple[int, ...]) -> Labeled:
+        """Combines broadcast values elementwise: labels that meet at a position are one channel."""
+        merged: list[Tensor] = []
+        why = ""
+        for value in values:
+            why = why or value.why
+            for labels in value.fields:
+                merged = self._merge(merged, spread(labels, shape))
+        for labels in merged:
+            for value in values:
+                self._check_sized(labels, value, len(shape))
+        return Labeled(shape, tuple(merged), why)
+
+    def _merge(self, merged: list[Tensor], labels: Tensor) -> list[Tensor]:
+        """Adds a field to those of an output, uniting it with those it overlaps."""
+        over = set(varying(labels))
+        if not over:
+            return merged
+        apart = []
+        for other in merged:
+            if not over.intersection(varying(other)):
+                apart.append(other)
+                continue
+            mine, theirs = core(labels).numpy(), core(other).numpy()
+            self.labels.unite(mine, theirs)
+            if len(varying(other)) < len(varying(labels)):
+                labels = other
+        return [*apart, labels]
+
+    def _check_sized(self, labels: Tensor, value: Labeled, ndim: int) -> None:
+        """Pins a field where it meets a dimension of that size without labels."""
+        offset = ndim - value.ndim
+        for d in varying(labels):
+            own = d - offset
+            if own < 0 or value.shape[own] == 1:
+                continue  # it broadcasts: nothing is coupled
+            if not any(own in varying(f) for f in value.fields):
+                self.labels.pin(core(labels).numpy().ravel(), value.why or UNKNOWN)
+
+    def made(self, node: fx.Node, dims: Iterable[int], shape: tuple[int, ...]) -> Labeled:
+        """Labels some dimensions of a tensor that the graph itself makes."""
+        axes = [self.labels.axis("", d, shape[d], at=node.name) for d in dims if shape[d] > 1]
+        return Labeled(shape, tuple(make_field(a.ids, a.dim, shape) for a in axes))
+
+    def read(self, call: Call, operand: fx.Node, dim: int, ids: Ids | None) -> None:
+        """Records that a contraction consumes channels."""
+        if ids is not None:
+            self.reads.append(Read(call.node, operand, dim, np.asarray(ids)))
+
+    def role(self, ids: Ids | None, role: str) -> None:
+        """Records that the dimensions these labels are of write ("out") or read ("in") channels."""
+        if ids is None:
+            return
+        starts = self.labels.starts
+        ends = {bisect_right(starts, int(i)) - 1 for i in (ids.min(), ids.max())}
+        for i in sorted(ends):
+            axis = self.labels.axes[i]
+            if axis.tensor:
+                self.roles.setdefault((axis.tensor, axis.dim), role)
+
+    def prices(self, call: Call, *sizes: Ids | None) -> None:
+        """Records the labelled sizes whose product the node's MACs are proportional to."""
+        self.factors[call.node] = [ids for ids in sizes if ids is not None]
+
+
+def empty_like(value: Labeled) -> Tensor:
+    """Makes a tensor that has the shape of an activation and no content."""
+    return torch.empty(1, dtype=torch.int64).expand(value.shape)

@@ -1,0 +1,110 @@
+"""Labels: one number for each index of each dimension, and a vectorised union-find over them.
+
+Two labels in one class are one channel: they are kept or removed together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Axis", "Ids", "Labels"]
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One labelled dimension of a tensor.
+
+    `tensor` is a dotted path, or "" where the dimension belongs to no tensor of the program: an
+    input, or a constant that the graph makes. `at` then names the node.
+    """
+
+    tensor: str
+    dim: int
+    start: int  # its labels are start … start + size - 1
+    size: int
+    at: str = ""
+
+    @property
+    def ids(self) -> Ids:
+        """The labels, one per index of the dimension."""
+        return np.arange(self.start, self.start + self.size, dtype=np.int64)
+
+
+class Labels:
+    """Hands out labels, unites them, and remembers why some may not be removed.
+
+    Example:
+        >>> labels = Labels()
+        >>> conv, norm = labels.axis("conv.weight", 0, 4), labels.axis("norm.weight", 0, 4)
+        >>> labels.unite(conv.ids, norm.ids)
+        >>> labels.find(norm.ids).tolist()
+        [0, 1, 2, 3]
+    """
+
+    def __init__(self) -> None:
+        self.axes: list[Axis] = []
+        self.starts: list[int] = []
+        self._parent: Ids = np.arange(1024, dtype=np.int64)
+        self._count = 0
+        self._pins: list[tuple[Ids, str]] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def axis(self, tensor: str, dim: int, size: int, at: str = "") -> Axis:
+        """Labels one dimension with fresh labels."""
+        axis = Axis(tensor, dim, self._count, size, at)
+        self.axes.append(axis)
+        self.starts.append(self._count)
+        self._count += size
+        if self._count > len(self._parent):
+            old = len(self._parent)
+            grown = np.arange(max(2 * old, self._count), dtype=np.int64)
+            grown[:old] = self._parent
+            self._parent = grown
+        return axis
+
+    def find(self, ids: Ids) -> Ids:
+        """Returns the representative of each label: the smallest of its class."""
+        roots = self._parent[ids]
+        while True:
+            above = self._parent[roots]
+            if np.array_equal(above, roots):
+                break
+            roots = above
+        self._parent[ids] = roots
+        return roots
+
+    def unite(self, a: Ids, b: Ids) -> None:
+        """Makes `a[i]` and `b[i]` one channel, for every i; the shapes broadcast."""
+        a, b = np.broadcast_arrays(a, b)
+        a, b = a.ravel(), b.ravel()
+        while True:
+            a, b = self.find(a), self.find(b)
+            apart = a != b
+            if not apart.any():
+                return
+            a, b = a[apart], b[apart]
+            # the larger root points to the smaller, so no cycle; of several writes to one root
+            # a single one lasts, and the next round unites the others
+            self._parent[np.maximum(a, b)] = np.minimum(a, b)
+
+    def pin(self, ids: Ids, why: str) -> None:
+        """Forbids the removal of these labels' channels."""
+        if ids.size:
+            self._pins.append((np.unique(ids), why))
+
+    def roots(self) -> Ids:
+        """Returns the representative of every label, in label order."""
+        return self.find(np.arange(self._count, dtype=np.int64))
+
+    def pins(self) -> dict[int, str]:
+        """Maps the representative of each pinned class to the first reason it was given."""
+        reasons: dict[int, str] = {}
+        for ids, why in self._pins:
+            for root in np.unique(self.find(ids)).tolist():
+                reasons.setdefault(root, why)
+        return reasons

@@ -1,0 +1,45 @@
+"""What each operation does to channels: the tables from operation names to rules."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from gfx.coupling.flow import Call, Flow
+from gfx.coupling.rules import contraction, mixing, movement, norms, pointwise, sources, spatial
+
+__all__ = ["FUNCTIONS", "MODULES", "Rule", "function_rule", "module_rule"]
+
+Rule = Callable[[Flow, Call], Any]
+
+FUNCTIONS: dict[str, Rule] = {
+    **contraction.FUNCTIONS,
+    **norms.FUNCTIONS,
+    **mixing.FUNCTIONS,
+    **spatial.FUNCTIONS,
+    **movement.FUNCTIONS,
+    **sources.FUNCTIONS,
+    **pointwise.FUNCTIONS,
+}
+MODULES: dict[type[nn.Module], Rule] = {
+    **contraction.MODULES,
+    **norms.MODULES,
+    **mixing.MODULES,
+    **spatial.MODULES,
+    **movement.MODULES,
+    **pointwise.MODULES,
+}
+
+
+def function_rule(name: str) -> Rule | None:
+    """Finds the rule of a function or method by its canonical name."""
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    return pointwise.elementwise if pointwise.is_pointwise(name) else None
+
+
+def module_rule(module: nn.Module) -> Rule | None:
+    """Finds the rule of a torch.nn module by its class or the nearest base class."""
+    if not type(module).__module__.startswith("torch.nn"):
+        return None
+    return next((MODULES[kind] for kind in type(module).__mro__ if kind in MODULES), None)

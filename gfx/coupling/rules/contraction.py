@@ -1,0 +1,199 @@
+"""Contractions: convolutions, linears, matrix products, attention.
+
+The contracted dimension of both operands is united (the consumer side); the free dimensions carry
+on (the producer side). Groups follow from the layout of the weight itself.
+"""
+
+import numpy as np
+from torch import nn
+
+from gfx.coupling.flow import Call, Flow
+from gfx.coupling.labels import Ids
+from gfx.coupling.rules.products import FUNCTIONS as PRODUCTS
+from gfx.coupling.values import Labeled, varying
+from gfx.coupling.values import field as make_field
+
+__all__ = ["FUNCTIONS", "MODULES"]
+
+
+def conv(flow: Flow, call: Call) -> Labeled:
+    """Couples a convolution of any rank."""
+    return _conv(flow, call, transposed=False)
+
+
+def conv_transpose(flow: Flow, call: Call) -> Labeled:
+    """Couples a transposed convolution: its weight is laid out (in, out / groups, ...)."""
+    return _conv(flow, call, transposed=True)
+
+
+def aten_convolution(flow: Flow, call: Call) -> Labeled:
+    """Couples aten.convolution, which says by an argument whether it is transposed."""
+    return _conv(flow, call, transposed=bool(call.arg(6, "transposed")))
+
+
+def _groups(call: Call, transposed: bool) -> int:
+    if call.module is not None:
+        return int(call.module.groups)  # type: ignore[arg-type]
+    if call.name == "conv":  # aten.convolution
+        return int(call.arg(8, "groups", 1))
+    return int(call.arg(6, "groups", 1))
+
+
+def _operands(flow: Flow, call: Call) -> tuple[Labeled, Labeled, Labeled | None]:
+    x = call.arg(0, "input")
+    if call.module is not None:
+        weight = flow.member(call, "weight")
+        assert weight is not None
+        return x, weight, flow.member(call, "bias")
+    return x, call.arg(1, "weight"), call.arg(2, "bias")
+
+
+def _conv(flow: Flow, call: Call, *, transposed: bool) -> Labeled:
+    x, weight, bias = _operands(flow, call)
+    groups = _groups(call, transposed)
+    ch = x.ndim - (weight.ndim - 2) - 1  # 1, or 0 for an unbatched input
+    rows, cols = (flow.along(weight, d) for d in (0, 1))
+    flow.prices(call, rows, cols)
+    flow.fix(weight, f"{call.node.name} slides over it", range(2, weight.ndim))
+    out: Ids | None
+    if groups == 1:
+        into, out = (rows, cols) if transposed else (cols, rows)
+        _roles(flow, into, out)
+        _consume(flow, call, x, ch, into)
+    elif x.shape[ch] == groups:
+        out = _per_channel(flow, x, ch, rows, cols, groups, transposed)
+    else:
+        out = _grouped(flow, call, x, ch, rows, cols, groups, transposed)
+    if bias is not None and bias.shape[0] > 1:
+        flow.connect(out, flow.along(bias, 0))
+    carried = flow.keep(x, range(ch), call.shape, f"{call.node.name} slides over it", read=[ch])
+    fields = list(carried.fields)
+    if out is not None and call.shape[ch] > 1:
+        fields.append(make_field(out, ch, call.shape))
+    return Labeled(call.shape, tuple(fields), "" if out is not None else weight.why)
+
+
+def _consume(flow: Flow, call: Call, x: Labeled, dim: int, into: Ids | None) -> None:
+    """Unites what a weight reads with the channels it reads."""
+    ids = flow.along(x, dim)
+    flow.connect(ids, into, x.why or f"{call.node.name} reads a fixed number of channels there")
+    flow.read(call, call.operand, dim, ids)
+
+
+def _roles(flow: Flow, into: Ids | None, out: Ids | None) -> None:
+    flow.role(into, "in")
+    flow.role(out, "out")
+
+
+def _per_channel(
+    flow: Flow,
+    x: Labeled,
+    ch: int,
+    rows: Ids | None,
+    cols: Ids | None,
+    groups: int,
+    transposed: bool,
+) -> Ids | None:
+    """Couples a depthwise convolution: its k outputs of one channel go with that channel."""
+    ids = flow.along(x, ch)
+    if transposed:
+        flow.connect(ids, rows, x.why)
+        flow.pin(cols, "it is the depth multiplier of a depthwise transposed convolution")
+        return None if rows is None else np.repeat(rows, len(cols) if cols is not None else 1)
+    if rows is not None and ids is not None:
+        flow.labels.unite(ids[:, None], rows.reshape(groups, -1))
+    else:
+        flow.connect(ids, rows, x.why)
+    return rows
+
+
+def _grouped(
+    flow: Flow,
+    call: Call,
+    x: Labeled,
+    ch: int,
+    rows: Ids | None,
+    cols: Ids | None,
+    groups: int,
+    transposed: bool,
+) -> Ids | None:
+    """Couples a grouped convolution: every group loses the same relative channels."""
+    if rows is not None:  # rows run over all groups, in the order of the channels
+        parts = rows.reshape(groups, -1)
+        flow.labels.unite(parts[:1], parts)
+    tiled = None if cols is None else np.tile(cols, groups)  # columns are shared by the groups
+    into, out = (rows, tiled) if transposed else (tiled, rows)
+    _roles(flow, into, out)
+    if into is None:  # one channel a group is left, so there is nothing to narrow
+        flow.fix(x, f"{call.node.name} reads one channel a group", [ch])
+    else:
+        _consume(flow, call, x, ch, into)
+    return out
+
+
+def linear(flow: Flow, call: Call) -> Labeled:
+    """Couples a linear layer: weight (out, in), contracted with the last dimension."""
+    x, weight, bias = _operands(flow, call)
+    last = x.ndim - 1
+    if weight.ndim == 1:
+        _consume(flow, call, x, last, flow.along(weight, 0))
+        return flow.keep(x, range(last), call.shape, "", read=[last])
+    out = flow.along(weight, 0)
+    cols = flow.along(weight, 1)
+    _roles(flow, cols, out)
+    _consume(flow, call, x, last, cols)
+    if bias is not None and bias.shape[0] > 1:
+        flow.connect(out, flow.along(bias, 0))
+    carried = _rows(flow, x, last)
+    flow.prices(call, out, cols, *[ids for _, ids in carried])
+    fields = [make_field(ids, d, call.shape) for d, ids in carried]
+    if out is not None:
+        fields.append(make_field(out, last, call.shape))
+    return Labeled(call.shape, tuple(fields), "" if out is not None else weight.why)
+
+
+def _rows(flow: Flow, x: Labeled, last: int) -> list[tuple[int, Ids]]:
+    """Lists the labels of the dimensions that a linear layer does not contract."""
+    found = []
+    for d in range(last):
+        if any(varying(f) == (d,) for f in x.fields):
+            ids = flow.along(x, d)
+            assert ids is not None
+            found.append((d, ids))
+    return found
+
+
+def embedding(flow: Flow, call: Call) -> Labeled:
+    """Carries the width of an embedding table; its rows are looked up by position."""
+    table = flow.member(call, "weight") if call.module is not None else _table(call)
+    assert table is not None
+    flow.fix(table, f"{call.node.name} looks its rows up by number", [0])
+    ids = flow.along(table, 1)
+    flow.role(ids, "out")
+    if ids is None:
+        return Labeled(call.shape)
+    return Labeled(call.shape, (make_field(ids, len(call.shape) - 1, call.shape),))
+
+
+def _table(call: Call) -> Labeled:
+    """Finds the table among (input, weight) of F.embedding or (weight, indices) of aten."""
+    first, second = call.arg(0, "input"), call.arg(1, "weight")
+    aten = not getattr(call.node.target, "__module__", "").startswith("torch.nn")
+    table: Labeled = first if aten and first.ndim == 2 and second is not None else second
+    return table
+
+
+FUNCTIONS = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), conv),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), conv_transpose),
+    "conv": aten_convolution,
+    "linear": linear,
+    "embedding": embedding,
+    **PRODUCTS,
+}
+MODULES = {
+    nn.modules.conv._ConvTransposeNd: conv_transpose,
+    nn.modules.conv._ConvNd: conv,
+    nn.Linear: linear,
+    nn.Embedding: embedding,
+}

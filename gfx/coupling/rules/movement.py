@@ -1,0 +1,115 @@
+"""Data movement: the operation itself runs on the labels, and what comes out is read off.
+
+There is no formula for any operation here, so there is no wrong one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gfx.coupling.flow import Call, Flow, empty_like
+from gfx.coupling.values import Labeled, core, settle, varying
+
+__all__ = ["FUNCTIONS", "MODULES", "getitem", "move", "runner", "unknown", "unlabelled"]
+
+
+def runner(call: Call) -> Callable[[Tensor], Any]:
+    """Returns a function that runs the operation of a call on another tensor."""
+    arguments = [_concrete(a) for a in call.args[1:]]
+    keywords = {k: _concrete(a) for k, a in call.kwargs.items() if k not in ("input", "self")}
+    if call.module is not None:
+        return call.module
+    if call.name in ("view", "unsafe_view", "reshape") and not _is_dtype(arguments):
+        # labels lie in memory in other ways than activations do, so a view may need a copy
+        return lambda labels: labels.reshape(*arguments, **_renamed(keywords))
+    if call.node.op == "call_method":
+        return lambda labels: getattr(labels, str(call.node.target))(*arguments, **keywords)
+    target: Any = call.node.target
+    return lambda labels: target(labels, *arguments, **keywords)
+
+
+def _renamed(keywords: dict[str, Any]) -> dict[str, Any]:
+    return {"shape" if k == "size" else k: v for k, v in keywords.items()}
+
+
+def _is_dtype(arguments: list[Any]) -> bool:
+    return any(isinstance(a, torch.dtype) for a in arguments)
+
+
+def _concrete(argument: Any) -> Any:
+    """Replaces activations inside an argument by empty tensors of their shape."""
+    return fx.node.map_aggregate(argument, lambda a: empty_like(a) if isinstance(a, Labeled) else a)
+
+
+def move(flow: Flow, call: Call) -> Any:
+    """Runs a movement on each field of its input; channels picked out singly are pinned."""
+    x = call.args[0] if call.args else call.arg(0, "input")
+    others = [v for v in call.tensors if v is not x]
+    if others and call.name not in ("view_as", "expand_as", "reshape_as"):
+        return unknown(flow, call)
+    value = call.node.meta["val"]
+    run = runner(call)
+    if isinstance(value, (tuple, list)):
+        moved = [run(labels) for labels in x.fields]
+        return tuple(
+            _settled(flow, call, x, [out[i] for out in moved], tuple(part.shape))
+            for i, part in enumerate(value)
+        )
+    return _settled(flow, call, x, [run(labels) for labels in x.fields], call.shape)
+
+
+def _settled(
+    flow: Flow, call: Call, x: Labeled, moved: list[Tensor], shape: tuple[int, ...]
+) -> Labeled:
+    """Reads the fields off what came out."""
+    storages = {labels.untyped_storage().data_ptr() for labels in x.fields}
+    fields = []
+    for labels in moved:
+        if labels.untyped_storage().data_ptr() not in storages:
+            labels = settle(labels)
+        if varying(labels):
+            fields.append(labels)
+        elif labels.numel():
+            flow.pin(core(labels).numpy().ravel(), f"{call.node.name} picks it out by its position")
+    return Labeled(shape, tuple(fields), x.why)
+
+
+def getitem(flow: Flow, call: Call) -> Any:
+    """Picks from a tuple, or moves a slice of a tensor."""
+    source, index = call.args
+    if not isinstance(source, Labeled):
+        return source[index]
+    return move(flow, call)
+
+
+def unknown(flow: Flow, call: Call, why: str | None = None) -> Any:
+    """Pins every channel that enters an operation gfx has no rule for."""
+    name = call.name or str(call.node.target)
+    if call.module is not None:
+        name = f"{type(call.module).__name__} {call.node.target}"
+    why = why or f"it passes through {name}, whose effect on channels gfx does not know"
+    for value in call.tensors:
+        flow.fix(value, why)
+    return unlabelled(call.node.meta["val"], why)
+
+
+def unlabelled(value: Any, why: str) -> Any:
+    """Replaces every tensor of a node's value by an activation without labels."""
+    if isinstance(value, tuple | list):
+        return tuple(unlabelled(v, why) for v in value)
+    if isinstance(value, dict):
+        return {key: unlabelled(v, why) for key, v in value.items()}
+    return Labeled(tuple(value.shape), (), why) if isinstance(value, Tensor) else value
+
+
+_MOVES = (
+    "view reshape unsafe_view view_as reshape_as permute transpose t adjoint mT flatten unflatten "
+    "ravel squeeze unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave narrow "
+    "select slice chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind flip "
+    "fliplr flipud roll rot90 movedim channel_shuffle native_channel_shuffle diagonal unsafe_chunk "
+    "unsafe_split view_copy permute_copy narrow_copy tril triu unfold_copy"
+).split()
+FUNCTIONS = {**dict.fromkeys(_MOVES, move), "getitem": getitem}
+MODULES = {nn.Flatten: move, nn.Unflatten: move, nn.ChannelShuffle: move}

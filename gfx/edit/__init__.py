@@ -1,0 +1,6 @@
+"""Safe edits: removing channels from tensors, modules and the graph's own literals."""
+
+from gfx.edit.remove import masked, remove
+from gfx.edit.sizes import Sizes
+
+__all__ = ["Sizes", "masked", "remove"]

@@ -1,0 +1,70 @@
+"""Module attributes that state a channel count follow the tensors that were cut."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+__all__ = ["fit"]
+
+Shape = tuple[int, ...]
+
+
+def fit(module: nn.Module, shape: Shape) -> None:
+    """Sets a module's channel counts from its tensors and the shape of its output."""
+    for kind, rule in _RULES.items():
+        if isinstance(module, kind):
+            rule(module, shape)
+            return
+
+
+def _conv(module: nn.modules.conv._ConvNd, shape: Shape) -> None:
+    per_channel = module.groups > 1 and module.groups == module.in_channels
+    first, second = module.weight.shape[:2]
+    if module.transposed:
+        module.groups = first if per_channel else module.groups
+        module.in_channels, module.out_channels = first, second * module.groups
+        return
+    if per_channel:
+        module.groups = first // (module.out_channels // module.groups)
+    module.in_channels, module.out_channels = second * module.groups, first
+
+
+def _linear(module: nn.Linear, shape: Shape) -> None:
+    module.out_features, module.in_features = module.weight.shape
+
+
+def _norm(module: nn.modules.batchnorm._NormBase, shape: Shape) -> None:
+    module.num_features = shape[1]  # a norm without affine parameters has no tensor to tell
+
+
+def _group_norm(module: nn.GroupNorm, shape: Shape) -> None:
+    members = module.num_channels // module.num_groups
+    module.num_channels, module.num_groups = shape[1], shape[1] // members
+
+
+def _embedding(module: nn.Embedding, shape: Shape) -> None:
+    module.embedding_dim = module.weight.shape[1]
+
+
+def _prelu(module: nn.PReLU, shape: Shape) -> None:
+    module.num_parameters = module.weight.numel()
+
+
+def _unflatten(module: nn.Unflatten, shape: Shape) -> None:
+    assert isinstance(module.dim, int)
+    sizes = module.unflattened_size
+    start = module.dim if module.dim >= 0 else len(shape) - len(sizes) + 1 + module.dim
+    module.unflattened_size = tuple(
+        old if old == -1 else shape[start + i] for i, old in enumerate(sizes)
+    )
+
+
+_RULES: dict[type[nn.Module], Callable[..., None]] = {
+    nn.modules.conv._ConvNd: _conv,
+    nn.Linear: _linear,
+    nn.modules.batchnorm._NormBase: _norm,
+    nn.GroupNorm: _group_norm,
+    nn.Embedding: _embedding,
+    nn.PReLU: _prelu,
+    nn.Unflatten: _unflatten,
+}

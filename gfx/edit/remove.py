@@ -1,0 +1,129 @@
+"""Removes channels: every member tensor is sliced, then the program is repaired around them."""
+
+import torch
+from torch import Tensor, fx, nn
+
+from gfx.coupling import Groups
+from gfx.coupling.values import Labeled
+from gfx.edit.literals import repair
+from gfx.edit.modules import fit
+from gfx.edit.sizes import Mask, Sizes
+from gfx.errors import EditError
+from gfx.program import Program
+from gfx.shapes import propagate
+
+__all__ = ["masked", "remove"]
+
+
+def remove(program: Program, groups: Groups, removed: Mask) -> None:
+    """Removes channels from a program, in place.
+
+    Args:
+        program: the program that `groups` was found on.
+        groups: its channel groups.
+        removed: by class of labels (`group.roots`), whether it goes.
+
+    Raises: EditError if a node would not have the shape that the analysis foretold; the program
+        is then no longer usable.
+    """
+    sizes = Sizes(groups, removed)
+    _ = sizes.after  # computed from the old shapes, which the edits below overwrite
+    _slice_tensors(program, sizes)
+    for node in program.nodes():
+        if node.op == "output" or not sizes.changed(node):
+            continue
+        if node.op == "call_module":
+            fit(program.submodule(node), tuple(sizes.after[node].shape))
+        elif node.op in ("call_function", "call_method"):
+            repair(node, sizes)
+    program.recompile()
+    propagate(program)
+    _check(program, sizes)
+
+
+def _slice_tensors(program: Program, sizes: Sizes) -> None:
+    """Cuts every tensor that loses channels, once for all the places that hold it."""
+    homes = _homes(program.module)
+    for path, axes in sizes.flow.axes.items():
+        old = program.tensor(path)
+        new = old.detach()
+        for axis in axes:
+            if axis is None:
+                continue
+            stay = sizes.kept[axis.ids]
+            if not stay.all():
+                index = torch.from_numpy(stay.nonzero()[0]).to(old.device)
+                new = new.index_select(axis.dim, index)
+        if new.shape == old.shape:
+            continue
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=old.requires_grad)
+        for owner, name in homes[id(old)]:
+            setattr(owner, name, new)
+
+
+def _homes(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Maps each tensor's identity to every attribute that holds it."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for owner in module.modules():
+        held = {**owner._parameters, **owner._buffers, **owner.__dict__}
+        for name, value in held.items():
+            if isinstance(value, Tensor):
+                found.setdefault(id(value), []).append((owner, name))
+    return found
+
+
+def _check(program: Program, sizes: Sizes) -> None:
+    """Compares the shapes that came out with those foretold."""
+    for node, foretold in sizes.after.items():
+        value = node.meta.get("val")
+        # a node that a repair replaced has no value any more
+        if (
+            isinstance(foretold, Tensor)
+            and isinstance(value, Tensor)
+            and value.shape != foretold.shape
+        ):
+            raise EditError(
+                f"node {node.name} has shape {tuple(value.shape)} after the removal, expected "
+                f"{tuple(foretold.shape)}; please report this program as a bug"
+            )
+
+
+def masked(program: Program, groups: Groups, removed: Mask) -> None:
+    """Zeroes removed channels where they are read, in place, and removes nothing.
+
+    The result is what a removal must equal: the same as setting the consumers' weight slices for
+    these channels to zero, and it works where the consumer is a product of two activations.
+    """
+    kept = groups.kept(removed)
+    for read in groups.flow.reads:
+        stay = kept[read.ids]
+        if stay.all():
+            continue
+        value = groups.flow.values[read.operand]
+        assert isinstance(value, Labeled)
+        view = [1] * value.ndim
+        view[read.dim] = len(stay)
+        fake = read.operand.meta["val"]
+        mask = torch.from_numpy(stay).to(device=fake.device, dtype=fake.dtype).view(view)
+        _multiply(program, read.node, read.operand, mask)
+    program.recompile()
+    propagate(program)
+
+
+def _multiply(program: Program, node: fx.Node, operand: fx.Node, mask: Tensor) -> None:
+    """Makes a node read its operand times a constant mask."""
+    name = fresh_name(program.module, "mask")
+    program.module.register_buffer(name, mask)
+    with program.graph.inserting_before(node):
+        constant = program.graph.get_attr(name)
+        product = program.graph.call_function(torch.mul, (operand, constant))
+    node.replace_input_with(operand, product)
+
+
+def fresh_name(module: nn.Module, stem: str) -> str:
+    """Returns an attribute name that the module does not use yet."""
+    count = 0
+    while hasattr(module, f"{stem}_{count}"):
+        count += 1
+    return f"{stem}_{count}"
