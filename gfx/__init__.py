@@ -1,1 +1,146 @@
-"""gfx: a torch.fx compiler that makes image generators small and fast."""
+"""gfx: a torch.fx compiler that makes image generators small and fast.
+
+    small = gfx.apply("half", model)      # recipe: path, shipped name, dict or Recipe
+    print(gfx.report(small))              # what was done, refused and checked, and the cost
+    gfx.save(small, "small.gfx")          # no pickle, nothing executed on load
+
+Names are imported when they are first used: `import gfx` costs little more than torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gfx.errors import (
+    ArchiveError,
+    BudgetError,
+    EditError,
+    GfxError,
+    InputError,
+    PreconditionError,
+    RecipeError,
+    RegistryError,
+    TraceError,
+    VerificationError,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gfx import testing, zoo
+    from gfx.archive import load, open_model, save
+    from gfx.contract import Change, Keeps, Outcome, Pass, Skip
+    from gfx.costing import Budget, Cost
+    from gfx.coupling import Groups
+    from gfx.frontend import trace
+    from gfx.pipeline import apply
+    from gfx.program import Program, Provenance
+    from gfx.recipe import Recipe
+    from gfx.registry import passes
+    from gfx.reporting import Report, report
+
+__all__ = [
+    "ArchiveError",
+    "Budget",
+    "BudgetError",
+    "Change",
+    "Cost",
+    "EditError",
+    "GfxError",
+    "Groups",
+    "InputError",
+    "Keeps",
+    "Outcome",
+    "Pass",
+    "PreconditionError",
+    "Program",
+    "Provenance",
+    "Recipe",
+    "RecipeError",
+    "RegistryError",
+    "Report",
+    "Skip",
+    "TraceError",
+    "VerificationError",
+    "apply",
+    "channels",
+    "cost",
+    "load",
+    "open_model",
+    "passes",
+    "report",
+    "save",
+    "testing",
+    "trace",
+    "zoo",
+]
+
+_HOMES = {
+    "Budget": "gfx.costing",
+    "Change": "gfx.contract",
+    "Cost": "gfx.costing",
+    "Groups": "gfx.coupling",
+    "Keeps": "gfx.contract",
+    "Outcome": "gfx.contract",
+    "Pass": "gfx.contract",
+    "Program": "gfx.program",
+    "Provenance": "gfx.program",
+    "Recipe": "gfx.recipe",
+    "Report": "gfx.reporting",
+    "Skip": "gfx.contract",
+    "apply": "gfx.pipeline",
+    "load": "gfx.archive",
+    "open_model": "gfx.archive",
+    "passes": "gfx.registry",
+    "report": "gfx.reporting",
+    "save": "gfx.archive",
+    "trace": "gfx.frontend",
+}
+_MODULES = ("testing", "zoo")
+
+
+def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":
+    """Counts what a model costs: MACs in three conventions, parameters and bytes, by node.
+
+    Units: multiply-accumulates, bytes; from shapes alone, for one run of the example inputs.
+
+    Raises: GfxError if the model cannot be traced or does not run on the inputs.
+
+    Example:
+        >>> cost(import_module("gfx.zoo").build("dcgan")).params
+        3576704
+    """
+    from gfx.costing import cost_of
+
+    return cost_of(_program(model, example_inputs))
+
+
+def channels(model: "nn.Module | Program", example_inputs: Any = None) -> "Groups":
+    """Finds the channels that must be kept or removed together.
+
+    Raises: GfxError if the model cannot be traced or does not run on the inputs.
+
+    Example: `gfx.channels(gfx.trace(model))` → groups, each with its members and, where it is
+    pinned, the reason.
+    """
+    from gfx.coupling import analyse
+
+    return analyse(_program(model, example_inputs))
+
+
+def _program(model: "nn.Module | Program", example_inputs: Any) -> "Program":
+    from gfx.frontend import trace
+    from gfx.program import Program
+
+    return model if isinstance(model, Program) else trace(model, example_inputs)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"gfx.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gfx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -31,7 +31,7 @@ from gfx.errors import RecipeError, RegistryError
 from gfx.recipe_text import parse
 from gfx.registry import did_you_mean, get
 
-__all__ = ["InputSpec", "Recipe", "shipped"]
+__all__ = ["InputSpec", "Recipe", "build_pass", "shipped"]
 
 VERSION = 1
 
@@ -140,6 +140,32 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml")))
 
 
+def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe") -> Pass:
+    """Makes a pass from plain data (rule 1); `where` begins the messages.
+
+    Raises: RecipeError naming the field, what was expected and what was found.
+
+    Example:
+        >>> from passes.fuse_batch_norm import FuseBatchNorm
+        >>> build_pass(FuseBatchNorm, {"targets": "up.*"})
+        FuseBatchNorm(targets=('up.*',))
+    """
+    where = f"{where} {kind.name}"
+    known = [f.name for f in dataclasses.fields(kind) if f.init]
+    for key in fields:
+        if key not in known:
+            raise RecipeError(f"{where}: unknown field {key!r}{did_you_mean(key, known)}")
+    hints = get_type_hints(kind)
+    values = {k: _field(v, hints[k], f"{where}: {k}") for k, v in fields.items()}
+    missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in values]
+    if missing:
+        raise RecipeError(f"{where}: field {missing[0]!r} has no default and is not given")
+    try:
+        return kind(**values)
+    except RecipeError as error:
+        raise RecipeError(f"{where.removesuffix(kind.name)}{error}") from error
+
+
 def _read(source: str | Path) -> tuple[str, str]:
     """Returns a recipe's text and what to call it in messages."""
     if isinstance(source, str) and source in shipped():
@@ -204,19 +230,7 @@ def _pass(entry: Any, where: str) -> Pass:
         kind = get(name)
     except RegistryError as error:
         raise RecipeError(f"{where}: {error}") from error
-    known = [f.name for f in dataclasses.fields(kind) if f.init]
-    for key in fields:
-        if key not in known:
-            raise RecipeError(f"{where} {name}: unknown field {key!r}{did_you_mean(key, known)}")
-    hints = get_type_hints(kind)
-    values = {k: _field(v, hints[k], f"{where} {name}: {k}") for k, v in fields.items()}
-    missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in values]
-    if missing:
-        raise RecipeError(f"{where} {name}: field {missing[0]!r} has no default and is not given")
-    try:
-        return kind(**values)
-    except RecipeError as error:
-        raise RecipeError(f"{where} {error}") from error
+    return build_pass(kind, fields, where)
 
 
 def _entry(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:

@@ -97,9 +97,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     said = {"kind": type(module).__qualname__, "training": module.training}
     if isinstance(module, torch.fx.GraphModule):
         return said  # its other attributes are the generated code, compared as a graph
-    return said | {
-        k: v for k, v in vars(module).items() if not k.startswith("_") and _is_plain(v)
-    }
+    return said | {k: v for k, v in vars(module).items() if not k.startswith("_") and _is_plain(v)}
 
 
 def _is_plain(value: Any) -> bool:

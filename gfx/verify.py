@@ -82,7 +82,8 @@ def signature(pass_: Pass, before: Program, after: Program) -> Check:
     leaves, spec = pytree.tree_flatten(_output(after).meta["val"])
     if wanted_spec != spec:
         raise VerificationError(
-            f"{pass_.name}: signature: the output was {wanted_spec}, now it is {spec}"
+            f"{pass_.name}: signature: the output was {_layout(wanted_leaves, wanted_spec)}, "
+            f"now it is {_layout(leaves, spec)}"
         )
     for i, (a, b) in enumerate(zip(wanted_leaves, leaves, strict=True)):
         if _kind(a) != _kind(b):
@@ -178,6 +179,11 @@ def _source(program: Program, index: int) -> str:
     leaves = pytree.tree_leaves(_output(program).args)
     node = leaves[index] if index < len(leaves) else None
     return node.name if isinstance(node, fx.Node) else repr(node)
+
+
+def _layout(leaves: list[Any], spec: pytree.TreeSpec) -> str:
+    """Writes a structure of outputs: `{'image': float32 1x3x64x64}`."""
+    return str(pytree.tree_unflatten([_kind(leaf) for leaf in leaves], spec))
 
 
 def _kind(value: Any) -> str:

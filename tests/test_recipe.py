@@ -166,7 +166,7 @@ def test_a_number_in_exponent_form_is_a_number(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_mapping_is_an_error(tmp_path: Path, text: str) -> None:
     file = tmp_path / "odd.yaml"
     file.write_text(text)
-    with pytest.raises(gfx.RecipeError, match=r"odd.yaml: a recipe is a mapping with `passes`, not"):
+    with pytest.raises(gfx.RecipeError, match=r"odd.yaml: a recipe is a mapping with"):
         Recipe.load(file)
 
 

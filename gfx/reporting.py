@@ -1,0 +1,164 @@
+"""The report of a compilation: plain data, stored on the result, printed as text.
+
+What depends on the clock is left out of comparisons: two runs of one recipe, model and seed give
+equal reports.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from gfx.coerce import coerce, plain
+from gfx.contract import Change, Outcome, Pass, Skip
+from gfx.costing import Cost
+from gfx.errors import GfxError
+from gfx.report_text import render
+from gfx.verify import Check
+
+__all__ = ["PassReport", "Report", "attach", "pass_report", "report"]
+
+ATTRIBUTE = "gfx_report"
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """Tells what one pass did.
+
+    Example:
+        >>> PassReport("fuse_batch_norm", {}).changes
+        ()
+    """
+
+    name: str
+    spec: dict[str, Any]  # its fields, as it ran
+    changes: tuple[Change, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+    before: Cost | None = None  # totals only, no nodes
+    after: Cost | None = None
+    checks: tuple[Check, ...] = ()  # empty: not verified
+    seconds: float = field(default=0.0, compare=False)  # applying and checking
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tells what a recipe did to a model.
+
+    `str(report)` is a table to read, `to_dict` is data for JSON, `from_dict` reads it back.
+
+    Example:
+        >>> Report.from_dict(Report(source="Net").to_dict()) == Report(source="Net")
+        True
+    """
+
+    source: str  # class name of the model
+    frontend: str = "given"
+    inputs: tuple[str, ...] = ()  # "float32 1x3x256x256"
+    assumed: tuple[str, ...] = ()
+    opaque: tuple[tuple[str, str], ...] = ()  # (module path, reason)
+    notes: tuple[str, ...] = ()
+    before: Cost | None = None
+    after: Cost | None = None
+    passes: tuple[PassReport, ...] = ()
+    verified: bool = False
+    recipe: dict[str, Any] = field(default_factory=dict)  # every default written out
+    gfx_version: str = ""
+    torch_version: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as data that JSON can hold.
+
+        Example:
+            >>> Report(source="Net").to_dict()["source"]
+            'Net'
+        """
+        data: dict[str, Any] = plain(self)
+        return data
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> "Report":
+        """Reads what `to_dict` wrote.
+
+        Raises: GfxError if that is no report.
+
+        Example:
+            >>> Report.from_dict({"source": "Net"}).source
+            'Net'
+        """
+        try:
+            read: Report = coerce(data, Report)
+        except TypeError as error:
+            raise GfxError(f"this is no gfx report: {error}") from error
+        return read
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+@dataclass(frozen=True)
+class _Carry:
+    """Puts the report on each deep copy: a GraphModule copies only what its graph needs."""
+
+    report: Report
+
+    def __call__(self, copied: nn.Module) -> None:
+        attach(copied, self.report)
+
+
+def attach(module: nn.Module, report: Report) -> None:
+    """Stores a report on a module, so that pickling and deep copies keep it."""
+    # three ways, because each survives something else: the attribute a pickle, the hook a copy
+    # of an unpickled module, the meta entry a copy under a torch that knows no such hooks
+    setattr(module, ATTRIBUTE, report)
+    hooks = [h for h in vars(module).get("_deepcopy_hooks", ()) if not isinstance(h, _Carry)]
+    module._deepcopy_hooks = [*hooks, _Carry(report)]  # type: ignore[assignment]
+    meta = vars(module).setdefault("meta", {})
+    meta.setdefault("_user_preserved_attributes", {})[ATTRIBUTE] = report
+
+
+def report(module: nn.Module) -> Report:
+    """Returns the report of a module that gfx made.
+
+    Raises: GfxError if it has none.
+
+    Example:
+        >>> report(nn.ReLU())
+        Traceback (most recent call last):
+        gfx.errors.GfxError: this ReLU has no gfx report; pass what gfx.apply or gfx.load returned
+    """
+    found = getattr(module, ATTRIBUTE, None)
+    if isinstance(found, Mapping):
+        return Report.from_dict(found)
+    if not isinstance(found, Report):
+        raise GfxError(
+            f"this {type(module).__name__} has no gfx report; "
+            "pass what gfx.apply or gfx.load returned"
+        )
+    return found
+
+
+def pass_report(
+    pass_: Pass,
+    outcome: Outcome,
+    before: Cost,
+    after: Cost,
+    checks: tuple[Check, ...],
+    seconds: float,
+) -> PassReport:
+    """Writes down what one pass did, in plain data: a report equals its own JSON copy."""
+    return PassReport(
+        name=pass_.name,
+        spec=plain(pass_.spec()[pass_.name]),
+        changes=tuple(
+            replace(c, before=plain(c.before), after=plain(c.after)) for c in outcome.changes
+        ),
+        skips=tuple(outcome.skips),
+        details=plain(outcome.details),
+        before=replace(before, nodes=()),
+        after=replace(after, nodes=()),
+        checks=checks,
+        seconds=seconds,
+    )
