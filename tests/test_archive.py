@@ -1,11 +1,13 @@
 """Archives give back the same program, run nothing, and refuse clearly."""
 
+import contextlib
 import copy
 import errno
 import json
 import math
 import os
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
@@ -404,6 +406,15 @@ def retarget(op, target, args=()):
         (retarget("call_module", '0")\nimport os #'), "is no module path"),
         (retarget("call_module", "9"), "node _1 finds no Module at 9"),
         (retarget("get_attr", "0"), "node _1 finds no Tensor at 0"),
+        (retarget("call_module", "__init__.__globals__"), "is no module path"),
+        (retarget("call_module", "\uff3f_init_\uff3f"), "is no module path"),
+        (lambda d: node(d, "_0").update(kwargs={"\uff4bey": 1}), "where a name must stand"),
+        (
+            lambda d: node(d, "_1").update(
+                op="call_function", target="builtins.max", kwargs={"key": {"node": "_0"}}
+            ),
+            "called with key=, which would call a function",
+        ),
         (retarget("jump", "x"), "a node of no known kind: 'jump'"),
         (lambda d: node(d, "_0").update(kwargs={"a=print(1)": 1}), "where a name must stand"),
         (lambda d: d["nodes"][0].update(target="x=print(1)"), "where a name must stand"),
@@ -443,6 +454,30 @@ def retarget(op, target, args=()):
 def test_a_forged_archive_is_refused(tmp_path, change, message):
     with pytest.raises(ArchiveError, match=message):
         load(tampered(tmp_path, change))
+
+
+def leaves_of(data, path=()):
+    """Lists the paths to everything in JSON data."""
+    yield path
+    items = dict(enumerate(data)) if isinstance(data, list) else data
+    for key, value in items.items() if isinstance(items, dict) else ():
+        yield from leaves_of(value, (*path, key))
+
+
+def test_no_damage_to_the_graph_escapes_as_another_error(tmp_path):
+    draw = random.Random(0)
+    junk = [None, True, -1, 2**70, "", "x.y", "\ud800", [], {}, {"node": "_0"}, [[]], 1e999]
+
+    def damage(data):
+        *owner, last = draw.choice(list(leaves_of(data))[1:])
+        for key in owner:
+            data = data[key]
+        data[last] = draw.choice(junk)
+
+    for _ in range(150):
+        path = tampered(tmp_path, damage)
+        with contextlib.suppress(ArchiveError):
+            assert isinstance(load(path), fx.GraphModule)
 
 
 def test_json_that_is_deeper_than_python_goes_is_refused(tmp_path):

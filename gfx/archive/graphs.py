@@ -2,6 +2,7 @@
 
 import keyword
 from typing import Any
+from unicodedata import normalize
 
 from torch import fx
 from torch.fx.graph import CodeGen
@@ -50,11 +51,14 @@ def read_graph(items: list[dict[str, Any]]) -> fx.Graph:
 def check_path(path: object) -> str:
     """Returns a dotted module path that is safe to stand in generated code, unchanged.
 
-    Raises: ArchiveError if it is empty, or holds quotes, backslashes or control characters.
+    Raises: ArchiveError if it is empty, holds quotes, backslashes or control characters, reaches
+        for Python's own attributes (__class__), or is a spelling that Python reads as another.
     """
     text = path if isinstance(path, str) else ""
     safe = text.isprintable() and not any(mark in text for mark in "\"'\\{}")
-    if not safe or not all(text.split(".")):
+    atoms = text.split(".")
+    plain = all(atoms) and not any(atom.startswith("__") for atom in atoms)
+    if not safe or not plain or normalize("NFKC", text) != text:
         raise ArchiveError(f"{path!r} is no module path that a file can hold")
     return text
 
@@ -90,6 +94,8 @@ def _read_target(op: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, 
             function = targets.resolve_function(target)
             if function is getattr:
                 _check_getattr(args, kwargs)
+            if "key" in kwargs:
+                raise ArchiveError(f"{target} is called with key=, which would call a function")
             return function
         case "output":
             return "output"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def save(
     if suffix != ".gfx":
         write_atomic(path, lambda file: torch.save(module, file))
         return
-    members = _members(module, _inputs(model), report)
+    report = _report(module, report)
+    members = _members(module, _inputs(model, report), report)
     write_atomic(path, lambda file: write_zip(file, members))
 
 
@@ -72,7 +74,6 @@ def _members(module: fx.GraphModule, inputs: Any, report: Any) -> dict[str, byte
         "nodes": write_graph(module.graph),
     }
     members = {"graph.json": _json(graph), "weights.safetensors": save_tensors(arrays)}
-    report = _report(module, report)
     return members if report is None else members | {"report.json": _json(report)}
 
 
@@ -99,20 +100,24 @@ def _modules(module: fx.GraphModule) -> dict[str, Any]:
     return specs
 
 
-def _inputs(model: fx.GraphModule | Program) -> list[dict[str, Any]] | None:
-    """Describes the example inputs, if they are tensors and known."""
+def _inputs(model: fx.GraphModule | Program, report: Any) -> list[dict[str, Any]] | None:
+    """Describes the inputs: the program's, those the model was loaded with, or the report's."""
     if isinstance(model, Program):
-        values: list[Any] = list(model.example_inputs)
-    elif "gfx_inputs" in model.meta:
-        known: list[dict[str, Any]] = model.meta["gfx_inputs"]
-        return known
-    else:
-        values = [n.meta.get("val") for n in model.graph.nodes if n.op == "placeholder"]
-    if not all(isinstance(value, torch.Tensor) for value in values):
+        return _describe(model.example_inputs)
+    known = model.meta.get("gfx_inputs")
+    if known is None and isinstance(report, dict):
+        known = dict(report.get("recipe") or {}).get("input")
+    return known or _describe(n.meta.get("val") for n in model.graph.nodes if n.op == "placeholder")
+
+
+def _describe(values: Iterable[Any]) -> list[dict[str, Any]] | None:
+    """Writes shape and dtype of each input, if all are tensors and known."""
+    tensors = list(values)
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors):
         return None
     return [
-        {"shape": [int(n) for n in v.shape], "dtype": str(v.dtype).removeprefix("torch.")}
-        for v in values
+        {"shape": [int(n) for n in t.shape], "dtype": str(t.dtype).removeprefix("torch.")}
+        for t in tensors
     ]
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -69,9 +70,10 @@ def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
 def identifier(name: object) -> str:
     """Returns a name that is safe to stand in generated code, unchanged.
 
-    Raises: ArchiveError if it is no Python identifier.
+    Raises: ArchiveError if it is no Python identifier, or one that Python reads as another.
     """
-    if not isinstance(name, str) or not name.isidentifier():
+    # NFKC: Python would read a fullwidth "key" as "key", after every check was passed
+    if not isinstance(name, str) or not name.isidentifier() or normalize("NFKC", name) != name:
         raise ArchiveError(f"the file holds {name!r} where a name must stand")
     return name
 

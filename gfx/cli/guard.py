@@ -1,0 +1,56 @@
+"""Errors at the edge of the shell: one paragraph, an exit code, never a traceback unasked."""
+
+import functools
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from gfx.errors import GfxError
+
+__all__ = ["fail", "guarded", "warn"]
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Wraps a command so that whatever it raises becomes a message and an exit code.
+
+    The command takes `debug`; with it the traceback is shown too.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        debug = bool(kwargs.get("debug"))
+        try:
+            with warnings.catch_warnings():
+                if not debug:
+                    warnings.simplefilter("ignore")  # libraries talk to programmers
+                command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except GfxError as error:
+            fail(str(error), debug)
+        except KeyboardInterrupt:
+            fail("interrupted; nothing was written", debug, code=130)
+        except Exception as error:
+            what = f"internal error ({type(error).__name__}: {error})"
+            fail(what if debug else f"{what}; run again with --debug to see where", debug)
+
+    return run
+
+
+def fail(message: str, debug: bool = False, *, code: int = 1) -> None:
+    """Prints an error on stderr and exits.
+
+    Raises: typer.Exit with the code.
+    """
+    if debug:
+        typer.echo(traceback.format_exc(), err=True)
+    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    raise typer.Exit(code)
+
+
+def warn(message: str) -> None:
+    """Prints a warning on stderr."""
+    typer.secho(f"warning: {message}", fg=typer.colors.YELLOW, err=True)
