@@ -134,6 +134,13 @@ def test_modes_and_gradient_flags_come_back(tmp_path):
     assert not flags["first.bias"]
 
 
+def test_parameters_keep_the_order_that_folding_gave_them(tmp_path):
+    conv = nn.utils.parametrizations.spectral_norm(nn.Conv2d(2, 2, 1))
+    nn.utils.parametrize.remove_parametrizations(conv, "weight")
+    loaded = round_trip(leaf_program(conv), tmp_path)
+    assert list(loaded.state_dict()) == ["leaf.bias", "leaf.weight"]
+
+
 def test_tied_parameters_stay_tied(tmp_path):
     loaded = round_trip(traced(Everything()), tmp_path)
     assert loaded.first.weight is loaded.second.weight

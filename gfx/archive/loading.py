@@ -103,6 +103,9 @@ def _place(root: nn.Module, path: str, kind: str, tensor: torch.Tensor) -> None:
     taken = hasattr(type(owner), name) or not isinstance(held, (torch.Tensor, type(None)))
     if expected is None and taken:
         raise ArchiveError(f"{path} would hide an attribute of {type(owner).__name__}")
+    # the file's order is the state dict's, and a folded parametrization is not the constructor's
+    owner._parameters.pop(name, None)
+    owner._buffers.pop(name, None)
     if kind == "parameter" and isinstance(tensor, nn.Parameter):
         setattr(owner, name, tensor)
     elif kind in ("buffer", "transient"):

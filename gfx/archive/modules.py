@@ -171,7 +171,7 @@ def _differences(module: nn.Module, rebuilt: nn.Module) -> Iterator[str]:
     for kind in ("_parameters", "_buffers"):
         mine, made = _shapes(getattr(module, kind)), _shapes(getattr(rebuilt, kind))
         if mine != made:
-            yield f"its {kind[1:]} have shapes {dict(mine)}, not {dict(made)}"
+            yield f"its {kind[1:]} have shapes {mine}, not {made}"
     if list(module._modules) != list(rebuilt._modules):
         yield f"its parts are {list(module._modules)}, not {list(rebuilt._modules)}"
         return
@@ -185,8 +185,8 @@ def _same(value: Any, expected: Any) -> bool:
     return value is expected or bool(value == expected)
 
 
-def _shapes(tensors: dict[str, Any]) -> list[tuple[str, tuple[int, ...] | None]]:
-    return [(name, None if t is None else tuple(t.shape)) for name, t in tensors.items()]
+def _shapes(tensors: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    return {name: None if t is None else tuple(t.shape) for name, t in tensors.items()}
 
 
 def _refuse_hooks(module: nn.Module, path: str) -> None:
