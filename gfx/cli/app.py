@@ -1,17 +1,15 @@
 """The commands. What is heavy is imported when a command runs, so that --help is quick."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gfx.cli.guard import guarded, warn
-from gfx.cli.models import Opened, open_named, parse_input
+from gfx.cli.listing import describe_pass, print_groups, print_layers
+from gfx.cli.models import Opened, open_named
+from gfx.cli.options import Debug, Evaluate, Factory, Input, Json, Model, Seed, Trust
 from gfx.cli.screen import Progress, print_json, print_table
-
-if TYPE_CHECKING:
-    from gfx.costing import Cost
-    from gfx.coupling import Groups
 
 __all__ = ["app", "main"]
 
@@ -22,35 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="A .gfx, .pt, .pth, .pt2 or .safetensors file, or zoo:NAME."
-    ),
-]
-Input = Annotated[
-    list[Any] | None,
-    typer.Option(
-        "--input",
-        parser=parse_input,
-        metavar="SHAPE",
-        help="An input, such as 1x3x256x256 or 1:int64; once for each.",
-    ),
-]
-Factory = Annotated[
-    str | None,
-    typer.Option(
-        "--model", metavar="PKG.MOD:FACTORY", help="What builds the module of a state dict."
-    ),
-]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Run code from the file: only if you trust its author.")
-]
-Evaluate = Annotated[bool, typer.Option("--eval", help="Put the model in eval mode first.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 def main() -> None:
@@ -160,7 +129,7 @@ def cost(
         print_json(figures.to_dict())
         return
     typer.echo(str(figures))
-    _print_layers(figures, top)
+    print_layers(figures, top)
 
 
 @app.command()
@@ -183,7 +152,7 @@ def channels(
     if as_json:
         print_json([group.to_dict() for group in groups])
         return
-    _print_groups(groups)
+    print_groups(groups)
 
 
 @app.command()
@@ -207,7 +176,6 @@ def recipes(as_json: Json = False, debug: Debug = False) -> None:
 @guarded
 def passes(as_json: Json = False, debug: Debug = False) -> None:
     """List the passes that are installed, with their fields."""
-    from gfx.cli.listing import describe_pass
     from gfx.registry import discover
 
     found = discover()
@@ -260,45 +228,4 @@ def report(
 def _open(model: str, inputs: list[Any] | None, factory: str | None, trust: bool) -> Opened:
     return open_named(
         model, inputs=inputs or [], factory=factory, trust=trust, evaluate=False, seed=None
-    )
-
-
-def _print_layers(figures: "Cost", top: int) -> None:
-    from gfx.costing.cost import human
-
-    total = max(figures.macs.exact, 1)
-    nodes = [node for node in figures.nodes if node.macs.exact or node.params]
-    shown = sorted(nodes, key=lambda n: -n.macs.exact)[:top] if top else nodes
-    rows = [
-        (
-            node.target,
-            node.kind,
-            "x".join(map(str, node.shape or ())),
-            human(node.macs.exact),
-            f"{node.macs.exact / total:.1%}",
-            human(node.params),
-        )
-        for node in shown
-    ]
-    title = f"{len(shown)} of {len(nodes)} layers"
-    print_table(("layer", "kind", "output", "#MACs exact", "#share", "#params"), rows, title)
-
-
-def _print_groups(groups: "Groups") -> None:
-    rows = [
-        (
-            group.name,
-            str(group.size),
-            "free" if group.free else f"pinned: {group.pinned or 'a single channel'}",
-            "exact" if group.exact else f"approximate: {group.approximate}",
-            ", ".join(group.producers),
-            ", ".join(group.consumers),
-        )
-        for group in groups
-    ]
-    free = sum(group.free for group in groups)
-    print_table(
-        ("group", "#channels", "state", "removal", "written by", "read by"),
-        rows,
-        f"{len(rows)} groups, {free} free",
     )

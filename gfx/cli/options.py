@@ -1,0 +1,38 @@
+"""The options that several commands share."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gfx.cli.models import parse_input
+
+__all__ = ["Debug", "Evaluate", "Factory", "Input", "Json", "Model", "Seed", "Trust"]
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A .gfx, .pt, .pth, .pt2 or .safetensors file, or zoo:NAME."
+    ),
+]
+Input = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--input",
+        parser=parse_input,
+        metavar="SHAPE",
+        help="An input, such as 1x3x256x256 or 1:int64; once for each.",
+    ),
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="PKG.MOD:FACTORY", help="What builds the module of a state dict."
+    ),
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run code from the file: only if you trust its author.")
+]
+Evaluate = Annotated[bool, typer.Option("--eval", help="Put the model in eval mode first.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
