@@ -1,0 +1,65 @@
+"""Random numbers: the user's streams are left where they were, and draws are noticed."""
+
+import random
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+__all__ = ["drawn_in_python", "drawn_in_torch", "private_chance", "seed_all"]
+
+
+@contextmanager
+def private_chance(devices: Collection[torch.device] = ()) -> Iterator[None]:
+    """Puts the random streams of torch, numpy and Python back on leaving.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with private_chance():
+        ...     _ = torch.rand(1)
+        >>> torch.equal(before, torch.get_rng_state())
+        True
+    """
+    python, legacy = random.getstate(), np.random.get_state()
+    cards = sorted((d for d in devices if d.type == "cuda"), key=str)
+    with torch.random.fork_rng(devices=cards):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)
+
+
+def seed_all(seed: int) -> None:
+    """Seeds the streams of torch, numpy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+@contextmanager
+def drawn_in_torch() -> Iterator[list[bool]]:
+    """Fills in, on leaving, whether torch drew random numbers."""
+    before, answer = _torch_states(), [False]
+    yield answer
+    pairs = zip(before, _torch_states(), strict=False)
+    answer[0] = not all(torch.equal(old, new) for old, new in pairs)
+
+
+@contextmanager
+def drawn_in_python() -> Iterator[list[bool]]:
+    """Fills in, on leaving, whether Python's or numpy's random streams were drawn from."""
+    before, answer = _python_state(), [False]
+    yield answer
+    answer[0] = _python_state() != before
+
+
+def _torch_states() -> list[torch.Tensor]:
+    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *cards]
+
+
+def _python_state() -> tuple[object, ...]:
+    name, keys, position, *rest = np.random.get_state()
+    return (random.getstate(), name, bytes(np.asarray(keys).data), position, *rest)

@@ -1,0 +1,162 @@
+"""Does a graph compute what the model computes? Run both and look."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from gfx.errors import InputError
+from gfx.frontend.arguments import Arguments
+from gfx.frontend.chance import seed_all
+from gfx.frontend.copying import untouched
+from gfx.frontend.refusal import first_line
+
+__all__ = ["difference", "record", "run", "run_fake", "where_it_fails"]
+
+# share of the largest output that rounding may cost, by the precision of the output
+_TOLERANCES = {torch.float64: 1e-9, torch.complex128: 1e-9, torch.float32: 1e-4}
+_COARSE = 2e-2
+
+
+def run(module: nn.Module, call: Callable[..., Any], arguments: Arguments, training: bool) -> Any:
+    """Runs a module for real on copies of the arguments, seeded; leaves no trace on it.
+
+    `call` passes the values of the arguments on to the module.
+    """
+    with untouched(module), torch.no_grad():
+        seed_all(0)
+        _set_mode(module, training)
+        return call(arguments.map(lambda tensor: tensor.detach().clone()))
+
+
+def run_fake(module: nn.Module, call: Callable[..., Any], arguments: Arguments) -> Any:
+    """Runs a module in eval mode on shapes alone; the result's tensors are fake."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    fakes: dict[int, Any] = {}
+
+    def fake(tensor: torch.Tensor) -> Any:
+        return fakes.setdefault(id(tensor), _fake(mode, tensor))
+
+    with untouched(module), torch.no_grad(), mode:
+        _set_mode(module, False)
+        for part in module.modules():
+            for group in (part._parameters, part._buffers):
+                group.update({n: fake(t) for n, t in group.items() if t is not None})
+        return call(arguments.map(fake))
+
+
+def difference(expected: Any, got: Any) -> str | None:
+    """Says how two results differ, or None if only by rounding; meta tensors by shape only.
+
+    Example:
+        >>> difference(torch.ones(2), torch.ones(3))
+        'output 0 has shape 3, not 2'
+    """
+    wanted, given = _leaves(expected), _leaves(got)
+    if len(wanted) != len(given):
+        return f"there are {len(given)} outputs, not {len(wanted)}"
+    pairs = enumerate(zip(wanted, given, strict=True))
+    found = (_leaf_difference(f"output {i}", a, b) for i, (a, b) in pairs)
+    return next((text for text in found if text), None)
+
+
+def record(
+    module: nn.Module, arguments: Arguments, paths: Collection[str]
+) -> dict[str, list[Any]]:
+    """Runs a model and returns what the modules at some paths returned, call by call."""
+    results: dict[str, list[Any]] = {path: [] for path in paths}
+    if not paths:
+        return results
+    with untouched(module):
+        for path, notes in results.items():
+            module.get_submodule(path).register_forward_hook(_note(notes))
+        run(module, lambda a: a.call(module, a.values()), arguments, training=False)
+    return results
+
+
+def _note(notes: list[Any]) -> Callable[..., None]:
+    return lambda module, args, result: notes.append(result)
+
+
+def where_it_fails(module: nn.Module, call: Callable[..., Any], arguments: Arguments) -> InputError:
+    """Runs a model that fails and says in which module, and on what shapes."""
+    stack: list[tuple[str, str]] = []
+    with untouched(module):
+        for path, part in module.named_modules():
+            part.register_forward_pre_hook(_enter(stack, path, part), with_kwargs=True)
+            part.register_forward_hook(lambda *_: stack.pop() and None)
+        try:
+            run(module, call, arguments, training=False)
+        except Exception as error:
+            place, shapes = stack[-1] if stack else ("forward", "?")
+            return InputError(
+                f"the model does not run on these inputs: {place} fails on shapes ({shapes}): "
+                f"{first_line(error)}; pass example_inputs= (in the shell --input) that it takes"
+            )
+    return InputError("the model failed once and then ran on the same inputs; try again")
+
+
+def _enter(stack: list[tuple[str, str]], path: str, part: nn.Module) -> Callable[..., None]:
+    def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
+        leaves = pytree.tree_leaves((args, kwargs))
+        shapes = ", ".join(_shape(t) for t in leaves if isinstance(t, torch.Tensor))
+        stack.append((f"{path} ({type(part).__name__})" if path else "forward", shapes))
+
+    return enter
+
+
+def _fake(mode: Any, tensor: torch.Tensor) -> Any:
+    """Makes a fake of a tensor, faster than `mode.from_tensor`, which copies gradients too."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.layout != torch.strided:
+        return mode.from_tensor(tensor)
+    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return FakeTensor(mode, empty, torch.device("cpu") if tensor.is_meta else tensor.device)
+
+
+def _set_mode(module: nn.Module, training: bool) -> None:
+    if not training:
+        for part in module.modules():
+            part.training = False  # not eval(): models override it
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Flattens a result, mappings of unknown make too."""
+    leaves = pytree.tree_leaves(value)
+    nested = [_leaves(dict(x)) if isinstance(x, Mapping) else [x] for x in leaves]
+    return [leaf for group in nested for leaf in group]
+
+
+def _leaf_difference(name: str, expected: Any, got: Any) -> str | None:
+    if not isinstance(expected, torch.Tensor) or not isinstance(got, torch.Tensor):
+        same = type(expected) is type(got) and expected == got
+        return None if same else f"{name} is {got!r}, not {expected!r}"
+    if expected.shape != got.shape:
+        return f"{name} has shape {_shape(got)}, not {_shape(expected)}"
+    if expected.dtype != got.dtype:
+        return f"{name} has type {got.dtype}, not {expected.dtype}"
+    if expected.is_meta or got.is_meta or not expected.numel():
+        return None
+    return _value_difference(name, expected, got)
+
+
+def _value_difference(name: str, expected: torch.Tensor, got: torch.Tensor) -> str | None:
+    if not (expected.is_floating_point() or expected.is_complex()):
+        return None if torch.equal(expected, got) else f"{name} differs"
+    odd = ~torch.isfinite(expected)
+    if not torch.equal(odd, ~torch.isfinite(got)):
+        return f"{name} is infinite or NaN in other places"
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    known, found = (t.masked_fill(odd, 0).to(wide) for t in (expected, got))
+    error = float((known - found).abs().max() / known.abs().max().clamp_min(1e-30))
+    limit = _TOLERANCES.get(expected.dtype, _COARSE)
+    return None if error <= limit else f"{name} differs by {error:.1e} of its largest value"
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"

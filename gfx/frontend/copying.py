@@ -1,0 +1,196 @@
+"""A private copy of the user's model, and a guard for what a forward may change on it.
+
+The front end never runs or traces the model it is given, only a copy. Even the copy is put back
+after each run: some models write to themselves in forward, and under symbolic trace such a write
+would leave a proxy behind.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from gfx.errors import InputError
+from gfx.frontend.chance import private_chance
+
+__all__ = ["private_copy", "untouched"]
+
+# what a subclass may define without changing how its torch.nn base computes
+_HARMLESS = frozenset(["reset_parameters", "extra_repr"])
+
+
+def private_copy(model: nn.Module) -> nn.Module:
+    """Copies a model for tracing; the model is left unchanged.
+
+    1. Wrappers (DataParallel, DistributedDataParallel, torch.compile) are taken off.
+    2. Subclasses of torch.nn layers that add nothing but a constructor become the plain layers.
+
+    Raises: InputError if it is no module, cannot be copied, or has uninitialised parameters.
+
+    Example:
+        >>> private_copy(nn.DataParallel(nn.Sequential(nn.Conv2d(3, 8, 3))))
+        Sequential(
+          (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
+        )
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"the model is a {type(model).__name__}, not a torch.nn.Module; "
+            "build it first and pass the module itself"
+        )
+    _require_initialised(model)
+    twin = _deepcopy(_unwrap(model))
+    for module in list(twin.modules()):
+        for name, child in list(module._modules.items()):
+            if child is not None:
+                module._modules[name] = _unwrap(child)
+    for module in twin.modules():
+        module.__class__ = _plain_class(type(module))
+    return twin
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Puts back, on leaving, whatever changed on a model: attributes, buffers, modes, random state.
+
+    Parameters that a forward overwrites in place are not put back: copying them all is too dear.
+    """
+    undo = [_saved_class(kind) for kind in _user_classes(model)]
+    undo += [_saved_module(module) for module in model.modules()]
+    with private_chance({p.device for p in model.parameters()}):
+        try:
+            yield
+        finally:
+            for restore in undo:
+                restore()
+
+
+def _require_initialised(model: nn.Module) -> None:
+    for path, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InputError(
+                f"parameter {path} is not initialised yet (a lazy module); "
+                "run the model once before you pass it"
+            )
+
+
+def _deepcopy(model: nn.Module) -> nn.Module:
+    # tensors with a history (the weight of an old spectral_norm after a forward) refuse deepcopy
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for held in vars(module).values()
+        for value in _flat(held)
+        if isinstance(value, torch.Tensor) and value.grad_fn is not None
+    }
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); "
+            "remove the attribute that refuses copy.deepcopy"
+        ) from error
+
+
+def _unwrap(module: nn.Module) -> nn.Module:
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif type(module).__module__.startswith("torch._dynamo") and hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        else:
+            return module
+
+
+def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """Finds the torch.nn class that computes what this class computes (rule 2)."""
+    for base in kind.__mro__:
+        if base.__module__.startswith("torch."):
+            return base if base.__module__.startswith("torch.nn.modules") else kind
+        own = {name for name in vars(base) if not name.startswith("__")}
+        parent = set(dir(base.__mro__[1])) if len(base.__bases__) == 1 else own
+        if (own & parent) - _HARMLESS or {"__call__", "__getattr__", "__setattr__"} & set(vars(base)):
+            return kind
+    return kind
+
+
+def _saved_module(module: nn.Module) -> Callable[[], None]:
+    attributes = dict(vars(module))
+    containers = [_saved_container(v) for v in attributes.values() if _is_container(v)]
+    held = [value for item in attributes.values() for value in _flat(item)]
+    tensors = [_saved_tensor(value) for value in held if isinstance(value, torch.Tensor)]
+
+    def restore() -> None:
+        vars(module).clear()
+        vars(module).update(attributes)
+        for undo in containers + tensors:
+            undo()
+
+    return restore
+
+
+def _saved_container(value: Any) -> Callable[[], None]:
+    saved = copy.copy(value)
+
+    def restore() -> None:
+        value.clear()
+        value.extend(saved) if isinstance(value, list) else value.update(saved)
+
+    return restore
+
+
+def _saved_tensor(tensor: torch.Tensor) -> Callable[[], None]:
+    storage = tensor.data  # catches `p.data = ...`
+    if isinstance(tensor, nn.Parameter) or tensor.is_inference():
+
+        def restore() -> None:
+            tensor.data = storage
+
+        return restore
+    values, version = storage.clone(), tensor._version
+
+    def restore_values() -> None:
+        tensor.data = storage
+        if tensor._version != version:
+            storage.copy_(values)
+
+    return restore_values
+
+
+def _saved_class(kind: type) -> Callable[[], None]:
+    """Saves class attributes: some models keep their growth state there."""
+    saved = dict(vars(kind))
+    containers = [_saved_container(value) for value in saved.values() if _is_container(value)]
+
+    def restore() -> None:
+        for name, value in dict(vars(kind)).items():
+            if name not in saved:
+                delattr(kind, name)
+            elif value is not saved[name]:
+                setattr(kind, name, saved[name])
+        for undo in containers:
+            undo()
+
+    return restore
+
+
+def _user_classes(model: nn.Module) -> list[type]:
+    kinds = {base for module in model.modules() for base in type(module).__mro__}
+    return [k for k in kinds if not k.__module__.startswith("torch.") and k is not object]
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, list | dict | set)
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """Iterates over a value, and one level into lists, tuples and dictionaries."""
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list | tuple):
+        yield from value
+    else:
+        yield value

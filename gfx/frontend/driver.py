@@ -1,0 +1,157 @@
+"""The front end: any generator becomes a Program."""
+
+from typing import Any, Literal
+
+from torch import fx, nn
+from torch.fx.graph import CodeGen
+
+from gfx.errors import TraceError
+from gfx.frontend.arguments import bind
+from gfx.frontend.chance import drawn_in_python
+from gfx.frontend.compare import record
+from gfx.frontend.copying import private_copy
+from gfx.frontend.inputs import Inferred, infer
+from gfx.frontend.judge import Judge
+from gfx.frontend.normal_form import normal_form
+from gfx.frontend.refusal import Refusal
+from gfx.frontend.symbolic import symbolic_graph
+from gfx.program import Program, Provenance
+
+__all__ = ["trace"]
+
+Frontend = Literal["symbolic", "export"]
+
+_PYTHON_CHANCE = "forward draws from Python's or numpy's random numbers: the graph has one draw"
+_MOST_OPAQUE = 16  # leaves; a model that needs more is better split by its author
+
+
+def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -> Program:
+    """Turns a generator into a program; the model is left unchanged.
+
+    1. torch.fx symbolic trace, with torch.nn layers whole.
+    2. Where that fails or computes something else: torch.export, raised to the same form.
+    3. Where one submodule defeats both, it stays whole, with a reason in `provenance.opaque`.
+    4. A GraphModule is copied and used as it is.
+
+    `example_inputs` is a tensor, a tuple of arguments, or a dictionary of arguments by name; None
+    infers them from the model and states in `provenance.assumed` what was assumed. Arguments that
+    are no tensors are fixed at the value given, or at their default.
+
+    `check=True` runs the model and the graph once each on the example inputs, in eval mode, and
+    compares the results; `check=False` only checks that the shapes fit.
+
+    Raises: InputError if the model does not run on the inputs, or none can be inferred;
+    TraceError if no front end can take the model.
+
+    Example:
+        >>> program = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.ones(1, 3, 8, 8))
+        >>> print(program.text())
+        program Sequential (symbolic)
+          input_1 = placeholder[input]
+          _0 = Conv2d[0](input_1)
+          _1 = ReLU[1](_0)
+          return _1
+    """
+    twin = private_copy(model)
+    if example_inputs is None:
+        inputs = infer(twin)
+    else:
+        inputs = Inferred(bind(twin, example_inputs))
+    if isinstance(twin, fx.GraphModule) and type(twin.graph._codegen) is CodeGen:
+        return _given(twin, inputs)
+    return _Search(twin, inputs, check).run()
+
+
+def _given(module: fx.GraphModule, inputs: Inferred) -> Program:
+    """Takes a GraphModule as it is (rule 4)."""
+    judge = Judge(module, inputs.arguments, check=False)
+    if not judge.fits(module):
+        judge.result(training=False)
+    provenance = Provenance(type(module).__name__, "given", inputs.assumed)
+    return Program(module, inputs.arguments.inputs(), provenance)
+
+
+class _Search:
+    """Tries one front end after the other."""
+
+    def __init__(self, model: nn.Module, inputs: Inferred, check: bool) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.judge = Judge(model, inputs.arguments, check)
+        # symbolic trace knows no sizes, so smaller images of our own making tell as much
+        self.quick = Judge(model, inputs.small, check) if inputs.small else self.judge
+
+    def run(self) -> Program:
+        """Goes through the front ends; again with opaque leaves while that helps."""
+        self.quick.look()
+        opaque: dict[str, str] = {}
+        while True:
+            try:
+                return self.attempt(opaque)
+            except Refusal as refusal:
+                if not refusal.path or refusal.path in opaque or len(opaque) >= _MOST_OPAQUE:
+                    raise _hopeless(self.model, refusal) from refusal
+                opaque[refusal.path] = refusal.reason
+
+    def attempt(self, opaque: dict[str, str]) -> Program:
+        """Tries both front ends with some submodules kept whole.
+
+        Raises: Refusal if neither takes the model, with the reasons of both.
+        """
+        try:
+            return self.symbolic(opaque)
+        except Refusal as refusal:
+            symbolic = refusal
+        try:
+            return self.exported(opaque)
+        except Refusal as refusal:
+            reason = f"symbolic trace: {symbolic.reason}; torch.export: {refusal.reason}"
+            raise Refusal(reason, refusal.path or symbolic.path) from refusal
+
+    def symbolic(self, opaque: dict[str, str]) -> Program:
+        """Tries the first front end."""
+        with drawn_in_python() as drawn:
+            graph = symbolic_graph(self.model, self.inputs.arguments, opaque)
+        module = normal_form(self.model, graph)
+        notes = [_PYTHON_CHANCE] if drawn[0] else []
+        return self.program(module, "symbolic", opaque, notes + self.quick.notes(module))
+
+    def exported(self, opaque: dict[str, str]) -> Program:
+        """Tries the second front end: from the most general graph to the most special."""
+        from gfx.frontend.exported import attempts, exported_graph
+
+        arguments = self.inputs.arguments
+        recorded = record(self.model, arguments, opaque)
+        last = Refusal("not tried")
+        for attempt in attempts(arguments, opaque):
+            try:
+                graph, notes = exported_graph(self.model, attempt, opaque, recorded)
+                module = normal_form(self.model, graph)
+                return self.program(module, "export", opaque, notes + self.judge.notes(module))
+            except Refusal as refusal:
+                last = refusal
+        raise last
+
+    def program(
+        self, module: fx.GraphModule, frontend: Frontend, opaque: dict[str, str], notes: list[str]
+    ) -> Program:
+        """Makes the program, and says where it comes from."""
+        fixed = [
+            f"the argument {item.name} is fixed at {item.value!r}"
+            for item in self.inputs.arguments.fixed()
+        ]
+        provenance = Provenance(
+            type(self.model).__name__,
+            frontend,
+            self.inputs.assumed,
+            tuple(opaque.items()),
+            (*fixed, *notes),
+        )
+        return Program(module, self.inputs.arguments.inputs(), provenance)
+
+
+def _hopeless(model: nn.Module, refusal: Refusal) -> TraceError:
+    return TraceError(
+        f"{type(model).__name__} cannot be turned into a graph: {refusal.reason}; rewrite that "
+        "part of forward, or move it to a submodule of its own, which can then stay whole"
+    )

@@ -1,0 +1,121 @@
+"""The second front end: torch.export, raised to the same normal form.
+
+It takes what symbolic trace cannot: control flow on shapes and flags, `len`, iteration, einops.
+Sizes stay variable where the model allows; where they do not, a note says what is fixed.
+"""
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from gfx.frontend.arguments import Arguments
+from gfx.frontend.copying import untouched
+from gfx.frontend.leaf_calls import leaves_as_operations
+from gfx.frontend.leaves import leaf_paths
+from gfx.frontend.lowering import lower
+from gfx.frontend.refusal import Refusal, blamed_module, first_line
+
+__all__ = ["attempts", "exported_graph"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to call torch.export."""
+
+    arguments: Arguments
+    open_sizes: bool
+
+
+def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[Attempt]:
+    """Yields ways to export a model, the one with the most general result first."""
+    tensors = [t for t in pytree.tree_leaves(arguments.values()) if isinstance(t, torch.Tensor)]
+    if not opaque:  # the results of opaque leaves are known for these sizes only
+        if all(t.shape[0] == 1 for t in tensors if t.dim()):
+            # torch.export takes a size of 1 for a constant
+            twice = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
+            yield Attempt(twice, open_sizes=True)
+        else:
+            yield Attempt(arguments, open_sizes=True)
+    yield Attempt(arguments, open_sizes=False)
+
+
+def exported_graph(
+    model: nn.Module, attempt: Attempt, opaque: Collection[str], recorded: Mapping[str, list[Any]]
+) -> tuple[fx.Graph, list[str]]:
+    """Exports a model and returns its graph with notes for the user.
+
+    `recorded` holds the results that opaque leaves returned when the model ran.
+    The model gains the constants that the graph refers to, and is else left unchanged.
+
+    Raises: Refusal if it cannot be exported.
+    """
+    try:
+        with untouched(model), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice to the model's author, about our copy
+            with leaves_as_operations(leaf_paths(model, opaque), recorded) as calls:
+                program = _export(model, attempt)
+            graph, constants = lower(program, model, attempt.arguments, calls)
+    except Refusal:
+        raise
+    except Exception as error:  # user code on fake tensors: anything may be raised
+        raise Refusal(first_line(error), blamed_module(error, model)) from error
+    vars(model).update(constants)
+    return graph, list(_notes(program, attempt.arguments))
+
+
+def _export(model: nn.Module, attempt: Attempt) -> torch.export.ExportedProgram:
+    leaves = pytree.tree_leaves(attempt.arguments.values())
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    shapes = [dict.fromkeys(range(t.dim()), torch.export.Dim.AUTO) for t in tensors]
+    return torch.export.export(
+        _Entry(model, attempt.arguments),
+        (tensors,),
+        dynamic_shapes=(shapes,) if attempt.open_sizes else None,
+        strict=False,
+    )
+
+
+class _Entry(nn.Module):
+    """Calls the model from a flat list of tensors; everything else is fixed."""
+
+    def __init__(self, model: nn.Module, arguments: Arguments) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+        self.arguments = arguments
+        leaves, self.spec = pytree.tree_flatten(arguments.values())
+        self.leaves = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        self.tensors = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+
+    def forward(self, tensors: list[torch.Tensor]) -> Any:
+        given = iter(tensors)
+        pairs = zip(self.leaves, self.tensors, strict=True)
+        leaves = [next(given) if is_tensor else leaf for leaf, is_tensor in pairs]
+        return self.arguments.call(self.model, pytree.tree_unflatten(leaves, self.spec))
+
+
+def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Iterator[str]:
+    """Yields which batch and image sizes the graph is fixed to."""
+    names = _tensor_names(arguments)
+    signature = program.graph_signature
+    inputs = [n for n in program.graph.nodes if n.name in signature.user_inputs]
+    for name, node in zip(names, inputs, strict=True):
+        shape = node.meta["val"].shape
+        fixed = [i for i, size in enumerate(shape) if i != 1 and isinstance(size, int)]
+        if fixed:
+            sizes = " and ".join(f"dimension {i} is {shape[i]}" for i in fixed)
+            yield f"torch.export fixed sizes of the input {name}: {sizes}"
+
+
+def _tensor_names(arguments: Arguments) -> list[str]:
+    return [
+        item.name
+        for item in arguments.items
+        for leaf in pytree.tree_leaves(item.value)
+        if isinstance(leaf, torch.Tensor)
+    ]
