@@ -130,7 +130,7 @@ def _leaf(a: Any, b: Any) -> float:
     if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b).all())):
         return float("inf")
     wide = torch.complex128 if a.is_complex() else torch.float64
-    a, b = a.to(wide), b.to(wide)
+    a, b = a.detach().to(wide), b.detach().to(wide)
     scale = float(a.abs().max())
     gap = float((a - b).abs().max())
     return gap / scale if scale > 0 else gap

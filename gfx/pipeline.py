@@ -44,8 +44,8 @@ def apply(
     """Applies a recipe to a copy of a model and returns the result, with its report.
 
     The recipe is a path, the name of a shipped recipe, a dict or a Recipe. Example inputs are a
-    tensor or a tuple; without them the recipe's `input` is used, else they are inferred. `data`
-    is what passes with `needs_data` look at. `seed` goes before the recipe's.
+    tensor, a tuple or a dict by name; without them the recipe's `input` is used, else they are
+    inferred. `data` is what passes with `needs_data` look at. `seed` goes before the recipe's.
 
     The result is in the train/eval mode, on the device and in the dtype of the model.
 
@@ -63,7 +63,9 @@ def apply(
     _ask_for_data(recipe, data)
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
-    program = trace(model, _inputs(recipe, model, example_inputs))
+    if example_inputs is None:
+        example_inputs = _recipe_inputs(recipe, model)
+    program = trace(model, example_inputs, check=verify)
     with _own_random_state(program):
         run = _Run(program, recipe, data, verify)
         before = run.cost
@@ -170,10 +172,8 @@ def _ask_for_data(recipe: Recipe, data: Any) -> None:
         raise RecipeError(f"{', '.join(needy)} needs data to look at; give data= to gfx.apply")
 
 
-def _inputs(recipe: Recipe, model: nn.Module, given: Any) -> tuple[Any, ...] | None:
-    """Returns the example inputs: those given, else those of the recipe, else None."""
-    if given is not None:
-        return (given,) if isinstance(given, torch.Tensor) else tuple(given)
+def _recipe_inputs(recipe: Recipe, model: nn.Module) -> tuple[torch.Tensor, ...] | None:
+    """Makes the inputs that the recipe tells; None if it tells none."""
     if recipe.input is None:
         return None
     tensors = [t for t in model.parameters() if t.is_floating_point()]

@@ -98,23 +98,10 @@ class Report:
         return render(self)
 
 
-@dataclass(frozen=True)
-class _Carry:
-    """Puts the report on each deep copy: a GraphModule copies only what its graph needs."""
-
-    report: Report
-
-    def __call__(self, copied: nn.Module) -> None:
-        attach(copied, self.report)
-
-
 def attach(module: nn.Module, report: Report) -> None:
     """Stores a report on a module, so that pickling and deep copies keep it."""
-    # three ways, because each survives something else: the attribute a pickle, the hook a copy
-    # of an unpickled module, the meta entry a copy under a torch that knows no such hooks
-    setattr(module, ATTRIBUTE, report)
-    hooks = [h for h in vars(module).get("_deepcopy_hooks", ()) if not isinstance(h, _Carry)]
-    module._deepcopy_hooks = [*hooks, _Carry(report)]  # type: ignore[assignment]
+    setattr(module, ATTRIBUTE, report)  # pickled with the module
+    # a GraphModule copies only what its graph needs, and what this entry names
     meta = vars(module).setdefault("meta", {})
     meta.setdefault("_user_preserved_attributes", {})[ATTRIBUTE] = report
 

@@ -19,12 +19,13 @@ def sample_programs() -> tuple[Program, ...]:
 
     Example:
         >>> [program.provenance.source for program in sample_programs()]
-        ['Plain', 'Skips', 'Latent']
+        ['Plain', 'Skips', 'Latent', 'Normed']
     """
     makers: tuple[tuple[type[nn.Module], tuple[int, ...]], ...] = (
         (Plain, (1, 3, 8, 8)),
         (Skips, (1, 3, 8, 8)),
         (Latent, (2, 6)),
+        (Normed, (1, 3, 8, 8)),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -65,7 +66,7 @@ class Skips(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
         self.norm = nn.BatchNorm2d(8)
-        self.shared = nn.utils.parametrizations.spectral_norm(nn.Conv2d(8, 8, 3, padding=1))
+        self.shared = nn.Conv2d(8, 8, 3, padding=1)
         self.after = nn.BatchNorm2d(8)
         self.to_rgb = nn.Conv2d(16, 3, 1)
 
@@ -80,7 +81,7 @@ class Latent(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.utils.parametrizations.weight_norm(nn.Linear(6, 4 * 4 * 8))
+        self.linear = nn.Linear(6, 4 * 4 * 8)
         self.grow = nn.Conv2d(8, 32, 3, padding=1)
         self.norm = nn.BatchNorm2d(32)
         self.to_rgb = nn.Conv2d(8, 3, 1)
@@ -89,6 +90,21 @@ class Latent(nn.Module):
         x = self.linear(z).view(-1, 8, 4, 4)
         x = nn.functional.pixel_shuffle(self.norm(self.grow(x)), 2)
         return self.to_rgb(nn.functional.relu(x))
+
+
+class Normed(nn.Module):
+    """Has weights that are computed: spectral norm and weight norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.mid = nn.Conv2d(8, 8, 3, padding=1)
+        self.spectral = nn.utils.parametrizations.spectral_norm(nn.Conv2d(8, 8, 3, padding=1))
+        self.to_rgb = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 3, 1))
+
+    def forward(self, x: Any) -> Any:
+        x = torch.relu(self.mid(torch.relu(self.stem(x))))
+        return torch.tanh(self.to_rgb(torch.relu(self.spectral(x))))
 
 
 def _give_statistics(model: nn.Module) -> None:

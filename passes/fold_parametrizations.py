@@ -17,6 +17,7 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from gfx.chains import Chain, chains, evaluate, read_plainly
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.program import Program
 
@@ -33,6 +34,7 @@ class FoldParametrizations(Pass):
     2. A module one of whose originals serves another place is skipped: they would part.
     3. A hook that gfx does not know is skipped: what it does is not known.
     4. Inside an opaque leaf nothing is touched: its code may read the parts.
+    5. Where the graph spells a parametrization out, its result is folded, if it has a single one.
 
     Shapes: every tensor keeps its own; `requires_grad` is that of the originals.
     Cost: no layer costs more to run; u, v, g and the like are gone.
@@ -54,37 +56,76 @@ class FoldParametrizations(Pass):
         """Folds every tensor that the rules allow."""
         outcome = Outcome()
         note = "; it no longer acts in training" if program.training else ""
-        owners = _owners(program)
+        view = _View(program)
         for path, module in list(program.module.named_modules()):
             for hook in _unknown(module):
                 outcome.skip(path, f"gfx does not know how to fold its pre-hook {hook}")  # rule 3
             computed = _computed(module)
             if not computed:
                 continue
-            why = self._refusal(program, path, computed, owners)
+            why = self._refusal(view, path, computed)
             if why:
                 outcome.skip(path, why)
                 continue
             _fold(module)
             for name, (kind, _) in computed.items():
-                _read_plainly(program, path, name)
+                chain = view.spelled.pop(_join(path, name), None)
+                if chain:
+                    read_plainly(program, chain)
                 outcome.change(path, f"{name}: {kind} folded into a plain tensor{note}")
+        for chain in view.spelled.values():
+            self._fold_chain(program, chain, outcome, note)
         program.recompile()
         return outcome
 
-    def _refusal(
-        self, program: Program, path: str, computed: "_Computed", owners: Counter[int]
-    ) -> str:
+    def _fold_chain(self, program: Program, chain: Chain, outcome: Outcome, note: str) -> None:
+        """Folds a tensor whose parametrization the graph itself spells out (rule 5)."""
+        owner = program.module.get_submodule(chain.owner)
+        if not self._names(chain.owner):
+            outcome.skip(chain.path, f"not in targets {', '.join(self.targets)}")
+        elif is_parametrized(owner) or len(chain.ends) != 1 or not chain.ends[0].users:
+            outcome.skip(chain.path, "the graph uses the parts of its parametrization")
+        else:
+            originals = [_tensors(program)[str(n.target)] for n in chain.sources]
+            _store(owner, chain.name, evaluate(program, chain.ends[0]), originals)
+            read_plainly(program, chain)
+            outcome.change(chain.path, f"parametrization folded into a plain tensor{note}")
+
+    def _names(self, path: str) -> bool:
+        return any(fnmatchcase(path, target) for target in self.targets)
+
+    def _refusal(self, view: "_View", path: str, computed: "_Computed") -> str:
         """Says why a module's tensors cannot be folded; "" if they can."""
-        if not any(fnmatchcase(path, target) for target in self.targets):
+        if not self._names(path):
             return f"not in targets {', '.join(self.targets)}"
-        leaf = _opaque(program, path)
+        leaf = _opaque(view.program, path)
         if leaf:  # rule 4
             return f"inside the opaque leaf {leaf}, whose code may read the parts"
         for name, (kind, originals) in computed.items():
-            if any(owners[id(tensor)] > 1 for tensor in originals):  # rule 2
+            if any(view.owners[id(tensor)] > 1 for tensor in originals):  # rule 2
                 return f"the {kind} of {name} uses a tensor that another place uses too"
+            if not view.reads_result(path, name):  # rule 5
+                return f"the graph uses the parts of the {kind} of {name}"
         return ""
+
+
+class _View:
+    """What a program looks like before anything is folded."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.owners = _owners(program)
+        self.spelled = {chain.path: chain for chain in chains(program)}
+
+    def reads_result(self, path: str, name: str) -> bool:
+        """Whether the graph reads a computed tensor itself, if it spells it out at all."""
+        chain = self.spelled.get(_join(path, name))
+        if chain is None:
+            return True
+        module = self.program.module.get_submodule(path)
+        if len(chain.ends) != 1 or not is_parametrized(module):
+            return len(chain.ends) == 1
+        return torch.equal(evaluate(self.program, chain.ends[0]), _values(module)[name])
 
 
 _Computed = dict[str, tuple[str, list[torch.Tensor]]]  # tensor name → what computes it, from what
@@ -130,13 +171,18 @@ def _owners(program: Program) -> Counter[int]:
     for module in program.module.modules():  # each once, under however many paths
         tensors = [*module._parameters.values(), *module._buffers.values()]
         owners.update(id(t) for t in tensors if t is not None)
+    named = _tensors(program)
     reads = {str(node.target) for node in program.nodes() if node.op == "get_attr"}
-    named: dict[str, torch.Tensor] = {
-        **dict(program.module.named_parameters(remove_duplicate=False)),
-        **dict(program.module.named_buffers(remove_duplicate=False)),
-    }
+    # what reads the parts of a parametrization is a chain: it will read the folded tensor
+    reads -= {str(node.target) for chain in chains(program) for node in chain.sources}
     owners.update(id(named[path]) for path in reads if path in named)
     return owners
+
+
+def _tensors(program: Program) -> dict[str, torch.Tensor]:
+    parameters = program.module.named_parameters(remove_duplicate=False)
+    buffers = program.module.named_buffers(remove_duplicate=False)
+    return {**dict(parameters), **dict(buffers)}
 
 
 def _opaque(program: Program, path: str) -> str:
@@ -156,27 +202,33 @@ def _is_torch(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _fold(module: nn.Module) -> None:
-    """Replaces every computed tensor of a module by its eval-mode value (rule 1)."""
+def _values(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Computes the tensors of a module as in eval mode (rule 1)."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
-    for key, hook in _hooks(module).items():
-        parts = [getattr(module, f"{hook.name}{suffix}") for suffix in _PARTS[type(hook)]]
+    values: dict[str, torch.Tensor] = {}
+    for hook in _hooks(module).values():
         eval_mode = {"do_power_iteration": False} if isinstance(hook, SpectralNorm) else {}
-        value = hook.compute_weight(module, **eval_mode)
-        _drop_hook(module, key, hook)
-        _store(module, hook.name, value, parts)
-    values = {name: (steps(), steps) for name, steps in _lists(module).items()}
-    if values:
-        # not remove_parametrizations: it deletes the property from the class, which the user's own
-        # module, of which this one is a copy, shares
-        del module._modules["parametrizations"]
-        if isinstance(getattr(type(module), next(iter(values)), None), property):
-            module.__class__ = type(module).__bases__[0]
-    for name, (value, steps) in values.items():
-        _store(module, name, value, [*steps.parameters()])
+        values[hook.name] = hook.compute_weight(module, **eval_mode)
+    values |= {name: steps() for name, steps in _lists(module).items()}
     for owner, mode in modes:
         owner.training = mode
+    return values
+
+
+def _fold(module: nn.Module) -> None:
+    """Replaces every computed tensor of a module by its value."""
+    computed, values = _computed(module), _values(module)
+    for key, hook in _hooks(module).items():
+        _drop_hook(module, key, hook)
+    if _lists(module):
+        # not remove_parametrizations: it deletes the property from the class, which the user's own
+        # module, of which this one is a copy, shares
+        if is_parametrized(module):
+            module.__class__ = type(module).__bases__[0]
+        del module._modules["parametrizations"]
+    for name, value in values.items():
+        _store(module, name, value, computed[name][1])
 
 
 def _store(
@@ -207,12 +259,5 @@ def _drop_hook(module: nn.Module, key: int, hook: Any) -> None:
                 del hooks[other_key]
 
 
-def _read_plainly(program: Program, path: str, name: str) -> None:
-    """Lets nodes that call a parametrization (`self.conv.weight` in a forward) read the tensor."""
-    target = ".".join(part for part in (path, "parametrizations", name) if part)
-    for node in program.nodes():
-        if node.op == "call_module" and node.target == target:
-            with program.graph.inserting_before(node):
-                plain = program.graph.get_attr(f"{path}.{name}".lstrip("."))
-            node.replace_all_uses_with(plain)
-            program.graph.erase_node(node)
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}".lstrip(".")
