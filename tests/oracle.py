@@ -24,6 +24,7 @@ Kept = Mapping[str, Mapping[int, Sequence[int]]]  # tensor path -> dimension -> 
 MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
 WITH_BIAS = {f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)} | {"linear"}
 PRODUCTS = {"matmul", "bmm", "einsum"}
+SUMS = {"sum", "mean", "norm"}
 ATTENTION = "scaled_dot_product_attention"
 
 
@@ -67,6 +68,8 @@ def _operands(node: fx.Node, args: Sequence[Any]) -> list[int]:
         return [0]
     if name in WITH_BIAS:
         return [0, 1]
+    if name in SUMS:
+        return [0]
     if name in PRODUCTS or name == ATTENTION:
         return [i for i, a in enumerate(args) if isinstance(a, Tensor)]
     return []

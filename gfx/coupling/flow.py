@@ -126,14 +126,14 @@ class Flow:
     def pin(self, ids: Ids | None, why: str) -> None:
         """Forbids the removal of these labels' channels."""
         if ids is not None:
-            self.labels.pin(ids, why)
+            self.labels.pin(ids, why or UNKNOWN)
 
     def fix(self, value: Labeled, why: str, dims: Iterable[int] | None = None) -> None:
         """Pins every field of a value that varies on one of these dimensions (all by default)."""
         wanted = None if dims is None else {d % value.ndim for d in dims}
         for labels in value.fields:
             if wanted is None or wanted.intersection(varying(labels)):
-                self.labels.pin(core(labels).numpy().ravel(), why)
+                self.pin(core(labels).numpy().ravel(), why)
 
     def connect(self, a: Ids | None, b: Ids | None, why: str = UNKNOWN) -> None:
         """Unites two sides of a dimension; if one has no labels the other cannot be narrowed."""
@@ -164,7 +164,7 @@ class Flow:
         for labels in value.fields:
             over = varying(labels)
             if over and not kept.intersection(over):
-                self.labels.pin(core(labels).numpy().ravel(), why)
+                self.pin(core(labels).numpy().ravel(), why)
         return Labeled(shape, tuple(fields), value.why)
 
     def meet(self, values: Sequence[Labeled], shape: tuple[int, ...]) -> Labeled:
@@ -204,7 +204,7 @@ class Flow:
             if own < 0 or value.shape[own] == 1:
                 continue  # it broadcasts: nothing is coupled
             if not any(own in varying(f) for f in value.fields):
-                self.labels.pin(core(labels).numpy().ravel(), value.why or UNKNOWN)
+                self.pin(core(labels).numpy().ravel(), value.why)
 
     def made(self, node: fx.Node, dims: Iterable[int], shape: tuple[int, ...]) -> Labeled:
         """Labels some dimensions of a tensor that the graph itself makes."""
@@ -230,6 +230,17 @@ class Flow:
     def prices(self, call: Call, *sizes: Ids | None) -> None:
         """Records the labelled sizes whose product the node's MACs are proportional to."""
         self.factors[call.node] = [ids for ids in sizes if ids is not None]
+
+
+def channel_dims(shape: tuple[int, ...]) -> list[int]:
+    """Lists the dimensions of a made tensor that may be channels.
+
+    Dimension 1 of an activation, the only one of a vector, and dimension 0 of what is laid out
+    like the weight of a depthwise convolution.
+    """
+    if len(shape) == 1:
+        return [0]
+    return [0, 1] if len(shape) > 2 and shape[1] == 1 else [1]
 
 
 def empty_like(value: Labeled) -> Tensor:

@@ -43,7 +43,7 @@ class Group:
         >>> import gfx
         >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan")))
         >>> [(group.name, group.size) for group in groups if group.free][0]
-        ('stem.conv', 512)
+        ('project.conv', 512)
     """
 
     name: str  # the module that produces the channels

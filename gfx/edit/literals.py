@@ -5,7 +5,9 @@ numbers are wrong. A repair never guesses: it knows what each node's output must
 """
 
 import math
+import operator
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -50,10 +52,36 @@ def _keep_numbers(node: fx.Node, sizes: Sizes) -> None:
     node.kwargs = fx.node.map_arg(node.kwargs, literal)
 
 
-def _entry(value: Any, wanted: int, sizes: Sizes) -> Any:
-    """Returns one size argument: what it was if that still holds, else the literal wanted."""
+def _entry(node: fx.Node, value: Any, wanted: int, sizes: Sizes) -> Any:
+    """Returns one size argument: what it was if that still holds, else what is wanted.
+
+    A computed size stays computed, times the fraction that is left: it may count images too, as
+    where a batch is folded into the channels.
+    """
     now = sizes.after[value] if isinstance(value, fx.Node) else value
-    return value if now in (wanted, -1) else wanted
+    if now in (wanted, -1):
+        return value
+    if not isinstance(value, fx.Node):
+        return wanted
+    share = Fraction(wanted, now)
+    with node.graph.inserting_before(node):
+        if share.numerator > 1:
+            value = node.graph.call_function(operator.mul, (value, share.numerator))
+        return node.graph.call_function(operator.floordiv, (value, share.denominator))
+
+
+def _mean(node: fx.Node, sizes: Sizes) -> None:
+    """Corrects a mean over fewer channels: what is gone counts as zero."""
+    value = sizes.flow.values[argument(node, 0, "input")]
+    before, after = math.prod(value.shape), math.prod(sizes.shape(value))
+    kept = math.prod(sizes.after[node].shape) / math.prod(node.meta["val"].shape)
+    share = after / before / kept  # of the positions that each mean is taken over
+    if share == 1:
+        return
+    with node.graph.inserting_after(node):
+        scaled = node.graph.call_function(torch.mul, (node, share))
+    sizes.stands_for(scaled, node)
+    node.replace_all_uses_with(scaled, delete_user_cb=lambda user: user is not scaled)
 
 
 def _rewrite(node: fx.Node, first: int, wanted: Shape, sizes: Sizes) -> None:
@@ -69,7 +97,7 @@ def _rewrite(node: fx.Node, first: int, wanted: Shape, sizes: Sizes) -> None:
         given = tuple(now)
     if len(given) != len(wanted) or any(isinstance(n, torch.dtype) for n in given):
         return  # x.view(dtype)
-    new = tuple(_entry(old, size, sizes) for old, size in zip(given, wanted, strict=True))
+    new = tuple(_entry(node, old, size, sizes) for old, size in zip(given, wanted, strict=True))
     if name:
         node.update_kwarg(name, new)
     else:
@@ -95,7 +123,7 @@ def _unflatten(node: fx.Node, sizes: Sizes) -> None:
     listed = argument(node, 2, "sizes")
     start = argument(node, 1, "dim") % value.ndim
     wanted = tuple(sizes.after[node].shape)[start : start + len(listed)]
-    new = tuple(_entry(old, size, sizes) for old, size in zip(listed, wanted, strict=True))
+    new = tuple(_entry(node, old, size, sizes) for old, size in zip(listed, wanted, strict=True))
     put(node, 2, new, "sizes")
 
 
@@ -141,7 +169,7 @@ def _group_norm(node: fx.Node, sizes: Sizes) -> None:
     """Repairs the number of groups; a group goes as a whole, so their size stays."""
     old = argument(node, 1, "num_groups")
     members = sizes.flow.values[argument(node, 0, "input")].shape[1] // numbers(old)
-    put(node, 1, _entry(old, sizes.after[node].shape[1] // members, sizes), "num_groups")
+    put(node, 1, _entry(node, old, sizes.after[node].shape[1] // members, sizes), "num_groups")
 
 
 def _conv_groups(node: fx.Node, sizes: Sizes) -> None:
@@ -153,7 +181,7 @@ def _conv_groups(node: fx.Node, sizes: Sizes) -> None:
         return
     depthwise = numbers(old) == sizes.flow.values[source].shape[1]
     wanted = sizes.after[source].shape[1] if depthwise else numbers(old)
-    put(node, position, _entry(old, wanted, sizes), "groups")
+    put(node, position, _entry(node, old, wanted, sizes), "groups")
 
 
 def _attention(node: fx.Node, sizes: Sizes) -> None:
@@ -183,6 +211,7 @@ _FIXES: dict[str, Callable[[fx.Node, Sizes], None]] = {
         _conv_groups,
     ),
     **dict.fromkeys(("hsplit", "vsplit", "dsplit"), _refuse),
+    "mean": _mean,
     "unflatten": _unflatten,
     "pad": _pad,
     "constant_pad_nd": _pad,

@@ -34,7 +34,7 @@ def remove(program: Program, groups: Groups, removed: Mask) -> None:
             continue
         if node.op == "call_module":
             fit(program.submodule(node), tuple(sizes.after[node].shape))
-        elif node.op in ("call_function", "call_method"):
+        elif sizes.holds_tensor(node):  # arithmetic on sizes repairs itself
             repair(node, sizes)
     program.recompile()
     propagate(program)

@@ -69,6 +69,15 @@ class Sizes:
             return tuple(self._imagined(a, b) for a, b in zip(labeled, value, strict=True))
         return value
 
+    def stands_for(self, new: fx.Node, old: fx.Node) -> None:
+        """Lets a node that a repair inserted answer for the one it follows."""
+        new.meta["val"] = old.meta["val"]
+        self.after[new], self.flow.values[new] = self.after[old], self.flow.values[old]
+
+    def holds_tensor(self, node: fx.Node) -> bool:
+        """Whether a node's value is a tensor, or a tuple with one."""
+        return _holds(self.flow.values[node], Labeled)
+
     def changed(self, node: fx.Node) -> bool:
         """Whether the node or anything it reads has another shape or number than before."""
         return any(_differs(n.meta["val"], self.after[n]) for n in (node, *node.all_input_nodes))

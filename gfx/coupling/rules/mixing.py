@@ -93,12 +93,28 @@ def _dims(call: Call, position: int, ndim: int) -> list[int]:
     return [d % ndim for d in ([given] if isinstance(given, int) else given)]
 
 
+def total(flow: Flow, call: Call) -> Any:
+    """Reads the channels that a sum, mean or vector norm adds up; a zero adds nothing.
+
+    A mean over fewer channels is corrected by a factor when channels are removed.
+    """
+    x = call.arg(0, "input")
+    position = 2 if "norm" in call.name else 1
+    for d in _dims(call, position, x.ndim):
+        flow.read(call, call.operand, d, flow.along(x, d))
+    return _reduced(flow, call, x, _dims(call, position, x.ndim))
+
+
 def reduce(flow: Flow, call: Call) -> Any:
     """Pins the channels that a reduction mixes and carries the others."""
     x = call.arg(0, "input")
-    position = 2 if call.name in ("norm", "vector_norm", "linalg_vector_norm") else 1
-    dims = _dims(call, position, x.ndim)
+    dims = _dims(call, 1, x.ndim)
     flow.fix(x, f"{call.node.name} takes the {call.name} over all of them", dims)
+    return _reduced(flow, call, x, dims)
+
+
+def _reduced(flow: Flow, call: Call, x: Labeled, dims: list[int]) -> Any:
+    """Carries the labels of the dimensions that a reduction leaves."""
     shape = call.shape
     kept = [d for d in range(x.ndim) if d not in dims]
     in_place = len(shape) == x.ndim  # keepdim
@@ -116,14 +132,33 @@ def along_dim(flow: Flow, call: Call) -> Any:
     """Pins the channels that softmax, cumsum, sort and their like mix; shapes stay."""
     x = call.arg(0, "input")
     dim = call.module.dim if call.module is not None else call.arg(1, "dim", -1)
-    if call.name in ("normalize", "cosine_similarity"):
-        dim = call.arg(2, "dim", 1)
     dim = (1 if dim is None else dim) % x.ndim
     why = f"{call.node.name} takes the {call.name.lower()} over all of them"
     flow.fix(x, why, [dim])
     out = flow.keep(x, [d for d in range(x.ndim) if d != dim], call.shape, why)
     value = call.node.meta["val"]
     return (out,) * len(value) if isinstance(value, (tuple, list)) else out
+
+
+def normalize(flow: Flow, call: Call) -> Labeled:
+    """Reads channels for their vector norm, to which a zero adds nothing, and carries them on."""
+    x = call.arg(0, "input")
+    dim = call.arg(2, "dim", 1)
+    flow.read(call, call.operand, dim % x.ndim, flow.along(x, dim))
+    return flow.keep(x, range(x.ndim), call.shape, "")
+
+
+def transform(flow: Flow, call: Call) -> Labeled:
+    """Pins the dimensions that a Fourier transform runs over and carries the others."""
+    x = call.arg(0, "input")
+    given = call.arg(1 if "shift" in call.name else 2, "dim")
+    if given is None:
+        default = {"n": range(x.ndim), "2": (-2, -1), "t": range(x.ndim)}
+        given = default.get(call.name[-1], (-1,)) if call.name[-3:] != "fft" else (-1,)
+    dims = {d % x.ndim for d in ([given] if isinstance(given, int) else given)}
+    why = f"{call.node.name} transforms it"
+    flow.fix(x, why, dims)
+    return flow.keep(x, [d for d in range(x.ndim) if d not in dims], call.shape, why)
 
 
 def channel_softmax(flow: Flow, call: Call) -> Labeled:
@@ -134,14 +169,21 @@ def channel_softmax(flow: Flow, call: Call) -> Labeled:
 
 
 _REDUCTIONS = (
-    "mean sum var std amax amin max min prod norm all any logsumexp argmax argmin median mode "
-    "var_mean std_mean nansum nanmean vector_norm linalg_vector_norm count_nonzero aminmax"
+    "var std amax amin max min prod all any logsumexp argmax argmin median mode "
+    "var_mean std_mean nansum nanmean count_nonzero aminmax"
 ).split()
 _ALONG = (
     "softmax log_softmax softmin gumbel_softmax cumsum cumprod cummax cummin sort argsort topk "
-    "normalize logcumsumexp"
+    "logcumsumexp"
+).split()
+_TRANSFORMS = (
+    "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 "
+    "fft_irfft2 fft_fftn fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift"
 ).split()
 FUNCTIONS = {
+    **dict.fromkeys(("sum", "mean", "norm", "vector_norm", "linalg_vector_norm"), total),
+    **dict.fromkeys(_TRANSFORMS, transform),
+    "normalize": normalize,
     **dict.fromkeys(_REDUCTIONS, reduce),
     **dict.fromkeys(_ALONG, along_dim),
     "cat": cat,

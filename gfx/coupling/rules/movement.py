@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.coupling.flow import Call, Flow, empty_like
+from gfx.coupling.flow import Call, Flow, channel_dims, empty_like
 from gfx.coupling.values import Labeled, core, settle, varying
 
 __all__ = ["FUNCTIONS", "MODULES", "getitem", "move", "runner", "unknown", "unlabelled"]
@@ -76,6 +76,22 @@ def _settled(
     return Labeled(shape, tuple(fields), x.why)
 
 
+def stretch(flow: Flow, call: Call) -> Labeled:
+    """Expands or repeats; what is the same everywhere may be stretched to another size."""
+    x = call.args[0] if call.args else call.arg(0, "input")
+    out: Labeled = move(flow, call)
+    offset = out.ndim - x.ndim
+    fields = list(out.fields)
+    for d in channel_dims(out.shape):
+        if (d >= offset and x.shape[d - offset] > 1) or any(d in varying(f) for f in fields):
+            continue
+        made = flow.made(call.node, [d], out.shape)
+        if call.name == "expand_as" and made.fields:
+            flow.connect(flow.along(made, d), flow.along(call.args[1], d))
+        fields += made.fields
+    return Labeled(out.shape, tuple(fields), x.why)
+
+
 def getitem(flow: Flow, call: Call) -> Any:
     """Picks from a tuple, or moves a slice of a tensor."""
     source, index = call.args
@@ -106,10 +122,14 @@ def unlabelled(value: Any, why: str) -> Any:
 
 _MOVES = (
     "view reshape unsafe_view view_as reshape_as permute transpose t adjoint mT flatten unflatten "
-    "ravel squeeze unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave narrow "
+    "ravel squeeze unsqueeze repeat_interleave narrow "
     "select slice chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind flip "
     "fliplr flipud roll rot90 movedim channel_shuffle native_channel_shuffle diagonal unsafe_chunk "
     "unsafe_split view_copy permute_copy narrow_copy tril triu unfold_copy"
 ).split()
-FUNCTIONS = {**dict.fromkeys(_MOVES, move), "getitem": getitem}
+FUNCTIONS = {
+    **dict.fromkeys(_MOVES, move),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to", "repeat", "tile"), stretch),
+    "getitem": getitem,
+}
 MODULES = {nn.Flatten: move, nn.Unflatten: move, nn.ChannelShuffle: move}

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-import torch
-from torch import fx
-
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.flow import Call, Flow, channel_dims
 from gfx.coupling.rules.movement import move, unlabelled
 from gfx.coupling.rules.pointwise import elementwise
 from gfx.coupling.values import Labeled
@@ -14,20 +11,8 @@ __all__ = ["FUNCTIONS"]
 
 
 def made(flow: Flow, call: Call) -> Labeled:
-    """Labels a constant whose content is the same everywhere: it may be made in another size.
-
-    Only sizes written as literals get labels; computed ones follow their source.
-    """
-    node, shape = call.node, call.shape
-    sizes = [a for a in node.args if not _is_tensor(a)] or [node.kwargs.get("size", ())]
-    if sizes and isinstance(sizes[0], (tuple, list)):
-        sizes = list(sizes[0])
-    literal = [d for d, n in enumerate(sizes[: len(shape)]) if isinstance(n, int)]
-    return flow.made(node, literal, shape)
-
-
-def _is_tensor(argument: Any) -> bool:
-    return isinstance(argument, fx.Node) and isinstance(argument.meta.get("val"), torch.Tensor)
+    """Labels a constant whose content is the same everywhere: it may be made in another size."""
+    return flow.made(call.node, channel_dims(call.shape), call.shape)
 
 
 def positional(flow: Flow, call: Call) -> Any:

@@ -1,0 +1,136 @@
+import networkx
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import gfx
+from gfx.coupling.labels import Labels
+
+
+def trace(model: nn.Module, *shapes: tuple[int, ...]) -> gfx.Program:
+    return gfx.trace(model.eval(), tuple(torch.zeros(s) for s in shapes))
+
+
+@given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=40))
+def test_united_labels_are_the_connected_components(pairs):
+    labels = Labels()
+    labels.axis("t", 0, 20)
+    graph = networkx.empty_graph(20)
+    graph.add_edges_from(pairs)
+    if pairs:
+        a, b = np.array(pairs).T
+        labels.unite(a, b)
+    roots = labels.roots()
+    expected = {frozenset(c) for c in networkx.connected_components(graph)}
+    assert {frozenset(np.flatnonzero(roots == r).tolist()) for r in set(roots.tolist())} == expected
+
+
+@given(st.integers(1, 30), st.integers(1, 30))
+def test_labels_broadcast_when_united(rows, columns):
+    labels = Labels()
+    a = labels.axis("a", 0, rows * columns).ids.reshape(rows, columns)
+    labels.unite(a[:, :1], a)
+    assert len(np.unique(labels.roots())) == rows
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.a, self.b = nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+        self.to_rgb = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x))
+        return self.to_rgb(x + self.b(self.a(x).relu()))
+
+
+def test_a_residual_stream_is_one_group():
+    groups = gfx.channels(trace(Residual(), (1, 3, 8, 8)))
+    stream, inner = groups["stem"], groups["a"]
+    assert stream is groups["b"]
+    assert (stream.size, stream.producers, stream.consumers) == (8, ("stem", "b"), ("a", "to_rgb"))
+    assert (inner.size, inner.producers, inner.consumers) == (6, ("a",), ("b",))
+    assert [group.name for group in groups.free] == ["stem", "a"]
+
+
+def test_a_channel_lists_every_slice_that_goes_with_it():
+    channel = gfx.channels(trace(Residual(), (1, 3, 8, 8)))["stem"].channels[5]
+    vectors = ("stem.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
+    expected = {(name, 0, 5) for name in (*vectors, "stem.weight", "b.weight", "b.bias")}
+    assert channel.members == expected | {("a.weight", 1, 5), ("to_rgb.weight", 1, 5)}
+
+
+def test_the_couplings_are_a_networkx_graph():
+    groups = gfx.channels(trace(Residual(), (1, 3, 8, 8)))
+    component = networkx.node_connected_component(groups.graph, ("stem.weight", 0))
+    assert {("b.weight", 0), ("a.weight", 1), ("norm.running_var", 0)} <= component
+    assert ("a.weight", 0) not in component
+
+
+def test_inputs_and_outputs_are_pinned_in_words():
+    groups = gfx.channels(trace(Residual(), (1, 3, 8, 8)))
+    reasons = {group.name: group.pinned for group in groups if group.pinned}
+    assert reasons == {
+        "stem.in": "its channels are those of the model's input x",
+        "to_rgb": "its channels are the model's output",
+    }
+
+
+class Unlisted(nn.Module):
+    """Uses an operation that no rule is written for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        return self.b(torch.renorm(self.a(x), 2, 1, 1.0))
+
+
+def test_an_operation_without_a_rule_pins_what_passes_through_it():
+    groups = gfx.channels(trace(Unlisted(), (1, 3, 8, 8)))
+    assert not groups.free
+    assert (
+        groups["a"].pinned == "it passes through renorm, whose effect on channels gfx does not know"
+    )
+
+
+def test_parametrized_weights_ask_to_be_folded():
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 3, 1))
+    groups = gfx.channels(trace(model, (1, 3, 8, 8)))
+    assert "run fold_parametrizations first" in str(groups["1.in"].pinned)
+
+
+@pytest.mark.parametrize("size", [64, 1024])
+def test_the_analysis_holds_no_tensor_of_the_image_size(size):
+    model = nn.Sequential(
+        nn.Conv2d(3, 64, 3, padding=1),
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(64, 64, 3),
+        nn.PixelShuffle(2),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(16, 3, 1),
+    )
+    program = gfx.trace(model.to("meta"), torch.zeros(1, 3, size, size, device="meta"))
+    values = gfx.channels(program).flow.values.values()
+    numbers = sum(
+        f.untyped_storage().nbytes() // 8 for value in values for f in getattr(value, "fields", ())
+    )
+    assert numbers < 1000
+
+
+def test_a_broadcast_dimension_of_size_one_couples_nothing():
+    class Noise(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.n, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 1, 1), nn.Conv2d(4, 3, 1)
+
+        def forward(self, x):
+            return self.b(self.a(x) + self.n(x))
+
+    groups = gfx.channels(trace(Noise(), (1, 3, 8, 8)))
+    assert [(g.name, g.size) for g in groups.free] == [("a", 4)]

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch import nn
+
+import gfx
+from oracle import assert_equal_outputs, zeroed
+from passes.channel_prune import ChannelPrune
+from patterns import PATTERNS
+
+# what has no free channels yet, with the reason that a user is given
+REFUSED = {
+    "MultiHeadModule": "MultiheadAttention attention, whose effect on channels gfx does not know",
+}
+
+
+def built(name: str, batch: int | None = None) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """Builds a pattern in float64 with norms that are not at their initial values."""
+    kind, shapes = PATTERNS[name]
+    torch.manual_seed(0)
+    model = kind().double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    inputs = tuple(torch.randn(batch or s[0], *s[1:], dtype=torch.float64) for s in shapes)
+    return model, inputs
+
+
+@pytest.mark.parametrize("name", [n for n in PATTERNS if n not in REFUSED])
+def test_removing_channels_equals_zeroing_what_reads_them(name):
+    model, inputs = built(name)
+    program = gfx.trace(model, inputs)
+    original = program.copy().module
+    assert_equal_outputs(model(*inputs), original(*inputs))
+    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program)
+    tensors = outcome.details["tensors"].items()
+    kept = {path: {int(d): index for d, index in dims.items()} for path, dims in tensors}
+    assert outcome.details["achieved"]["removed"] > 0
+    for batch in (inputs[0].shape[0], 3):
+        _, inputs = built(name, batch)
+        assert_equal_outputs(zeroed(original, inputs, kept), program.module(*inputs))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_pattern_that_cannot_be_narrowed_says_why(name):
+    model, inputs = built(name)
+    program = gfx.trace(model, inputs)
+    with pytest.raises(gfx.PreconditionError, match=REFUSED[name]):
+        ChannelPrune(ratio=0.5).apply(program)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_groups_of_a_pattern_do_not_depend_on_the_image_size(name):
+    model, inputs = built(name)
+    program = gfx.trace(model, inputs)
+    sizes = [(group.name, group.size, group.free) for group in gfx.channels(program)]
+    again = [(group.name, group.size, group.free) for group in gfx.channels(program.copy())]
+    assert sizes == again
