@@ -306,6 +306,20 @@ def test_an_input_that_does_not_run_is_an_error() -> None:
         gfx.apply({"passes": []}, make(), torch.zeros(1, 4, 8, 8))
 
 
+@dataclass(frozen=True)
+class Rename(Idle):
+    """Changes the program, not its values."""
+
+    name: ClassVar[str] = "rename"
+
+    def apply(self, program: Program) -> Outcome:
+        outcome = Outcome()
+        dropout = program.module.get_submodule("body.2")
+        dropout.p /= 2  # type: ignore[operator,assignment]
+        outcome.change("body.2", "p")
+        return outcome
+
+
 def test_a_checked_pass_costs_at_most_three_forwards() -> None:
     calls: list[str] = []
 
@@ -315,14 +329,20 @@ def test_a_checked_pass_costs_at_most_three_forwards() -> None:
                 calls.append("run")
             return super().forward(x)
 
+    Counted.__module__ = "torch.nn.counted"  # so that it is traced as a leaf
     model = make()
     model.to_rgb = Counted(16, 3, 3, padding=1)
-    model.to_rgb.__class__.__module__ = "torch.nn.counted"  # so that it is traced as a leaf
-    run(model=model)
-    tracing = len(calls)
-    calls.clear()
-    run(Idle(), Idle(), Idle(), model=model)
-    assert len(calls) - tracing <= 4  # the input once, then each result once
+
+    def forwards(*passes: Pass) -> int:
+        calls.clear()
+        run(*passes, model=model)
+        return len(calls)
+
+    tracing = forwards()
+    assert forwards(Idle(), Idle()) == tracing
+    assert forwards(Rename()) == tracing + 2
+    # what a pass gave is what the next one is held against
+    assert forwards(Rename(), Idle(), Rename()) == tracing + 3
 
 
 def test_a_model_on_the_meta_device_is_checked_for_shapes_only() -> None:

@@ -1,0 +1,42 @@
+"""The shipped recipes reach the figures they name."""
+
+import pytest
+import torch
+
+import gfx
+from gfx.recipe import Recipe, shipped
+
+
+@pytest.mark.parametrize(
+    ("name", "macs", "params"),
+    [
+        ("gan-compression-horse2zebra", 2_546_204_672, 356_867),
+        ("gan-compression-edges2shoes", 4_993_843_200, 822_051),
+    ],
+)
+def test_gan_compression_subnets_cost_what_was_published(name: str, macs: int, params: int) -> None:
+    with torch.device("meta"):
+        model = gfx.zoo.build("mobile_resnet_9blocks")
+    small = gfx.apply(name, model, verify=False)
+    cost = gfx.report(small).after
+    assert cost is not None
+    assert (cost.macs.output_norm, cost.params) == (macs, params)
+
+
+@pytest.mark.parametrize(("name", "share"), [("half", 0.5), ("quarter", 0.25)])
+@pytest.mark.parametrize("generator", ["mobile_resnet_9blocks", "dcgan"])
+def test_half_and_quarter_are_met_within_two_percent(
+    generator: str, name: str, share: float
+) -> None:
+    with torch.device("meta"):
+        model = gfx.zoo.build(generator)
+    told = gfx.report(gfx.apply(name, model, verify=False))
+    assert told.before is not None
+    assert told.after is not None
+    reached = told.after.macs.exact / told.before.macs.exact
+    assert 0.98 * share <= reached <= share
+
+
+def test_every_shipped_recipe_loads_and_says_what_it_is_for() -> None:
+    for name in shipped():
+        assert len(Recipe.load(name).about) > 10
