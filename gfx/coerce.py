@@ -62,7 +62,7 @@ def describe(kind: Any) -> str:
 
     Example:
         >>> describe(float | None), describe(Literal["l1", "l2"])
-        ("a number or nothing", "one of 'l1', 'l2'")
+        ('a number or nothing', "one of 'l1', 'l2'")
     """
     if kind in _NAMES:
         return _NAMES[kind]

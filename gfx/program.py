@@ -92,7 +92,7 @@ class Program:
         Example:
             >>> import gfx
             >>> print(gfx.trace(gfx.zoo.build("dcgan")).text().splitlines()[0])
-            program DCGAN (symbolic)
+            program DcganGenerator (symbolic)
         """
         lines = [f"program {self.provenance.source} ({self.provenance.frontend})"]
         lines += [f"  {_line(node, self.module)}" for node in self.graph.nodes]
@@ -123,5 +123,7 @@ def _line(node: fx.Node, module: fx.GraphModule) -> str:
         return f"return {args}"
     if node.op in ("placeholder", "get_attr"):
         return f"{node.name}{shape} = {node.op}[{node.target}]"
-    target = node.target if isinstance(node.target, str) else fx.node._get_qualified_name(node.target)
+    target = (
+        node.target if isinstance(node.target, str) else fx.node._get_qualified_name(node.target)
+    )
     return f"{node.name}{shape} = {target}({args})"
