@@ -31,7 +31,7 @@ def render(report: "Report") -> str:
 def _lines(report: "Report") -> Iterator[str]:
     yield f"gfx {report.gfx_version}, torch {report.torch_version}: {report.seconds:.1f} s"
     yield f"model {report.source}, front end {report.frontend}, {_inputs(report)}"
-    yield from _cut([f"  assumed: {sentence}" for sentence in report.assumed])
+    yield from _cut([f"  {sentence}" for sentence in report.assumed])
     yield from _cut([f"  opaque: {path}: {why}" for path, why in report.opaque])
     yield from _cut([f"  note: {sentence}" for sentence in report.notes])
     yield ""
@@ -86,7 +86,7 @@ def _check(check: "Check") -> str:
     if check.passed is None:
         return f"{check.name} not checked ({check.detail})"
     if check.error is not None:
-        return f"{check.name} within {check.error:.1e} of {check.tolerance:.0e} allowed"
+        return f"{check.name} differ by {check.error:.1e} ({check.tolerance:.0e} allowed)"
     return check.name
 
 

@@ -70,7 +70,7 @@ def test_the_text_says_it_all_in_about_forty_lines(told: Report) -> None:
         "left alone 4: it keeps no running statistics",
         "2. channel_prune(ratio=0.5",
         "0: channels 8 → 4",
-        "checked structure; signature; honesty; values within",
+        "checked structure; signature; honesty; values differ by",
         'recipe {"recipe": 1',
     ):
         assert part in text
