@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any, Union, get_type_hints
 
 import torch
-import yaml
 
 from gfx.coerce import coerce, plain
 from gfx.contract import Pass
 from gfx.costing import check_spec
 from gfx.errors import RecipeError, RegistryError
-from gfx.recipe_text import parse
+from gfx.recipe_text import dump, parse
 from gfx.registry import did_you_mean, get
 
 __all__ = ["InputSpec", "Recipe", "build_pass", "shipped"]
@@ -126,7 +125,7 @@ class Recipe:
             >>> print(Recipe().to_yaml().splitlines()[0])
             recipe: 1
         """
-        return yaml.safe_dump(self.spec(), sort_keys=False, default_flow_style=None, width=100)
+        return dump(self.spec())
 
 
 def shipped() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Recipe text → plain data: YAML with the faulty line shown."""
+"""Recipe text ⇄ plain data: YAML, with the faulty line shown."""
 
 import re
 from collections.abc import Hashable, Iterator
@@ -9,7 +9,7 @@ import yaml
 
 from gfx.errors import RecipeError
 
-__all__ = ["parse"]
+__all__ = ["dump", "parse"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,10 +26,27 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes YAML that _Loader reads back: it quotes the text "1e-3"."""
+
+
 # YAML 1.1, which PyYAML speaks, reads 1e-3 as text: it wants 1.0e-3
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
+
+
+def dump(data: Any) -> str:
+    r"""Writes plain data as YAML that `parse` reads back.
+
+    Example:
+        >>> dump({"about": "1e-3", "keep": ["to_rgb"]})
+        "about: '1e-3'\nkeep: [to_rgb]\n"
+    """
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100))
 
 
 def parse(text: str, origin: str) -> Any:
