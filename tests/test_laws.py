@@ -1,0 +1,238 @@
+"""Laws that every registered pass keeps on generators nobody listed.
+
+A failing example prints as a Spec: paste it into `SPECS` of a law, and it stays.
+"""
+
+import copy
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, reject, settings
+from hypothesis import strategies as st
+from torch import fx, nn
+
+import gfx
+from blocks import Conv, Noise, Residual, Source, Spec
+from gfx.contract import Pass
+from gfx.registry import passes
+from oracle import assert_equal_outputs, flat, zeroed
+from strategies import specs
+
+law = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+PASSES = pytest.mark.parametrize("kind", passes().values(), ids=list(passes()))
+
+# parameters that ask for nothing, and parameters worth varying; others keep their defaults
+NEUTRAL: dict[str, dict[str, Any]] = {"channel_prune": {"ratio": 0.0}}
+VARIED: dict[str, dict[str, st.SearchStrategy]] = {
+    "channel_prune": {
+        "ratio": st.sampled_from((0.5, 0.25, 0.75)),
+        "importance": st.sampled_from(("l1", "l2", "random")),
+        "scope": st.sampled_from(("local", "global")),
+        "round_to": st.sampled_from((1, 2)),
+    }
+}
+
+
+def neutral(kind: type[Pass]) -> Pass:
+    return kind(**NEUTRAL.get(kind.name, {"targets": ()}))
+
+
+def drawn(data: st.DataObject, kind: type[Pass]) -> Pass:
+    fields = VARIED.get(kind.name, {})
+    return kind(**{name: data.draw(values, label=name) for name, values in fields.items()})
+
+
+def applied(pass_: Pass, model: nn.Module, inputs: tuple, verify: bool = False) -> fx.GraphModule:
+    """Runs one pass; a program that it refuses, in words, is no example."""
+    recipe = {"recipe": 1, "seed": 0, "passes": [pass_.spec()]}
+    try:
+        return gfx.apply(recipe, model, example_inputs=inputs, verify=verify)
+    except gfx.PreconditionError as error:
+        if str(error).startswith(pass_.name):
+            reject()
+        raise
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """Everything that can be seen of a model: bytes, types, modes, settings."""
+    tensors = {name: digest(t) for name, t in model.state_dict().items()}
+    modules = {name: (kind_of(m), m.training, m.extra_repr()) for name, m in model.named_modules()}
+    grads = {name: p.requires_grad for name, p in model.named_parameters()}
+    return {"tensors": tensors, "modules": modules, "grads": grads}
+
+
+def digest(tensor: torch.Tensor) -> str:
+    return f"{tuple(tensor.shape)} {sha256(tensor.numpy(force=True).tobytes()).hexdigest()[:12]}"
+
+
+def kind_of(module: nn.Module) -> str:
+    return type(module).__qualname__  # each GraphModule has a class of its own, of one name
+
+
+def costs(module: nn.Module, inputs: tuple) -> Iterator[int]:
+    cost = gfx.cost(module, inputs)
+    yield from (cost.macs.exact, cost.macs.output, cost.macs.output_norm)
+    yield from (cost.params, cost.param_bytes)
+
+
+@PASSES
+@law
+@given(specs(wraps=True), st.data())
+def test_the_model_passed_in_is_untouched(kind, spec, data):
+    model, inputs = spec.build()
+    before, inputs_before = state(model), copy.deepcopy(inputs)
+    applied(drawn(data, kind), model, inputs, verify=True)
+    assert state(model) == before
+    assert all(torch.equal(a, b) for a, b in zip(inputs, inputs_before, strict=True))
+
+
+@PASSES
+@law
+@given(specs(wraps=True), st.data())
+def test_the_signature_is_kept(kind, spec, data):
+    model, inputs = spec.build()
+    pass_ = drawn(data, kind)
+    got, wanted = applied(pass_, model, inputs)(*inputs), model(*inputs)
+    leaves = torch.utils._pytree.tree_flatten
+    (a, a_tree), (b, b_tree) = leaves(got), leaves(wanted)
+    assert a_tree == b_tree
+    assert [(t.shape, t.dtype) for t in a] == [(t.shape, t.dtype) for t in b]
+    if gfx.Keeps.VALUES in pass_.keeps:
+        assert_equal_outputs(wanted, got)
+
+
+@PASSES
+@law
+@given(specs(wraps=True), st.data())
+def test_the_report_is_true(kind, spec, data):
+    model, inputs = spec.build()
+    small = applied(drawn(data, kind), model, inputs, verify=True)
+    report = gfx.report(small)
+    (entry,) = report.passes
+    assert report.before.macs == gfx.cost(model, inputs).macs
+    assert report.after.macs == gfx.cost(small, inputs).macs
+    assert report.after.params == sum(p.numel() for p in small.parameters())
+    assert all(check.passed is not False for check in entry.checks)
+    traced = gfx.trace(model, inputs).module
+    changed = traced.code != small.code or state(traced)["tensors"] != state(small)["tensors"]
+    assert changed == bool(entry.changes)
+
+
+@PASSES
+@law
+@given(specs(wraps=True))
+def test_neutral_parameters_change_nothing(kind, spec):
+    model, inputs = spec.build()
+    small = applied(neutral(kind), model, inputs)
+    traced = gfx.trace(model, inputs).module
+    assert gfx.report(small).passes[0].changes == ()
+    assert small.code == traced.code
+    assert state(small) == state(traced)
+
+
+@PASSES
+@law
+@given(specs(wraps=True), st.data())
+def test_the_cost_never_grows(kind, spec, data):
+    model, inputs = spec.build()
+    if kind.grows:
+        return  # it says so
+    small = applied(drawn(data, kind), model, inputs)
+    assert all(a <= b for a, b in zip(costs(small, inputs), costs(model, inputs), strict=True))
+
+
+@PASSES
+@law
+@given(st.data())
+def test_the_spec_round_trips(kind, data):
+    for pass_ in (drawn(data, kind), neutral(kind), kind()):
+        recipe = gfx.Recipe.load({"recipe": 1, "passes": [pass_.spec()]})
+        assert recipe.passes == (pass_,)
+        assert gfx.Recipe.load(recipe.spec()) == recipe
+
+
+@PASSES
+@law
+@given(specs(wraps=True), st.data())
+def test_the_same_seed_gives_the_same_bytes(kind, tmp_path_factory, spec, data):
+    model, inputs = spec.build()
+    pass_ = drawn(data, kind)
+    folder = tmp_path_factory.mktemp("bytes")
+    for name in ("a.gfx", "b.gfx"):
+        torch.manual_seed(len(name))  # the global random state has no say
+        save(applied(pass_, model, inputs), folder / name)
+    assert (folder / "a.gfx").read_bytes() == (folder / "b.gfx").read_bytes()
+
+
+@PASSES
+@law
+@given(specs(wraps=True), st.data())
+def test_what_is_saved_and_loaded_gives_the_same_bits(kind, tmp_path_factory, spec, data):
+    model, inputs = spec.build()
+    small = applied(drawn(data, kind), model, inputs)
+    path = tmp_path_factory.mktemp("saved") / "small.gfx"
+    save(small, path)
+    loaded = gfx.load(path)
+    assert torch.equal(flat(small(*inputs)), flat(loaded(*inputs)))
+    assert state(loaded)["tensors"] == state(small)["tensors"]
+    assert gfx.report(loaded) == gfx.report(small)
+
+
+def save(small: fx.GraphModule, path: Path) -> None:
+    """Saves; weights that a hook or parametrization still computes are no example."""
+    try:
+        gfx.save(small, path)
+    except gfx.ArchiveError as error:
+        if "run fold_parametrizations first" in str(error):
+            reject()
+        raise
+
+
+def removed(small: fx.GraphModule) -> dict[str, dict[int, list[int]]]:
+    """Reads from the report which indices of which tensors stay."""
+    tensors = gfx.report(small).passes[0].details["tensors"]
+    return {path: {int(d): stay for d, stay in dims.items()} for path, dims in tensors.items()}
+
+
+@example(Spec(source=Source("latent"), blocks=(Noise(),)), "local", 0.5)
+@example(Spec(blocks=(Residual((Conv(groups=2),)),), outputs="features"), "local", 0.5)
+@settings(law, max_examples=120)
+@given(specs(), st.sampled_from(("local", "global")), st.sampled_from((0.5, 0.25, 0.75)))
+def test_pruned_channels_are_those_that_nothing_reads(spec, scope, ratio):
+    model, inputs = spec.build()
+    pass_ = passes()["channel_prune"](ratio=ratio, scope=scope, importance="random")
+    small = applied(pass_, model, inputs)
+    assert_equal_outputs(zeroed(model, inputs, removed(small)), small(*inputs))
+
+
+@settings(law, max_examples=40)
+@given(specs(), st.sampled_from((0.5, 0.25, 0.75)))
+def test_what_the_report_says_stays_is_what_is_there(spec, ratio):
+    model, inputs = spec.build()
+    small = applied(passes()["channel_prune"](ratio=ratio), model, inputs)
+    kept, old = removed(small), dict(model.state_dict())
+    for path, tensor in small.state_dict().items():
+        wanted = old[path]
+        for dim, stay in kept.get(path, {}).items():
+            wanted = wanted.index_select(dim, torch.tensor(stay))
+        assert torch.equal(tensor, wanted), path
+
+
+@settings(law, max_examples=40)
+@given(specs(), st.sampled_from((0.5, 0.25)))
+def test_a_removal_is_repeated_from_its_report(spec, ratio):
+    model, inputs = spec.build()
+    kind = passes()["channel_prune"]
+    small = applied(kind(ratio=ratio, importance="random"), model, inputs)
+    kept = gfx.report(small).passes[0].details["kept"]
+    again = applied(kind(kept=kept), model, inputs)
+    assert state(again)["tensors"] == state(small)["tensors"]
