@@ -66,11 +66,15 @@ def from_python(model: nn.Module, latents: Tensor, path: Path) -> fx.GraphModule
 def from_shell(model_path: Path, path: Path) -> fx.GraphModule:
     """Does the same with the command line.
 
-    A pickled module is code, so gfx opens it only with --trust.
+    A pickled module is code, so gfx opens it only with --trust. The shape of the latent is left
+    to gfx: it infers 1x100x1x1 from the first layer and says so.
     """
-    shape = f"1,{LATENT},1,1"
-    command = [sys.executable, "-m", "gfx", "apply", "half", str(model_path), "--trust"]
-    subprocess.run([*command, "--input", shape, "-o", str(path)], check=True)
+    command = [str(Path(sys.executable).with_name("gfx")), "apply", "half", str(model_path)]
+    done = subprocess.run(
+        [*command, "--trust", "-o", str(path)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
     return gfx.load(path)
 
 
