@@ -30,7 +30,7 @@ ATTENTION = "scaled_dot_product_attention"
 
 def zeroed(model: nn.Module, inputs: Sequence[Any], kept: Kept) -> Any:
     """Returns the outputs of the model when nothing that is gone is read."""
-    traced = fx.symbolic_trace(model)
+    traced = model if isinstance(model, fx.GraphModule) else fx.symbolic_trace(model)
     record = _Record(traced)
     with torch.no_grad():
         record.run(*inputs)

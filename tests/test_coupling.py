@@ -134,3 +134,24 @@ def test_a_broadcast_dimension_of_size_one_couples_nothing():
 
     groups = gfx.channels(trace(Noise(), (1, 3, 8, 8)))
     assert [(g.name, g.size) for g in groups.free] == [("a", 4)]
+
+
+def test_a_rule_that_gives_up_pins_and_says_so(monkeypatch):
+    from gfx.coupling.rules import FUNCTIONS
+
+    def give_up(flow, call):
+        raise ValueError("unforeseen")
+
+    monkeypatch.setitem(FUNCTIONS, "cat", give_up)
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(8, 3, 1)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.b(torch.cat([x, x], 1))
+
+    why = gfx.channels(trace(Joined(), (1, 3, 8, 8)))["a"].pinned
+    assert why == "gfx cannot follow cat at cat (ValueError: unforeseen)"

@@ -56,3 +56,10 @@ def test_the_groups_of_a_pattern_do_not_depend_on_the_image_size(name):
     sizes = [(group.name, group.size, group.free) for group in gfx.channels(program)]
     again = [(group.name, group.size, group.free) for group in gfx.channels(program.copy())]
     assert sizes == again
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_no_rule_gives_up_on_a_pattern(name):
+    model, inputs = built(name)
+    reasons = [str(group.pinned) for group in gfx.channels(gfx.trace(model, inputs))]
+    assert not [why for why in reasons if "cannot follow" in why]

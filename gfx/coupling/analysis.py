@@ -66,9 +66,9 @@ def _call_module(flow: Flow, node: fx.Node) -> Any:
     call = _call(flow, node, type(module).__name__, module)
     why = _not_plain(module, str(node.target))
     rule = None if why else module_rule(module)
-    if rule is not None:
-        return rule(flow, call)
-    return unknown(flow, call, why)
+    if rule is None:
+        return unknown(flow, call, why)
+    return _followed(rule, flow, call)
 
 
 def _not_plain(module: nn.Module, path: str) -> str | None:
@@ -84,11 +84,22 @@ def _not_plain(module: nn.Module, path: str) -> str | None:
 
 def _call_function(flow: Flow, node: fx.Node) -> Any:
     value = node.meta["val"]
-    if not _has_tensor(value):
+    if value is not None and not _has_tensor(value):
         return value  # sizes, dtypes, arithmetic on them
     call = _call(flow, node, op_name(node), None)
-    rule: Callable[[Flow, Call], Any] = function_rule(call.name) or unknown
-    return rule(flow, call)
+    return _followed(function_rule(call.name) or unknown, flow, call)
+
+
+def _followed(rule: Callable[[Flow, Call], Any], flow: Flow, call: Call) -> Any:
+    """Applies a rule; a call in a form that the rule does not foresee pins what enters it.
+
+    What the rule united before it gave up stays united, which is coarser and never wrong.
+    """
+    try:
+        return rule(flow, call)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        what = f"{call.name} at {call.node.name}"
+        return unknown(flow, call, f"gfx cannot follow {what} ({type(e).__name__}: {e})")
 
 
 def _output(flow: Flow, node: fx.Node) -> None:

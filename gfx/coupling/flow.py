@@ -112,7 +112,7 @@ class Flow:
         dim %= value.ndim
         found: Ids | None = None
         for labels in value.fields:
-            if dim not in varying(labels):
+            if dim not in varying(labels) or not labels.numel():
                 continue
             rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
             if rows.shape[1] > 1:
@@ -169,32 +169,33 @@ class Flow:
 
     def meet(self, values: Sequence[Labeled], shape: tuple[int, ...]) -> Labeled:
         """Combines broadcast values elementwise: labels that meet at a position are one channel."""
+        fields = [spread(f, shape) for value in values for f in value.fields]
         merged: list[Tensor] = []
-        why = ""
-        for value in values:
-            why = why or value.why
-            for labels in value.fields:
-                merged = self._merge(merged, spread(labels, shape))
+        # those that vary on few dimensions first: a field over a split dimension then joins them
+        for labels in sorted(fields, key=lambda f: (len(varying(f)), varying(f))):
+            self._merge(merged, labels)
         for labels in merged:
             for value in values:
                 self._check_sized(labels, value, len(shape))
-        return Labeled(shape, tuple(merged), why)
+        return Labeled(shape, tuple(merged), next((v.why for v in values if v.why), ""))
 
-    def _merge(self, merged: list[Tensor], labels: Tensor) -> list[Tensor]:
-        """Adds a field to those of an output, uniting it with those it overlaps."""
+    def _merge(self, merged: list[Tensor], labels: Tensor) -> None:
+        """Adds a field to those of an output, or unites it with the first that it overlaps.
+
+        It is then constant along every other dimension it varied on, so what others have there
+        keeps its size.
+        """
         over = set(varying(labels))
         if not over:
-            return merged
-        apart = []
-        for other in merged:
-            if not over.intersection(varying(other)):
-                apart.append(other)
-                continue
-            mine, theirs = core(labels).numpy(), core(other).numpy()
-            self.labels.unite(mine, theirs)
-            if len(varying(other)) < len(varying(labels)):
-                labels = other
-        return [*apart, labels]
+            return
+        met = [f for f in merged if over.intersection(varying(f))]
+        if not met:
+            merged.append(labels)
+            return
+        first, *others = met
+        self.labels.unite(core(labels).numpy(), core(first).numpy())
+        for other in others:
+            self.pin(core(other).numpy().ravel(), "it meets channels that are laid out across it")
 
     def _check_sized(self, labels: Tensor, value: Labeled, ndim: int) -> None:
         """Pins a field where it meets a dimension of that size without labels."""

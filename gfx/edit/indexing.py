@@ -15,7 +15,7 @@ __all__ = ["narrow", "select", "slices", "subscript"]
 
 
 def subscript(node: fx.Node, sizes: Sizes) -> None:
-    """Repairs `x[...]` with slices and integers on labelled dimensions."""
+    """Repairs `x[...]`, read or written, with slices and integers on labelled dimensions."""
     source, given = argument(node, 0), argument(node, 1)
     value = sizes.flow.values[source]
     if not isinstance(value, Labeled):
@@ -25,7 +25,8 @@ def subscript(node: fx.Node, sizes: Sizes) -> None:
     for i, dim in enumerate(_dims(before, value.ndim)):
         if dim is not None:
             items[i] = _moved(node, items[i], before[i], now[i], sizes.alive(value, dim))
-    node.args = (source, tuple(items) if isinstance(given, tuple | list) else items[0])
+    moved = tuple(items) if isinstance(given, tuple | list) else items[0]
+    node.args = (source, moved, *node.args[2:])
 
 
 def _dims(items: tuple[Any, ...], ndim: int) -> list[int | None]:

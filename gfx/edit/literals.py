@@ -218,6 +218,7 @@ _FIXES: dict[str, Callable[[fx.Node, Sizes], None]] = {
     "group_norm": _group_norm,
     "scaled_dot_product_attention": _attention,
     "getitem": subscript,
+    "setitem": subscript,
     "slice": slices,
     "narrow": narrow,
     "select": select,

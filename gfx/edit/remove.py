@@ -34,7 +34,9 @@ def remove(program: Program, groups: Groups, removed: Mask) -> None:
             continue
         if node.op == "call_module":
             fit(program.submodule(node), tuple(sizes.after[node].shape))
-        elif sizes.holds_tensor(node):  # arithmetic on sizes repairs itself
+        elif (
+            sizes.holds_tensor(node) or node.meta["val"] is None
+        ):  # arithmetic on sizes repairs itself
             repair(node, sizes)
     program.recompile()
     propagate(program)

@@ -55,7 +55,7 @@ class Sizes:
             value = node.meta["val"]
             if _holds(labeled, Labeled):
                 found[node] = self._imagined(labeled, value)
-            elif node.op in ("call_function", "call_method"):
+            elif node.op in ("call_function", "call_method") and value is not None:
                 found[node] = _evaluate(node, found)
             else:
                 found[node] = value

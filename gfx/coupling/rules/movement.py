@@ -100,6 +100,16 @@ def getitem(flow: Flow, call: Call) -> Any:
     return move(flow, call)
 
 
+def setitem(flow: Flow, call: Call) -> None:
+    """Unites what `x[...] = value` overwrites with what it writes."""
+    target, index, value = call.args
+    if isinstance(value, Labeled):
+        fields = [labels[index] for labels in target.fields]
+        shape = tuple(empty_like(target)[index].shape)
+        part = _settled(flow, call, target, fields, shape)
+        flow.meet([part, value], shape)
+
+
 def unknown(flow: Flow, call: Call, why: str | None = None) -> Any:
     """Pins every channel that enters an operation gfx has no rule for."""
     name = call.name or str(call.node.target)
@@ -131,5 +141,6 @@ FUNCTIONS = {
     **dict.fromkeys(_MOVES, move),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to", "repeat", "tile"), stretch),
     "getitem": getitem,
+    "setitem": setitem,
 }
 MODULES = {nn.Flatten: move, nn.Unflatten: move, nn.ChannelShuffle: move}

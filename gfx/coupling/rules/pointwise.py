@@ -45,6 +45,11 @@ def elementwise(flow: Flow, call: Call) -> Labeled:
     return flow.meet(call.tensors, call.shape)
 
 
+def cast(flow: Flow, call: Call) -> Labeled:
+    """Carries the first argument; another tensor only lends its type."""
+    return flow.meet([call.arg(0, "input")], call.shape)
+
+
 def prelu(flow: Flow, call: Call) -> Labeled:
     """Couples one slope per channel to dimension 1, or shares a single slope."""
     x = call.arg(0, "input")
@@ -54,7 +59,7 @@ def prelu(flow: Flow, call: Call) -> Labeled:
     return flow.meet([x], call.shape)
 
 
-FUNCTIONS = {"prelu": prelu}
+FUNCTIONS = {"prelu": prelu, "type_as": cast, "to": cast}
 MODULES: dict[type[nn.Module], Callable[[Flow, Call], Labeled]] = {
     kind: elementwise
     for kind in (
