@@ -111,7 +111,7 @@ def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":
     """
     from gfx.costing import cost_of
 
-    return cost_of(_program(model, example_inputs))
+    return cost_of(_program(model, example_inputs, check=False))  # shapes are all it reads
 
 
 def channels(model: "nn.Module | Program", example_inputs: Any = None) -> "Groups":
@@ -127,11 +127,11 @@ def channels(model: "nn.Module | Program", example_inputs: Any = None) -> "Group
     return analyse(_program(model, example_inputs))
 
 
-def _program(model: "nn.Module | Program", example_inputs: Any) -> "Program":
+def _program(model: "nn.Module | Program", example_inputs: Any, *, check: bool = True) -> "Program":
     from gfx.frontend import trace
     from gfx.program import Program
 
-    return model if isinstance(model, Program) else trace(model, example_inputs)
+    return model if isinstance(model, Program) else trace(model, example_inputs, check=check)
 
 
 def __getattr__(name: str) -> Any:

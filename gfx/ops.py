@@ -38,7 +38,19 @@ _ALIASES = {
 # operator.iadd and friends; names such as "index" must keep their i
 _INPLACE_OPERATORS = {
     f"i{name}": name
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "pow", "mod", "matmul", "and", "or", "xor")
+    for name in (
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "pow",
+        "mod",
+        "matmul",
+        "and",
+        "or",
+        "xor",
+    )
 }
 
 
@@ -48,8 +60,10 @@ def op_name(node: fx.Node) -> str:
     Example:
         >>> graph = fx.Graph()
         >>> x = graph.placeholder("x")
-        >>> [op_name(graph.call_method("add_", (x, x))), op_name(graph.call_function(torch.relu, (x,)))]
-        ['add', 'relu']
+        >>> op_name(graph.call_method("add_", (x, x)))
+        'add'
+        >>> op_name(graph.call_function(torch.relu, (x,)))
+        'relu'
     """
     if node.op == "call_method":
         return _canonical(str(node.target))

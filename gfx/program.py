@@ -108,13 +108,17 @@ def has_effect(node: fx.Node) -> bool:
     return node.is_impure() or is_inplace(node)
 
 
+def _argument(value: Any) -> str:
+    """Writes an argument; nodes by their bare names."""
+    return fx.node._format_arg(value).replace("%", "")
+
+
 def _line(node: fx.Node, module: fx.GraphModule) -> str:
     """Writes one node as `name: shape = op(arguments)`."""
     value = node.meta.get("val")
     shape = f": {'x'.join(map(str, value.shape))}" if isinstance(value, torch.Tensor) else ""
     args = ", ".join(
-        [fx.node._format_arg(a) for a in node.args]
-        + [f"{k}={fx.node._format_arg(v)}" for k, v in node.kwargs.items()]
+        [*map(_argument, node.args), *(f"{k}={_argument(v)}" for k, v in node.kwargs.items())]
     )
     if node.op == "call_module":
         kind = type(module.get_submodule(str(node.target))).__name__

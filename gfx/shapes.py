@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
 from gfx.program import Program
+from gfx.quiet import quiet_torch
 
 __all__ = ["propagate", "rerun"]
 
@@ -47,7 +48,8 @@ def propagate(program: Program) -> None:
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    _Runner(program, FakeTensorMode(allow_non_fake_inputs=True)).run(*program.example_inputs)
+    with quiet_torch():
+        _Runner(program, FakeTensorMode(allow_non_fake_inputs=True)).run(*program.example_inputs)
 
 
 def rerun(program: Program, node: fx.Node, watch: Watch) -> Any:

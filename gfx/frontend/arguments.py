@@ -137,7 +137,7 @@ def _items(parameter: inspect.Parameter, given: dict[str, Any]) -> list[Argument
 
 def _argument(name: str, value: Any, keyword: bool = False) -> Argument:
     for leaf in pytree.tree_leaves(value):
-        if type(leaf).__module__ == "numpy" and getattr(leaf, "shape", ()):
+        if type(leaf).__module__ == "numpy" and getattr(leaf, "shape", None):
             raise InputError(f"example input {name} is a numpy array; use torch.as_tensor")
     return Argument(name, value, has_tensor(value), keyword)
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["drawn_in_python", "drawn_in_torch", "private_chance", "seed_all"]
+__all__ = ["ONE_DRAW", "drawn_in_python", "drawn_in_torch", "private_chance", "seed_all"]
+
+ONE_DRAW = "forward draws from Python's or numpy's random numbers: the graph holds one draw"
 
 
 @contextmanager
@@ -40,7 +42,8 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def drawn_in_torch() -> Iterator[list[bool]]:
-    """Fills in, on leaving, whether torch drew random numbers."""
+    """Fills in, on leaving, whether torch drew random numbers; seeds the streams first."""
+    seed_all(0)
     before, answer = _torch_states(), [False]
     yield answer
     pairs = zip(before, _torch_states(), strict=False)
@@ -49,14 +52,17 @@ def drawn_in_torch() -> Iterator[list[bool]]:
 
 @contextmanager
 def drawn_in_python() -> Iterator[list[bool]]:
-    """Fills in, on leaving, whether Python's or numpy's random streams were drawn from."""
+    """Fills in, on leaving, whether Python or numpy drew; seeds the streams first."""
+    seed_all(0)
     before, answer = _python_state(), [False]
     yield answer
     answer[0] = _python_state() != before
 
 
 def _torch_states() -> list[torch.Tensor]:
-    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    # a process that never used CUDA has no such states, and asking would start it
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cards = torch.cuda.get_rng_state_all() if started else []
     return [torch.get_rng_state(), *cards]
 
 

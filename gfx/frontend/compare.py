@@ -12,6 +12,7 @@ from gfx.frontend.arguments import Arguments
 from gfx.frontend.chance import seed_all
 from gfx.frontend.copying import untouched
 from gfx.frontend.refusal import first_line
+from gfx.quiet import quiet_torch
 
 __all__ = ["difference", "record", "run", "run_fake", "where_it_fails"]
 
@@ -41,7 +42,7 @@ def run_fake(module: nn.Module, call: Callable[..., Any], arguments: Arguments) 
     def fake(tensor: torch.Tensor) -> Any:
         return fakes.setdefault(id(tensor), _fake(mode, tensor))
 
-    with untouched(module), torch.no_grad(), mode:
+    with quiet_torch(), untouched(module), torch.no_grad(), mode:
         _set_mode(module, False)
         for part in module.modules():
             for group in (part._parameters, part._buffers):
@@ -64,9 +65,7 @@ def difference(expected: Any, got: Any) -> str | None:
     return next((text for text in found if text), None)
 
 
-def record(
-    module: nn.Module, arguments: Arguments, paths: Collection[str]
-) -> dict[str, list[Any]]:
+def record(module: nn.Module, arguments: Arguments, paths: Collection[str]) -> dict[str, list[Any]]:
     """Runs a model and returns what the modules at some paths returned, call by call."""
     results: dict[str, list[Any]] = {path: [] for path in paths}
     if not paths:
@@ -140,7 +139,8 @@ def _leaf_difference(name: str, expected: Any, got: Any) -> str | None:
         return f"{name} has shape {_shape(got)}, not {_shape(expected)}"
     if expected.dtype != got.dtype:
         return f"{name} has type {got.dtype}, not {expected.dtype}"
-    if expected.is_meta or got.is_meta or not expected.numel():
+    fake = any(t.is_meta or hasattr(t, "fake_mode") for t in (expected, got))
+    if fake or not expected.numel():
         return None
     return _value_difference(name, expected, got)
 

@@ -6,6 +6,7 @@ would leave a proxy behind.
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ __all__ = ["private_copy", "untouched"]
 
 # what a subclass may define without changing how its torch.nn base computes
 _HARMLESS = frozenset(["reset_parameters", "extra_repr"])
+_HOOKS = frozenset(["__call__", "__getattr__", "__setattr__"])
+_LARGE = 100_000  # elements of a tensor that is too dear to copy before each run
 
 
 def private_copy(model: nn.Module) -> nn.Module:
@@ -56,7 +59,8 @@ def private_copy(model: nn.Module) -> nn.Module:
 def untouched(model: nn.Module) -> Iterator[None]:
     """Puts back, on leaving, whatever changed on a model: attributes, buffers, modes, random state.
 
-    Parameters that a forward overwrites in place are not put back: copying them all is too dear.
+    Parameters and other large tensors that a forward overwrites in place are not put back:
+    copying them all is too dear.
     """
     undo = [_saved_class(kind) for kind in _user_classes(model)]
     undo += [_saved_module(module) for module in model.modules()]
@@ -87,7 +91,10 @@ def _deepcopy(model: nn.Module) -> nn.Module:
         if isinstance(value, torch.Tensor) and value.grad_fn is not None
     }
     try:
-        return copy.deepcopy(model, memo)
+        with warnings.catch_warnings():
+            # torch copies the modules of its own torch.export in a way it calls deprecated
+            warnings.simplefilter("ignore", FutureWarning)
+            return copy.deepcopy(model, memo)
     except Exception as error:
         raise InputError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); "
@@ -100,7 +107,7 @@ def _unwrap(module: nn.Module) -> nn.Module:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
         elif type(module).__module__.startswith("torch._dynamo") and hasattr(module, "_orig_mod"):
-            module = module._orig_mod
+            module = module.get_submodule("_orig_mod")
         else:
             return module
 
@@ -110,9 +117,10 @@ def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
     for base in kind.__mro__:
         if base.__module__.startswith("torch."):
             return base if base.__module__.startswith("torch.nn.modules") else kind
-        own = {name for name in vars(base) if not name.startswith("__")}
-        parent = set(dir(base.__mro__[1])) if len(base.__bases__) == 1 else own
-        if (own & parent) - _HARMLESS or {"__call__", "__getattr__", "__setattr__"} & set(vars(base)):
+        own = set(vars(base))
+        plain = {name for name in own if not name.startswith("__")} - _HARMLESS
+        overrides = plain & set(dir(base.__mro__[1])) or own & _HOOKS
+        if overrides or len(base.__bases__) != 1:
             return kind
     return kind
 
@@ -144,7 +152,7 @@ def _saved_container(value: Any) -> Callable[[], None]:
 
 def _saved_tensor(tensor: torch.Tensor) -> Callable[[], None]:
     storage = tensor.data  # catches `p.data = ...`
-    if isinstance(tensor, nn.Parameter) or tensor.is_inference():
+    if isinstance(tensor, nn.Parameter) or tensor.is_inference() or tensor.numel() > _LARGE:
 
         def restore() -> None:
             tensor.data = storage

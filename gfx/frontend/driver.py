@@ -7,7 +7,6 @@ from torch.fx.graph import CodeGen
 
 from gfx.errors import TraceError
 from gfx.frontend.arguments import bind
-from gfx.frontend.chance import drawn_in_python
 from gfx.frontend.compare import record
 from gfx.frontend.copying import private_copy
 from gfx.frontend.inputs import Inferred, infer
@@ -21,7 +20,6 @@ __all__ = ["trace"]
 
 Frontend = Literal["symbolic", "export"]
 
-_PYTHON_CHANCE = "forward draws from Python's or numpy's random numbers: the graph has one draw"
 _MOST_OPAQUE = 16  # leaves; a model that needs more is better split by its author
 
 
@@ -44,6 +42,7 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
     TraceError if no front end can take the model.
 
     Example:
+        >>> import torch
         >>> program = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.ones(1, 3, 8, 8))
         >>> print(program.text())
         program Sequential (symbolic)
@@ -53,10 +52,8 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
           return _1
     """
     twin = private_copy(model)
-    if example_inputs is None:
-        inputs = infer(twin)
-    else:
-        inputs = Inferred(bind(twin, example_inputs))
+    given = example_inputs is not None
+    inputs = Inferred(bind(twin, example_inputs)) if given else infer(twin, smaller=check)
     if isinstance(twin, fx.GraphModule) and type(twin.graph._codegen) is CodeGen:
         return _given(twin, inputs)
     return _Search(twin, inputs, check).run()
@@ -110,10 +107,8 @@ class _Search:
 
     def symbolic(self, opaque: dict[str, str]) -> Program:
         """Tries the first front end."""
-        with drawn_in_python() as drawn:
-            graph = symbolic_graph(self.model, self.inputs.arguments, opaque)
+        graph, notes = symbolic_graph(self.model, self.inputs.arguments, opaque)
         module = normal_form(self.model, graph)
-        notes = [_PYTHON_CHANCE] if drawn[0] else []
         return self.program(module, "symbolic", opaque, notes + self.quick.notes(module))
 
     def exported(self, opaque: dict[str, str]) -> Program:

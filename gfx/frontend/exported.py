@@ -14,11 +14,13 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gfx.frontend.arguments import Arguments
+from gfx.frontend.chance import ONE_DRAW, drawn_in_python
 from gfx.frontend.copying import untouched
 from gfx.frontend.leaf_calls import leaves_as_operations
 from gfx.frontend.leaves import leaf_paths
 from gfx.frontend.lowering import lower
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
+from gfx.quiet import quiet_torch
 
 __all__ = ["attempts", "exported_graph"]
 
@@ -39,8 +41,7 @@ def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[Attempt]
             # torch.export takes a size of 1 for a constant
             twice = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
             yield Attempt(twice, open_sizes=True)
-        else:
-            yield Attempt(arguments, open_sizes=True)
+        yield Attempt(arguments, open_sizes=True)
     yield Attempt(arguments, open_sizes=False)
 
 
@@ -55,7 +56,7 @@ def exported_graph(
     Raises: Refusal if it cannot be exported.
     """
     try:
-        with untouched(model), warnings.catch_warnings():
+        with untouched(model), drawn_in_python() as drawn, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to the model's author, about our copy
             with leaves_as_operations(leaf_paths(model, opaque), recorded) as calls:
                 program = _export(model, attempt)
@@ -65,19 +66,22 @@ def exported_graph(
     except Exception as error:  # user code on fake tensors: anything may be raised
         raise Refusal(first_line(error), blamed_module(error, model)) from error
     vars(model).update(constants)
-    return graph, list(_notes(program, attempt.arguments))
+    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments)]
 
 
 def _export(model: nn.Module, attempt: Attempt) -> torch.export.ExportedProgram:
     leaves = pytree.tree_leaves(attempt.arguments.values())
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    shapes = [dict.fromkeys(range(t.dim()), torch.export.Dim.AUTO) for t in tensors]
-    return torch.export.export(
-        _Entry(model, attempt.arguments),
-        (tensors,),
-        dynamic_shapes=(shapes,) if attempt.open_sizes else None,
-        strict=False,
-    )
+    shapes = [
+        {i: torch.export.Dim.AUTO for i, size in enumerate(t.shape) if size != 1} for t in tensors
+    ]
+    with quiet_torch():
+        return torch.export.export(
+            _Entry(model, attempt.arguments),
+            (tensors,),
+            dynamic_shapes=(shapes,) if attempt.open_sizes else None,
+            strict=False,
+        )
 
 
 class _Entry(nn.Module):

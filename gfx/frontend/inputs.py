@@ -53,8 +53,10 @@ class _Candidate:
         return f"{self.name}: {'x'.join(map(str, self.shape))} {kind}"
 
 
-def infer(model: nn.Module) -> Inferred:
+def infer(model: nn.Module, *, smaller: bool = False) -> Inferred:
     """Infers example inputs from a model; they are on its device and of its dtype.
+
+    `smaller` also looks for smaller images, for a comparison that takes less time.
 
     Raises: InputError if nothing that was tried runs; it says what was.
 
@@ -71,7 +73,8 @@ def infer(model: nn.Module) -> Inferred:
         problem = _problem(model, arguments)
         if problem is None:
             assumed = tuple(f"assumed {c} ({c.why})" for c in candidates)
-            return Inferred(arguments, assumed, _smaller(candidates, size, model))
+            small = _smaller(candidates, size, model) if smaller else None
+            return Inferred(arguments, assumed, small)
         tried.append(f"{', '.join(map(str, candidates))} ({problem})")
     raise InputError(
         f"cannot infer the inputs of {type(model).__name__}: "
@@ -110,10 +113,11 @@ def _candidates(need: Need, size: int, model: nn.Module) -> Iterator[_Candidate]
     """Yields what one input may be."""
     dtype = _dtype(model)
     reader = need.reader
-    if reader is None and need.role is Role.TIME:
+    if need.role is Role.TIME:
         yield _Candidate(need.name, (1,), _INDEX, "by its name, a time step")
         yield _Candidate(need.name, (1,), dtype, "by its name, a time step")
-        return
+        if reader is None:
+            return
     if reader is not None and reader.kind == "index":
         yield _Candidate(need.name, (1,), _INDEX, reader.why)
         return
@@ -163,15 +167,11 @@ def _made(candidates: tuple[_Candidate, ...], model: nn.Module) -> Arguments:
     return bind(model, {c.name: tensor(c) for c in candidates})
 
 
-def _smaller(
-    candidates: tuple[_Candidate, ...], size: int, model: nn.Module
-) -> Arguments | None:
+def _smaller(candidates: tuple[_Candidate, ...], size: int, model: nn.Module) -> Arguments | None:
     """Returns the inputs with smaller images, if there are images and the model runs on them."""
     sizes = {size: size // _SMALL}
     small = tuple(
-        _Candidate(
-            c.name, (*c.shape[:2], *(sizes.get(s, s) for s in c.shape[2:])), c.dtype, c.why
-        )
+        _Candidate(c.name, (*c.shape[:2], *(sizes.get(s, s) for s in c.shape[2:])), c.dtype, c.why)
         for c in candidates
     )
     if small == candidates or size // _SMALL < 1:

@@ -61,9 +61,9 @@ class Judge:
         if problem is None:
             same = pytree.tree_structure(expected) == pytree.tree_structure(got)
             return self.remarks + ([] if same else [_STRUCTURE])
-        if self.model.training and not self.shapes_only:
-            if self.compare(module, training=True)[1] is None:
-                return [_TRAINING]
+        may_train = self.model.training and not self.shapes_only
+        if may_train and self.compare(module, training=True)[1] is None:
+            return [_TRAINING]
         raise Refusal(f"the graph computes something else: {problem}")
 
     def fits(self, module: fx.GraphModule) -> bool:
@@ -116,8 +116,10 @@ class Judge:
 
 
 def _as_model(model: nn.Module) -> Call:
-    return lambda arguments: arguments.call(model, arguments.values())
+    # a GraphModule that fails when it is called also prints what it thinks of that
+    function = model.forward if isinstance(model, fx.GraphModule) else model
+    return lambda arguments: arguments.call(function, arguments.values())
 
 
-def _as_graph(module: nn.Module) -> Call:
-    return lambda arguments: module(*arguments.inputs())
+def _as_graph(module: fx.GraphModule) -> Call:
+    return lambda arguments: module.forward(*arguments.inputs())

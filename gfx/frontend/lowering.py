@@ -20,6 +20,7 @@ __all__ = ["lower"]
 _PREFIX = "model."  # the model is a submodule of what was exported
 _WRITES = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
 
+
 def lower(
     program: torch.export.ExportedProgram, model: nn.Module, arguments: Arguments, calls: Calls
 ) -> tuple[fx.Graph, dict[str, torch.Tensor]]:
@@ -35,6 +36,7 @@ def lower(
     """
     lowering = _Lowering(program, model, calls)
     return lowering.run(arguments), lowering.constants
+
 
 class _Lowering:
     """The new graph, and what each node of the old one became."""
@@ -74,8 +76,9 @@ class _Lowering:
 
     def path(self, target: str) -> str:
         """Returns the path on the model of a lifted tensor; names constants (rule 2)."""
-        if target.startswith(_PREFIX):
-            return target.removeprefix(_PREFIX)
+        own = target.removeprefix(_PREFIX)
+        if _has(self.model, own):
+            return own
         name = f"constant_{target.rpartition('_')[2]}"
         while hasattr(self.model, name):
             name += "_"
@@ -105,7 +108,7 @@ class _Lowering:
             return self.leaf_inplace(node, *args)
         if node.target is operator.getitem and not isinstance(args[0], fx.Node):
             return args[0][args[1]]
-        return respell(self.graph, node.target, args, kwargs, node.name)
+        return respell(self.graph, node.target, args, kwargs)
 
     def value(self, argument: Any) -> Any:
         """Returns an argument of an old node in terms of the new graph."""
@@ -168,7 +171,17 @@ class _Lowering:
             raise AssertionError("torch.export always notes the structure of the output")
         self.graph.output(_plain(pytree.tree_unflatten(results, out_spec)))
 
-def _places(proxy: fx.Proxy, template: Any) -> Any:
+
+def _has(model: nn.Module, path: str) -> bool:
+    """Whether a model has a tensor at a path."""
+    owner, _, name = path.rpartition(".")
+    try:
+        return isinstance(getattr(model.get_submodule(owner), name, None), torch.Tensor)
+    except AttributeError:
+        return False
+
+
+def _places(proxy: Any, template: Any) -> Any:
     """Replaces the Slots of a template by items of a proxy."""
     if isinstance(template, Slot):
         return proxy
@@ -178,8 +191,10 @@ def _places(proxy: fx.Proxy, template: Any) -> Any:
         return [_places(proxy[i], v) for i, v in enumerate(template) if _has_slot(v)]
     return template
 
+
 def _has_slot(template: Any) -> bool:
     return any(isinstance(leaf, Slot) for leaf in pytree.tree_leaves(template))
+
 
 def _plain(value: Any) -> Any:
     """Turns subclasses of dictionaries, such as the outputs of some libraries, into plain ones."""
@@ -188,5 +203,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return tuple(_plain(item) for item in value)
     return [_plain(item) for item in value] if isinstance(value, list) else value
-
-__all__ += ["fill"]

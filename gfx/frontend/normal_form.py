@@ -19,7 +19,8 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 
     1. Guards and asserts go, aten operations get their torch spelling.
     2. numpy scalars become Python numbers: their text does not run in generated code.
-    3. What reads a tensor after an in-place operation reads that operation's result.
+    3. What a graph overwrites is never the caller's tensor, and what reads a tensor after an
+       in-place operation reads that operation's result.
     4. Dead code and unused modules go.
     5. Containers keep their training flag, buffers stay out of the state dict where they were.
     """
@@ -27,6 +28,8 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     for node in list(graph.nodes):
         _tidy(graph, node)
     module = fx.GraphModule(model, graph, type(model).__name__)
+    for node in list(graph.nodes):
+        _spare_input(node, module)
     order = {node: index for index, node in enumerate(graph.nodes)}
     for node in order:
         _thread(node, module, order)
@@ -37,15 +40,15 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 
 def _tidy(graph: fx.Graph, node: fx.Node) -> None:
     """Applies rules 1 and 2 to a node."""
-    node.args = fx.node.map_aggregate(node.args, _number)  # type: ignore[assignment]
-    node.kwargs = fx.node.map_aggregate(node.kwargs, _number)  # type: ignore[assignment]
+    node.args = fx.node.map_aggregate(node.args, _number)
+    node.kwargs = fx.node.map_aggregate(node.kwargs, _number)
     if node.op != "call_function":
         return
     if is_check(node.target):
         graph.erase_node(node)
     elif isinstance(node.target, torch._ops.OpOverload):
         with graph.inserting_before(node):
-            new = respell(graph, node.target, node.args, dict(node.kwargs), node.name)
+            new = respell(graph, node.target, node.args, dict(node.kwargs))
         node.replace_all_uses_with(new)
         graph.erase_node(node)
 
@@ -54,13 +57,30 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _thread(node: fx.Node, module: fx.GraphModule, order: dict[fx.Node, int]) -> None:
-    """Applies rule 3 to a node."""
-    written = node.args[0] if node.args else None
-    if not isinstance(written, fx.Node) or node.target is operator.setitem:
-        return
+def _written(node: fx.Node, module: fx.GraphModule) -> fx.Node | None:
+    """Returns what a node writes to, or None."""
     layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if is_inplace(node) or getattr(layer, "inplace", False):
+    writes = is_inplace(node) or getattr(layer, "inplace", False)
+    return node.all_input_nodes[0] if writes and node.all_input_nodes else None
+
+
+def _spare_input(node: fx.Node, module: fx.GraphModule) -> None:
+    """Copies an input that a node writes to (rule 3)."""
+    written = _written(node, module)
+    source = written
+    while source is not None and source.target is operator.getitem:
+        source = source.all_input_nodes[0]
+    if written is None or source is None or source.op != "placeholder":
+        return
+    with module.graph.inserting_after(written):
+        clone = module.graph.call_method("clone", (written,))
+    written.replace_all_uses_with(clone, delete_user_cb=lambda user: user is not clone)
+
+
+def _thread(node: fx.Node, module: fx.GraphModule, order: dict[fx.Node, int]) -> None:
+    """Lets what comes after an in-place operation read its result (rule 3)."""
+    written = _written(node, module)
+    if written is not None and node.target is not operator.setitem:
         now = order[node]
         written.replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > now)
 

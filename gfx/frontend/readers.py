@@ -79,15 +79,19 @@ def _module_reader(path: str, module: nn.Module) -> Reader | None:
         width, kind = module.in_channels, "map" if module.transposed else "image"
         return Reader(kind, width, len(module.kernel_size), f"{what} takes {width} channels")
     if isinstance(module, nn.Linear):
-        return Reader("vector", module.in_features, 0, f"{what} takes {module.in_features} features")
+        width = module.in_features
+        return Reader("vector", width, 0, f"{what} takes {width} features")
     if isinstance(module, nn.modules.batchnorm._NormBase):
         dims = {"1d": 0, "2d": 2, "3d": 3}.get(type(module).__name__[-2:], 2)
         kind, width = "image" if dims else "vector", module.num_features
         return Reader(kind, width, dims, f"{what} takes {width} channels")
     if isinstance(module, nn.GroupNorm):
-        return Reader("image", module.num_channels, 2, f"{what} takes {module.num_channels} channels")
-    width = getattr(module, "embed_dim", None) or getattr(module, "input_size", None)
-    if isinstance(module, nn.MultiheadAttention | nn.RNNBase) and isinstance(width, int):
+        width = module.num_channels
+        return Reader("image", width, 2, f"{what} takes {width} channels")
+    if isinstance(module, nn.MultiheadAttention):
+        return Reader("sequence", module.embed_dim, 0, f"{what} takes {module.embed_dim} features")
+    if isinstance(module, nn.RNNBase):
+        width = module.input_size
         return Reader("sequence", width, 0, f"{what} takes {width} features")
     return None
 

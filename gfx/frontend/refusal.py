@@ -8,8 +8,8 @@ from torch import nn
 __all__ = ["Refusal", "blamed_module", "first_line"]
 
 
-class Refusal(Exception):  # noqa: N818 - never leaves gfx.frontend: it is an answer, not an error
-    """Says that a front end cannot take the model.
+class Refusal(Exception):
+    """Says that a front end cannot take the model; it never leaves gfx.frontend.
 
     `path` is the smallest module that caused it, "" for the model's own forward.
     """
@@ -37,10 +37,10 @@ def blamed_module(error: BaseException, model: nn.Module) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Shortens an exception to one line.
+    r"""Shortens an exception to one line.
 
     Example:
-        >>> first_line(ValueError("no such size\\nmore"))
+        >>> first_line(ValueError("no such size\nmore"))
         'ValueError: no such size'
     """
     text = str(error).strip()

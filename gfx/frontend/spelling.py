@@ -52,23 +52,21 @@ def is_check(target: Any) -> bool:
     return isinstance(target, torch._ops.OpOverload) and _name(target).startswith(_CHECKS)
 
 
-def respell(
-    graph: fx.Graph, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
-) -> Any:
+def respell(graph: fx.Graph, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Adds a call to the graph in its best spelling; returns the node, or an argument unchanged.
 
     Example:
         >>> graph = fx.Graph()
         >>> x = graph.placeholder("x")
-        >>> respell(graph, torch.ops.aten.add.Tensor, (x, 1), {}, "y").format_node()
-        '%y : [num_users=0] = call_function[target=operator.add](args = (%x, 1), kwargs = {})'
+        >>> respell(graph, torch.ops.aten.add.Tensor, (x, 1), {}).format_node()
+        '%add : [num_users=0] = call_function[target=operator.add](args = (%x, 1), kwargs = {})'
     """
     if not isinstance(target, torch._ops.OpOverload):
-        return graph.create_node("call_function", target, args, kwargs, name)
+        return graph.create_node("call_function", target, args, kwargs)
     if _is_identity(target, args):
         return args[0]
     op, new, args, kwargs = _spell(target, args, kwargs)
-    return graph.create_node(op, new, args, kwargs, name)
+    return graph.create_node(op, new, args, kwargs)
 
 
 def _is_identity(target: Any, args: tuple[Any, ...]) -> bool:
@@ -76,7 +74,7 @@ def _is_identity(target: Any, args: tuple[Any, ...]) -> bool:
     if name == "slice":
         return tuple(args[2:4]) in ((0, _END), (None, None)) and args[4:] in ((), (1,))
     if name == "detach_":  # torch.export writes it after each constant
-        return isinstance(args[0], fx.Node) and args[0].name.startswith("lift_fresh_copy")
+        return isinstance(args[0], fx.Node) and args[0].target == "clone"
     return False
 
 
@@ -89,11 +87,11 @@ def _spell(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Spell
             return special
     if name in _OPERATORS and not kwargs and len(args) <= 2:
         return "call_function", _OPERATORS[name], args, {}
-    if name in _FUNCTIONAL or name.rstrip("_") in _FUNCTIONAL and not hasattr(torch.Tensor, name):
+    has_method = _takes_self(target) and hasattr(torch.Tensor, name)
+    if name in _FUNCTIONAL or (name.rstrip("_") in _FUNCTIONAL and not has_method):
         return _functional(name, args, kwargs)
-    if _takes_self(target) and hasattr(torch.Tensor, name):
-        if name in _METHODS or name.endswith("_") or not hasattr(torch, name):
-            return "call_method", name, args, kwargs
+    if has_method and (name in _METHODS or name.endswith("_") or not hasattr(torch, name)):
+        return "call_method", name, args, kwargs
     function = getattr(torch, name, None) or getattr(F, name, None)
     if isinstance(function, types.BuiltinFunctionType):  # generated from the same schema
         return "call_function", function, args, kwargs
@@ -130,7 +128,7 @@ def _is_default(key: str, value: Any) -> bool:
 _Rule = Callable[[tuple[Any, ...], dict[str, Any]], _Spelled | None]
 
 
-def _call(function: Callable[..., Any], *order: int, keep: int = 0) -> _Rule:
+def _call(function: Callable[..., Any], *order: int) -> _Rule:
     """Makes a rule that calls a function with the arguments in another order."""
 
     def rule(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Spelled | None:
@@ -151,7 +149,8 @@ def _index(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Spelled:
 
 
 def _slice(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Spelled | None:
-    tensor, dim, start, end, step = (*args, *(0, None, None, 1)[len(args) - 1 :])
+    defaults: list[Any] = [0, None, None, 1]
+    tensor, dim, start, end, step = [*args, *defaults[len(args) - 1 :]]
     if not isinstance(dim, int) or dim < 0:
         return None
     piece = slice(start or None, None if end == _END else end, None if step == 1 else step)

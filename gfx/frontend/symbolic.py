@@ -6,13 +6,14 @@ give a wrong graph:
 1. Writing an attribute of a traced value (`w.data = ...`) is refused: the graph would forget it.
 2. Random numbers drawn while tracing are refused: the graph would hold one draw for ever.
 3. A buffer changed while tracing is refused: the graph would not change it again.
+4. A constant computed from parameters while tracing is refused: it would not follow them.
 """
 
 import contextlib
 import dis
 import inspect
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from torch import fx, nn
 
 from gfx.frontend.arguments import Argument, Arguments, has_tensor
-from gfx.frontend.chance import drawn_in_torch
+from gfx.frontend.chance import ONE_DRAW, drawn_in_python, drawn_in_torch
 from gfx.frontend.copying import untouched
 from gfx.frontend.leaves import is_leaf
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
@@ -29,9 +30,12 @@ from gfx.frontend.refusal import Refusal, blamed_module, first_line
 __all__ = ["partial_graph", "symbolic_graph", "unpack"]
 
 
-def symbolic_graph(model: nn.Module, arguments: Arguments, opaque: Collection[str]) -> fx.Graph:
-    """Traces a model; modules at the paths in `opaque` stay whole.
+def symbolic_graph(
+    model: nn.Module, arguments: Arguments, opaque: Collection[str]
+) -> tuple[fx.Graph, list[str]]:
+    """Traces a model and returns its graph with notes for the user.
 
+    Modules at the paths in `opaque` stay whole.
     The model gains the constants that the graph refers to, and is else left unchanged.
 
     Raises: Refusal if it cannot be traced this way.
@@ -70,10 +74,15 @@ def unpack(proxy: Any, value: Any) -> Any:
 
 def _attempt(
     model: nn.Module, arguments: Arguments, opaque: Collection[str], *, live_buffers: bool
-) -> fx.Graph:
+) -> tuple[fx.Graph, list[str]]:
     tracer = _Tracer(arguments, opaque, live_buffers)
     state, known = _buffers(model), set(vars(model))
-    with untouched(model), drawn_in_torch() as drawn:
+    with (
+        untouched(model),
+        _gradients(model),
+        drawn_in_torch() as drawn,
+        drawn_in_python() as drawn_in_forward,
+    ):
         try:
             graph = tracer.trace(model)
         except Exception as error:  # user code meets proxies: anything may be raised
@@ -84,8 +93,24 @@ def _attempt(
         raise Refusal("forward draws random numbers of a fixed shape")  # rule 2
     if changed:
         raise Refusal("forward changes a buffer")  # rule 3
+    if any(v.requires_grad for v in made.values() if isinstance(v, torch.Tensor)):
+        raise Refusal("forward computes with parameters that it lists, not names")  # rule 4
     vars(model).update({n: v for n, v in made.items() if isinstance(v, torch.Tensor)})
-    return graph
+    return graph, [ONE_DRAW] if drawn_in_forward[0] else []
+
+
+@contextlib.contextmanager
+def _gradients(model: nn.Module) -> Iterator[None]:
+    """Makes every parameter want a gradient, which marks what is computed from it."""
+    frozen = [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _buffers(model: nn.Module) -> list[tuple[int, int]]:
@@ -104,14 +129,42 @@ class _Proxy(fx.Proxy):
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
 
 
+class _Held(_Proxy):
+    """A parameter or buffer; its shape is known, so that control flow may ask for it."""
+
+    held: torch.Tensor
+
+    def __init__(self, tracer: fx.Tracer, node: fx.Node, tensor: torch.Tensor) -> None:
+        super().__init__(node, tracer)
+        object.__setattr__(self, "held", tensor)  # not `self.held =`: rule 1
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.held.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.held.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.held.shape if dim is None else self.held.shape[dim]
+
+    def dim(self) -> int:
+        return self.held.dim()
+
+    def numel(self) -> int:
+        return self.held.numel()
+
+
 class _Tracer(fx.Tracer):
     """Traces with given values for the arguments that are no tensors."""
 
     def __init__(self, arguments: Arguments, opaque: Collection[str], live_buffers: bool) -> None:
-        super().__init__(param_shapes_constant=True)
+        super().__init__()
         self.arguments = arguments
         self.opaque = opaque
-        self.proxy_buffer_attributes = live_buffers
+        self.live_buffers = live_buffers
+        self.paths: dict[int, str] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name in self.opaque or is_leaf(m)
@@ -119,6 +172,9 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
+        self.paths = {id(p): path for path, p in self.root.named_parameters()}
+        if self.live_buffers:
+            self.paths |= {id(b): path for path, b in self.root.named_buffers()}
         values = [self._value(item) for item in self.arguments.items]
         root = self.root
         hooked = root._forward_hooks or root._forward_pre_hooks
@@ -130,6 +186,15 @@ class _Tracer(fx.Tracer):
         if not item.is_input:
             return item.value
         return unpack(self.create_proxy("placeholder", item.name, (), {}), item.value)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        path = self.paths.get(id(attr_val)) if isinstance(attr_val, torch.Tensor) else None
+        if path is None:
+            return attr_val
+        if path not in parameter_proxy_cache:
+            node = self.create_node("get_attr", path, (), {})
+            parameter_proxy_cache[path] = _Held(self, node, attr_val)
+        return parameter_proxy_cache[path]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
