@@ -100,7 +100,6 @@ class _Run:
         _logger.info("%s: applying", pass_.name)
         old = self.program.copy() if self.verify else None
         outcome = self._apply(pass_)
-        _forget_shapes(self.program)
         if old is None:
             checks: tuple[Check, ...] = ()
             _propagate(pass_, self.program)

@@ -45,6 +45,7 @@ class Program:
     module: fx.GraphModule
     example_inputs: tuple[Any, ...]
     provenance: Provenance = field(default_factory=lambda: Provenance("GraphModule"))
+    shaped: Any = field(default=None, repr=False, compare=False)  # what gfx.shapes last ran on
 
     @property
     def graph(self) -> fx.Graph:
@@ -77,7 +78,7 @@ class Program:
 
     def copy(self) -> "Program":
         """Copies the module (parameters too); the example inputs are shared."""
-        return replace(self, module=copy.deepcopy(self.module))
+        return replace(self, module=copy.deepcopy(self.module), shaped=None)
 
     def recompile(self) -> None:
         """Removes dead code and submodules nobody calls, lints and recompiles the graph."""

@@ -1,30 +1,15 @@
-"""Shapes and dtypes on every node, without running the arithmetic.
+"""Shapes and dtypes on every node, without running the arithmetic."""
 
-Nodes run one at a time on fake tensors: they have a shape, a dtype and a device, but no storage,
-so the time does not depend on the size of the images. Modules run as copies, hence nothing that
-a forward writes (running statistics, hooks, caches) reaches the program.
-"""
-
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import fx, nn
-from torch.utils import _pytree as pytree
+from torch import fx
 
-from gfx.errors import InputError
+from gfx.fakes import FakeRunner, Watch
 from gfx.program import Program
 from gfx.quiet import quiet_torch
 
 __all__ = ["propagate", "rerun"]
-
-# In training mode a BatchNorm refuses one value per channel and a spectral_norm iterates; neither
-# matters to a shape. In inference these two call one kernel that hides what it computes.
-_FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
-
-Watch = Callable[[], AbstractContextManager[Any]]
 
 
 def propagate(program: Program) -> None:
@@ -35,6 +20,7 @@ def propagate(program: Program) -> None:
     meta device count as being where the others are, or on the CPU.
 
     An opaque leaf that cannot run on fake tensors runs once for real, as a copy, on zeros.
+    Values that are there already stay, if nothing they follow from has changed since.
 
     Raises: InputError if a node does not run on the example inputs; it names the node.
 
@@ -48,8 +34,28 @@ def propagate(program: Program) -> None:
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    state = _state(program)
+    if program.shaped == state and all("val" in n.meta for n in program.graph.nodes):
+        return
     with quiet_torch():
-        _Runner(program, FakeTensorMode(allow_non_fake_inputs=True)).run(*program.example_inputs)
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        FakeRunner(program.module, program.example_inputs, mode).run(*program.example_inputs)
+    program.shaped = state
+
+
+def _state(program: Program) -> list[Any]:
+    """Lists all that the shapes of a program follow from; two lists are equal if they are."""
+    state: list[Any] = [id(program.module), [id(x) for x in program.example_inputs]]
+    for node in program.graph.nodes:
+        state.append((node, node.op, node.target, node.args, node.kwargs))
+        if node.op == "call_module":
+            module = program.submodule(node)
+            plain = type(module).__module__.startswith("torch.nn.modules") and not module._modules
+            # what another module does cannot be told from its settings: never equal
+            state.append((module, module.extra_repr(), module.training) if plain else object())
+    tensors = [*program.module.parameters(), *program.module.buffers()]
+    state.append([(t.shape, t.dtype, t.device) for t in tensors])
+    return state
 
 
 def rerun(program: Program, node: fx.Node, watch: Watch) -> Any:
@@ -60,122 +66,10 @@ def rerun(program: Program, node: fx.Node, watch: Watch) -> Any:
 
     Raises: InputError if the node does not run.
     """
-    runner = _Runner(program, _mode(program), watch)
+    runner = FakeRunner(program.module, program.example_inputs, _mode(program), watch)
     runner.env = {n: n.meta["val"] for n in node.all_input_nodes}
     with torch.no_grad():
         return runner.evaluate(node)
-
-
-class _Runner(fx.Interpreter):
-    """Runs a graph on fake tensors, one leaf at a time."""
-
-    def __init__(self, program: Program, mode: Any, watch: Watch = nullcontext) -> None:
-        super().__init__(program.module, garbage_collect_values=False)
-        self.extra_traceback = False  # our errors already name the node
-        self.watch = watch
-        self.home = _home(program)
-        self.mode = mode
-        self.memo: dict[int, Any] = {}  # shared by all copies: what is shared stays shared
-        self.kept: list[torch.Tensor] = []  # the memo's ids must not be reused
-
-    def run(self, *inputs: Any) -> Any:  # type: ignore[override]
-        """Runs the whole graph on fakes of the inputs."""
-        inputs = pytree.tree_map_only(torch.Tensor, self.fake, inputs)
-        with torch.no_grad():
-            return super().run(*inputs)
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Runs a node and notes its value."""
-        n.meta["val"] = value = self.evaluate(n)
-        return value
-
-    def evaluate(self, n: fx.Node) -> Any:
-        """Runs a node; errors say which one, and on what."""
-        try:
-            return super().run_node(n)
-        except Exception as error:
-            shapes = ", ".join(_shape(self.env.get(a)) for a in n.all_input_nodes)
-            raise InputError(
-                f"node {n.name}{_what(n, self.module)} does not run on inputs of shape ({shapes}):"
-                f" {_first_line(error)}; check the example inputs against what the model takes"
-            ) from error
-
-    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Returns a fake of a tensor; single numbers keep their value, for `item()` and `int()`."""
-        value = super().get_attr(target, args, kwargs)
-        if not isinstance(value, torch.Tensor):
-            return value
-        fake = self.fake(value)
-        if value.numel() == 1 and value.device == torch.device("cpu") and not value.requires_grad:
-            fake.constant = value.detach().clone()
-        return fake
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Calls a function on fakes."""
-        with self.mode, self.watch():
-            return super().call_function(target, args, kwargs)
-
-    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Calls a method on fakes."""
-        with self.mode, self.watch():
-            return super().call_method(target, args, kwargs)
-
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Calls a copy of a leaf on fakes; a leaf of unknown make that refuses them, on zeros."""
-        leaf = self.fetch_attr(target)
-        shell = self.shell(leaf)
-        try:
-            with self.mode, self.watch():
-                return shell(*args, **kwargs)
-        except Exception:
-            if not _opaque(leaf) or any(t.is_meta for t in _tensors(leaf)):
-                raise
-        return self.really(leaf, args, kwargs)
-
-    def really(self, leaf: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Calls a copy of a leaf on zeros of the inputs' shapes and returns fakes of the result."""
-        # tensors with a history, such as the weight of an old spectral_norm, cannot be copied
-        memo: dict[int, Any] = {id(t): t.detach().clone() for t in _tensors(leaf) if t.grad_fn}
-        module = copy.deepcopy(leaf, memo)
-        args, kwargs = pytree.tree_map_only(torch.Tensor, _zeros, (args, kwargs))
-        devices = [self.home] if self.home.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), self.watch():
-            result = module(*args, **kwargs)
-        return pytree.tree_map_only(torch.Tensor, self.fake, result)
-
-    def shell(self, leaf: nn.Module) -> nn.Module:
-        """Copies a module, with fakes for its tensors."""
-        tensors = _tensors(leaf)
-        if not tensors and not _opaque(leaf) and not leaf._forward_pre_hooks:
-            return leaf  # nothing that a forward could write to, and the copy takes time
-        for tensor in tensors:
-            self.fake(tensor)
-        shell = copy.deepcopy(leaf, self.memo)
-        for module in shell.modules():
-            if type(module).__module__.startswith("torch.nn."):
-                module.training = isinstance(module, _FUSED)
-        return shell
-
-    def fake(self, tensor: torch.Tensor) -> Any:
-        """Returns the fake of a tensor, one for each."""
-        if id(tensor) not in self.memo:
-            self.memo[id(tensor)] = self.make(tensor)
-            self.kept.append(tensor)
-        return self.memo[id(tensor)]
-
-    def make(self, tensor: torch.Tensor) -> Any:
-        """Makes a fake of a tensor."""
-        from torch._subclasses.fake_tensor import FakeTensor
-
-        if isinstance(tensor, FakeTensor):
-            return tensor
-        if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.layout != torch.strided:
-            return self.mode.from_tensor(tensor)
-        # ten times faster than from_tensor, which also copies views and gradients
-        empty = torch.empty_strided(
-            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
-        return FakeTensor(self.mode, empty, self.home if tensor.is_meta else tensor.device)
 
 
 def _mode(program: Program) -> Any:
@@ -187,48 +81,3 @@ def _mode(program: Program) -> Any:
         if isinstance(value, FakeTensor):
             return value.fake_mode
     raise AssertionError("rerun needs a propagated program")
-
-
-def _home(program: Program) -> torch.device:
-    """Finds the device that tensors on the meta device stand for: where the others are."""
-    tensors = pytree.tree_leaves(program.example_inputs) + _tensors(program.module)
-    devices = (t.device for t in tensors if isinstance(t, torch.Tensor) and not t.is_meta)
-    return next(devices, torch.device("cpu"))
-
-
-def _tensors(module: nn.Module) -> list[torch.Tensor]:
-    """Lists all that a module holds: parameters, buffers, and tensors in attributes."""
-    return [tensor for m in module.modules() for tensor in _held(vars(m))]
-
-
-def _held(value: Any) -> Iterator[torch.Tensor]:
-    """Iterates over the tensors in nested dictionaries and lists."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif value and isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _held(item)
-
-
-def _opaque(leaf: nn.Module) -> bool:
-    """Whether the code of a module is not torch's alone."""
-    return any(not type(m).__module__.startswith("torch.nn.") for m in leaf.modules())
-
-
-def _zeros(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-
-
-def _what(node: fx.Node, module: nn.Module) -> str:
-    """Says what a node calls: ` (Conv2d[model.0])`."""
-    if node.op != "call_module":
-        return ""
-    return f" ({type(module.get_submodule(str(node.target))).__name__}[{node.target}])"
-
-
-def _shape(value: Any) -> str:
-    return "x".join(map(str, value.shape)) if isinstance(value, torch.Tensor) else repr(value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

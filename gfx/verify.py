@@ -53,6 +53,7 @@ def structure(pass_: Pass, after: Program) -> Check:
         raise VerificationError(f"{pass_.name}: structure: {problem}")
     recorded = {node: _kind(node.meta["val"]) for node in after.nodes() if "val" in node.meta}
     try:
+        after.shaped = None  # run again: what is recorded is what is to be checked
         propagate(after)
     except InputError as error:
         raise VerificationError(f"{pass_.name}: structure: {error}") from error

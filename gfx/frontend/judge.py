@@ -9,9 +9,11 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
+from gfx.fakes import FakeRunner
 from gfx.frontend.arguments import Arguments
 from gfx.frontend.compare import difference, run, run_fake, where_it_fails
 from gfx.frontend.refusal import Refusal, first_line
+from gfx.quiet import quiet_torch
 
 __all__ = ["Judge"]
 
@@ -68,10 +70,18 @@ class Judge:
 
     def fits(self, module: fx.GraphModule) -> bool:
         """Whether a graph runs on the shapes of the inputs."""
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        inputs = self.arguments.inputs()
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
         try:
-            run_fake(module, _as_graph(module), self.arguments)
-        except Exception:
+            with quiet_torch():
+                FakeRunner(module, inputs, mode).run(*inputs)
+        except InputError:
             return False  # a run for real will tell whose fault it is
+        finally:
+            for node in module.graph.nodes:
+                node.meta.pop("val", None)
         return True
 
     def compare(self, module: fx.GraphModule, training: bool) -> tuple[Any, str | None]:
