@@ -356,6 +356,55 @@ class Opaque(nn.Module):
         return self.body(x) * 2
 
 
+class ValueBranch(Stem):
+    """Lets a value decide."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stem(x) * (2 if x.mean() > 0 else 3)
+
+
+class Attending(nn.Module):
+    """Has layers that return tuples, under control flow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.memory = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] < 2:
+            return x
+        y, _ = self.attention(x, x, x)
+        z, (_, cell) = self.memory(y)
+        return z + cell.sum()
+
+
+class SizedUp(nn.Module):
+    """Gives a layer a size that is only known when it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 3, 2, 1)
+        self.up = nn.ConvTranspose2d(4, 3, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] < 2:
+            return x
+        return self.up(self.down(x), output_size=x.shape[2:])
+
+
+class WrittenViews(Stem):
+    """Writes to a tensor through views of it, under control flow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] < 2:
+            return x
+        y = self.stem(x)
+        y.view(x.shape[0], -1).mul_(2)
+        y[:, 0] += 1
+        return y
+
+
 class Hopeless(Stem):
     def forward(self, x: Tensor) -> Tensor:
         return self.stem(torch.from_numpy(x.numpy() * 2))

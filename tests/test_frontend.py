@@ -38,6 +38,10 @@ def image(seed: int = 0, batch: int = 1, size: int = 8) -> Tensor:
     return torch.randn(batch, 3, size, size, generator=generator, dtype=torch.float64)
 
 
+def sequence(seed: int, length: int) -> Tensor:
+    return image(seed, size=length * 8).flatten()[: length * 8].view(1, length, 8)
+
+
 def build(kind: Callable[..., nn.Module], **options: Any) -> nn.Module:
     torch.manual_seed(0)
     return kind(**options).double().eval()
@@ -118,6 +122,9 @@ CASES = [
     (models.NoGrad, {}, (image(),), (image(1, 2),), "export"),
     (models.Statistics, {}, (image(),), (image(1, 2),), "symbolic"),
     (models.Initialised, {}, (image(),), (image(1, 2),), "symbolic"),
+    (models.Attending, {}, (sequence(0, 5),), (sequence(1, 7),), "export"),
+    (models.SizedUp, {}, (image(),), (image(1, 2, 9),), "export"),
+    (models.WrittenViews, {}, (image(),), (image(1, 2, 6),), "export"),
     (models.Opaque, {}, (image(),), (image(1, 2),), "symbolic"),
     (models.Opaque, {"branch": True}, (image(),), (image(1),), "export"),
 ]
@@ -450,3 +457,9 @@ def test_inputs_that_do_not_fit_the_signature_are_refused(inputs: Any, message: 
 def test_model_that_no_front_end_takes_is_refused() -> None:
     with pytest.raises(TraceError, match=r"Hopeless cannot be turned into a graph: symbolic trace"):
         trace(build(models.Hopeless), image())
+
+
+def test_value_that_decides_is_refused_without_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TraceError, match="ValueBranch cannot be turned into a graph"):
+        trace(build(models.ValueBranch), image())
+    assert capfd.readouterr() == ("", "")

@@ -4,6 +4,8 @@ It takes what symbolic trace cannot: control flow on shapes and flags, `len`, it
 Sizes stay variable where the model allows; where they do not, a note says what is fixed.
 """
 
+import contextlib
+import io
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -75,7 +77,8 @@ def _export(model: nn.Module, attempt: Attempt) -> torch.export.ExportedProgram:
     shapes = [
         {i: torch.export.Dim.AUTO for i, size in enumerate(t.shape) if size != 1} for t in tensors
     ]
-    with quiet_torch():
+    # torch prints the graph it had so far when a value decides the control flow
+    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()):
         return torch.export.export(
             _Entry(model, attempt.arguments),
             (tensors,),
