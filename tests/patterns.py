@@ -875,3 +875,82 @@ class SeveralBranches(Base):
 class CentreCrop(Base):
     def body(self, x):
         return F.pad(x, (1, 1, 1, 1), mode="reflect")[:, :, 2:-2, 1:-1] + x[..., 1:-1, :]
+
+
+@pattern()
+class PartialConvInPlace(Base):
+    def build(self):
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def body(self, x):
+        x = x.clone()
+        x[:, :3] = self.conv(x[:, :3])
+        return x
+
+
+@pattern()
+class RelativePositionBias(MultiHead):
+    """A buffer of numbers that an embedding looks up, one bias a head."""
+
+    def build(self):
+        super().build()
+        self.register_buffer("indices", torch.arange(64)[:, None] * 0 + torch.arange(64) % 7)
+        self.bias = nn.Embedding(7, 2)
+
+    def attend(self, q, k, v):
+        scores = q @ k.transpose(-2, -1) + self.bias(self.indices).permute(2, 0, 1)
+        return scores.softmax(-1) @ v
+
+
+@pattern()
+class AttentionMask(MultiHead):
+    def build(self):
+        super().build()
+        self.mask = nn.Parameter(torch.randn(2, 64, 64))
+
+    def attend(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, self.mask)
+
+
+@pattern()
+class GridSampled(Base):
+    def build(self):
+        self.offset = nn.Conv2d(8, 2, 1)
+
+    def body(self, x):
+        grid = torch.tanh(self.offset(x)).permute(0, 2, 3, 1)
+        return F.grid_sample(x, grid, align_corners=False)
+
+
+@pattern()
+class CastLike(Base):
+    def build(self):
+        self.register_buffer("mean", torch.rand(1, 3, 1, 1))
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def body(self, x):
+        return self.conv(x.type_as(self.mean)).view_as(x) + x
+
+
+@pattern()
+class UnfoldedPatches(Base):
+    last = 8
+
+    def build(self):
+        self.mix = nn.Conv2d(72, 8, 1)
+
+    def body(self, x):
+        b, _, h, w = x.shape
+        return self.mix(F.unfold(x, 3, padding=1).view(b, 72, h, w)).relu()
+
+
+@pattern()
+class UnitVectors(Base):
+    def body(self, x):
+        return x / (x.norm(dim=1, keepdim=True) + 1) * x.sum(1, keepdim=True)
+
+
+@pattern()
+class Normalised(Base):
+    def body(self, x):
+        return F.normalize(x, dim=1)

@@ -353,6 +353,25 @@ def test_fixed_sizes_are_stated() -> None:
     )
 
 
+class Stubborn(nn.Module):
+    """Writes an attribute of a tensor, and asks numpy for a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.conv.weight.data = self.conv.weight.data * float(x.detach().numpy().max() > -1e9)
+        return self.conv(x)
+
+
+def test_many_submodules_of_one_kind_are_kept_whole_together() -> None:
+    model = build(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), *(Stubborn() for _ in range(20))))
+    program = trace(model, image())
+    assert [path for path, _ in program.provenance.opaque] == [str(i) for i in range(1, 21)]
+    assert_same(outputs(program.module, image(1)), outputs(model, image(1)))
+
+
 def test_opaque_leaf_has_a_reason_and_the_rest_is_compiled() -> None:
     program = trace(build(models.Opaque, branch=True), image())
     [(path, reason)] = program.provenance.opaque

@@ -87,6 +87,8 @@ class Flow:
         """
         value = self.program.tensor(path)
         path = self.paths.setdefault(id(value), path)
+        if not value.numel():
+            dims = ()  # a layer of width 0 has nothing to remove
         if path not in self.axes:
             self.axes[path] = tuple(
                 self.labels.axis(path, d, n) if n > 1 and (dims is None or d in dims) else None
@@ -112,7 +114,7 @@ class Flow:
         dim %= value.ndim
         found: Ids | None = None
         for labels in value.fields:
-            if dim not in varying(labels) or not labels.numel():
+            if dim not in varying(labels):
                 continue
             rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
             if rows.shape[1] > 1:

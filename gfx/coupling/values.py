@@ -43,6 +43,8 @@ def varying(labels: Tensor) -> tuple[int, ...]:
 
 def core(labels: Tensor) -> Tensor:
     """Cuts a field to size 1 along the dimensions it does not vary on."""
+    if not labels.numel():  # a layer of width 0: the labels are there, expanded to nothing
+        labels = labels.as_strided([n or 1 for n in labels.shape], labels.stride())
     for d, (size, step) in enumerate(zip(labels.shape, labels.stride(), strict=True)):
         if size > 1 and not step:
             labels = labels.narrow(d, 0, 1)

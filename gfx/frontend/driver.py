@@ -88,7 +88,14 @@ class _Search:
             except Refusal as refusal:
                 if not refusal.path or refusal.path in opaque or len(opaque) >= _MOST_OPAQUE:
                     raise _hopeless(self.model, refusal) from refusal
-                opaque[refusal.path] = refusal.reason
+                for path in self.alike(refusal.path, opaque):
+                    opaque.setdefault(path, refusal.reason)
+
+    def alike(self, path: str, opaque: dict[str, str]) -> list[str]:
+        """Lists a submodule that defeats both front ends; the third of a kind brings the others."""
+        kind = type(self.model.get_submodule(path))
+        alike = [name for name, part in self.model.named_modules() if type(part) is kind]
+        return alike if len(opaque.keys() & set(alike)) >= 2 else [path]
 
     def attempt(self, opaque: dict[str, str]) -> Program:
         """Tries both front ends with some submodules kept whole.

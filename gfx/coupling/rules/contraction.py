@@ -10,7 +10,7 @@ from torch import nn
 from gfx.coupling.flow import Call, Flow
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules.products import FUNCTIONS as PRODUCTS
-from gfx.coupling.values import Labeled, varying
+from gfx.coupling.values import Labeled, core, varying
 from gfx.coupling.values import field as make_field
 
 __all__ = ["FUNCTIONS", "MODULES"]
@@ -144,23 +144,13 @@ def linear(flow: Flow, call: Call) -> Labeled:
     _consume(flow, call, x, last, cols)
     if bias is not None and bias.shape[0] > 1:
         flow.connect(out, flow.along(bias, 0))
-    carried = _rows(flow, x, last)
-    flow.prices(call, out, cols, *[ids for _, ids in carried])
-    fields = [make_field(ids, d, call.shape) for d, ids in carried]
+    carried = [f for f in x.fields if varying(f) and last not in varying(f)]
+    rows_of = [flow.along(x, d) for f in carried for d in varying(f)[:1]]
+    flow.prices(call, out, cols, *rows_of)
+    fields = [core(f).expand(call.shape) for f in carried]
     if out is not None:
         fields.append(make_field(out, last, call.shape))
     return Labeled(call.shape, tuple(fields), "" if out is not None else weight.why)
-
-
-def _rows(flow: Flow, x: Labeled, last: int) -> list[tuple[int, Ids]]:
-    """Lists the labels of the dimensions that a linear layer does not contract."""
-    found = []
-    for d in range(last):
-        if any(varying(f) == (d,) for f in x.fields):
-            ids = flow.along(x, d)
-            assert ids is not None
-            found.append((d, ids))
-    return found
 
 
 def embedding(flow: Flow, call: Call) -> Labeled:
@@ -170,9 +160,12 @@ def embedding(flow: Flow, call: Call) -> Labeled:
     flow.fix(table, f"{call.node.name} looks its rows up by number", [0])
     ids = flow.along(table, 1)
     flow.role(ids, "out")
-    if ids is None:
-        return Labeled(call.shape)
-    return Labeled(call.shape, (make_field(ids, len(call.shape) - 1, call.shape),))
+    looked_up = next((v for v in call.tensors if v is not table), None)
+    # the numbers may be a buffer, laid out like what is looked up for them
+    fields = [f.unsqueeze(-1).expand(call.shape) for f in getattr(looked_up, "fields", ())]
+    if ids is not None:
+        fields.append(make_field(ids, len(call.shape) - 1, call.shape))
+    return Labeled(call.shape, tuple(fields))
 
 
 def _table(call: Call) -> Labeled:

@@ -86,10 +86,15 @@ def stretch(flow: Flow, call: Call) -> Labeled:
         if (d >= offset and x.shape[d - offset] > 1) or any(d in varying(f) for f in fields):
             continue
         made = flow.made(call.node, [d], out.shape)
-        if call.name == "expand_as" and made.fields:
-            flow.connect(flow.along(made, d), flow.along(call.args[1], d))
         fields += made.fields
-    return Labeled(out.shape, tuple(fields), x.why)
+    out = Labeled(out.shape, tuple(fields), x.why)
+    return flow.meet([out, call.args[1]], out.shape) if call.name == "expand_as" else out
+
+
+def move_as(flow: Flow, call: Call) -> Labeled:
+    """Moves into the shape of another tensor, whose channels it then has."""
+    out: Labeled = move(flow, call)
+    return flow.meet([out, call.args[1]], out.shape)
 
 
 def getitem(flow: Flow, call: Call) -> Any:
@@ -131,7 +136,7 @@ def unlabelled(value: Any, why: str) -> Any:
 
 
 _MOVES = (
-    "view reshape unsafe_view view_as reshape_as permute transpose t adjoint mT flatten unflatten "
+    "view reshape unsafe_view permute transpose t adjoint mT flatten unflatten "
     "ravel squeeze unsqueeze repeat_interleave narrow "
     "select slice chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind flip "
     "fliplr flipud roll rot90 movedim channel_shuffle native_channel_shuffle diagonal unsafe_chunk "
@@ -140,6 +145,7 @@ _MOVES = (
 FUNCTIONS = {
     **dict.fromkeys(_MOVES, move),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to", "repeat", "tile"), stretch),
+    **dict.fromkeys(("view_as", "reshape_as"), move_as),
     "getitem": getitem,
     "setitem": setitem,
 }

@@ -7,7 +7,6 @@ from torch import nn
 from gfx.coupling.flow import Call, Flow
 from gfx.coupling.labels import Ids
 from gfx.coupling.values import Labeled
-from gfx.coupling.values import field as make_field
 
 __all__ = ["FUNCTIONS", "MODULES"]
 
@@ -29,8 +28,7 @@ def _normalised(flow: Flow, call: Call, x: Labeled, ids: Ids | None, start: int)
         flow.connect(
             ids, flow.along(vector, 0), x.why or "it normalises a fixed number of channels"
         )
-    fields = () if ids is None else (make_field(ids, 1, call.shape),)
-    return Labeled(call.shape, fields, x.why)
+    return flow.keep(x, range(min(2, x.ndim)), call.shape, f"{_where(call)} averages over it")
 
 
 def per_channel(flow: Flow, call: Call) -> Labeled:

@@ -164,6 +164,9 @@ def attention(flow: Flow, call: Call) -> Labeled:
     q, k, v = (call.arg(i, n) for i, n in enumerate(names))
     flow.fix(k, f"{call.node.name} takes a softmax over it", [-2])
     flow.fix(v, f"{call.node.name} takes a softmax over it", [-2])
+    mask = call.arg(3, "attn_mask")
+    if mask is not None:
+        flow.fix(mask, f"{call.node.name} adds it to the scores of all heads")
     lead = "".join(ascii_letters[: q.ndim - 2])
     nodes = [
         call.node.args[i] if i < len(call.node.args) else call.node.kwargs[n]

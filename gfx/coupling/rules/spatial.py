@@ -23,6 +23,9 @@ def resample(flow: Flow, call: Call) -> Any:
     """
     x = call.arg(0, "input")
     out = flow.keep(x, range(min(2, x.ndim)), call.shape, _WHY)
+    for other in call.tensors:
+        if other is not x:  # the grid of a grid_sample
+            flow.fix(other, _WHY)
     value = call.node.meta["val"]
     return (out,) * len(value) if isinstance(value, (tuple, list)) else out
 
@@ -75,14 +78,16 @@ def pixel_shuffle(flow: Flow, call: Call) -> Labeled:
     """Unites the r² channels that become the phases of one channel."""
     x, factor = call.arg(0, "input"), _factor(call, "upscale_factor")
     ids = flow.along(x, -3)
+    others = flow.keep(x, range(x.ndim - 3), call.shape, _WHY, read=[x.ndim - 3])
     if ids is None:
-        return Labeled(call.shape, (), x.why)
+        return others
     phases = ids.reshape(-1, factor**2)
     flow.labels.unite(phases[:, :1], phases[:, 1:])
     if len(phases) == 1:
         flow.pin(ids, f"{call.node.name} makes a single channel of it")
-        return Labeled(call.shape)
-    return Labeled(call.shape, (make_field(phases[:, 0], x.ndim - 3, call.shape),))
+        return others
+    merged = make_field(phases[:, 0], x.ndim - 3, call.shape)
+    return Labeled(call.shape, (*others.fields, merged))
 
 
 def pixel_unshuffle(flow: Flow, call: Call) -> Labeled:
@@ -102,9 +107,11 @@ def unfold(flow: Flow, call: Call) -> Labeled:
 
 def _repeated(flow: Flow, call: Call, x: Labeled, dim: int, times: int) -> Labeled:
     ids = flow.along(x, dim)
+    others = flow.keep(x, range(dim), call.shape, _WHY, read=[dim])
     if ids is None:
-        return Labeled(call.shape, (), x.why)
-    return Labeled(call.shape, (make_field(np.repeat(ids, times), dim, call.shape),))
+        return others
+    repeated = make_field(np.repeat(ids, times), dim, call.shape)
+    return Labeled(call.shape, (*others.fields, repeated))
 
 
 def _factor(call: Call, name: str) -> int:
