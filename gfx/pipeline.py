@@ -77,6 +77,7 @@ def apply(
     _forget_shapes(program)
     _set_modes(small, model)
     report = _report(program, recipe, before, run.cost, passes, verify)
+    _remember_inputs(small, program)
     attach(small, replace(report, seconds=time.perf_counter() - started))
     return small
 
@@ -238,6 +239,13 @@ def _report(
         gfx_version=_version(),
         torch_version=str(torch.__version__),
     )
+
+
+def _remember_inputs(small: fx.GraphModule, program: Program) -> None:
+    """Notes the inputs' shapes and dtypes where the front end and the archive look for them."""
+    specs = _specs(program.example_inputs)
+    if specs:
+        small.meta["gfx_inputs"] = [{"shape": [*s.shape], "dtype": s.dtype} for s in specs]
 
 
 def _specs(inputs: tuple[Any, ...]) -> tuple[InputSpec, ...]:

@@ -351,3 +351,16 @@ def test_a_model_on_the_meta_device_is_checked_for_shapes_only() -> None:
     check = gfx.report(small).passes[0].checks[-1]
     assert (check.name, check.passed) == ("values", None)
     assert {p.device.type for p in small.parameters()} == {"meta"}
+
+
+def test_a_result_remembers_the_inputs_it_was_made_with(tmp_path):
+    options = {"image_size": 32}
+    model = gfx.zoo.build("stargan", **options).eval()
+    inputs = gfx.zoo.example_inputs("stargan", **options)
+    recipe = {"passes": [{"channel_prune": {"ratio": 0.5}}]}
+    small = gfx.apply(recipe, model, inputs, verify=False)
+    gfx.save(small, tmp_path / "small.gfx")
+    for again in (small, copy.deepcopy(small), gfx.load(tmp_path / "small.gfx")):
+        assert gfx.cost(again).macs == gfx.report(small).after.macs
+    smaller = gfx.apply(recipe, small, verify=False)
+    assert gfx.report(smaller).inputs == gfx.report(small).inputs

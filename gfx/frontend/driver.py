@@ -9,7 +9,7 @@ from gfx.errors import TraceError
 from gfx.frontend.arguments import bind
 from gfx.frontend.compare import record
 from gfx.frontend.copying import private_copy
-from gfx.frontend.inputs import Inferred, infer
+from gfx.frontend.inputs import Inferred, infer, remembered
 from gfx.frontend.judge import Judge
 from gfx.frontend.normal_form import normal_form
 from gfx.frontend.refusal import Refusal
@@ -31,9 +31,10 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
     3. Where one submodule defeats both, it stays whole, with a reason in `provenance.opaque`.
     4. A GraphModule is copied and used as it is.
 
-    `example_inputs` is a tensor, a tuple of arguments, or a dictionary of arguments by name; None
-    infers them from the model and states in `provenance.assumed` what was assumed. Arguments that
-    are no tensors are fixed at the value given, or at their default.
+    `example_inputs` is a tensor, a tuple of arguments, or a dictionary of arguments by name. None
+    takes those that a graph of gfx's own was made with, or infers them from the model and states
+    in `provenance.assumed` what was assumed. Arguments that are no tensors are fixed at the value
+    given, or at their default.
 
     `check=True` runs the model and the graph once each on the example inputs, in eval mode, and
     compares the results; `check=False` only checks that the shapes fit.
@@ -52,19 +53,21 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
           return _1
     """
     twin = private_copy(model)
-    given = example_inputs is not None
-    inputs = Inferred(bind(twin, example_inputs)) if given else infer(twin, smaller=check)
+    if example_inputs is not None:
+        inputs = Inferred(bind(twin, example_inputs))
+    else:
+        inputs = remembered(twin) or infer(twin, smaller=check)
     if isinstance(twin, fx.GraphModule) and type(twin.graph._codegen) is CodeGen:
-        return _given(twin, inputs)
+        return _given(twin, inputs, type(model).__name__)
     return _Search(twin, inputs, check).run()
 
 
-def _given(module: fx.GraphModule, inputs: Inferred) -> Program:
+def _given(module: fx.GraphModule, inputs: Inferred, source: str) -> Program:
     """Takes a GraphModule as it is (rule 4)."""
     judge = Judge(module, inputs.arguments, check=False)
     if not judge.fits(module):
         judge.result(training=False)
-    provenance = Provenance(type(module).__name__, "given", inputs.assumed)
+    provenance = Provenance(source, "given", inputs.assumed)
     return Program(module, inputs.arguments.inputs(), provenance)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from gfx.errors import InputError
 from gfx.frontend.arguments import Arguments, bind, required_names
@@ -20,7 +20,7 @@ from gfx.frontend.readers import Reader, first_reader
 from gfx.frontend.refusal import first_line
 from gfx.frontend.symbolic import partial_graph
 
-__all__ = ["Inferred", "infer"]
+__all__ = ["Inferred", "infer", "remembered"]
 
 _SIZE = 256  # pixels: what image generators are published at
 _OTHER_SIZES = (128, 64, 512, 32, 224, 16)
@@ -82,6 +82,24 @@ def infer(model: nn.Module, *, smaller: bool = False) -> Inferred:
         f"{f'; and {len(tried) - 3} more' if len(tried) > 3 else ''}; pass example_inputs=, "
         "in the shell --input 1x3x256x256"
     )
+
+
+def remembered(model: nn.Module) -> Inferred | None:
+    """Makes the inputs that a graph of gfx's own, also one from a file, says it was made for.
+
+    They are in `meta["gfx_inputs"]`, a shape and a dtype each; None if there is no such note.
+    """
+    known = model.meta.get("gfx_inputs") if isinstance(model, fx.GraphModule) else None
+    names = required_names(model)
+    if not known or len(known) != len(names):
+        return None
+    own = _dtype(model)  # the model may have been cast since
+    dtypes = [getattr(torch, item["dtype"]) for item in known]
+    candidates = tuple(
+        _Candidate(name, tuple(item["shape"]), own if kind.is_floating_point else kind, "")
+        for name, item, kind in zip(names, known, dtypes, strict=True)
+    )
+    return Inferred(_made(candidates, model))
 
 
 def _names(model: nn.Module) -> list[str]:
@@ -159,7 +177,7 @@ def _made(candidates: tuple[_Candidate, ...], model: nn.Module) -> Arguments:
     generator = torch.Generator().manual_seed(0)
 
     def tensor(candidate: _Candidate) -> torch.Tensor:
-        if device.type == "meta" or candidate.dtype == _INDEX:
+        if device.type == "meta" or not candidate.dtype.is_floating_point:
             return torch.zeros(candidate.shape, dtype=candidate.dtype, device=device)
         values = torch.randn(candidate.shape, generator=generator)
         return values.to(device, candidate.dtype)
