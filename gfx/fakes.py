@@ -28,7 +28,12 @@ class FakeRunner(fx.Interpreter):
     """Runs a graph on fake tensors, one leaf at a time."""
 
     def __init__(
-        self, module: fx.GraphModule, inputs: tuple[Any, ...], mode: Any, watch: Watch = nullcontext
+        self,
+        module: fx.GraphModule,
+        inputs: tuple[Any, ...],
+        mode: Any,
+        watch: Watch = nullcontext,
+        known: dict[Any, Any] | None = None,
     ) -> None:
         super().__init__(module, garbage_collect_values=False)
         self.extra_traceback = False  # our errors already name the node
@@ -37,7 +42,7 @@ class FakeRunner(fx.Interpreter):
         self.mode = mode
         self.memo: dict[int, Any] = {}  # shared by all copies: what is shared stays shared
         self.kept: list[torch.Tensor] = []  # the memo's ids must not be reused
-        self.known: dict[Any, torch.Tensor] = {}  # results of leaves that were met before
+        self.known = {} if known is None else known  # results of leaves met before, by likeness
 
     def run(self, *inputs: Any) -> Any:  # type: ignore[override]
         """Runs the whole graph on fakes of the inputs."""
@@ -86,13 +91,13 @@ class FakeRunner(fx.Interpreter):
         leaf = self.fetch_attr(target)
         key = None if kwargs or self.watch is not nullcontext else _likeness(leaf, args)
         if key in self.known:
-            return self.another(self.known[key])
+            return self.another(*self.known[key])
         shell = self.shell(leaf)
         try:
             with self.mode, self.watch():
                 result = shell(*args, **kwargs)
             if key and isinstance(result, torch.Tensor) and not _aliases(result, args):
-                self.known[key] = result
+                self.known[key] = (result.shape, result.stride(), result.dtype, result.device)
             return result
         except Exception:
             if not _opaque(leaf) or any(t.is_meta for t in _tensors(leaf)):
@@ -123,13 +128,12 @@ class FakeRunner(fx.Interpreter):
                 module.training = isinstance(module, _FUSED)
         return shell
 
-    def another(self, fake: Any) -> Any:
-        """Makes a fake like a fake, with a memory of its own."""
+    def another(self, shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> Any:
+        """Makes a fake like one met before, with a memory of its own."""
         from torch._subclasses.fake_tensor import FakeTensor
 
-        shape, stride = fake.shape, fake.stride()
-        empty = torch.empty_strided(shape, stride, dtype=fake.dtype, device="meta")
-        return FakeTensor(self.mode, empty, fake.device)
+        empty = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+        return FakeTensor(self.mode, empty, device)
 
     def fake(self, tensor: torch.Tensor) -> Any:
         """Returns the fake of a tensor, one for each."""

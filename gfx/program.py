@@ -46,6 +46,7 @@ class Program:
     example_inputs: tuple[Any, ...]
     provenance: Provenance = field(default_factory=lambda: Provenance("GraphModule"))
     shaped: Any = field(default=None, repr=False, compare=False)  # what gfx.shapes last ran on
+    leaves: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # see gfx.fakes
 
     @property
     def graph(self) -> fx.Graph:

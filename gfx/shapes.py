@@ -39,7 +39,8 @@ def propagate(program: Program) -> None:
         return
     with quiet_torch():
         mode = FakeTensorMode(allow_non_fake_inputs=True)
-        FakeRunner(program.module, program.example_inputs, mode).run(*program.example_inputs)
+        inputs = program.example_inputs
+        FakeRunner(program.module, inputs, mode, known=program.leaves).run(*inputs)
     program.shaped = state
 
 

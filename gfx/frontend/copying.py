@@ -127,7 +127,10 @@ def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
 
 def _saved_module(module: nn.Module) -> Callable[[], None]:
     attributes = dict(vars(module))
-    containers = [_saved_container(v) for v in attributes.values() if _is_container(v)]
+    plain = type(module).__module__.startswith("torch.nn.modules")
+    # of a layer of torch's own only the tensors change; most of its containers are of hooks
+    kept = {n: attributes[n] for n in ("_parameters", "_buffers")} if plain else attributes
+    containers = [_saved_container(v) for v in kept.values() if _is_container(v)]
     held = [value for item in attributes.values() for value in _flat(item)]
     tensors = [_saved_tensor(value) for value in held if isinstance(value, torch.Tensor)]
 
@@ -141,7 +144,7 @@ def _saved_module(module: nn.Module) -> Callable[[], None]:
 
 
 def _saved_container(value: Any) -> Callable[[], None]:
-    saved = copy.copy(value)
+    saved = value.copy()
 
     def restore() -> None:
         value.clear()

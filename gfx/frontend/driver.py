@@ -152,7 +152,8 @@ class _Search:
             tuple(opaque.items()),
             (*fixed, *notes),
         )
-        return Program(module, self.inputs.arguments.inputs(), provenance)
+        inputs = self.inputs.arguments.inputs()
+        return Program(module, inputs, provenance, leaves=self.quick.leaves)
 
 
 def _hopeless(model: nn.Module, refusal: Refusal) -> TraceError:

@@ -37,6 +37,7 @@ class Judge:
     shapes_only: bool = False
     expected: dict[bool, Any] = field(default_factory=dict)  # the model's results, by mode
     remarks: list[str] = field(default_factory=list)
+    leaves: dict[Any, Any] = field(default_factory=dict)  # see gfx.fakes
 
     def __post_init__(self) -> None:
         leaves = pytree.tree_leaves(self.arguments.values())
@@ -76,7 +77,7 @@ class Judge:
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         try:
             with quiet_torch():
-                FakeRunner(module, inputs, mode).run(*inputs)
+                FakeRunner(module, inputs, mode, known=self.leaves).run(*inputs)
         except InputError:
             return False  # a run for real will tell whose fault it is
         finally:
