@@ -19,6 +19,9 @@ __all__ = ["Scope", "Selection"]
 Scope = Literal["local", "global"]
 Mask = NDArray[np.bool_]
 
+_NEAR = 0.995  # of the budget: no trades are needed from here on
+_MOST_TRADED = 64  # groups; every pair of them is tried
+
 
 @dataclass
 class Selection:
@@ -77,7 +80,8 @@ class Selection:
             middle = (low + high) // 2
             low, high = (low, middle) if met(middle) else (middle, high)
         kept = self._rounded(self._counts(sequence[:high]))
-        return self.by_counts(self._given_back(pricing, kept, budgets).tolist())
+        kept = self._given_back(pricing, kept, budgets)
+        return self.by_counts(self._traded(pricing, kept, budgets))
 
     def _sequence(self) -> Ids:
         """Lists group numbers in the order in which their channels go; one channel stays."""
@@ -130,6 +134,31 @@ class Selection:
                 return kept
             prices = pricing.value(self._widths(pricing, steps), budgets[0])
             kept = steps[np.argmax(np.where(fits, prices, -np.inf))]
+
+    def _traded(self, pricing: Pricing, kept: Ids, budgets: Sequence[Budget]) -> Ids:
+        """Gives one group a step for a smaller step of another, where that comes nearer the budget.
+
+        Steps of `round_to` channels are coarse in small models.
+        """
+        count = len(kept)
+        if count > _MOST_TRADED:
+            return kept
+        sizes = np.array([g.size for g in self.among], dtype=np.int64)
+        up, down = (step.ravel() for step in np.meshgrid(range(count), range(count)))
+        for _ in range(_MOST_TRADED):
+            reached = pricing.value(self._widths(pricing, kept[None]), budgets[0])[0]
+            if reached >= _NEAR * budgets[0].limit:
+                break
+            trades = np.tile(kept, (len(up), 1))
+            rows = np.arange(len(up))
+            trades[rows, up] = np.minimum(kept[up] + self.round_to, sizes[up])
+            trades[rows, down] = self._rounded(np.maximum(kept - self.round_to, 1))[down]
+            prices = pricing.value(self._widths(pricing, trades), budgets[0])
+            better = self._fits(pricing, trades, budgets) & (up != down) & (prices > reached)
+            if not better.any():
+                break
+            kept = trades[np.argmax(np.where(better, prices, -np.inf))]
+        return kept
 
     def _refuse(self, pricing: Pricing, budgets: Sequence[Budget]) -> None:
         least = self._rounded(np.ones(len(self.among), dtype=np.int64))

@@ -9,7 +9,7 @@ Source   Li et al. 2017, arXiv:1608.08710 (filters ranked by their L1 norm); the
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -56,6 +56,9 @@ class ChannelPrune(Pass):
     ratio: float | None = None  # share of channels removed, 0 ≤ ratio < 1
     importance: Importance = "l1"
     scope: Scope = "local"  # local: the ratio holds in each group; global: over all together
+    attention: Literal["width", "heads"] = (
+        "width"  # what goes: a width index of every head, or heads
+    )
     round_to: int = 1  # channels; what a group keeps is a multiple of it
     keep: tuple[str, ...] = ()  # globs over modules whose output channels all stay
     targets: tuple[str, ...] = ("*",)  # globs over modules whose output channels may go
@@ -80,7 +83,7 @@ class ChannelPrune(Pass):
 
     def apply(self, program: Program) -> Outcome:
         """Removes channels and lists what each module has left."""
-        groups = analyse(program)
+        groups = analyse(program, attention=self.attention)
         removed, outcome = self._plan(groups)
         if not removed.any():
             self._check_empty(groups)
@@ -92,7 +95,7 @@ class ChannelPrune(Pass):
     def reference(self, before: Program) -> Program | None:
         """Zeroes the removed channels where the original reads them."""
         reference = before.copy()
-        groups = analyse(reference)
+        groups = analyse(reference, attention=self.attention)
         removed, _ = self._plan(groups)
         if removed.any():
             masked(reference, groups, removed)

@@ -6,6 +6,7 @@ from torch import nn
 
 import gfx
 from gfx.costing import Budget, cost_of
+from gfx.selection import Selection
 from passes.channel_prune import ChannelPrune
 
 
@@ -116,6 +117,25 @@ def test_a_budget_is_met_from_below_and_closely(scope, convention):
     budget = Budget(convention=convention, limit=limit)
     ChannelPrune(budget=(budget,), scope=scope).apply(program)
     assert 0.99 * limit <= budget.value(cost_of(program)) <= limit
+
+
+def test_trading_coarse_steps_comes_nearer_the_budget(monkeypatch):
+    torch.manual_seed(0)
+    widths = ((3, 16), (16, 112), (112, 128), (128, 80), (80, 3))
+    layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in widths]
+    program = gfx.trace(nn.Sequential(*layers), torch.zeros(1, 3, 16, 16))
+    limits = [share * cost_of(program).macs.exact for share in (0.3, 0.4, 0.5, 0.6)]
+
+    def reached(limit: float) -> int:
+        small = program.copy()
+        ChannelPrune(budget=(Budget(limit=limit),), round_to=8).apply(small)
+        return cost_of(small).macs.exact
+
+    traded = [reached(limit) for limit in limits]
+    monkeypatch.setattr(Selection, "_traded", lambda self, pricing, kept, budgets: kept)
+    plain = [reached(limit) for limit in limits]
+    assert all(a <= b <= limit for a, b, limit in zip(plain, traded, limits, strict=True))
+    assert traded[2] >= 0.99 * limits[2] > plain[2]
 
 
 def test_several_budgets_are_met_together():

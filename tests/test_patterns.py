@@ -56,6 +56,24 @@ def test_removing_channels_equals_zeroing_what_reads_them(name):
         assert_equal_outputs(zeroed(original, inputs, kept), program.module(*inputs))
 
 
+HEADS = ("MultiHead", "MultiHeadSDPA", "CrossAttention", "RelativePositionBias", "AttentionMask")
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_whole_heads_can_go(name):
+    model, inputs = built(name)
+    program = gfx.trace(model, inputs)
+    original = program.copy().module
+    widths = [m.out_features for m in original.modules() if isinstance(m, nn.Linear)]
+    pass_ = ChannelPrune(ratio=0.5, attention="heads", importance="random", seed=3)
+    outcome = pass_.apply(program)
+    assert any(row["channels"] == 2 for row in outcome.details["groups"])  # there are two heads
+    assert [m.out_features for m in program.module.modules() if isinstance(m, nn.Linear)] != widths
+    tensors = outcome.details["tensors"].items()
+    kept = {path: {int(d): index for d, index in dims.items()} for path, dims in tensors}
+    assert_equal_outputs(zeroed(original, inputs, kept), program.module(*inputs))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_pattern_that_cannot_be_narrowed_says_why(name):
     model, inputs = built(name)

@@ -164,9 +164,6 @@ def attention(flow: Flow, call: Call) -> Labeled:
     q, k, v = (call.arg(i, n) for i, n in enumerate(names))
     flow.fix(k, f"{call.node.name} takes a softmax over it", [-2])
     flow.fix(v, f"{call.node.name} takes a softmax over it", [-2])
-    mask = call.arg(3, "attn_mask")
-    if mask is not None:
-        flow.fix(mask, f"{call.node.name} adds it to the scores of all heads")
     lead = "".join(ascii_letters[: q.ndim - 2])
     nodes = [
         call.node.args[i] if i < len(call.node.args) else call.node.kwargs[n]
@@ -176,7 +173,14 @@ def attention(flow: Flow, call: Call) -> Labeled:
         (value, node, lead + tail)
         for value, node, tail in zip((q, k, v), nodes, ("LE", "SE", "SV"), strict=True)
     ]
-    return contract(flow, call, operands, lead + "LV")  # type: ignore[arg-type]
+    out = contract(flow, call, operands, lead + "LV")  # type: ignore[arg-type]
+    mask = call.arg(3, "attn_mask")
+    if isinstance(mask, Labeled):
+        shape = (*q.shape[:-1], k.shape[-2])
+        heads = [(d, flow.along(out, d)) for d in range(len(lead))]
+        scores = [make_field(ids, d, shape) for d, ids in heads if ids is not None]
+        flow.meet([Labeled(shape, tuple(scores)), mask], shape)
+    return out
 
 
 FUNCTIONS = {
