@@ -41,6 +41,7 @@ example: setup ## compress the pretrained face generator into out/
 bench: setup ## measure gfx beside its peers
 	$(BIN)/python benchmarks/import_bench.py
 	$(BIN)/python benchmarks/verify_bench.py
+	$(BIN)/python benchmarks/cost_bench.py
 	$(BIN)/python benchmarks/prune_bench.py
 
 clean: ## remove caches and outputs, keep .venv

@@ -66,9 +66,15 @@ def _call_module(flow: Flow, node: fx.Node) -> Any:
     call = _call(flow, node, type(module).__name__, module)
     why = _not_plain(module, str(node.target))
     rule = None if why else module_rule(module)
-    if rule is None:
-        return unknown(flow, call, why)
-    return _followed(rule, flow, call)
+    if rule is not None:
+        return _followed(rule, flow, call)
+    out = unknown(flow, call, why)
+    if not isinstance(out, Labeled) or out.ndim < 2:
+        return out
+    # pinned labels, so that what follows the module is one group and not one for each vector
+    made = flow.made(node, [1], out.shape)
+    flow.fix(made, out.why)
+    return Labeled(out.shape, made.fields, out.why)
 
 
 def _not_plain(module: nn.Module, path: str) -> str | None:

@@ -192,7 +192,8 @@ def _group(
         here = axis_of == a
         members.append(Member(owned[a].tensor, owned[a].dim, index_of[here], channel[here]))
     producers, consumers = _roles(flow, members)
-    unnamed = f"{consumers[0]}.in" if consumers else members[0].tensor
+    owner, _, leaf = members[0].tensor.rpartition(".")
+    unnamed = f"{consumers[0]}.in" if consumers else owner or leaf
     name = producers[0] if producers else unnamed
     return Group(
         name=name,
