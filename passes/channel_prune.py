@@ -56,9 +56,7 @@ class ChannelPrune(Pass):
     ratio: float | None = None  # share of channels removed, 0 ≤ ratio < 1
     importance: Importance = "l1"
     scope: Scope = "local"  # local: the ratio holds in each group; global: over all together
-    attention: Literal["width", "heads"] = (
-        "width"  # what goes: a width index of every head, or heads
-    )
+    attention: Literal["width", "heads"] = "width"  # one index of every head goes, or whole heads
     round_to: int = 1  # channels; what a group keeps is a multiple of it
     keep: tuple[str, ...] = ()  # globs over modules whose output channels all stay
     targets: tuple[str, ...] = ("*",)  # globs over modules whose output channels may go

@@ -76,6 +76,7 @@ class Flow:
     values: dict[fx.Node, Any] = field(default_factory=dict)
     axes: dict[str, tuple[Axis | None, ...]] = field(default_factory=dict)  # by tensor path
     paths: dict[int, str] = field(default_factory=dict)  # tensor identity → first path
+    held: list[Tensor] = field(default_factory=list)  # a computed one's identity must not be reused
     reads: list[Read] = field(default_factory=list)
     roles: dict[tuple[str, int], str] = field(default_factory=dict)  # (tensor, dim) → out | in
     factors: dict[fx.Node, list[Ids]] = field(default_factory=dict)  # labelled sizes in its MACs
@@ -86,6 +87,7 @@ class Flow:
         `dims` names the dimensions that are channels, where that is known (all by default).
         """
         value = self.program.tensor(path)
+        self.held.append(value)
         path = self.paths.setdefault(id(value), path)
         if not value.numel():
             dims = ()  # a layer of width 0 has nothing to remove
