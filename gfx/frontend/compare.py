@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
+from gfx.fakes import fake_of
 from gfx.frontend.arguments import Arguments
 from gfx.frontend.chance import seed_all
 from gfx.frontend.copying import untouched
@@ -40,7 +41,7 @@ def run_fake(module: nn.Module, call: Callable[..., Any], arguments: Arguments) 
     fakes: dict[int, Any] = {}
 
     def fake(tensor: torch.Tensor) -> Any:
-        return fakes.setdefault(id(tensor), _fake(mode, tensor))
+        return fakes.setdefault(id(tensor), fake_of(mode, tensor, torch.device("cpu")))
 
     with quiet_torch(), untouched(module), torch.no_grad(), mode:
         _set_mode(module, False)
@@ -106,16 +107,6 @@ def _enter(stack: list[tuple[str, str]], path: str, part: nn.Module) -> Callable
         stack.append((f"{path} ({type(part).__name__})" if path else "forward", shapes))
 
     return enter
-
-
-def _fake(mode: Any, tensor: torch.Tensor) -> Any:
-    """Makes a fake of a tensor, faster than `mode.from_tensor`, which copies gradients too."""
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.layout != torch.strided:
-        return mode.from_tensor(tensor)
-    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-    return FakeTensor(mode, empty, torch.device("cpu") if tensor.is_meta else tensor.device)
 
 
 def _set_mode(module: nn.Module, training: bool) -> None:
