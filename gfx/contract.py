@@ -103,8 +103,12 @@ class Pass(ABC):
 
     name: ClassVar[str]
     keeps: ClassVar[Keeps] = Keeps.SIGNATURE
-    needs_data: ClassVar[bool] = False  # True: overrides apply_with, and gfx.apply wants data=
     grows: ClassVar[bool] = False  # True: may raise the cost (MACs or parameters)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether `gfx.apply` must be given data; it may depend on the pass's fields."""
+        return False
 
     def requires(self, program: Program) -> None:  # noqa: B027 - optional hook (rule 1)
         """Raises PreconditionError if the program cannot be taken."""
@@ -114,7 +118,7 @@ class Pass(ABC):
         """Edits the program in place and tells what it did."""
 
     def apply_with(self, program: Program, data: Any) -> Outcome:
-        """Does what `apply` does, looking at the user's data; for a pass that `needs_data`."""
+        """Does what `apply` does, looking at the user's data if there is any (data may be None)."""
         return self.apply(program)
 
     def reference(self, before: Program) -> Program | None:

@@ -46,7 +46,8 @@ def apply(
 
     The recipe is a path, the name of a shipped recipe, a dict or a Recipe. Example inputs are a
     tensor, a tuple or a dict by name; without them the recipe's `input` is used, else they are
-    inferred. `data` is what passes with `needs_data` look at. `seed` goes before the recipe's.
+    inferred. `data` is an iterable of batches, for the passes that look at some. `seed` goes
+    before the recipe's.
 
     The result is in the train/eval mode, on the device and in the dtype of the model.
 
@@ -115,9 +116,7 @@ class _Run:
     def _apply(self, pass_: Pass) -> Outcome:
         pass_.requires(self.program)
         torch.manual_seed(self.seed)
-        if pass_.needs_data:
-            return pass_.apply_with(self.program, self.data)
-        return pass_.apply(self.program)
+        return pass_.apply_with(self.program, self.data)
 
     def _check(self, pass_: Pass, old: Program, outcome: Outcome) -> tuple[Check, ...]:
         new = self.program

@@ -18,7 +18,7 @@ from gfx.costing import Budget, cost_of
 from gfx.coupling import Group, Groups, analyse
 from gfx.edit import masked, remove
 from gfx.errors import PreconditionError, RecipeError
-from gfx.importance import Importance, scores
+from gfx.importance import Importance, Reduce, needs_data, rank
 from gfx.program import Program
 from gfx.selection import Mask, Scope, Selection
 from gfx.widths import by_kept, by_widths, modules_of
@@ -55,6 +55,7 @@ class ChannelPrune(Pass):
 
     ratio: float | None = None  # share of channels removed, 0 ≤ ratio < 1
     importance: Importance = "l1"
+    reduce: Reduce = "mean"  # brings together what the layers of a group say of a channel
     scope: Scope = "local"  # local: the ratio holds in each group; global: over all together
     attention: Literal["width", "heads"] = "width"  # one index of every head goes, or whole heads
     round_to: int = 1  # channels; what a group keeps is a multiple of it
@@ -63,13 +64,16 @@ class ChannelPrune(Pass):
     widths: Mapping[str, int] = field(default_factory=dict)  # glob: exact number of channels
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # module: channels that stay
     budget: tuple[Budget, ...] | None = None  # absolute limits; None: the recipe's
-    seed: int | None = None  # of importance random; None: the recipe's
+    batches: int = 8  # of the data, or of noise: as many are looked at where the importance does
+    seed: int | None = None  # of all that is drawn at random; None: the recipe's
 
     def __post_init__(self) -> None:
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise RecipeError(f"channel_prune: ratio={self.ratio} must be at least 0 and below 1")
         if self.round_to < 1:
             raise RecipeError(f"channel_prune: round_to={self.round_to} must be at least 1")
+        if self.batches < 1:
+            raise RecipeError(f"channel_prune: batches={self.batches} must be at least 1")
         for name, count in self.widths.items():
             if count < 1:
                 raise RecipeError(f"channel_prune: widths[{name}]={count} must be at least 1")
@@ -79,10 +83,19 @@ class ChannelPrune(Pass):
                 f"channel_prune: {' and '.join(asked)} both say what to remove; give one of them"
             )
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether the importance looks at the user's data."""
+        return needs_data(self.importance)
+
     def apply(self, program: Program) -> Outcome:
         """Removes channels and lists what each module has left."""
+        return self.apply_with(program, None)
+
+    def apply_with(self, program: Program, data: Any) -> Outcome:
+        """Removes channels; data is for the importances that look at it."""
         groups = analyse(program, attention=self.attention)
-        removed, outcome = self._plan(groups)
+        removed, outcome = self._plan(groups, data)
         if not removed.any():
             self._check_empty(groups)
             return outcome
@@ -94,7 +107,7 @@ class ChannelPrune(Pass):
         """Zeroes the removed channels where the original reads them."""
         reference = before.copy()
         groups = analyse(reference, attention=self.attention)
-        removed, _ = self._plan(groups)
+        removed, _ = self._plan(groups, None)
         if removed.any():
             masked(reference, groups, removed)
         return reference
@@ -103,14 +116,21 @@ class ChannelPrune(Pass):
         value = getattr(self, name)
         return value is not None if name in ("ratio", "budget") else bool(value)
 
-    def _plan(self, groups: Groups) -> tuple[Mask, Outcome]:
+    def _plan(self, groups: Groups, data: Any) -> tuple[Mask, Outcome]:
         """Decides which classes of labels go; the same program gives the same plan."""
         outcome = Outcome()
         among = self._among(groups, outcome)
-        rng = np.random.default_rng(self.seed or 0)
-        ranked = {g.name: scores(groups, g, self.importance, rng) for g in among}
         if self.kept:
             return by_kept(groups, among, self.kept), outcome
+        ranked = rank(
+            groups,
+            among,
+            self.importance,
+            reduce=self.reduce,
+            seed=self.seed or 0,
+            data=data,
+            batches=self.batches,
+        )
         if self.widths:
             return by_widths(groups, among, ranked, self.widths), outcome
         chosen = Selection(groups, among, ranked, self.round_to, self.scope)

@@ -78,7 +78,10 @@ class Noise(Idle):
 @dataclass(frozen=True)
 class Calibrate(Idle):
     name: ClassVar[str] = "calibrate"
-    needs_data: ClassVar[bool] = True
+
+    @property
+    def needs_data(self) -> bool:
+        return True
 
     def apply_with(self, program: Program, data: Any) -> Outcome:
         return Outcome(details={"batches": len(data)})
