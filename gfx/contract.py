@@ -6,7 +6,8 @@ printing all come from them.
 1. `requires` raises PreconditionError if the program cannot be taken; it edits nothing.
 2. `apply` edits the program it is given, in place, and says what it did: an Outcome.
 3. `reference` returns the program that the result must equal numerically, or None if there is none.
-   The default is the input for a pass that keeps VALUES, and None for any other.
+   The default is the input for a pass that keeps VALUES, and None for any other. Where an Outcome
+   has a `resolved` pass, it is that one's reference.
 4. `ensures` raises VerificationError if the result lacks something this pass promises.
 
 The pipeline calls them in this order and runs four checks after each pass: structure, signature,
@@ -66,6 +67,10 @@ class Skip:
 class Outcome:
     """Collects what a pass did.
 
+    A pass that chose something (by rank, by chance, by looking at data) sets `resolved`: the same
+    pass with every choice written out in its fields. Its reference is then the one that the result
+    is compared with, so that nothing is chosen twice and the record is seen to be complete.
+
     Example:
         >>> outcome = Outcome()
         >>> outcome.modified
@@ -78,6 +83,7 @@ class Outcome:
     changes: list[Change] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)  # plain data for the report
+    resolved: "Pass | None" = None  # what the pass is once its choices are made; None: itself
 
     @property
     def modified(self) -> bool:

@@ -7,7 +7,7 @@ Source   Li et al. 2017, arXiv:1608.08710 (filters ranked by their L1 norm); the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +21,7 @@ from gfx.errors import PreconditionError, RecipeError
 from gfx.importance import Importance, Reduce, needs_data, rank
 from gfx.program import Program
 from gfx.selection import Mask, Scope, Selection
-from gfx.widths import by_kept, by_widths, modules_of
+from gfx.widths import by_kept, by_widths, check_globs, modules_of, stays
 
 __all__ = ["ChannelPrune"]
 
@@ -100,6 +100,7 @@ class ChannelPrune(Pass):
             self._check_empty(groups)
             return outcome
         _record(groups, removed, outcome)
+        outcome.resolved = self._resolved(outcome.details["kept"])
         remove(program, groups, removed)
         return outcome
 
@@ -111,6 +112,11 @@ class ChannelPrune(Pass):
         if removed.any():
             masked(reference, groups, removed)
         return reference
+
+    def _resolved(self, kept: Mapping[str, list[int]]) -> "ChannelPrune":
+        """Writes out what was chosen."""
+        stay = {name: tuple(indices) for name, indices in kept.items()}
+        return replace(self, ratio=None, widths={}, budget=None, kept=stay)
 
     def _says(self, name: str) -> bool:
         value = getattr(self, name)
@@ -146,7 +152,7 @@ class ChannelPrune(Pass):
 
     def _among(self, groups: Groups, outcome: Outcome) -> tuple[Group, ...]:
         """Lists the groups that may be narrowed, and says why the others may not (rule 1)."""
-        _check_globs(groups, {"keep": self.keep, "targets": self.targets})
+        check_globs(groups, {"keep": self.keep, "targets": self.targets})
         among = []
         for group in groups:
             owners = modules_of(group)
@@ -179,43 +185,30 @@ def _matches(names: tuple[str, ...], globs: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, glob) for name in names for glob in globs)
 
 
-def _check_globs(groups: Groups, given: Mapping[str, tuple[str, ...]]) -> None:
-    """Raises RecipeError if a glob names no module, which is most likely a slip."""
-    known = {path for path, _ in groups.flow.program.module.named_modules()}
-    known |= {owner for group in groups for owner in modules_of(group)}
-    for key, globs in given.items():
-        for glob in globs:
-            if not any(fnmatchcase(name, glob) for name in known):
-                raise RecipeError(f"channel_prune: {key}: no module is named {glob!r}")
-
-
 def _record(groups: Groups, removed: Mask, outcome: Outcome) -> None:
-    """Writes what goes: a change per tensor dimension, and the indices that stay."""
-    kept = groups.kept(removed)
-    tensors: dict[str, dict[str, list[int]]] = {}
-    outputs: dict[str, list[int]] = {}
-    for path, axes in groups.flow.axes.items():
-        for axis in axes:
-            if axis is None or kept[axis.ids].all():
-                continue
-            stay = np.flatnonzero(kept[axis.ids]).tolist()
-            tensors.setdefault(path, {})[str(axis.dim)] = stay
-            if groups.flow.roles.get((path, axis.dim)) == "out":
-                module = path.rpartition(".")[0] or path
-                outputs[module] = stay
-                outcome.change(module, "channels", axis.size, len(stay))
-    for group in groups.free:
-        if not group.producers and removed[group.roots].any():  # made by a bare tensor
-            gone = int(removed[group.roots].sum())
-            outcome.change(group.name, "channels", group.size, group.size - gone)
+    """Writes what goes: a change per module, the indices that stay, and those of every tensor."""
+    kept, stay = groups.kept(removed), stays(groups, removed)
+    for name, (before, indices) in stay.items():
+        outcome.change(name, "channels", before, len(indices))
     counts = _counts(groups, removed)
     gone, total = sum(c["removed"] for c in counts), sum(g.size for g in groups.free)
     outcome.details |= {
         "achieved": {"ratio": gone / total, "removed": gone, "of": total},
         "groups": counts,
-        "kept": outputs,  # give it back as `kept` to repeat this very removal
-        "tensors": tensors,
+        "kept": {name: indices for name, (_, indices) in stay.items()},  # it repeats this removal
+        "tensors": _tensors(groups, kept),
     }
+
+
+def _tensors(groups: Groups, kept: Mask) -> dict[str, dict[str, list[int]]]:
+    """Lists for each tensor and dimension that loses something the indices that stay."""
+    tensors: dict[str, dict[str, list[int]]] = {}
+    for path, axes in groups.flow.axes.items():
+        for axis in axes:
+            if axis is not None and not kept[axis.ids].all():
+                stay = np.flatnonzero(kept[axis.ids]).tolist()
+                tensors.setdefault(path, {})[str(axis.dim)] = stay
+    return tensors
 
 
 def _counts(groups: Groups, removed: Mask) -> list[dict[str, Any]]:
