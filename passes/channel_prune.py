@@ -58,6 +58,7 @@ class ChannelPrune(Pass):
     reduce: Reduce = "mean"  # brings together what the layers of a group say of a channel
     scope: Scope = "local"  # local: the ratio holds in each group; global: over all together
     attention: Literal["width", "heads"] = "width"  # one index of every head goes, or whole heads
+    group_norm: Literal["whole", "regroup"] = "whole"  # GroupNorms lose whole groups, or regroup
     round_to: int = 1  # channels; what a group keeps is a multiple of it
     keep: tuple[str, ...] = ()  # globs over modules whose output channels all stay
     targets: tuple[str, ...] = ("*",)  # globs over modules whose output channels may go
@@ -94,7 +95,7 @@ class ChannelPrune(Pass):
 
     def apply_with(self, program: Program, data: Any) -> Outcome:
         """Removes channels; data is for the importances that look at it."""
-        groups = analyse(program, attention=self.attention)
+        groups = self._groups(program)
         removed, outcome = self._plan(groups, data)
         if not removed.any():
             self._check_empty(groups)
@@ -107,7 +108,7 @@ class ChannelPrune(Pass):
     def reference(self, before: Program) -> Program | None:
         """Zeroes the removed channels where the original reads them."""
         reference = before.copy()
-        groups = analyse(reference, attention=self.attention)
+        groups = self._groups(reference)
         removed, _ = self._plan(groups, None)
         if removed.any():
             masked(reference, groups, removed)
@@ -117,6 +118,9 @@ class ChannelPrune(Pass):
         """Writes out what was chosen."""
         stay = {name: tuple(indices) for name, indices in kept.items()}
         return replace(self, ratio=None, widths={}, budget=None, kept=stay)
+
+    def _groups(self, program: Program) -> Groups:
+        return analyse(program, attention=self.attention, group_norm=self.group_norm)
 
     def _says(self, name: str) -> bool:
         value = getattr(self, name)

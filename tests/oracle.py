@@ -21,10 +21,10 @@ __all__ = ["Kept", "assert_equal_outputs", "deviation", "flat", "zeroed"]
 
 Kept = Mapping[str, Mapping[int, Sequence[int]]]  # tensor path -> dimension -> indices that stay
 
-MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
+MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding, nn.RMSNorm)
 WITH_BIAS = {f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)} | {"linear"}
 PRODUCTS = {"matmul", "bmm", "einsum"}
-SUMS = {"sum", "mean", "norm"}
+SUMS = {"sum", "mean", "norm", "rms_norm"}
 ATTENTION = "scaled_dot_product_attention"
 
 
@@ -151,6 +151,8 @@ class _Probe(_Contractions):
         self, node: fx.Node, args: list[Any], read: list[Tensor | None]
     ) -> Callable[[bool], Tensor]:
         module = self.fetch_attr(str(node.target))
+        if module.weight is None:  # a norm without scales
+            return lambda everything: module((~read[0] | everything).to(args[0].dtype))
         weight = self.stays(f"{node.target}.weight", module.weight)
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
             weight = weight.flatten(1).any(1).view(-1, *[1] * (weight.dim() - 1)).expand_as(weight)

@@ -832,17 +832,6 @@ class PixelNorm(Base):
 
 
 @pattern()
-class LayerNormChannelsLast(Base):
-    def build(self):
-        self.norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 12)
-        self.back = nn.Linear(12, 8)
-
-    def body(self, x):
-        y = self.fc(self.norm(x.permute(0, 2, 3, 1)))
-        return x + self.back(F.gelu(y)).permute(0, 3, 1, 2)
-
-
-@pattern()
 class Fourier(Base):
     """LaMa's spectral transform: real and imaginary parts stacked in the channels."""
 

@@ -10,6 +10,7 @@ from gfx.coupling.flow import Call, Flow
 from gfx.coupling.groups import Groups, collect
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown
+from gfx.coupling.rules.statistics import centre
 from gfx.coupling.values import Labeled, core, settle, tensors, varying
 from gfx.ops import op_name
 from gfx.program import Program
@@ -18,7 +19,12 @@ from gfx.shapes import propagate
 __all__ = ["analyse"]
 
 
-def analyse(program: Program, *, attention: Literal["width", "heads"] = "width") -> Groups:
+def analyse(
+    program: Program,
+    *,
+    attention: Literal["width", "heads"] = "width",
+    group_norm: Literal["whole", "regroup"] = "whole",
+) -> Groups:
     """Finds the coupled channel groups of a program.
 
     Every index of every parameter's dimensions gets a label; the labels run through the graph in
@@ -28,6 +34,8 @@ def analyse(program: Program, *, attention: Literal["width", "heads"] = "width")
         program: a traced program; its shapes are propagated.
         attention: what of multi-head attention is one channel: a "width" index of all heads, or
             one of the "heads" as a whole.
+        group_norm: what may go of a GroupNorm: a "whole" group of channels, which is exact, or as
+            many channels of each ("regroup"), which is approximate.
 
     Example:
         >>> import gfx
@@ -37,10 +45,11 @@ def analyse(program: Program, *, attention: Literal["width", "heads"] = "width")
         60
     """
     propagate(program)
-    flow = Flow(program, attention)
+    flow = Flow(program, attention, group_norm)
     for node in program.graph.nodes:
         flow.values[node] = _OPS[node.op](flow, node)
     _straighten(flow)
+    centre(flow)
     return collect(flow)
 
 

@@ -18,7 +18,7 @@ from gfx.coupling.values import Labeled, core, spread, tensors, varying
 from gfx.coupling.values import field as make_field
 from gfx.program import Program
 
-__all__ = ["Call", "Flow", "Read"]
+__all__ = ["Call", "Flow", "Read", "Statistic"]
 
 UNKNOWN = "its size is set by something that gfx does not follow"
 
@@ -31,6 +31,16 @@ class Read:
     operand: fx.Node
     dim: int
     ids: Ids
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A place where a norm, softmax or maximum looks at channels, and so at fewer of them."""
+
+    node: fx.Node
+    operand: fx.Node
+    ids: dict[int, Ids]  # by dimension of the operand
+    carries: bool  # whether the output has these channels too
 
 
 @dataclass(frozen=True)
@@ -72,12 +82,16 @@ class Flow:
 
     program: Program
     attention: Literal["width", "heads"] = "width"
+    group_norm: Literal["whole", "regroup"] = "whole"
     labels: Labels = field(default_factory=Labels)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     axes: dict[str, tuple[Axis | None, ...]] = field(default_factory=dict)  # by tensor path
     paths: dict[int, str] = field(default_factory=dict)  # tensor identity → first path
     held: list[Tensor] = field(default_factory=list)  # a computed one's identity must not be reused
     reads: list[Read] = field(default_factory=list)
+    statistics: list[Statistic] = field(default_factory=list)
+    means: dict[fx.Node, Statistic] = field(default_factory=dict)
+    centred: list[tuple[fx.Node, Labeled]] = field(default_factory=list)  # a mean, and of what
     roles: dict[tuple[str, int], str] = field(default_factory=dict)  # (tensor, dim) → out | in
     factors: dict[fx.Node, list[Ids]] = field(default_factory=dict)  # labelled sizes in its MACs
 
@@ -220,6 +234,15 @@ class Flow:
         """Records that a contraction consumes channels."""
         if ids is not None:
             self.reads.append(Read(call.node, operand, dim, np.asarray(ids)))
+
+    def look(self, call: Call, dims: Iterable[int], x: Labeled, why: str, *, carries: bool) -> None:
+        """Records that a statistic looks at channels, whose removal is then approximate."""
+        ids = {d: found for d in dims if (found := self.along(x, d)) is not None}
+        if not ids:
+            return
+        for found in ids.values():
+            self.labels.mark(found, why)
+        self.statistics.append(Statistic(call.node, call.operand, ids, carries))
 
     def role(self, ids: Ids | None, role: str) -> None:
         """Records that the dimensions these labels are of write ("out") or read ("in") channels."""

@@ -157,33 +157,37 @@ def collect(flow: Flow) -> Groups:
     labels = np.concatenate([a.ids for a in owned])
     axis_of = np.repeat(np.arange(len(owned)), [a.size for a in owned])
     index_of = np.concatenate([np.arange(a.size) for a in owned])
-    pins = flow.labels.pins()
-    signature = _signatures(roots[labels], axis_of, pins, len(roots))
+    pins, marks = flow.labels.pins(), flow.labels.marks()
+    signature = _signatures(roots[labels], axis_of, (pins, marks), len(roots))
     groups = []
     order = np.argsort(signature, kind="stable")  # entries of one group lie side by side
     edges = np.flatnonzero(np.diff(signature[order])) + 1
     for part in np.split(order, edges):
         part = np.sort(part)
-        groups.append(_group(flow, owned, roots[labels[part]], axis_of[part], index_of[part], pins))
+        group = _group(flow, owned, roots[labels[part]], axis_of[part], index_of[part])
+        first = int(group.roots[0])
+        groups.append(replace(group, pinned=pins.get(first), approximate=marks.get(first)))
     groups.sort(key=lambda g: int(g.roots[0]))
     return Groups(tuple(_unique_names(groups)), flow, roots)
 
 
-def _signatures(classes: Ids, axis_of: Ids, pins: dict[int, str], count: int) -> NDArray[np.uint64]:
-    """Hashes for each entry how often its class is on which axes, and why it is pinned."""
+def _signatures(
+    classes: Ids, axis_of: Ids, notes: tuple[dict[int, str], ...], count: int
+) -> NDArray[np.uint64]:
+    """Hashes for each entry how often its class is on which axes, and what is said of it."""
     salt = np.random.default_rng(0).integers(1, 2**63, size=int(axis_of.max()) + 1, dtype=np.uint64)
     # a class counts once for each of its positions: a group's channels are all of one kind
     total = np.zeros(count, dtype=np.uint64)
     np.add.at(total, classes, salt[axis_of])
-    reasons = {why: i + 1 for i, why in enumerate(dict.fromkeys(pins.values()))}
-    for root, why in pins.items():
-        total[root] ^= np.uint64(0x9E3779B97F4A7C15 * reasons[why] % 2**64)
+    texts = dict.fromkeys((i, why) for i, note in enumerate(notes) for why in note.values())
+    numbers = {text: n + 1 for n, text in enumerate(texts)}
+    for i, note in enumerate(notes):
+        for root, why in note.items():
+            total[root] ^= np.uint64(0x9E3779B97F4A7C15 * numbers[i, why] % 2**64)
     return total[classes]
 
 
-def _group(
-    flow: Flow, owned: list[Any], classes: Ids, axis_of: Ids, index_of: Ids, pins: dict[int, str]
-) -> Group:
+def _group(flow: Flow, owned: list[Any], classes: Ids, axis_of: Ids, index_of: Ids) -> Group:
     """Makes the group of one signature."""
     # channels in the order of their first index, so that names and scores read naturally
     firsts, channel = np.unique(classes, return_inverse=True)
@@ -201,7 +205,7 @@ def _group(
         members=tuple(members),
         producers=producers,
         consumers=consumers,
-        pinned=pins.get(int(firsts[0])),
+        pinned=None,
         roots=firsts,
     )
 

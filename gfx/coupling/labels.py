@@ -50,6 +50,7 @@ class Labels:
         self._parent: Ids = np.arange(1024, dtype=np.int64)
         self._count = 0
         self._pins: list[tuple[Ids, str]] = []
+        self._marks: list[tuple[Ids, str]] = []
 
     def __len__(self) -> int:
         return self._count
@@ -97,14 +98,26 @@ class Labels:
         if ids.size:
             self._pins.append((np.unique(ids), why))
 
+    def mark(self, ids: Ids, why: str) -> None:
+        """Notes that the removal of these labels' channels is not exact."""
+        if ids.size:
+            self._marks.append((np.unique(ids), why))
+
     def roots(self) -> Ids:
         """Returns the representative of every label, in label order."""
         return self.find(np.arange(self._count, dtype=np.int64))
 
     def pins(self) -> dict[int, str]:
         """Maps the representative of each pinned class to the first reason it was given."""
+        return self._reasons(self._pins)
+
+    def marks(self) -> dict[int, str]:
+        """Maps the representative of each class that is not exact to the first reason why."""
+        return self._reasons(self._marks)
+
+    def _reasons(self, given: list[tuple[Ids, str]]) -> dict[int, str]:
         reasons: dict[int, str] = {}
-        for ids, why in self._pins:
+        for ids, why in given:
             for root in np.unique(self.find(ids)).tolist():
                 reasons.setdefault(root, why)
         return reasons

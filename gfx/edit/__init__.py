@@ -1,6 +1,7 @@
 """Safe edits: removing channels from tensors, modules and the graph's own literals."""
 
-from gfx.edit.remove import masked, remove
+from gfx.edit.reference import masked
+from gfx.edit.remove import remove
 from gfx.edit.sizes import Sizes
 
 __all__ = ["Sizes", "masked", "remove"]

@@ -9,8 +9,14 @@ __all__ = ["fit"]
 Shape = tuple[int, ...]
 
 
-def fit(module: nn.Module, shape: Shape) -> None:
-    """Sets a module's channel counts from its tensors and the shape of its output."""
+def fit(module: nn.Module, shape: Shape, *, regroup: bool = False) -> None:
+    """Sets a module's channel counts from its tensors and the shape of its output.
+
+    With `regroup`, a GroupNorm keeps the number of its groups, not their size.
+    """
+    if isinstance(module, nn.GroupNorm) and (regroup or module.num_groups == 1):
+        module.num_channels = shape[1]
+        return
     for kind, rule in _RULES.items():
         if isinstance(module, kind):
             rule(module, shape)
@@ -42,6 +48,10 @@ def _group_norm(module: nn.GroupNorm, shape: Shape) -> None:
     module.num_channels, module.num_groups = shape[1], shape[1] // members
 
 
+def _layer_norm(module: nn.LayerNorm, shape: Shape) -> None:
+    module.normalized_shape = shape[len(shape) - len(module.normalized_shape) :]
+
+
 def _embedding(module: nn.Embedding, shape: Shape) -> None:
     module.embedding_dim = module.weight.shape[1]
 
@@ -64,6 +74,7 @@ _RULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.Linear: _linear,
     nn.modules.batchnorm._NormBase: _norm,
     nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
     nn.Embedding: _embedding,
     nn.PReLU: _prelu,
     nn.Unflatten: _unflatten,

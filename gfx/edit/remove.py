@@ -4,15 +4,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx.coupling import Groups
-from gfx.coupling.values import Labeled
-from gfx.edit.literals import repair
+from gfx.edit.literals import repair, rms_norm
 from gfx.edit.modules import fit
 from gfx.edit.sizes import Mask, Sizes
 from gfx.errors import EditError
 from gfx.program import Program
 from gfx.shapes import propagate
 
-__all__ = ["masked", "remove"]
+__all__ = ["remove"]
 
 
 def remove(program: Program, groups: Groups, removed: Mask) -> None:
@@ -33,7 +32,7 @@ def remove(program: Program, groups: Groups, removed: Mask) -> None:
         if node.op == "output" or not sizes.changed(node):
             continue
         if node.op == "call_module":
-            fit(program.submodule(node), tuple(sizes.after[node].shape))
+            _fit(program, node, sizes)
         elif (
             sizes.holds_tensor(node) or node.meta["val"] is None
         ):  # arithmetic on sizes repairs itself
@@ -41,6 +40,13 @@ def remove(program: Program, groups: Groups, removed: Mask) -> None:
     program.recompile()
     propagate(program)
     _check(program, sizes)
+
+
+def _fit(program: Program, node: fx.Node, sizes: Sizes) -> None:
+    module = program.submodule(node)
+    if isinstance(module, nn.RMSNorm):
+        rms_norm(node, sizes)  # its mean is corrected in the graph as well
+    fit(module, tuple(sizes.after[node].shape), regroup=sizes.flow.group_norm == "regroup")
 
 
 def _slice_tensors(program: Program, sizes: Sizes) -> None:
@@ -89,43 +95,3 @@ def _check(program: Program, sizes: Sizes) -> None:
                 f"node {node.name} has shape {tuple(value.shape)} after the removal, expected "
                 f"{tuple(foretold.shape)}; please report this program as a bug"
             )
-
-
-def masked(program: Program, groups: Groups, removed: Mask) -> None:
-    """Zeroes removed channels where they are read, in place, and removes nothing.
-
-    The result is what a removal must equal: the same as setting the consumers' weight slices for
-    these channels to zero, and it works where the consumer is a product of two activations.
-    """
-    kept = groups.kept(removed)
-    for read in groups.flow.reads:
-        stay = kept[read.ids]
-        if stay.all():
-            continue
-        value = groups.flow.values[read.operand]
-        assert isinstance(value, Labeled)
-        view = [1] * value.ndim
-        view[read.dim] = len(stay)
-        fake = read.operand.meta["val"]
-        mask = torch.from_numpy(stay).to(device=fake.device, dtype=fake.dtype).view(view)
-        _multiply(program, read.node, read.operand, mask)
-    program.recompile()
-    propagate(program)
-
-
-def _multiply(program: Program, node: fx.Node, operand: fx.Node, mask: Tensor) -> None:
-    """Makes a node read its operand times a constant mask."""
-    name = fresh_name(program.module, "mask")
-    program.module.register_buffer(name, mask)
-    with program.graph.inserting_before(node):
-        constant = program.graph.get_attr(name)
-        product = program.graph.call_function(torch.mul, (operand, constant))
-    node.replace_input_with(operand, product)
-
-
-def fresh_name(module: nn.Module, stem: str) -> str:
-    """Returns an attribute name that the module does not use yet."""
-    count = 0
-    while hasattr(module, f"{stem}_{count}"):
-        count += 1
-    return f"{stem}_{count}"

@@ -6,7 +6,16 @@ from typing import Any
 from torch import nn
 
 from gfx.coupling.flow import Call, Flow
-from gfx.coupling.rules import contraction, mixing, movement, norms, pointwise, sources, spatial
+from gfx.coupling.rules import (
+    contraction,
+    mixing,
+    movement,
+    norms,
+    pointwise,
+    sources,
+    spatial,
+    statistics,
+)
 
 __all__ = ["FUNCTIONS", "MODULES", "Rule", "function_rule", "module_rule"]
 
@@ -16,6 +25,7 @@ FUNCTIONS: dict[str, Rule] = {
     **contraction.FUNCTIONS,
     **norms.FUNCTIONS,
     **mixing.FUNCTIONS,
+    **statistics.FUNCTIONS,
     **spatial.FUNCTIONS,
     **movement.FUNCTIONS,
     **sources.FUNCTIONS,
@@ -25,6 +35,7 @@ MODULES: dict[type[nn.Module], Rule] = {
     **contraction.MODULES,
     **norms.MODULES,
     **mixing.MODULES,
+    **statistics.MODULES,
     **spatial.MODULES,
     **movement.MODULES,
     **pointwise.MODULES,

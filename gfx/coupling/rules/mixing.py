@@ -1,7 +1,6 @@
-"""Operations that join or mix channels: cat, stack, GLU, reductions, softmax, channel shuffle."""
+"""Operations that join or mix channels: cat, stack, GLU, Fourier transforms."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import nn
@@ -85,69 +84,6 @@ def glu(flow: Flow, call: Call) -> Labeled:
     return Labeled(call.shape, tuple(fields), x.why)
 
 
-def _dims(call: Call, position: int, ndim: int) -> list[int]:
-    """Reads the dimensions of a reduction; all of them if none are given."""
-    given = call.arg(position, "dim", call.kwargs.get("axis"))
-    if isinstance(given, bool) or given is None or given == ():
-        return list(range(ndim))
-    return [d % ndim for d in ([given] if isinstance(given, int) else given)]
-
-
-def total(flow: Flow, call: Call) -> Any:
-    """Reads the channels that a sum, mean or vector norm adds up; a zero adds nothing.
-
-    A mean over fewer channels is corrected by a factor when channels are removed.
-    """
-    x = call.arg(0, "input")
-    position = 2 if "norm" in call.name else 1
-    for d in _dims(call, position, x.ndim):
-        flow.read(call, call.operand, d, flow.along(x, d))
-    return _reduced(flow, call, x, _dims(call, position, x.ndim))
-
-
-def reduce(flow: Flow, call: Call) -> Any:
-    """Pins the channels that a reduction mixes and carries the others."""
-    x = call.arg(0, "input")
-    dims = _dims(call, 1, x.ndim)
-    flow.fix(x, f"{call.node.name} takes the {call.name} over all of them", dims)
-    return _reduced(flow, call, x, dims)
-
-
-def _reduced(flow: Flow, call: Call, x: Labeled, dims: list[int]) -> Any:
-    """Carries the labels of the dimensions that a reduction leaves."""
-    shape = call.shape
-    kept = [d for d in range(x.ndim) if d not in dims]
-    in_place = len(shape) == x.ndim  # keepdim
-    fields = []
-    for i, d in enumerate(kept):
-        ids = flow.along(x, d)
-        if ids is not None:
-            fields.append(make_field(ids, d if in_place else i, shape))
-    out = Labeled(shape, tuple(fields), x.why)
-    value = call.node.meta["val"]
-    return (out,) * len(value) if isinstance(value, (tuple, list)) else out
-
-
-def along_dim(flow: Flow, call: Call) -> Any:
-    """Pins the channels that softmax, cumsum, sort and their like mix; shapes stay."""
-    x = call.arg(0, "input")
-    dim = call.module.dim if call.module is not None else call.arg(1, "dim", -1)
-    dim = (1 if dim is None else dim) % x.ndim
-    why = f"{call.node.name} takes the {call.name.lower()} over all of them"
-    flow.fix(x, why, [dim])
-    out = flow.keep(x, [d for d in range(x.ndim) if d != dim], call.shape, why)
-    value = call.node.meta["val"]
-    return (out,) * len(value) if isinstance(value, (tuple, list)) else out
-
-
-def normalize(flow: Flow, call: Call) -> Labeled:
-    """Reads channels for their vector norm, to which a zero adds nothing, and carries them on."""
-    x = call.arg(0, "input")
-    dim = call.arg(2, "dim", 1)
-    flow.read(call, call.operand, dim % x.ndim, flow.along(x, dim))
-    return flow.keep(x, range(x.ndim), call.shape, "")
-
-
 def transform(flow: Flow, call: Call) -> Labeled:
     """Pins the dimensions that a Fourier transform runs over and carries the others."""
     x = call.arg(0, "input")
@@ -161,39 +97,14 @@ def transform(flow: Flow, call: Call) -> Labeled:
     return flow.keep(x, [d for d in range(x.ndim) if d not in dims], call.shape, why)
 
 
-def channel_softmax(flow: Flow, call: Call) -> Labeled:
-    """Pins the channels that Softmax2d mixes."""
-    x = call.arg(0, "input")
-    flow.fix(x, f"{call.node.name} takes a softmax over all of them", [-3])
-    return flow.keep(x, [0], call.shape, "")
-
-
-_REDUCTIONS = (
-    "var std amax amin max min prod all any logsumexp argmax argmin median mode "
-    "var_mean std_mean nansum nanmean count_nonzero aminmax"
-).split()
-_ALONG = (
-    "softmax log_softmax softmin gumbel_softmax cumsum cumprod cummax cummin sort argsort topk "
-    "logcumsumexp"
-).split()
 _TRANSFORMS = (
     "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 "
     "fft_irfft2 fft_fftn fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift"
 ).split()
 FUNCTIONS = {
-    **dict.fromkeys(("sum", "mean", "norm", "vector_norm", "linalg_vector_norm"), total),
     **dict.fromkeys(_TRANSFORMS, transform),
-    "normalize": normalize,
-    **dict.fromkeys(_REDUCTIONS, reduce),
-    **dict.fromkeys(_ALONG, along_dim),
     "cat": cat,
     "stack": stack,
     "glu": glu,
 }
-MODULES = {
-    nn.GLU: glu,
-    nn.Softmax: along_dim,
-    nn.LogSoftmax: along_dim,
-    nn.Softmin: along_dim,
-    nn.Softmax2d: channel_softmax,
-}
+MODULES: dict[type[nn.Module], Callable[[Flow, Call], Labeled]] = {nn.GLU: glu}

@@ -40,29 +40,65 @@ def per_channel(flow: Flow, call: Call) -> Labeled:
 
 
 def group_norm(flow: Flow, call: Call) -> Labeled:
-    """Couples GroupNorm: a group of channels shares its statistics, so it goes as a whole."""
+    """Couples GroupNorm: a group of channels shares its statistics, so it goes as a whole.
+
+    Where there is one group only, or with `group_norm: regroup`, every group loses the same
+    relative channels and its statistics are those of what is left: approximate.
+    """
     x = call.arg(0, "input")
     ids = flow.along(x, 1)
     given: Any = call.module.num_groups if call.module is not None else call.arg(1, "num_groups")
     groups = int(given)
     if ids is not None and groups < len(ids):
         rows = ids.reshape(groups, -1)
-        flow.labels.unite(rows[:, :1], rows[:, 1:])
+        if groups == 1 or flow.group_norm == "regroup":
+            flow.labels.unite(rows[:1], rows[1:])
+            why = f"{_where(call)} takes its statistics over the channels that are left"
+            flow.look(call, [1], x, why, carries=True)
+        else:
+            flow.labels.unite(rows[:, :1], rows[:, 1:])
     flow.prices(call, ids)
     return _normalised(flow, call, x, ids, 2)
 
 
-def across(flow: Flow, call: Call) -> Labeled:
-    """Pins the dimensions that LayerNorm and RMSNorm take statistics over."""
+def layer_norm(flow: Flow, call: Call) -> Labeled:
+    """Couples LayerNorm: its statistics are those of the channels that are left, approximate."""
     x = call.arg(0, "input")
-    shape = getattr(call.module, "normalized_shape", None) or call.arg(1, "normalized_shape")
-    count = 1 if isinstance(shape, int) else len(shape)
-    dims = range(x.ndim - count, x.ndim)
-    why = f"{_where(call)} normalises over all its channels together"
-    flow.fix(x, why, dims)
-    for vector in _vectors(flow, call, 2):
-        flow.fix(vector, why)
-    return flow.keep(x, range(x.ndim - count), call.shape, why)
+    dims = _normalised_dims(call, x)
+    why = f"{_where(call)} normalises over the channels that are left"
+    flow.look(call, dims, x, why, carries=True)
+    return _affine(flow, call, x, dims)
+
+
+def rms_norm(flow: Flow, call: Call) -> Labeled:
+    """Couples RMSNorm: its mean of squares reads zero for what is gone, times a factor."""
+    x = call.arg(0, "input")
+    dims = _normalised_dims(call, x)
+    for d in dims:
+        flow.read(call, call.operand, d, flow.along(x, d))
+    return _affine(flow, call, x, dims)
+
+
+def _normalised_dims(call: Call, x: Labeled) -> range:
+    shape: Any = call.arg(1, "normalized_shape")
+    if call.module is not None:
+        shape = call.module.normalized_shape
+    return range(x.ndim - (1 if isinstance(shape, int) else len(shape)), x.ndim)
+
+
+def _affine(flow: Flow, call: Call, x: Labeled, dims: range) -> Labeled:
+    """Couples scales and shifts, laid out like the dimensions that are normalised."""
+    ids = {d: flow.along(x, d) for d in dims}
+    flow.prices(call, *(flow.along(x, d) for d in range(x.ndim)))
+    if call.module is not None:
+        given = [flow.member(call, name) for name in ("weight", "bias")]
+    else:
+        given = [call.arg(2, "weight"), call.arg(3, "bias")]
+    for vector in given:
+        if isinstance(vector, Labeled):
+            for i, d in enumerate(dims):
+                flow.connect(ids[d], flow.along(vector, i), x.why)
+    return flow.keep(x, range(x.ndim), call.shape, "")
 
 
 def _where(call: Call) -> str:
@@ -81,16 +117,16 @@ FUNCTIONS = {
     "instance_norm": per_channel,
     "native_batch_norm": per_channel,
     "group_norm": group_norm,
-    "layer_norm": across,
-    "rms_norm": across,
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
     "local_response_norm": local_response,
 }
 MODULES = {
     nn.modules.batchnorm._BatchNorm: per_channel,
     nn.modules.instancenorm._InstanceNorm: per_channel,
     nn.GroupNorm: group_norm,
-    nn.LayerNorm: across,
+    nn.LayerNorm: layer_norm,
     nn.LocalResponseNorm: local_response,
 }
 if hasattr(nn, "RMSNorm"):
-    MODULES[nn.RMSNorm] = across
+    MODULES[nn.RMSNorm] = rms_norm
