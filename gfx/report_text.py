@@ -61,7 +61,7 @@ def _costs(report: "Report") -> Iterator[str]:
 
 
 def _pass(number: int, pass_: "PassReport", verified: bool) -> Iterator[str]:
-    fields = ", ".join(f"{k}={_short(v)}" for k, v in pass_.spec.items())
+    fields = ", ".join(f"{name}={_short(pass_.spec[name])}" for name in pass_.asked)
     yield f"{number}. {pass_.name}({fields}): {pass_.seconds:.1f} s"
     yield f"   changed {len(pass_.changes)}, left alone {len(pass_.skips)}"
     yield from _cut([f"     {_change(change)}" for change in pass_.changes])

@@ -4,6 +4,7 @@ What depends on the clock is left out of comparisons: two runs of one recipe, mo
 equal reports.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,7 @@ class PassReport:
     before: Cost | None = None  # totals only, no nodes
     after: Cost | None = None
     checks: tuple[Check, ...] = ()  # empty: not verified
+    asked: tuple[str, ...] = ()  # fields that are not at their defaults
     seconds: float = field(default=0.0, compare=False)  # applying and checking
 
 
@@ -139,6 +141,7 @@ def pass_report(
     return PassReport(
         name=pass_.name,
         spec=plain(pass_.spec()[pass_.name]),
+        asked=_asked(pass_),
         changes=tuple(
             replace(c, before=plain(c.before), after=plain(c.after)) for c in outcome.changes
         ),
@@ -149,3 +152,15 @@ def pass_report(
         checks=checks,
         seconds=seconds,
     )
+
+
+def _asked(pass_: Pass) -> tuple[str, ...]:
+    """Names the fields that differ from their defaults."""
+    names = []
+    for field_ in dataclasses.fields(pass_):
+        default = field_.default
+        if field_.default_factory is not dataclasses.MISSING:
+            default = field_.default_factory()
+        if field_.init and getattr(pass_, field_.name) != default:
+            names.append(field_.name)
+    return tuple(names)

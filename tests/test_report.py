@@ -65,7 +65,7 @@ def test_the_text_says_it_all_in_about_forty_lines(told: Report) -> None:
     for part in (
         "model Sequential, front end symbolic, inputs float32 1x3x8x8",
         "MACs, exact",
-        "1. fuse_batch_norm(targets=",
+        "1. fuse_batch_norm()",
         "1: folded into 0",
         "left alone 4: it keeps no running statistics",
         "2. channel_prune(ratio=0.5",
