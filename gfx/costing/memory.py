@@ -7,11 +7,12 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+from torch import fx
 from torch.utils import _pytree as pytree
 
 from gfx.program import Program
 
-__all__ = ["Memory", "measure"]
+__all__ = ["Life", "Memory", "lives", "measure"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,20 @@ class Memory:
         return max(self.live, default=0)
 
 
+@dataclass(frozen=True)
+class Life:
+    """How long a piece of memory is in use, and what it was made for.
+
+    Units: places in the execution order, bytes.
+    """
+
+    node: fx.Node  # that allocates it
+    leaf: int  # which of the tensors in the node's value
+    first: int
+    last: int
+    count: int  # bytes
+
+
 def measure(program: Program) -> Memory:
     """Measures the activations of a propagated program.
 
@@ -39,32 +54,38 @@ def measure(program: Program) -> Memory:
     3. Graph inputs live until their last use, outputs to the end.
     4. Parameters, buffers and what an operation needs inside it are not counted.
     """
-    nodes = list(program.nodes())
-    size: dict[int, int] = {}
-    first: dict[int, int] = {}
+    return _sweep(len(list(program.nodes())), lives(program))
+
+
+def lives(program: Program) -> list[Life]:
+    """Lists every piece of memory that activations take, in the order of allocation."""
+    made: dict[int, tuple[fx.Node, int, int, int]] = {}
     last: dict[int, int] = {}
     fixed: set[int] = set()
-    for place, node in enumerate(nodes):
-        for key, count in _pieces(node.meta.get("val")):
-            size[key] = count
-            first.setdefault(key, place)
+    for place, node in enumerate(program.nodes()):
+        for leaf, (key, count) in enumerate(_pieces(node.meta.get("val"))):
+            made.setdefault(key, (node, leaf, place, count))
             last[key] = place
             if node.op == "get_attr":
                 fixed.add(key)  # rule 4
         for source in node.all_input_nodes:
             for key, _ in _pieces(source.meta.get("val")):
                 last[key] = place  # rule 1
-    return _sweep(len(nodes), {k: (first[k], last[k], size[k]) for k in size if k not in fixed})
+    return [
+        Life(node, leaf, first, last[key], count)
+        for key, (node, leaf, first, count) in made.items()
+        if key not in fixed
+    ]
 
 
-def _sweep(length: int, lives: dict[int, tuple[int, int, int]]) -> Memory:
-    """Adds up lives (first, last, bytes) into bytes at each place."""
+def _sweep(length: int, pieces: list[Life]) -> Memory:
+    """Adds up lives into bytes at each place."""
     new: dict[int, int] = defaultdict(int)
     steps = [0] * (length + 1)
-    for first, last, count in lives.values():
-        new[first] += count
-        steps[first] += count
-        steps[last + 1] -= count
+    for life in pieces:
+        new[life.first] += life.count
+        steps[life.first] += life.count
+        steps[life.last + 1] -= life.count
     live = tuple(accumulate(steps[:length]))
     return Memory(tuple(new[place] for place in range(length)), live)
 
