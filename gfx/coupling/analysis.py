@@ -78,6 +78,9 @@ def _call_module(flow: Flow, node: fx.Node) -> Any:
     if rule is not None:
         return _followed(rule, flow, call)
     out = unknown(flow, call, why)
+    for name, _ in [*module.named_parameters(), *module.named_buffers()]:
+        tensor = flow.tensor(f"{node.target}.{name}")  # may be tied to another module's
+        flow.fix(tensor, out.why if isinstance(out, Labeled) else why or f"{node.name} reads it")
     if not isinstance(out, Labeled) or out.ndim < 2:
         return out
     # pinned labels, so that what follows the module is one group and not one for each vector

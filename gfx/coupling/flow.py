@@ -173,9 +173,12 @@ class Flow:
         Those dimensions keep their place; those in `read` were consumed. A field that varies only
         on others is pinned.
         """
-        fields = []
+        # a dimension that was split in two (heads and width) is carried as it is
+        split = [f for f in value.fields if len(varying(f)) > 1 and {*dims} >= {*varying(f)}]
+        fields = [core(labels).expand(shape) for labels in split]
+        met = {d for labels in split for d in varying(labels)}
         for d in dims:
-            ids = self.along(value, d)
+            ids = None if d in met else self.along(value, d)
             if ids is not None:
                 fields.append(make_field(ids, d, shape))
         kept = {*dims, *read}

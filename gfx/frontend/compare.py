@@ -11,6 +11,7 @@ from gfx.errors import InputError
 from gfx.fakes import fake_of
 from gfx.frontend.arguments import Arguments
 from gfx.frontend.chance import seed_all
+from gfx.frontend.composite import plain_forwards
 from gfx.frontend.copying import untouched
 from gfx.frontend.refusal import first_line
 from gfx.quiet import quiet_torch
@@ -27,7 +28,7 @@ def run(module: nn.Module, call: Callable[..., Any], arguments: Arguments, train
 
     `call` passes the values of the arguments on to the module.
     """
-    with untouched(module), torch.no_grad():
+    with untouched(module), plain_forwards(module), torch.no_grad():
         seed_all(0)
         _set_mode(module, training)
         return call(arguments.map(lambda tensor: tensor.detach().clone()))
@@ -43,7 +44,7 @@ def run_fake(module: nn.Module, call: Callable[..., Any], arguments: Arguments) 
     def fake(tensor: torch.Tensor) -> Any:
         return fakes.setdefault(id(tensor), fake_of(mode, tensor, torch.device("cpu")))
 
-    with quiet_torch(), untouched(module), torch.no_grad(), mode:
+    with quiet_torch(), untouched(module), plain_forwards(module), torch.no_grad(), mode:
         _set_mode(module, False)
         for part in module.modules():
             for group in (part._parameters, part._buffers):

@@ -7,6 +7,7 @@ from torch.fx.graph import CodeGen
 
 from gfx.errors import TraceError
 from gfx.frontend.arguments import bind
+from gfx.frontend.attention import has_attention, write_out_attention
 from gfx.frontend.compare import record
 from gfx.frontend.copying import private_copy
 from gfx.frontend.inputs import Inferred, infer, remembered
@@ -118,7 +119,7 @@ class _Search:
     def symbolic(self, opaque: dict[str, str]) -> Program:
         """Tries the first front end."""
         graph, notes = symbolic_graph(self.model, self.inputs.arguments, opaque)
-        module = normal_form(self.model, graph)
+        module = _written_out(normal_form(self.model, graph), self.quick)
         return self.program(module, "symbolic", opaque, notes + self.quick.notes(module))
 
     def exported(self, opaque: dict[str, str]) -> Program:
@@ -131,7 +132,7 @@ class _Search:
         for attempt in attempts(arguments, opaque):
             try:
                 graph, notes = exported_graph(self.model, attempt, opaque, recorded)
-                module = normal_form(self.model, graph)
+                module = _written_out(normal_form(self.model, graph), self.judge)
                 return self.program(module, "export", opaque, notes + self.judge.notes(module))
             except Refusal as refusal:
                 last = refusal
@@ -154,6 +155,16 @@ class _Search:
         )
         inputs = self.inputs.arguments.inputs()
         return Program(module, inputs, provenance, leaves=self.quick.leaves)
+
+
+def _written_out(module: fx.GraphModule, judge: Judge) -> fx.GraphModule:
+    """Writes attention out, now that the shapes of its arguments can be told."""
+    if has_attention(module) and judge.fits(module, keep=True):
+        write_out_attention(module)
+        Program(module, ()).recompile()
+        for node in module.graph.nodes:
+            node.meta.pop("val", None)
+    return module
 
 
 def _hopeless(model: nn.Module, refusal: Refusal) -> TraceError:

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.frontend.arguments import Arguments
 from gfx.frontend.chance import ONE_DRAW, drawn_in_python
+from gfx.frontend.composite import plain_forwards
 from gfx.frontend.copying import untouched
 from gfx.frontend.leaf_calls import leaves_as_operations
 from gfx.frontend.leaves import leaf_paths
@@ -60,7 +61,8 @@ def exported_graph(
     try:
         with untouched(model), drawn_in_python() as drawn, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to the model's author, about our copy
-            with leaves_as_operations(leaf_paths(model, opaque), recorded) as calls:
+            leaves = leaf_paths(model, opaque)
+            with plain_forwards(model), leaves_as_operations(leaves, recorded) as calls:
                 program = _export(model, attempt)
             graph, constants = lower(program, model, attempt.arguments, calls)
     except Refusal:

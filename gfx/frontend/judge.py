@@ -69,8 +69,11 @@ class Judge:
             return [_TRAINING]
         raise Refusal(f"the graph computes something else: {problem}")
 
-    def fits(self, module: fx.GraphModule) -> bool:
-        """Whether a graph runs on the shapes of the inputs."""
+    def fits(self, module: fx.GraphModule, *, keep: bool = False) -> bool:
+        """Whether a graph runs on the shapes of the inputs.
+
+        `keep` leaves the shapes on the nodes, in `meta["val"]`.
+        """
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         inputs = self.arguments.inputs()
@@ -81,7 +84,7 @@ class Judge:
         except InputError:
             return False  # a run for real will tell whose fault it is
         finally:
-            for node in module.graph.nodes:
+            for node in () if keep else module.graph.nodes:
                 node.meta.pop("val", None)
         return True
 

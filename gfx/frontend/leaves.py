@@ -5,14 +5,17 @@ from collections.abc import Collection
 from torch import nn
 from torch.nn.utils import parametrize
 
+from gfx.frontend.composite import is_composite
+
 __all__ = ["is_leaf", "leaf_paths"]
 
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module is one step of a graph: a torch.nn layer that computes as torch.nn does.
 
-    Containers are not. Neither are subclasses that users write: their forward is traced. Layers
-    with hooks or parametrizations (spectral_norm, weight_norm) are leaves.
+    Containers are not, nor are nn.Transformer and its parts. Neither are subclasses that users
+    write: their forward is traced. Layers with hooks or parametrizations (spectral_norm,
+    weight_norm) are leaves.
 
     Example:
         >>> is_leaf(nn.Conv2d(3, 8, 3)), is_leaf(nn.Sequential())
@@ -21,7 +24,7 @@ def is_leaf(module: nn.Module) -> bool:
     kind = type(module)
     if parametrize.is_parametrized(module):
         kind = kind.__mro__[1]  # parametrize puts a class of its own in front
-    if issubclass(kind, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+    if issubclass(kind, nn.Sequential | nn.ModuleList | nn.ModuleDict) or is_composite(module):
         return False
     return kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
 

@@ -23,6 +23,7 @@ from torch import fx, nn
 
 from gfx.frontend.arguments import Argument, Arguments, has_tensor
 from gfx.frontend.chance import ONE_DRAW, drawn_in_python, drawn_in_torch
+from gfx.frontend.composite import plain_forwards
 from gfx.frontend.copying import untouched
 from gfx.frontend.leaves import is_leaf
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
@@ -55,7 +56,11 @@ def symbolic_graph(
 def partial_graph(model: nn.Module, arguments: Arguments) -> fx.Graph:
     """Traces as far as it goes; for a look at what consumes the inputs."""
     tracer = _Tracer(arguments, (), live_buffers=True)
-    with untouched(model), contextlib.suppress(Exception):  # what there is, is what was asked for
+    with (
+        untouched(model),
+        plain_forwards(model),
+        contextlib.suppress(Exception),
+    ):  # what there is, is what was asked for
         tracer.trace(model)
     return tracer.graph
 
@@ -79,6 +84,7 @@ def _attempt(
     state, known = _buffers(model), set(vars(model))
     with (
         untouched(model),
+        plain_forwards(model),
         _gradients(model),
         drawn_in_torch() as drawn,
         drawn_in_python() as drawn_in_forward,

@@ -1,5 +1,6 @@
 """Operations along the spatial dimensions: resampling, pooling, padding, pixel shuffles."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,17 +36,24 @@ def pad(flow: Flow, call: Call) -> Labeled:
     x = call.arg(0, "input")
     amounts = [int(n) for n in _amounts(call)]
     shape, mode = call.shape, call.arg(2, "mode", "constant")
-    fields = []
-    for d in range(x.ndim):
+    cuts = {d: _cut(amounts, x.ndim, d) for d in range(x.ndim)}
+    padded = [d for d in cuts if cuts[d] != (0, 0)]
+    fixed = [d for d in cuts if d not in padded]
+    fields = list(flow.keep(x, fixed, shape, "", read=padded).fields)
+    for d in padded:
         ids = flow.along(x, d)
-        i = 2 * (x.ndim - 1 - d)
-        before, after = (amounts[i], amounts[i + 1]) if i < len(amounts) else (0, 0)
         if ids is None:
             continue
-        if (before or after) and (call.module is not None or not _is_constant(mode)):
+        if call.module is not None or not _is_constant(mode):
             flow.pin(ids, f"{call.node.name} pads along its dimension in mode {mode}")
-        fields.append(make_field(_padded(flow, call, ids, d, before, after), d, shape))
+        fields.append(make_field(_padded(flow, call, ids, d, *cuts[d]), d, shape))
     return Labeled(shape, tuple(fields), x.why)
+
+
+def _cut(amounts: Sequence[int], ndim: int, dim: int) -> tuple[int, int]:
+    """Reads how much is added before and after, which is listed from the last dimension on."""
+    i = 2 * (ndim - 1 - dim)
+    return (amounts[i], amounts[i + 1]) if i < len(amounts) else (0, 0)
 
 
 def _is_constant(mode: Any) -> bool:
