@@ -102,7 +102,9 @@ class ChannelPrune(Pass):
             return outcome
         _record(groups, removed, outcome)
         outcome.resolved = self._resolved(outcome.details["kept"])
-        remove(program, groups, removed)
+        stored = remove(program, groups, removed)
+        if stored:  # statistics of weights, such as a spectral norm that the model computes
+            outcome.details["stored"] = list(stored)
         return outcome
 
     def reference(self, before: Program) -> Program | None:

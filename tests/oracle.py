@@ -26,6 +26,16 @@ WITH_BIAS = {f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)} | {"
 PRODUCTS = {"matmul", "bmm", "einsum"}
 SUMS = {"sum", "mean", "norm", "rms_norm"}
 ATTENTION = "scaled_dot_product_attention"
+# of weights alone these are numbers of the model, which no removal may change
+STATISTICS = SUMS | {
+    "var",
+    "std",
+    "vector_norm",
+    "linalg_vector_norm",
+    "dot",
+    "normalize",
+    "softmax",
+}
 
 
 def zeroed(model: nn.Module, inputs: Sequence[Any], kept: Kept) -> Any:
@@ -63,7 +73,7 @@ def flat(outputs: Any) -> Tensor:
 
 def _operands(node: fx.Node, args: Sequence[Any]) -> list[int]:
     """Positions of the arguments that the node contracts; empty for any other node."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = _name(node)
     if node.op == "call_module":
         return [0]
     if name in WITH_BIAS:
@@ -75,8 +85,26 @@ def _operands(node: fx.Node, args: Sequence[Any]) -> list[int]:
     return []
 
 
+def _settled(graph: fx.Graph) -> set[fx.Node]:
+    """Statistics of the model's own tensors."""
+    constant: set[fx.Node] = set()
+    for n in graph.nodes:
+        inputs = n.all_input_nodes
+        if n.op == "get_attr" or (n.op != "call_module" and inputs and constant.issuperset(inputs)):
+            constant.add(n)
+    return {n for n in constant if _name(n) in STATISTICS}
+
+
+def _name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
 class _Contractions(fx.Interpreter):
     """Runs a graph and hands each contraction to `contract`."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.settled_nodes = _settled(module.graph)
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op == "get_attr":
@@ -84,6 +112,8 @@ class _Contractions(fx.Interpreter):
         if n.op == "call_module" and not isinstance(self.fetch_attr(str(n.target)), MODULES):
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if n in self.settled_nodes:
+            return self.settled(n, args[0], lambda: super(_Contractions, self).run_node(n))
         if n.op not in ("call_module", "call_function", "call_method") or not _operands(n, args):
             return super().run_node(n)
         if kwargs and any(isinstance(v, Tensor) for k, v in kwargs.items() if k != "bias"):
@@ -94,6 +124,9 @@ class _Contractions(fx.Interpreter):
 
     def tensor(self, path: str, value: Any) -> Any:
         return value
+
+    def settled(self, node: fx.Node, operand: Any, call: Callable[[], Any]) -> Any:
+        raise NotImplementedError
 
     def contract(self, node: fx.Node, args: list[Any], call: Callable[..., Any]) -> Any:
         raise NotImplementedError
@@ -111,6 +144,10 @@ class _Record(_Contractions):
         self.outputs[node] = output.clone()  # what follows may write into it
         return output
 
+    def settled(self, node: fx.Node, operand: Any, call: Callable[[], Any]) -> Any:
+        self.outputs[node] = call()
+        return self.outputs[node]
+
 
 class _Probe(_Contractions):
     """Run 2."""
@@ -126,6 +163,11 @@ class _Probe(_Contractions):
             if path not in self.kept
             else value.masked_fill(~self.stays(path, value), torch.nan)
         )
+
+    def settled(self, node: fx.Node, operand: Any, call: Callable[[], Any]) -> Any:
+        known = self.outputs[node]
+        same = known.shape == operand.shape  # a weight again
+        return known.masked_fill(operand.isnan(), torch.nan) if same else known
 
     def stays(self, path: str, value: Tensor) -> Tensor:
         mask = torch.ones_like(value, dtype=torch.bool)
@@ -196,6 +238,9 @@ class _Masked(_Contractions):
     def __init__(self, module: fx.GraphModule, masks: dict[tuple[fx.Node, int], Tensor]) -> None:
         super().__init__(module)
         self.masks = masks
+
+    def settled(self, node: fx.Node, operand: Any, call: Callable[[], Any]) -> Any:
+        return call()
 
     def contract(self, node: fx.Node, args: list[Any], call: Callable[..., Any]) -> Any:
         for i, a in enumerate(args):

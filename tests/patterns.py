@@ -943,3 +943,91 @@ class UnitVectors(Base):
 class Normalised(Base):
     def body(self, x):
         return F.normalize(x, dim=1)
+
+
+class StandardisedConv2d(nn.Conv2d):
+    """Weight standardisation (Qiao 2019)."""
+
+    def forward(self, x):
+        weight = self.weight
+        mean = weight.mean(dim=(1, 2, 3), keepdim=True)
+        weight = weight - mean
+        std = weight.view(weight.size(0), -1).std(dim=1).view(-1, 1, 1, 1) + 1e-5
+        weight = weight / std.expand_as(weight)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+@pattern()
+class StandardisedWeights(Base):
+    last = 12
+
+    def build(self):
+        self.a, self.b = StandardisedConv2d(8, 8, 3, padding=1), StandardisedConv2d(8, 12, 1)
+
+    def body(self, x):
+        return self.b(torch.relu(self.a(x)) + x).relu()
+
+
+@pattern()
+class StandardisedAndScaled(Base):
+    def build(self):
+        self.weight = nn.Parameter(torch.randn(8, 8, 3, 3))
+        self.gain = nn.Parameter(torch.rand(8, 1, 1, 1))
+
+    def body(self, x):
+        dims = [1, 2, 3]
+        mean = self.weight.mean(dims, keepdim=True)
+        var = self.weight.var(dims, keepdim=True, unbiased=False)
+        scale = torch.rsqrt(torch.clamp(var * 72, min=1e-4)) * self.gain
+        return F.conv2d(x, self.weight * scale - mean * scale, padding=1).relu()
+
+
+@pattern()
+class SpectralByHand(Base):
+    """A spectral norm that the model computes itself from buffers."""
+
+    def build(self):
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.register_buffer("u", F.normalize(torch.randn(8), dim=0))
+        self.register_buffer("v", F.normalize(torch.randn(72), dim=0))
+
+    def body(self, x):
+        height = self.conv.weight.shape[0]
+        sigma = torch.dot(self.u, torch.mv(self.conv.weight.view(height, -1), self.v))
+        return F.conv2d(x, self.conv.weight / sigma, self.conv.bias, padding=1).relu()
+
+
+@pattern()
+class CosineWeights(Base):
+    def build(self):
+        self.weight = nn.Parameter(torch.randn(8, 8, 1, 1))
+        self.length = nn.Parameter(torch.rand(8, 1, 1, 1))
+
+    def body(self, x):
+        direction = F.normalize(self.weight, dim=1)
+        weight = self.weight / torch.linalg.vector_norm(self.weight, dim=(1, 2, 3), keepdim=True)
+        return F.conv2d(F.conv2d(x, direction).relu(), weight * self.length)
+
+
+@pattern()
+class FactorisedWeights(Base):
+    """A weight that is a product of two: its rank can be narrowed as well."""
+
+    def build(self):
+        self.tall, self.wide = nn.Parameter(torch.randn(8, 6)), nn.Parameter(torch.randn(6, 72))
+
+    def body(self, x):
+        return F.conv2d(x, (self.tall @ self.wide).view(8, 8, 3, 3), padding=1).relu()
+
+
+@pattern()
+class MixedBySoftmax(Base):
+    """Learned weights of two branches."""
+
+    def build(self):
+        self.a, self.b = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.alpha = nn.Parameter(torch.randn(2))
+
+    def body(self, x):
+        share = F.softmax(self.alpha, dim=0)
+        return share[0] * self.a(x) + share[1] * self.b(x)

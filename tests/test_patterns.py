@@ -89,3 +89,15 @@ def test_no_rule_gives_up_on_a_pattern(name):
     model, inputs = built(name)
     reasons = [str(group.pinned) for group in gfx.channels(gfx.trace(model, inputs))]
     assert not [why for why in reasons if "cannot follow" in why]
+
+
+def test_a_removal_tells_which_statistics_of_weights_it_stored():
+    model, inputs = built("SpectralByHand")
+    program = gfx.trace(model, inputs)
+    outcome = ChannelPrune(ratio=0.5).apply(program)
+    assert outcome.details["stored"] == ["dot"]
+    assert "dot_0" in dict(program.module.named_buffers())
+    model, inputs = built("CosineWeights")
+    program = gfx.trace(model, inputs)
+    ChannelPrune(ratio=0.5).apply(program)
+    assert "normalize_0" in dict(program.module.named_parameters())

@@ -6,10 +6,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx, nn
 
+from gfx.coupling.constants import find_constants
 from gfx.coupling.flow import Call, Flow
 from gfx.coupling.groups import Groups, collect
 from gfx.coupling.rules import function_rule, module_rule
-from gfx.coupling.rules.movement import unknown
+from gfx.coupling.rules.movement import unknown, unlabelled
 from gfx.coupling.rules.statistics import centre
 from gfx.coupling.values import Labeled, core, settle, tensors, varying
 from gfx.ops import op_name
@@ -46,11 +47,24 @@ def analyse(
     """
     propagate(program)
     flow = Flow(program, attention, group_norm)
+    flow.constants = find_constants(program.graph)
     for node in program.graph.nodes:
-        flow.values[node] = _OPS[node.op](flow, node)
+        flow.values[node] = _value(flow, node)
     _straighten(flow)
     centre(flow)
     return collect(flow)
+
+
+def _value(flow: Flow, node: fx.Node) -> Any:
+    value: Any = node.meta.get("val")
+    if node in flow.constants.hidden:
+        return unlabelled(value, "")
+    if node in flow.constants.weights:
+        x = flow.values[node.all_input_nodes[0]]
+        return flow.keep(x, range(x.ndim), tuple(value.shape), "")
+    if node in flow.constants.settled:
+        return flow.made(node, range(value.ndim), tuple(value.shape))
+    return _OPS[node.op](flow, node)
 
 
 def _placeholder(flow: Flow, node: fx.Node) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from gfx.coupling.constants import Constants
 from gfx.coupling.labels import Axis, Ids, Labels
 from gfx.coupling.values import Labeled, core, spread, tensors, varying
 from gfx.coupling.values import field as make_field
@@ -84,6 +85,7 @@ class Flow:
     attention: Literal["width", "heads"] = "width"
     group_norm: Literal["whole", "regroup"] = "whole"
     labels: Labels = field(default_factory=Labels)
+    constants: Constants = field(default_factory=Constants)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     axes: dict[str, tuple[Axis | None, ...]] = field(default_factory=dict)  # by tensor path
     paths: dict[int, str] = field(default_factory=dict)  # tensor identity → first path

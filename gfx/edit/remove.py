@@ -6,6 +6,7 @@ from torch import Tensor, fx, nn
 from gfx.coupling import Groups
 from gfx.edit.literals import repair, rms_norm
 from gfx.edit.modules import fit
+from gfx.edit.settle import store
 from gfx.edit.sizes import Mask, Sizes
 from gfx.errors import EditError
 from gfx.program import Program
@@ -14,7 +15,7 @@ from gfx.shapes import propagate
 __all__ = ["remove"]
 
 
-def remove(program: Program, groups: Groups, removed: Mask) -> None:
+def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
     """Removes channels from a program, in place.
 
     Args:
@@ -22,11 +23,13 @@ def remove(program: Program, groups: Groups, removed: Mask) -> None:
         groups: its channel groups.
         removed: by class of labels (`group.roots`), whether it goes.
 
+    Returns: the nodes that compute statistics of weights, whose values are now stored.
     Raises: EditError if a node would not have the shape that the analysis foretold; the program
         is then no longer usable.
     """
     sizes = Sizes(groups, removed)
     _ = sizes.after  # computed from the old shapes, which the edits below overwrite
+    stored = store(program, sizes)
     _slice_tensors(program, sizes)
     for node in program.nodes():
         if node.op == "output" or not sizes.changed(node):
@@ -40,6 +43,7 @@ def remove(program: Program, groups: Groups, removed: Mask) -> None:
     program.recompile()
     propagate(program)
     _check(program, sizes)
+    return stored
 
 
 def _fit(program: Program, node: fx.Node, sizes: Sizes) -> None:

@@ -1,0 +1,87 @@
+"""Numbers that a program computes from its own tensors: weight standardisation, spectral norms.
+
+A statistic of a weight does not depend on the input, and it must not change when channels go: the
+consumers of the weight would not read what they read before. Such a node is *settled*: to the
+analysis it is a tensor of its own, and a removal that would change it stores its value instead.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, fx
+
+from gfx.ops import is_inplace, op_name
+
+__all__ = ["Constants", "find_constants"]
+
+_STATISTICS = frozenset(
+    "sum mean norm vector_norm linalg_vector_norm var std var_mean std_mean amax amin max min "
+    "logsumexp prod median linalg_matrix_norm linalg_svdvals linalg_norm matrix_norm".split()
+)
+_WEIGHTS = frozenset("normalize softmax log_softmax softmin layer_norm".split())
+_PRODUCTS = frozenset("dot vdot matmul mm mv bmm einsum inner chain_matmul".split())
+_RANDOM = frozenset(
+    "normal bernoulli dropout multinomial uniform empty_like gumbel_softmax".split()
+)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What of a graph is computed from its tensors alone.
+
+    Example:
+        >>> import torch
+        >>> graph = fx.Graph()
+        >>> weight = graph.get_attr("weight")
+        >>> mean = graph.call_method("mean", (weight, 1, True))
+        >>> weight.meta["val"], mean.meta["val"] = torch.zeros(4, 3), torch.zeros(4, 1)
+        >>> find_constants(graph).settled
+        frozenset({mean})
+    """
+
+    settled: frozenset[fx.Node] = frozenset()  # statistics of the program's own tensors
+    weights: frozenset[fx.Node] = frozenset()  # those of them that are a whole weight again
+    hidden: frozenset[fx.Node] = frozenset()  # what is only there to compute them
+    nodes: frozenset[fx.Node] = frozenset()  # all that does not depend on the input
+
+
+def find_constants(graph: fx.Graph) -> Constants:
+    """Finds the statistics that do not depend on the input of a graph with shapes."""
+    nodes: set[fx.Node] = set()
+    settled: set[fx.Node] = set()
+    for node in graph.nodes:
+        if not _is_constant(node, nodes):
+            continue
+        nodes.add(node)
+        if isinstance(node.meta["val"], Tensor) and _mixes(node):
+            settled.add(node)
+    weights = {node for node in settled if op_name(node) in _WEIGHTS}
+    ends, hidden = settled - weights, set[fx.Node]()
+    for node in reversed(graph.nodes):
+        if node in nodes and node.users and all(u in ends or u in hidden for u in node.users):
+            hidden.add(node)
+    seen = settled - hidden
+    return Constants(
+        frozenset(seen), frozenset(weights & seen), frozenset(hidden), frozenset(nodes)
+    )
+
+
+def _is_constant(node: fx.Node, known: set[fx.Node]) -> bool:
+    if any(is_inplace(user) for user in node.users):
+        return False
+    if node.op == "get_attr":
+        return isinstance(node.meta["val"], Tensor)
+    if node.op not in ("call_function", "call_method") or not node.all_input_nodes:
+        return False
+    if (name := op_name(node)) in _RANDOM or name.startswith("rand"):
+        return False
+    return all(source in known for source in node.all_input_nodes)
+
+
+def _mixes(node: fx.Node) -> bool:
+    """Whether a node with constant inputs brings several of their elements together."""
+    name = op_name(node)
+    if name == "getitem" and isinstance(node.args[0], fx.Node):
+        source = node.args[0]
+        return not isinstance(source.meta["val"], Tensor) and op_name(source) in _STATISTICS
+    # a product whose result is a matrix is a factorised weight, whose rank may be narrowed
+    return name in _STATISTICS | _WEIGHTS or (name in _PRODUCTS and node.meta["val"].numel() == 1)
