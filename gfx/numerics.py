@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.program import Program
 
-__all__ = ["distance", "draw", "on_meta", "run", "tolerance"]
+__all__ = ["as_it_was", "distance", "draw", "on_meta", "run", "tolerance"]
 
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.complex128: 1e-9}
 _HALF = 2e-2
@@ -64,7 +64,7 @@ def run(program: Program, inputs: tuple[Any, ...], seed: int = 0) -> Any:
     tensors = [*program.module.parameters(), *program.module.buffers()]
     cuda = sorted({t.device.index for t in tensors if t.device.type == "cuda"})
     own = pytree.tree_map_only(torch.Tensor, torch.clone, inputs)
-    with torch.random.fork_rng(devices=cuda), torch.no_grad(), _as_it_was(program.module):
+    with torch.random.fork_rng(devices=cuda), torch.no_grad(), as_it_was(program.module):
         torch.manual_seed(seed)
         program.module.eval()
         return program.module(*own)
@@ -137,7 +137,7 @@ def _leaf(a: Any, b: Any) -> float:
 
 
 @contextmanager
-def _as_it_was(module: nn.Module) -> Iterator[None]:
+def as_it_was(module: nn.Module) -> Iterator[None]:
     """Restores training flags, buffers, and what the hooks of a module leave on it."""
     modes = [(m, m.training) for m in module.modules()]
     owners = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]

@@ -21,6 +21,7 @@ from gfx.contract import Outcome, Pass
 from gfx.costing import Budget, Cost, cost_of, parse_budget
 from gfx.errors import InputError, RecipeError, VerificationError
 from gfx.frontend import trace
+from gfx.importance import replayable
 from gfx.numerics import tolerance
 from gfx.program import Program
 from gfx.recipe import InputSpec, Recipe, Source
@@ -88,7 +89,7 @@ class _Run:
 
     def __init__(self, program: Program, recipe: Recipe, data: Any, verify: bool) -> None:
         self.program = program
-        self.data = data
+        self.data = replayable(data)  # two passes may look at it
         self.verify = verify
         self.seed = recipe.seed or 0
         self.cost = cost_of(program)

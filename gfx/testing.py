@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -27,7 +28,8 @@ from gfx.errors import (
     RecipeError,
     VerificationError,
 )
-from gfx.numerics import on_meta, run
+from gfx.importance import replayable
+from gfx.numerics import draw, on_meta, run
 from gfx.pipeline import apply
 from gfx.program import Program
 from gfx.recipe import Recipe, build_pass
@@ -53,8 +55,11 @@ class Summary:
     not_saved: tuple[tuple[str, str], ...]  # (program, reason): law 6 could not be looked at
 
 
-def check_pass(pass_: Pass, programs: Iterable[Program] | None = None) -> Summary:
+def check_pass(pass_: Pass, programs: Iterable[Program] | None = None, data: Any = None) -> Summary:
     """Runs the laws on a pass; the default programs are a few small generators.
+
+    `data` is what a pass looks at that `needs_data`, the same for every program; without it, each
+    program gets noise in the shapes of its example inputs.
 
     A pass may refuse a program with PreconditionError or BudgetError, but not all of them.
 
@@ -69,16 +74,17 @@ def check_pass(pass_: Pass, programs: Iterable[Program] | None = None) -> Summar
     accepted: list[str] = []
     refused: list[tuple[str, str]] = []
     not_saved: list[tuple[str, str]] = []
+    data = replayable(data)
     for program in sample_programs() if programs is None else programs:
         name = program.provenance.source
         try:
-            small = _untouched(pass_, program)
+            small = _untouched(pass_, program, data)
         except (PreconditionError, BudgetError) as error:
             refused.append((name, str(error)))
             continue
         accepted.append(name)
         _is_no_dearer(pass_, name, small)
-        _repeats(pass_, program, small)
+        _repeats(pass_, program, small, data)
         try:
             _survives_a_file(pass_, program, small)
         except ArchiveError as error:
@@ -100,19 +106,22 @@ def _round_trips(pass_: Pass) -> None:
         )
 
 
-def _untouched(pass_: Pass, program: Program) -> fx.GraphModule:
+def _untouched(pass_: Pass, program: Program, data: Any) -> fx.GraphModule:
     """Applies a pass with every check on, and looks at what it was given (laws 1 and 2)."""
     before = program.copy()
     try:
-        return _apply(pass_, program)
+        return _apply(pass_, program, data)
     finally:
         touched = next(differences(before, program), None)
         if touched is not None:
             raise VerificationError(f"{pass_.name}: touched the model it was given: {touched}")
 
 
-def _apply(pass_: Pass, program: Program) -> fx.GraphModule:
-    return apply(Recipe(passes=(pass_,)), program.module, program.example_inputs, seed=0)
+def _apply(pass_: Pass, program: Program, data: Any) -> fx.GraphModule:
+    if data is None and pass_.needs_data:
+        data = [draw(program, seed) for seed in range(2)]
+    recipe = Recipe(passes=(pass_,))
+    return apply(recipe, program.module, program.example_inputs, data=data, seed=0)
 
 
 def _is_no_dearer(pass_: Pass, name: str, small: nn.Module) -> None:
@@ -130,8 +139,8 @@ def _is_no_dearer(pass_: Pass, name: str, small: nn.Module) -> None:
             )
 
 
-def _repeats(pass_: Pass, program: Program, small: fx.GraphModule) -> None:
-    again = _apply(pass_, program)
+def _repeats(pass_: Pass, program: Program, small: fx.GraphModule, data: Any) -> None:
+    again = _apply(pass_, program, data)
     inputs = program.example_inputs
     found = next(differences(Program(small, inputs), Program(again, inputs)), None)
     if found is not None:

@@ -18,7 +18,7 @@ from gfx.costing import Budget, cost_of
 from gfx.coupling import Group, Groups, analyse
 from gfx.edit import masked, remove
 from gfx.errors import PreconditionError, RecipeError
-from gfx.importance import Importance, Reduce, needs_data, rank
+from gfx.importance import Importance, Reduce, needs_data, notes, rank
 from gfx.program import Program
 from gfx.selection import Mask, Scope, Selection
 from gfx.widths import by_kept, by_widths, check_globs, modules_of, stays
@@ -87,7 +87,7 @@ class ChannelPrune(Pass):
     @property
     def needs_data(self) -> bool:
         """Whether the importance looks at the user's data."""
-        return needs_data(self.importance)
+        return needs_data(self.importance) and not self.kept
 
     def apply(self, program: Program) -> Outcome:
         """Removes channels and lists what each module has left."""
@@ -143,6 +143,9 @@ class ChannelPrune(Pass):
             data=data,
             batches=self.batches,
         )
+        otherwise = notes(groups, among, self.importance)
+        if otherwise:
+            outcome.details["importance"] = otherwise
         if self.widths:
             return by_widths(groups, among, ranked, self.widths), outcome
         chosen = Selection(groups, among, ranked, self.round_to, self.scope)

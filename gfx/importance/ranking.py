@@ -1,27 +1,44 @@
 """One score for each channel of each group, by a criterion of one's choice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from gfx.coupling import Group, Groups
+from gfx.errors import PreconditionError
+from gfx.importance.activity import activation
+from gfx.importance.batches import batches_of
+from gfx.importance.damage import fisher, taylor
 from gfx.importance.layers import Reduce, Scores
-from gfx.importance.weights import magnitude
+from gfx.importance.scales import bn_scale, without_scale
+from gfx.importance.weights import fpgm, lamp, magnitude
+from gfx.numerics import draw
 
-__all__ = ["Importance", "needs_data", "rank"]
+__all__ = ["Importance", "needs_data", "notes", "rank"]
 
-Importance = Literal["l1", "l2", "random"]
+Importance = Literal[
+    "l1", "l2", "bn_scale", "fpgm", "lamp", "random", "activation", "taylor", "fisher"
+]
+
+_BY_GROUP: dict[str, Callable[[Groups, Group, Reduce], Scores]] = {
+    "l1": lambda groups, group, reduce: magnitude(groups, group, reduce, 1),
+    "l2": lambda groups, group, reduce: magnitude(groups, group, reduce, 2),
+    "fpgm": fpgm,
+    "lamp": lamp,
+}
+_BY_RUNNING = {"activation": activation, "taylor": taylor, "fisher": fisher}
 
 
 def needs_data(importance: Importance) -> bool:
     """Tells whether an importance cannot do without the user's data.
 
     Example:
-        >>> needs_data("l1")
-        False
+        >>> needs_data("activation"), needs_data("taylor")
+        (True, False)
     """
-    return False
+    return importance == "activation"
 
 
 def rank(
@@ -36,19 +53,89 @@ def rank(
 ) -> dict[str, Scores]:
     """Scores the channels of some groups, by group name; what matters least has the lowest score.
 
-    - l1: mean absolute weight (Li et al. 2017, arXiv:1608.08710).
-    - l2: root mean square weight.
+    A channel is all its slices. Each layer (convolution, linear, embedding) that writes or reads
+    it gives a number per channel, and `reduce` brings the layers together: their `mean`, `sum`,
+    `max`, or the `first` that has a number other than 0. What a channel has several of in one
+    tensor is added up first.
+
+    By the weights, each layer divided by its mean so that none drowns another:
+
+    - l1: Σ|w| (Li et al. 2017, arXiv:1608.08710).
+    - l2: √Σw².
+    - fpgm: the sum of the distances to the other channels; the least is nearest to the geometric
+      median, and the others can stand for it (He et al. 2019, arXiv:1811.00250, eq. 6).
+    - lamp: the squared norm over the sum of those not smaller (Lee et al. 2021, arXiv:2010.07611,
+      eq. 4), with channels in the place of weights and groups in that of layers.
+    - bn_scale: |gamma| of the normalisations of the channel (Liu et al. 2017, arXiv:1708.06519). A
+      group without gamma is ranked by l1; `notes` tells which.
     - random: uniform in [0, 1).
 
-    A channel is all its slices: each convolution, linear or embedding that writes or reads it
-    gives a norm per channel, divided by that layer's mean so that no layer drowns another, and
-    `reduce` brings the layers together. With `mean`, the scores of a group average 1, which makes
-    groups comparable.
+    By running the model in eval mode, on `batches` batches of the data:
 
-    Raises: InputError if a weight is not finite.
+    - activation: mean |x| where the channel is read, each read divided by its mean (Hu et al.
+      2016, arXiv:1607.03250, with the mean in the place of the share that is not 0).
+    - taylor: the root mean square change of the output, of first order in a gate on all that reads
+      the channel (Molchanov et al. 2019, arXiv:1906.10771, squared, with a gate; the coupled
+      mask is that of Liu et al. 2021, arXiv:2108.00708).
+    - fisher: √Σw²F, with F the diagonal of the Fisher information of the output (LeCun et al.
+      1990, Optimal Brain Damage; Theis et al. 2018, arXiv:1801.05787).
+
+    The last two need no labels: their loss is the distance of the output from the program's own
+    (gfx/importance/damage.py derives it). Without data they look at noise in the shapes of the
+    example inputs.
+
+    Units, and what `scope: global` compares: l1, l2, fpgm and activation average 1 in each group
+    (with `mean`); lamp is 1 for the largest channel of each group; bn_scale is |gamma| over its
+    mean in all groups together, as the paper compares it; taylor and fisher are changes of the
+    output relative to its root mean square, the same unit everywhere.
+
+    Raises: InputError if a weight, an activation or a gradient is not finite, or the data does not
+    suit; PreconditionError if the program has no scales, no values (meta), or no data to look at.
+
+    Example:
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> {name: scores.shape for name, scores in rank(groups, groups.free, "fpgm").items()}
+        {'project.conv': (32,), 'up.0.conv': (16,), 'up.1.conv': (8,), 'up.2.conv': (4,)}
     """
-    rng = np.random.default_rng(seed)
     if importance == "random":
+        rng = np.random.default_rng(seed)
         return {g.name: rng.random(g.size) for g in among}
-    power = 1 if importance == "l1" else 2
-    return {g.name: magnitude(groups, g, reduce, power) for g in among}
+    if importance == "bn_scale":
+        return bn_scale(groups, among, reduce)
+    if importance in _BY_GROUP:
+        return {g.name: _BY_GROUP[importance](groups, g, reduce) for g in among}
+    if not among:
+        return {}
+    with torch.inference_mode(False):
+        inputs = _inputs(groups, importance, data, batches, seed)
+        return _BY_RUNNING[importance](groups, among, reduce, inputs, seed)
+
+
+def notes(groups: Groups, among: Sequence[Group], importance: Importance) -> dict[str, str]:
+    """Tells which groups are ranked by something else than what was asked for, and why.
+
+    Example:
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> notes(groups, groups.free, "bn_scale")
+        {}
+    """
+    if importance != "bn_scale":
+        return {}
+    why = "no normalisation scales it: ranked by l1"
+    return dict.fromkeys(without_scale(groups, among), why)
+
+
+def _inputs(
+    groups: Groups, importance: Importance, data: Any, batches: int, seed: int
+) -> list[tuple[Any, ...]]:
+    """Takes batches from the data, or draws noise where that will do."""
+    program = groups.flow.program
+    if data is not None:
+        return batches_of(program, data, batches)
+    if needs_data(importance):
+        raise PreconditionError(
+            f"importance {importance} needs data to look at; give data= to gfx.apply"
+        )
+    return [draw(program, seed + number) for number in range(batches)]
