@@ -8,7 +8,7 @@ Names are imported when they are first used: `import gfx` costs little more than
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gfx.errors import (
     ArchiveError,
@@ -114,8 +114,17 @@ def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":
     return cost_of(_program(model, example_inputs, check=False))  # shapes are all it reads
 
 
-def channels(model: "nn.Module | Program", example_inputs: Any = None) -> "Groups":
+def channels(
+    model: "nn.Module | Program",
+    example_inputs: Any = None,
+    *,
+    attention: Literal["width", "heads"] = "width",
+    group_norm: Literal["whole", "regroup"] = "whole",
+) -> "Groups":
     """Finds the channels that must be kept or removed together.
+
+    `attention` and `group_norm` say what one channel of multi-head attention or of a GroupNorm is,
+    as the fields of channel_prune do.
 
     Raises: GfxError if the model cannot be traced or does not run on the inputs.
 
@@ -124,7 +133,8 @@ def channels(model: "nn.Module | Program", example_inputs: Any = None) -> "Group
     """
     from gfx.coupling import analyse
 
-    return analyse(_program(model, example_inputs))
+    program = _program(model, example_inputs)
+    return analyse(program, attention=attention, group_norm=group_norm)
 
 
 def _program(model: "nn.Module | Program", example_inputs: Any, *, check: bool = True) -> "Program":

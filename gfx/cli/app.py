@@ -8,7 +8,18 @@ import typer
 from gfx.cli.guard import guarded, warn
 from gfx.cli.listing import describe_pass, print_groups, print_layers
 from gfx.cli.models import Opened, open_named
-from gfx.cli.options import Debug, Evaluate, Factory, Input, Json, Model, Seed, Trust
+from gfx.cli.options import (
+    Attention,
+    Debug,
+    Evaluate,
+    Factory,
+    GroupNorm,
+    Input,
+    Json,
+    Model,
+    Seed,
+    Trust,
+)
 from gfx.cli.screen import Progress, print_json, print_table
 
 __all__ = ["app", "main"]
@@ -139,6 +150,14 @@ def channels(
     inputs: Input = None,
     factory: Factory = None,
     trust: Trust = False,
+    attention: Annotated[
+        Attention,
+        typer.Option(help="A channel of attention: one index of every head, or a whole head."),
+    ] = Attention.width,
+    group_norm: Annotated[
+        GroupNorm,
+        typer.Option(help="A channel of a GroupNorm: a whole group, or one of each group."),
+    ] = GroupNorm.whole,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -148,7 +167,9 @@ def channels(
     with Progress(f"opening {model}") as progress:
         opened = _open(model, inputs, factory, trust)
         progress.stage(f"analysing {model}")
-        groups = gfx.channels(gfx.trace(opened.model, opened.inputs))
+        groups = gfx.channels(
+            opened.model, opened.inputs, attention=attention.value, group_norm=group_norm.value
+        )
     if as_json:
         print_json([group.to_dict() for group in groups])
         return

@@ -1,12 +1,24 @@
 """The options that several commands share."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from gfx.cli.models import parse_input
 
-__all__ = ["Debug", "Evaluate", "Factory", "Input", "Json", "Model", "Seed", "Trust"]
+__all__ = [
+    "Attention",
+    "Debug",
+    "Evaluate",
+    "Factory",
+    "GroupNorm",
+    "Input",
+    "Json",
+    "Model",
+    "Seed",
+    "Trust",
+]
 
 Model = Annotated[
     str,
@@ -36,3 +48,17 @@ Evaluate = Annotated[bool, typer.Option("--eval", help="Put the model in eval mo
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+class Attention(StrEnum):
+    """What a channel of multi-head attention is."""
+
+    width = "width"
+    heads = "heads"
+
+
+class GroupNorm(StrEnum):
+    """What a channel of a GroupNorm is."""
+
+    whole = "whole"
+    regroup = "regroup"

@@ -87,7 +87,8 @@ class Peak:
         small.example_inputs = pytree.tree_map_only(
             Tensor, lambda x: x.to("meta"), small.example_inputs
         )
-        groups = analyse(small, attention=self._symbols.flow.attention)
+        flow = self._symbols.flow
+        groups = analyse(small, attention=flow.attention, group_norm=flow.group_norm)
         removed = groups.none_removed()
         for group, width in zip(groups.free, widths.tolist(), strict=True):
             removed[group.roots[int(width) :]] = True
