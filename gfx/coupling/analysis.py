@@ -47,7 +47,7 @@ def analyse(
     """
     propagate(program)
     flow = Flow(program, attention, group_norm)
-    flow.constants = find_constants(program.graph)
+    flow.constants = find_constants(program)
     for node in program.graph.nodes:
         flow.values[node] = _value(flow, node)
     _straighten(flow)

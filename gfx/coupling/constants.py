@@ -5,11 +5,14 @@ consumers of the weight would not read what they read before. Such a node is *se
 analysis it is a tensor of its own, and a removal that would change it stores its value instead.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, fx
 
 from gfx.ops import is_inplace, op_name
+from gfx.program import Program
 
 __all__ = ["Constants", "find_constants"]
 
@@ -26,43 +29,73 @@ _RANDOM = frozenset(
 
 @dataclass(frozen=True)
 class Constants:
-    """What of a graph is computed from its tensors alone.
-
-    Example:
-        >>> import torch
-        >>> graph = fx.Graph()
-        >>> weight = graph.get_attr("weight")
-        >>> mean = graph.call_method("mean", (weight, 1, True))
-        >>> weight.meta["val"], mean.meta["val"] = torch.zeros(4, 3), torch.zeros(4, 1)
-        >>> find_constants(graph).settled
-        frozenset({mean})
-    """
+    """What of a graph is computed from its tensors alone."""
 
     settled: frozenset[fx.Node] = frozenset()  # statistics of the program's own tensors
     weights: frozenset[fx.Node] = frozenset()  # those of them that are a whole weight again
+    own: frozenset[fx.Node] = frozenset()  # weights that alone use the tensor they come from
     hidden: frozenset[fx.Node] = frozenset()  # what is only there to compute them
     nodes: frozenset[fx.Node] = frozenset()  # all that does not depend on the input
 
+    def sources(self, node: fx.Node) -> list[fx.Node]:
+        """Lists the tensors that a node is computed from."""
+        found: dict[fx.Node, None] = {}
+        todo = [node]
+        while todo:
+            at = todo.pop()
+            if at.op == "get_attr":
+                found[at] = None
+            todo += [n for n in at.all_input_nodes if n in self.nodes]
+        return list(found)
 
-def find_constants(graph: fx.Graph) -> Constants:
-    """Finds the statistics that do not depend on the input of a graph with shapes."""
+    def purposes(self, node: fx.Node) -> list[fx.Node]:
+        """Lists the settled nodes that a hidden node is there for; itself, if it is settled."""
+        if node in self.settled:
+            return [node]
+        found = [end for user in node.users for end in self.purposes(user)]
+        return list(dict.fromkeys(found))
+
+
+def find_constants(program: Program) -> Constants:
+    """Finds the statistics that do not depend on the input of a program with shapes."""
     nodes: set[fx.Node] = set()
     settled: set[fx.Node] = set()
-    for node in graph.nodes:
+    for node in program.graph.nodes:
         if not _is_constant(node, nodes):
             continue
         nodes.add(node)
         if isinstance(node.meta["val"], Tensor) and _mixes(node):
             settled.add(node)
+    if not settled:
+        return Constants(nodes=frozenset(nodes))
     weights = {node for node in settled if op_name(node) in _WEIGHTS}
     ends, hidden = settled - weights, set[fx.Node]()
-    for node in reversed(graph.nodes):
+    for node in reversed(program.graph.nodes):
         if node in nodes and node.users and all(u in ends or u in hidden for u in node.users):
             hidden.add(node)
-    seen = settled - hidden
+    settled -= hidden
+    weights -= hidden
     return Constants(
-        frozenset(seen), frozenset(weights & seen), frozenset(hidden), frozenset(nodes)
+        frozenset(settled),
+        frozenset(weights),
+        frozenset(_alone(program, weights)),
+        frozenset(hidden),
+        frozenset(nodes),
     )
+
+
+def _alone(program: Program, weights: set[fx.Node]) -> Iterator[fx.Node]:
+    """Finds the nodes that are the only ones to use the parameter they normalise."""
+    read = [n for n in program.graph.nodes if n.op == "get_attr"]
+    uses = Counter(id(program.tensor(str(n.target))) for n in read)
+    called = [program.submodule(n) for n in program.graph.nodes if n.op == "call_module"]
+    uses.update(id(t) for module in called for t in module.parameters())
+    for node in weights:
+        (source,) = node.all_input_nodes[:1]
+        if source.op == "get_attr" and len(source.users) == 1:
+            tensor = program.tensor(str(source.target))
+            if uses[id(tensor)] == 1 and tensor.shape == node.meta["val"].shape:
+                yield node
 
 
 def _is_constant(node: fx.Node, known: set[fx.Node]) -> bool:

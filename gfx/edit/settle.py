@@ -29,9 +29,25 @@ def store(program: Program, sizes: Sizes) -> tuple[str, ...]:
     for node in stored:
         _evaluate(program, node, values)
     for node in stored:
-        _store(program, sizes, node, values[node])
+        if node in constants.own:
+            _overwrite(program, node, values[node])
+        else:
+            _store(program, sizes, node, values[node])
     program.graph.eliminate_dead_code(has_effect)
     return tuple(node.name for node in stored)
+
+
+def _overwrite(program: Program, node: fx.Node, value: Tensor) -> None:
+    """Puts a normalised weight in the place of the parameter; it is cut like any other later."""
+    source = node.all_input_nodes[0]
+    owner, _, name = str(source.target).rpartition(".")
+    old = program.tensor(str(source.target))
+    module = program.module.get_submodule(owner)
+    if isinstance(old, nn.Parameter):
+        value = nn.Parameter(value.clone(), requires_grad=old.requires_grad)
+    setattr(module, name, value)
+    node.replace_all_uses_with(source)
+    del node.meta["val"]
 
 
 def _store(program: Program, sizes: Sizes, node: fx.Node, value: Tensor) -> None:

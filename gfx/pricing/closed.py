@@ -96,6 +96,11 @@ class Pricing:
                 elements = prod(self._symbols.tensor(path))
                 count = count + elements + -before
                 size = size + elements * each + -before * each
+        for node in flow.constants.weights - flow.constants.own:  # a parameter of its own, then
+            value = node.meta["val"]
+            elements = prod(self._symbols.shape(flow.values[node])) * self._symbols.stored(node)
+            count = count + elements
+            size = size + elements * value.element_size()
         return count, size
 
 

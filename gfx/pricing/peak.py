@@ -52,7 +52,10 @@ class Peak:
         self._thin: dict[bytes, Terms] = {}
         # all factors are known by now
         found = {f for node in symbols.flow.program.nodes() for f in self._reshaped(node)}
-        self._watched = Terms(symbols, [Size({(f,): 1}) for f in sorted(found)])
+        single = [Size({(f,): 1}) for f in sorted(found)]
+        settled = [n for n in symbols.flow.program.nodes() if n in symbols.flow.constants.settled]
+        stored = [number for node in settled if (number := symbols.stored(node))]
+        self._watched = Terms(symbols, [*single, *stored])
 
     def __call__(self, widths: NDArray[Any]) -> NDArray[np.int64]:
         """Returns the peak of each configuration, in bytes."""

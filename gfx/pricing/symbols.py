@@ -11,6 +11,7 @@ from math import gcd, prod
 from typing import Union
 
 import numpy as np
+from torch import fx
 
 from gfx.coupling import Groups
 from gfx.coupling.labels import Ids
@@ -132,6 +133,16 @@ class Symbols:
         if not factors:
             return 0
         return Size({(self._number(Changed(tuple(sorted(factors)))),): 1})
+
+    def stored(self, node: fx.Node) -> Number:
+        """Returns 1 where a settled node's value is stored, because its tensors change; else 0."""
+        values = [self.flow.values[n] for n in (node, *self.flow.constants.sources(node))]
+        return self.changed([size for value in values for size in self.shape(value)])
+
+    def gone(self, node: fx.Node) -> Number:
+        """Returns 1 where all that a node computes from tensors alone is stored; else 0."""
+        ends = self.flow.constants.purposes(node)
+        return prod((self.stored(end) for end in ends), start=Size({(): 1})) if ends else 0
 
     def full(self, number: Number) -> Fraction:
         """Returns the value before anything is removed."""

@@ -26,6 +26,9 @@ def work(symbols: Symbols, node: fx.Node, row: NodeCost) -> tuple[Number, Number
     Where no formula says how they follow the shapes, the rules of the analysis do
     (`flow.factors`), and without those the node costs what it costs.
     """
+    if node in symbols.flow.constants.hidden | symbols.flow.constants.settled:
+        left = symbols.gone(node) * -1 + 1
+        return row.macs.exact * left, row.macs.output * left, row.macs.output_norm * left
     now = (row.macs.exact, row.macs.output, row.macs.output_norm)
     found = _formula(symbols, node)
     if found is not None:
