@@ -70,6 +70,9 @@ class Labels:
 
     def find(self, ids: Ids) -> Ids:
         """Returns the representative of each label: the smallest of its class."""
+        if ids.size > self._count:  # a flattened image: settle each label once
+            every = np.arange(self._count, dtype=np.int64)
+            return np.asarray(self.find(every)[ids])
         roots = self._parent[ids]
         while True:
             above = self._parent[roots]
@@ -78,6 +81,14 @@ class Labels:
             roots = above
         self._parent[ids] = roots
         return roots
+
+    def distinct(self, ids: Ids) -> Ids:
+        """Lists the labels that occur, in order; np.unique would sort a flattened image."""
+        if ids.size < self._count:
+            return np.unique(ids)
+        there = np.zeros(self._count, dtype=np.bool_)
+        there[ids] = True
+        return np.flatnonzero(there)
 
     def unite(self, a: Ids, b: Ids) -> None:
         """Makes `a[i]` and `b[i]` one channel, for every i; the shapes broadcast."""
@@ -96,12 +107,12 @@ class Labels:
     def pin(self, ids: Ids, why: str) -> None:
         """Forbids the removal of these labels' channels."""
         if ids.size:
-            self._pins.append((np.unique(ids), why))
+            self._pins.append((self.distinct(ids), why))
 
     def mark(self, ids: Ids, why: str) -> None:
         """Notes that the removal of these labels' channels is not exact."""
         if ids.size:
-            self._marks.append((np.unique(ids), why))
+            self._marks.append((self.distinct(ids), why))
 
     def roots(self) -> Ids:
         """Returns the representative of every label, in label order."""

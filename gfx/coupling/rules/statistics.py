@@ -81,7 +81,8 @@ def centre(flow: Flow) -> None:
 
 
 def _classes(flow: Flow, ids: list[Ids]) -> Ids:
-    return np.unique(flow.labels.find(np.concatenate(ids))) if ids else np.zeros(0, np.int64)
+    found = [flow.labels.distinct(one) for one in ids]
+    return np.unique(flow.labels.find(np.concatenate(found))) if found else np.zeros(0, np.int64)
 
 
 def spread(flow: Flow, call: Call) -> Any:
