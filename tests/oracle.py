@@ -116,7 +116,9 @@ class _Contractions(fx.Interpreter):
             return self.settled(n, args[0], lambda: super(_Contractions, self).run_node(n))
         if n.op not in ("call_module", "call_function", "call_method") or not _operands(n, args):
             return super().run_node(n)
-        if kwargs and any(isinstance(v, Tensor) for k, v in kwargs.items() if k != "bias"):
+        if len(args) == 2 and "bias" in kwargs:
+            args, kwargs = (*args, kwargs["bias"]), {k: v for k, v in kwargs.items() if k != "bias"}
+        if any(isinstance(v, Tensor) for v in kwargs.values()):
             raise NotImplementedError(f"{n.name}: pass its tensors by position")
         run = {"call_module": self.call_module, "call_function": self.call_function}
         call = run.get(n.op, self.call_method)
@@ -227,8 +229,6 @@ class _Probe(_Contractions):
 
 def _has_bias(node: fx.Node, args: list[Any]) -> bool:
     named = getattr(node.target, "__name__", node.target) in WITH_BIAS
-    if named and node.kwargs.get("bias") is not None:
-        raise NotImplementedError(f"{node.name}: pass its bias by position")
     return named and len(args) > 2 and isinstance(args[2], Tensor)
 
 

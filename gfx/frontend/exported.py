@@ -9,7 +9,7 @@ import io
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import fx, nn
@@ -33,7 +33,7 @@ class Attempt:
     """One way to call torch.export."""
 
     arguments: Arguments
-    open_sizes: bool
+    open_sizes: Literal["all", "batch", "none"]
 
 
 def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[Attempt]:
@@ -43,9 +43,12 @@ def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[Attempt]
         if all(t.shape[0] == 1 for t in tensors if t.dim()):
             # torch.export takes a size of 1 for a constant
             twice = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
-            yield Attempt(twice, open_sizes=True)
-        yield Attempt(arguments, open_sizes=True)
-    yield Attempt(arguments, open_sizes=False)
+            yield Attempt(twice, "all")
+            yield Attempt(twice, "batch")
+        else:
+            yield Attempt(arguments, "all")
+            yield Attempt(arguments, "batch")
+    yield Attempt(arguments, "none")
 
 
 def exported_graph(
@@ -75,16 +78,23 @@ def exported_graph(
 
 def _export(model: nn.Module, attempt: Attempt) -> torch.export.ExportedProgram:
     leaves = pytree.tree_leaves(attempt.arguments.values())
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    # tensors of their own: torch.export marks on them which sizes are open, also when it fails
+    tensors = [
+        leaf.detach().requires_grad_(leaf.requires_grad)
+        for leaf in leaves
+        if isinstance(leaf, torch.Tensor)
+    ]
+    most = 1 if attempt.open_sizes == "batch" else None
     shapes = [
-        {i: torch.export.Dim.AUTO for i, size in enumerate(t.shape) if size != 1} for t in tensors
+        {i: torch.export.Dim.AUTO for i, size in enumerate(t.shape[:most]) if size != 1}
+        for t in tensors
     ]
     # torch prints the graph it had so far when a value decides the control flow
     with quiet_torch(), contextlib.redirect_stderr(io.StringIO()):
         return torch.export.export(
             _Entry(model, attempt.arguments),
             (tensors,),
-            dynamic_shapes=(shapes,) if attempt.open_sizes else None,
+            dynamic_shapes=None if attempt.open_sizes == "none" else (shapes,),
             strict=False,
         )
 

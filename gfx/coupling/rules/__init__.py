@@ -8,6 +8,7 @@ from torch import nn
 from gfx.coupling.flow import Call, Flow
 from gfx.coupling.rules import (
     contraction,
+    lookup,
     mixing,
     movement,
     norms,
@@ -28,6 +29,7 @@ FUNCTIONS: dict[str, Rule] = {
     **statistics.FUNCTIONS,
     **spatial.FUNCTIONS,
     **movement.FUNCTIONS,
+    **lookup.FUNCTIONS,
     **sources.FUNCTIONS,
     **pointwise.FUNCTIONS,
 }

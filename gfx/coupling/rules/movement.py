@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx.coupling.flow import Call, Flow, channel_dims, empty_like
-from gfx.coupling.values import Labeled, core, settle, varying
+from gfx.coupling.rules.lookup import picked
+from gfx.coupling.values import Labeled, core, settle, tensors, varying
 
 __all__ = ["FUNCTIONS", "MODULES", "getitem", "move", "runner", "unknown", "unlabelled"]
 
@@ -102,7 +103,7 @@ def getitem(flow: Flow, call: Call) -> Any:
     source, index = call.args
     if not isinstance(source, Labeled):
         return source[index]
-    return move(flow, call)
+    return picked(flow, call) if tensors(index) else move(flow, call)
 
 
 def setitem(flow: Flow, call: Call) -> None:
