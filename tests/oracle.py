@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
@@ -158,6 +159,14 @@ class _Probe(_Contractions):
         super().__init__(module)
         self.outputs, self.kept = outputs, kept
         self.masks: dict[tuple[fx.Node, int], Tensor] = {}
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        output = super().call_function(target, args, kwargs)
+        if target is F.pad and output.dim() > 2:  # the border of what is gone is gone too
+            planes = args[0].isnan().flatten(2).all(2)
+            if planes.shape == output.shape[:2]:
+                output[planes] = torch.nan
+        return output
 
     def tensor(self, path: str, value: Any) -> Any:
         return (

@@ -82,6 +82,12 @@ def _mean(node: fx.Node, sizes: Sizes) -> None:
         _scale(node, share, sizes)
 
 
+def _loss(node: fx.Node, sizes: Sizes) -> None:
+    """Corrects a mean distance over fewer channels."""
+    if argument(node, 2, "reduction", default="mean") in ("mean", 1):
+        _mean(node, sizes)
+
+
 def _scale(node: fx.Node, factor: float, sizes: Sizes) -> None:
     """Multiplies what a node gives."""
     with node.graph.inserting_after(node):
@@ -255,6 +261,7 @@ _FIXES: dict[str, Callable[[fx.Node, Sizes], None]] = {
     ),
     **dict.fromkeys(("hsplit", "vsplit", "dsplit"), _refuse),
     "mean": _mean,
+    **dict.fromkeys(("mse_loss", "l1_loss"), _loss),
     "unflatten": _unflatten,
     "pad": _pad,
     "constant_pad_nd": _pad,

@@ -21,16 +21,29 @@ def get_padding(kernel_size, dilation=1):
 class HifiBlock(torch.nn.Module):
     def __init__(self, channels, kernel_size=3, dilation=(1, 3)):
         super().__init__()
-        self.convs1 = nn.ModuleList([
-            weight_norm(
-                Conv1d(channels, channels, kernel_size, 1, dilation=d, padding=get_padding(kernel_size, d))
-            )
-            for d in dilation
-        ])
-        self.convs2 = nn.ModuleList([
-            weight_norm(Conv1d(channels, channels, kernel_size, 1, padding=get_padding(kernel_size)))
-            for _ in dilation
-        ])
+        self.convs1 = nn.ModuleList(
+            [
+                weight_norm(
+                    Conv1d(
+                        channels,
+                        channels,
+                        kernel_size,
+                        1,
+                        dilation=d,
+                        padding=get_padding(kernel_size, d),
+                    )
+                )
+                for d in dilation
+            ]
+        )
+        self.convs2 = nn.ModuleList(
+            [
+                weight_norm(
+                    Conv1d(channels, channels, kernel_size, 1, padding=get_padding(kernel_size))
+                )
+                for _ in dilation
+            ]
+        )
 
     def forward(self, x):
         for c1, c2 in zip(self.convs1, self.convs2):
@@ -103,13 +116,23 @@ class Mel(nn.Module):
                 nn.LeakyReLU(0.2),
                 old_weight_norm(
                     nn.ConvTranspose1d(
-                        mult * ngf, mult * ngf // 2, r * 2, stride=r, padding=r // 2 + r % 2, output_padding=r % 2
+                        mult * ngf,
+                        mult * ngf // 2,
+                        r * 2,
+                        stride=r,
+                        padding=r // 2 + r % 2,
+                        output_padding=r % 2,
                     )
                 ),
             ]
             model += [MelResnetBlock(mult * ngf // 2, dilation=3**j) for j in range(2)]
             mult //= 2
-        model += [nn.LeakyReLU(0.2), nn.ReflectionPad1d(3), old_weight_norm(nn.Conv1d(ngf, 1, 7)), nn.Tanh()]
+        model += [
+            nn.LeakyReLU(0.2),
+            nn.ReflectionPad1d(3),
+            old_weight_norm(nn.Conv1d(ngf, 1, 7)),
+            nn.Tanh(),
+        ]
         self.model = nn.Sequential(*model)
 
     def forward(self, x):
@@ -144,7 +167,9 @@ class UpSample1d(nn.Module):
     def forward(self, x):
         _, C, _ = x.shape
         x = F.pad(x, (self.pad, self.pad), mode="replicate")
-        x = self.ratio * F.conv_transpose1d(x, self.filter.expand(C, -1, -1), stride=self.stride, groups=C)
+        x = self.ratio * F.conv_transpose1d(
+            x, self.filter.expand(C, -1, -1), stride=self.stride, groups=C
+        )
         return x[..., self.pad_left : -self.pad_right]
 
 
@@ -196,7 +221,10 @@ class BigVocoder(nn.Module):
         super().__init__()
         self.conv_pre, self.block = Conv1d(6, 8, 7, 1, 3), AmpBlock(4)
         self.ups = nn.ModuleList([nn.ModuleList([ConvTranspose1d(8, 4, 4, 2, 1)])])
-        self.activation_post, self.conv_post = Activation1d(SnakeBeta(4)), Conv1d(4, 1, 7, 1, 3, bias=False)
+        self.activation_post, self.conv_post = (
+            Activation1d(SnakeBeta(4)),
+            Conv1d(4, 1, 7, 1, 3, bias=False),
+        )
 
     def forward(self, x):
         x = self.conv_pre(x)
@@ -284,7 +312,9 @@ class GlowWN(nn.Module):
         for i in range(self.n_layers):
             offset = i * 2 * self.n_channels
             acts = self.gate(
-                self.in_layers[i](audio), spect[:, offset : offset + 2 * self.n_channels, :], self.n_channels
+                self.in_layers[i](audio),
+                spect[:, offset : offset + 2 * self.n_channels, :],
+                self.n_channels,
             )
             res_skip_acts = self.res_skip_layers[i](acts)
             if i < self.n_layers - 1:

@@ -68,7 +68,10 @@ class ccbn(nn.Module):
 
     def __init__(self, output_size, input_size, which_linear, eps=1e-5):
         super().__init__()
-        self.gain, self.bias = which_linear(input_size, output_size), which_linear(input_size, output_size)
+        self.gain, self.bias = (
+            which_linear(input_size, output_size),
+            which_linear(input_size, output_size),
+        )
         self.eps = eps
         self.register_buffer("stored_mean", torch.zeros(output_size))
         self.register_buffer("stored_var", torch.ones(output_size))
@@ -76,7 +79,9 @@ class ccbn(nn.Module):
     def forward(self, x, y):
         gain = (1 + self.gain(y)).view(y.size(0), -1, 1, 1)
         bias = self.bias(y).view(y.size(0), -1, 1, 1)
-        out = F.batch_norm(x, self.stored_mean, self.stored_var, None, None, self.training, 0.1, self.eps)
+        out = F.batch_norm(
+            x, self.stored_mean, self.stored_var, None, None, self.training, 0.1, self.eps
+        )
         return out * gain + bias
 
 
@@ -235,11 +240,13 @@ class Affine(nn.Module):
 
         def mlp():
             return nn.Sequential(
-                OrderedDict([
-                    ("linear1", nn.Linear(cond_dim, num_features)),
-                    ("relu1", nn.ReLU(inplace=True)),
-                    ("linear2", nn.Linear(num_features, num_features)),
-                ])
+                OrderedDict(
+                    [
+                        ("linear1", nn.Linear(cond_dim, num_features)),
+                        ("relu1", nn.ReLU(inplace=True)),
+                        ("linear2", nn.Linear(num_features, num_features)),
+                    ]
+                )
             )
 
         self.fc_gamma, self.fc_beta = mlp(), mlp()
@@ -373,7 +380,9 @@ class AttnText(nn.Module):
         self.gf_dim, self.c_dim = ngf * 2, ncf
         self.ca = nn.Linear(6, ncf * 4, bias=True)
         self.fc = nn.Sequential(
-            nn.Linear(nz + ncf, ngf * 4 * 4 * 4 * 2, bias=False), nn.BatchNorm1d(ngf * 4 * 4 * 4 * 2), GLUFlat()
+            nn.Linear(nz + ncf, ngf * 4 * 4 * 4 * 2, bias=False),
+            nn.BatchNorm1d(ngf * 4 * 4 * 4 * 2),
+            GLUFlat(),
         )
         self.upsample1, self.att = upBlock(ngf * 4, ngf), WordAttention(ngf, nef)
         self.residual = self._make_layer(GluResBlock, ngf * 2)

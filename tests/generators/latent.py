@@ -37,7 +37,10 @@ class ConvBlock(nn.Module):
     def __init__(self, in_channels, out_channels, use_pixelnorm=True):
         super().__init__()
         self.use_pn = use_pixelnorm
-        self.conv1, self.conv2 = WSConv2d(in_channels, out_channels), WSConv2d(out_channels, out_channels)
+        self.conv1, self.conv2 = (
+            WSConv2d(in_channels, out_channels),
+            WSConv2d(out_channels, out_channels),
+        )
         self.leaky, self.pn = nn.LeakyReLU(0.2), PixelNorm()
 
     def forward(self, x):
@@ -130,7 +133,10 @@ def upfirdn2d(input, kernel, up=1, down=1, pad=(0, 0)):
     w = torch.flip(kernel, [0, 1]).view(1, 1, kernel_h, kernel_w)
     out = F.conv2d(out, w)
     out = out.reshape(
-        -1, minor, in_h * up + pad[0] + pad[1] - kernel_h + 1, in_w * up + pad[0] + pad[1] - kernel_w + 1
+        -1,
+        minor,
+        in_h * up + pad[0] + pad[1] - kernel_h + 1,
+        in_w * up + pad[0] + pad[1] - kernel_w + 1,
     )
     out = out.permute(0, 2, 3, 1)
     out = out[:, ::down, ::down, :]
@@ -166,7 +172,16 @@ class Blur(nn.Module):
 
 
 class ModulatedConv2d(nn.Module):
-    def __init__(self, in_channel, out_channel, kernel_size, style_dim, demodulate=True, upsample=False, fused=True):
+    def __init__(
+        self,
+        in_channel,
+        out_channel,
+        kernel_size,
+        style_dim,
+        demodulate=True,
+        upsample=False,
+        fused=True,
+    ):
         super().__init__()
         self.eps, self.kernel_size = 1e-8, kernel_size
         self.in_channel, self.out_channel = in_channel, out_channel
@@ -175,7 +190,9 @@ class ModulatedConv2d(nn.Module):
             p = (4 - 2) - (kernel_size - 1)
             self.blur = Blur([1, 3, 3, 1], pad=((p + 1) // 2 + 1, p // 2 + 1), upsample_factor=2)
         self.scale, self.padding = 1 / math.sqrt(in_channel * kernel_size**2), kernel_size // 2
-        self.weight = nn.Parameter(torch.randn(1, out_channel, in_channel, kernel_size, kernel_size))
+        self.weight = nn.Parameter(
+            torch.randn(1, out_channel, in_channel, kernel_size, kernel_size)
+        )
         self.modulation = EqualLinear(style_dim, in_channel, bias_init=1)
         self.demodulate = demodulate
 
@@ -202,10 +219,14 @@ class ModulatedConv2d(nn.Module):
         if self.demodulate:
             demod = torch.rsqrt(weight.pow(2).sum([2, 3, 4]) + 1e-8)
             weight = weight * demod.view(batch, self.out_channel, 1, 1, 1)
-        weight = weight.view(batch * self.out_channel, in_channel, self.kernel_size, self.kernel_size)
+        weight = weight.view(
+            batch * self.out_channel, in_channel, self.kernel_size, self.kernel_size
+        )
         if self.upsample:
             input = input.view(1, batch * in_channel, height, width)
-            weight = weight.view(batch, self.out_channel, in_channel, self.kernel_size, self.kernel_size)
+            weight = weight.view(
+                batch, self.out_channel, in_channel, self.kernel_size, self.kernel_size
+            )
             weight = weight.transpose(1, 2).reshape(
                 batch * in_channel, self.out_channel, self.kernel_size, self.kernel_size
             )
@@ -387,7 +408,9 @@ class SynthesisInput(nn.Module):
         transforms = m_r @ m_t @ transforms
         phases = phases + (freqs @ transforms[:, :2, 2:]).squeeze(2)
         freqs = freqs @ transforms[:, :2, :2]
-        amplitudes = (1 - (freqs.norm(dim=2) - self.bandwidth) / (self.sampling_rate / 2)).clamp(0, 1)
+        amplitudes = (1 - (freqs.norm(dim=2) - self.bandwidth) / (self.sampling_rate / 2)).clamp(
+            0, 1
+        )
         theta = torch.eye(2, 3, device=w.device, dtype=w.dtype)
         theta[0, 0] = 0.5 * self.size[0] / self.sampling_rate
         theta[1, 1] = 0.5 * self.size[1] / self.sampling_rate

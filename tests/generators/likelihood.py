@@ -30,7 +30,10 @@ class VectorQuantizer(nn.Module):
         )
         encoding_indices = torch.argmin(distances, dim=1).unsqueeze(1)
         encodings = torch.zeros(
-            encoding_indices.shape[0], self._num_embeddings, device=inputs.device, dtype=inputs.dtype
+            encoding_indices.shape[0],
+            self._num_embeddings,
+            device=inputs.device,
+            dtype=inputs.dtype,
         )
         encodings.scatter_(1, encoding_indices, 1)
         quantized = torch.matmul(encodings, self._embedding.weight).view(input_shape)
@@ -43,7 +46,10 @@ class Residual(nn.Module):
     def __init__(self, i, h, r):
         super().__init__()
         self._block = nn.Sequential(
-            nn.ReLU(False), nn.Conv2d(i, r, 3, 1, 1, bias=False), nn.ReLU(False), nn.Conv2d(r, h, 1, bias=False)
+            nn.ReLU(False),
+            nn.Conv2d(i, r, 3, 1, 1, bias=False),
+            nn.ReLU(False),
+            nn.Conv2d(r, h, 1, bias=False),
         )
 
     def forward(self, x):
@@ -54,9 +60,13 @@ class Residual(nn.Module):
 class Quantised(nn.Module):
     def __init__(self, h=8, d=4, k=5):
         super().__init__()
-        self.enc = nn.Sequential(nn.Conv2d(3, h, 4, 2, 1), nn.ReLU(), nn.Conv2d(h, h, 3, 1, 1), Residual(h, h, 4))
+        self.enc = nn.Sequential(
+            nn.Conv2d(3, h, 4, 2, 1), nn.ReLU(), nn.Conv2d(h, h, 3, 1, 1), Residual(h, h, 4)
+        )
         self.pre, self.vq = nn.Conv2d(h, d, 1), VectorQuantizer(k, d)
-        self.dec = nn.Sequential(nn.Conv2d(d, h, 3, 1, 1), Residual(h, h, 4), nn.ConvTranspose2d(h, 3, 4, 2, 1))
+        self.dec = nn.Sequential(
+            nn.Conv2d(d, h, 3, 1, 1), Residual(h, h, 4), nn.ConvTranspose2d(h, 3, 4, 2, 1)
+        )
 
     def forward(self, x):
         loss, quantized = self.vq(self.pre(self.enc(x)))
@@ -85,15 +95,24 @@ def nonlinearity(x):
 
 
 def Normalize(in_channels, num_groups=2):
-    return torch.nn.GroupNorm(num_groups=num_groups, num_channels=in_channels, eps=1e-6, affine=True)
+    return torch.nn.GroupNorm(
+        num_groups=num_groups, num_channels=in_channels, eps=1e-6, affine=True
+    )
 
 
 class VaeBlock(nn.Module):
     def __init__(self, *, in_channels, out_channels=None, conv_shortcut=False, temb_channels=0):
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
-        self.in_channels, self.out_channels, self.use_conv_shortcut = in_channels, out_channels, conv_shortcut
-        self.norm1, self.conv1 = Normalize(in_channels), nn.Conv2d(in_channels, out_channels, 3, 1, 1)
+        self.in_channels, self.out_channels, self.use_conv_shortcut = (
+            in_channels,
+            out_channels,
+            conv_shortcut,
+        )
+        self.norm1, self.conv1 = (
+            Normalize(in_channels),
+            nn.Conv2d(in_channels, out_channels, 3, 1, 1),
+        )
         if temb_channels > 0:
             self.temb_proj = nn.Linear(temb_channels, out_channels)
         self.norm2, self.dropout = Normalize(out_channels), nn.Dropout(0.1)
@@ -160,7 +179,10 @@ class Variational(nn.Module):
 class ActNorm(nn.Module):
     def __init__(self, in_channel):
         super().__init__()
-        self.loc, self.scale = nn.Parameter(torch.zeros(1, in_channel, 1, 1)), nn.Parameter(torch.ones(1, in_channel, 1, 1))
+        self.loc, self.scale = (
+            nn.Parameter(torch.zeros(1, in_channel, 1, 1)),
+            nn.Parameter(torch.ones(1, in_channel, 1, 1)),
+        )
         self.register_buffer("initialized", torch.tensor(1, dtype=torch.uint8))
 
     def forward(self, input):
@@ -212,7 +234,9 @@ class Flow(nn.Module):
         out = squeezed.contiguous().view(b_size, n_channel * 4, height // 2, width // 2)
         for norm, weight, coupling in zip(self.norms, self.weights, self.couplings):
             out = coupling(F.conv2d(norm(out), weight.unsqueeze(2).unsqueeze(3)))
-        unsqueezed = out.view(b_size, n_channel, 2, 2, height // 2, width // 2).permute(0, 1, 4, 2, 5, 3)
+        unsqueezed = out.view(b_size, n_channel, 2, 2, height // 2, width // 2).permute(
+            0, 1, 4, 2, 5, 3
+        )
         return unsqueezed.contiguous().view(b_size, n_channel, height, width)
 
 
@@ -258,11 +282,18 @@ class AdmUp(nn.Module):
 
 
 class AdmBlock(TimestepBlock):
-    def __init__(self, channels, emb_channels, out_channels=None, use_scale_shift_norm=True, up=False):
+    def __init__(
+        self, channels, emb_channels, out_channels=None, use_scale_shift_norm=True, up=False
+    ):
         super().__init__()
-        self.out_channels, self.use_scale_shift_norm = out_channels or channels, use_scale_shift_norm
+        self.out_channels, self.use_scale_shift_norm = (
+            out_channels or channels,
+            use_scale_shift_norm,
+        )
         self.in_layers = nn.Sequential(
-            GroupNorm32(2, channels), nn.SiLU(), nn.Conv2d(channels, self.out_channels, 3, padding=1)
+            GroupNorm32(2, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, self.out_channels, 3, padding=1),
         )
         self.updown = up
         self.h_upd = self.x_upd = AdmUp(channels, False) if up else nn.Identity()
@@ -323,7 +354,9 @@ class AdmAttention(nn.Module):
             (q * scale).view(bs * self.n_heads, ch, length),
             (k * scale).view(bs * self.n_heads, ch, length),
         )
-        a = th.einsum("bts,bcs->bct", th.softmax(weight, dim=-1), v.reshape(bs * self.n_heads, ch, length))
+        a = th.einsum(
+            "bts,bcs->bct", th.softmax(weight, dim=-1), v.reshape(bs * self.n_heads, ch, length)
+        )
         return a.reshape(bs, -1, length)
 
     def forward(self, x):
@@ -340,19 +373,25 @@ class Adm(nn.Module):
         self.time_embed = nn.Sequential(nn.Linear(mc, e), nn.SiLU(), nn.Linear(e, e))
         self.label_emb = nn.Embedding(3, e)
         seq = TimestepEmbedSequential
-        self.input_blocks = nn.ModuleList([
-            seq(nn.Conv2d(3, mc, 3, padding=1)),
-            seq(AdmBlock(mc, e, mc * 2, scale_shift)),
-            seq(nn.Conv2d(mc * 2, mc * 2, 3, stride=2, padding=1)),
-        ])
-        self.middle_block = seq(
-            AdmBlock(mc * 2, e, None, scale_shift), AdmAttention(mc * 2, legacy=legacy), AdmBlock(mc * 2, e)
+        self.input_blocks = nn.ModuleList(
+            [
+                seq(nn.Conv2d(3, mc, 3, padding=1)),
+                seq(AdmBlock(mc, e, mc * 2, scale_shift)),
+                seq(nn.Conv2d(mc * 2, mc * 2, 3, stride=2, padding=1)),
+            ]
         )
-        self.output_blocks = nn.ModuleList([
-            seq(AdmBlock(mc * 4, e, mc * 2, scale_shift), AdmBlock(mc * 2, e, up=True)),
-            seq(AdmBlock(mc * 4, e, mc, scale_shift)),
-            seq(AdmBlock(mc * 2, e, mc, scale_shift)),
-        ])
+        self.middle_block = seq(
+            AdmBlock(mc * 2, e, None, scale_shift),
+            AdmAttention(mc * 2, legacy=legacy),
+            AdmBlock(mc * 2, e),
+        )
+        self.output_blocks = nn.ModuleList(
+            [
+                seq(AdmBlock(mc * 4, e, mc * 2, scale_shift), AdmBlock(mc * 2, e, up=True)),
+                seq(AdmBlock(mc * 4, e, mc, scale_shift)),
+                seq(AdmBlock(mc * 2, e, mc, scale_shift)),
+            ]
+        )
         self.out = nn.Sequential(GroupNorm32(2, mc), nn.SiLU(), nn.Conv2d(mc, 6, 3, padding=1))
 
     def forward(self, x, timesteps, y=None):
@@ -390,7 +429,9 @@ class PositionalEmbedding(nn.Module):
         self.num_channels, self.max_positions, self.endpoint = num_channels, max_positions, endpoint
 
     def forward(self, x):
-        freqs = torch.arange(start=0, end=self.num_channels // 2, dtype=torch.float32, device=x.device)
+        freqs = torch.arange(
+            start=0, end=self.num_channels // 2, dtype=torch.float32, device=x.device
+        )
         freqs = freqs / (self.num_channels // 2 - (1 if self.endpoint else 0))
         freqs = (1 / self.max_positions) ** freqs
         x = x.ger(freqs.to(x.dtype))
@@ -417,10 +458,20 @@ class EdmConv(nn.Module):
         f_pad = (f.shape[-1] - 1) // 2 if f is not None else 0
         if self.up:
             x = F.conv_transpose2d(
-                x, f.mul(4).tile([self.in_channels, 1, 1, 1]), groups=self.in_channels, stride=2, padding=f_pad
+                x,
+                f.mul(4).tile([self.in_channels, 1, 1, 1]),
+                groups=self.in_channels,
+                stride=2,
+                padding=f_pad,
             )
         if self.down:
-            x = F.conv2d(x, f.tile([self.in_channels, 1, 1, 1]), groups=self.in_channels, stride=2, padding=f_pad)
+            x = F.conv2d(
+                x,
+                f.tile([self.in_channels, 1, 1, 1]),
+                groups=self.in_channels,
+                stride=2,
+                padding=f_pad,
+            )
         if w is not None:
             x = F.conv2d(x, w, padding=w_pad)
         if b is not None:
@@ -438,7 +489,11 @@ class EdmBlock(nn.Module):
         if o != i or up or down:
             self.skip = EdmConv(i, o, 1 if o != i else 0, up=up, down=down)
         if self.num_heads:
-            self.norm2, self.qkv, self.proj = nn.GroupNorm(2, o), EdmConv(o, o * 3, 1), EdmConv(o, o, 1)
+            self.norm2, self.qkv, self.proj = (
+                nn.GroupNorm(2, o),
+                EdmConv(o, o * 3, 1),
+                EdmConv(o, o, 1),
+            )
 
     def forward(self, x, emb):
         orig = x
@@ -464,7 +519,7 @@ class EdmBlock(nn.Module):
 
 @generator((2, 3, 8, 8), (2,), pinned=("fixed number",), exact=False)
 class Edm(nn.Module):
-    def __init__(self, ch=4, emb=8):
+    def __init__(self, ch=4, emb=6):
         super().__init__()
         self.map_noise, self.map_layer0 = PositionalEmbedding(num_channels=4), nn.Linear(4, emb)
         self.enc = nn.ModuleDict()

@@ -58,7 +58,10 @@ class Rrdb(nn.Module):
         self.body = make_layer(RRDB, 2, num_feat=num_feat, num_grow_ch=4)
         self.conv_body = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
         self.conv_up1 = nn.Conv2d(num_feat, num_feat, 3, 1, 1)
-        self.conv_hr, self.conv_last = nn.Conv2d(num_feat, num_feat, 3, 1, 1), nn.Conv2d(num_feat, 3, 3, 1, 1)
+        self.conv_hr, self.conv_last = (
+            nn.Conv2d(num_feat, num_feat, 3, 1, 1),
+            nn.Conv2d(num_feat, 3, 3, 1, 1),
+        )
         self.lrelu = nn.LeakyReLU(negative_slope=0.2, inplace=True)
 
     def forward(self, x):
@@ -116,7 +119,9 @@ class Rcan(nn.Module):
         super().__init__()
         self.sub_mean, self.add_mean = MeanShift(), MeanShift(sign=1)
         self.head = nn.Sequential(nn.Conv2d(3, n_feats, 3, padding=1))
-        self.body = nn.Sequential(RCAB(n_feats), RCAB(n_feats), nn.Conv2d(n_feats, n_feats, 3, 1, 1))
+        self.body = nn.Sequential(
+            RCAB(n_feats), RCAB(n_feats), nn.Conv2d(n_feats, n_feats, 3, 1, 1)
+        )
         up = [nn.Conv2d(n_feats, 4 * n_feats, 3, padding=1), nn.PixelShuffle(2)]
         self.tail = nn.Sequential(*up, nn.Conv2d(n_feats, 3, 3, padding=1))
 
@@ -237,8 +242,12 @@ class Carn(nn.Module):
         self.entry = nn.Conv2d(3, n, 3, 1, 1)
         self.b1, self.b2 = CascadeBlock(n, group), CascadeBlock(n, group)
         self.c1, self.c2 = nn.Conv2d(n * 2, n, 1), nn.Conv2d(n * 3, n, 1)
-        self.up2 = nn.Sequential(nn.Conv2d(n, 4 * n, 3, 1, 1, groups=group), nn.ReLU(), nn.PixelShuffle(2))
-        self.up3 = nn.Sequential(nn.Conv2d(n, 9 * n, 3, 1, 1, groups=group), nn.ReLU(), nn.PixelShuffle(3))
+        self.up2 = nn.Sequential(
+            nn.Conv2d(n, 4 * n, 3, 1, 1, groups=group), nn.ReLU(), nn.PixelShuffle(2)
+        )
+        self.up3 = nn.Sequential(
+            nn.Conv2d(n, 9 * n, 3, 1, 1, groups=group), nn.ReLU(), nn.PixelShuffle(3)
+        )
         self.exit = nn.Conv2d(n, 3, 3, 1, 1)
 
     def forward(self, x, scale=3):
@@ -351,9 +360,16 @@ class Restormer(nn.Module):
     def __init__(self, dim=4):
         super().__init__()
         self.patch_embed = nn.Conv2d(3, dim, 3, padding=1, bias=False)
-        self.enc1, self.latent = RestormerBlock(dim, 1, "WithBias"), RestormerBlock(dim * 2, 2, "BiasFree")
-        self.down1 = nn.Sequential(nn.Conv2d(dim, dim // 2, 3, 1, 1, bias=False), nn.PixelUnshuffle(2))
-        self.up1 = nn.Sequential(nn.Conv2d(dim * 2, dim * 4, 3, 1, 1, bias=False), nn.PixelShuffle(2))
+        self.enc1, self.latent = (
+            RestormerBlock(dim, 1, "WithBias"),
+            RestormerBlock(dim * 2, 2, "BiasFree"),
+        )
+        self.down1 = nn.Sequential(
+            nn.Conv2d(dim, dim // 2, 3, 1, 1, bias=False), nn.PixelUnshuffle(2)
+        )
+        self.up1 = nn.Sequential(
+            nn.Conv2d(dim * 2, dim * 4, 3, 1, 1, bias=False), nn.PixelShuffle(2)
+        )
         self.reduce, self.output = nn.Conv2d(dim * 2, dim, 1), nn.Conv2d(dim, 3, 3, padding=1)
 
     def forward(self, inp_img):
@@ -389,7 +405,10 @@ class SAM(nn.Module):
     def __init__(self, n_feat):
         super().__init__()
         self.conv1 = nn.Conv2d(n_feat, n_feat, 3, padding=1)
-        self.conv2, self.conv3 = nn.Conv2d(n_feat, 3, 3, padding=1), nn.Conv2d(3, n_feat, 3, padding=1)
+        self.conv2, self.conv3 = (
+            nn.Conv2d(n_feat, 3, 3, padding=1),
+            nn.Conv2d(3, n_feat, 3, padding=1),
+        )
 
     def forward(self, x, x_img):
         x1 = self.conv1(x)
@@ -403,7 +422,10 @@ class HalfInstance(nn.Module):
     def __init__(self, wf=4):
         super().__init__()
         self.conv_01, self.conv_02 = nn.Conv2d(3, wf, 3, 1, 1), nn.Conv2d(3, wf, 3, 1, 1)
-        self.down, self.bottom = nn.ModuleList([HinBlock(wf, wf * 2)]), HinBlock(wf * 2, wf * 2, False)
+        self.down, self.bottom = (
+            nn.ModuleList([HinBlock(wf, wf * 2)]),
+            HinBlock(wf * 2, wf * 2, False),
+        )
         self.sam12, self.cat12 = SAM(wf * 2), nn.Conv2d(wf * 3, wf, 1, 1, 0)
         self.down2, self.last = HinBlock(wf, wf), nn.Conv2d(wf, 3, 3, padding=1)
 
@@ -445,7 +467,9 @@ class NAFBlock(nn.Module):
         dw_channel = c * DW_Expand
         self.conv1, self.conv3 = nn.Conv2d(c, dw_channel, 1), nn.Conv2d(dw_channel // 2, c, 1)
         self.conv2 = nn.Conv2d(dw_channel, dw_channel, 3, padding=1, groups=dw_channel)
-        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(dw_channel // 2, dw_channel // 2, 1))
+        self.sca = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(dw_channel // 2, dw_channel // 2, 1)
+        )
         self.sg, self.conv4, self.conv5 = SimpleGate(), nn.Conv2d(c, 2 * c, 1), nn.Conv2d(c, c, 1)
         self.norm1, self.norm2 = norm(c), norm(c)
         self.beta = nn.Parameter(torch.zeros((1, c, 1, 1)), requires_grad=True)
@@ -472,7 +496,9 @@ class Naf(nn.Module):
             chan = chan * 2
         self.middle_blks = nn.Sequential(NAFBlock(chan, norm=norm))
         for num in (1, 1):
-            self.ups.append(nn.Sequential(nn.Conv2d(chan, chan * 2, 1, bias=False), nn.PixelShuffle(2)))
+            self.ups.append(
+                nn.Sequential(nn.Conv2d(chan, chan * 2, 1, bias=False), nn.PixelShuffle(2))
+            )
             chan = chan // 2
             self.decoders.append(nn.Sequential(*[NAFBlock(chan, norm=norm) for _ in range(num)]))
         self.padder_size = 2 ** len(self.encoders)

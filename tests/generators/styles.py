@@ -322,7 +322,9 @@ class Sean(nn.Module):
     def __init__(self, nc=4, ch=8, style=6):
         super().__init__()
         self.style_length = style
-        self.encode = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, style, 1))
+        self.encode = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, style, 1)
+        )
         for i in range(nc):
             setattr(self, "fc_mu" + str(i), nn.Linear(style, style))
         self.conv_gamma = nn.Conv2d(style, ch, 3, padding=1)

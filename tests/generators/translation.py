@@ -123,9 +123,7 @@ class GlobalGenerator(nn.Module):
             m = 2 ** (n_downsampling - i)
             up = nn.ConvTranspose2d(ngf * m, ngf * m // 2, 3, stride=2, padding=1, output_padding=1)
             model += [up, norm(ngf * m // 2), activation]
-        self.model = nn.Sequential(
-            *model, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()
-        )
+        self.model = nn.Sequential(*model, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh())
 
     def forward(self, input):
         return self.model(input)

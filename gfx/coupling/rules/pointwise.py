@@ -45,6 +45,12 @@ def elementwise(flow: Flow, call: Call) -> Labeled:
     return flow.meet(call.tensors, call.shape)
 
 
+def broadcast(flow: Flow, call: Call) -> tuple[Labeled, ...]:
+    """Unites what broadcast_tensors lays one upon the other."""
+    given = call.args[0] if len(call.args) == 1 and isinstance(call.args[0], list) else call.args
+    return (flow.meet(call.tensors, call.shape),) * len(given)
+
+
 def cast(flow: Flow, call: Call) -> Labeled:
     """Carries the first argument; another tensor only lends its type."""
     return flow.meet([call.arg(0, "input")], call.shape)
@@ -59,7 +65,7 @@ def prelu(flow: Flow, call: Call) -> Labeled:
     return flow.meet([x], call.shape)
 
 
-FUNCTIONS = {"prelu": prelu, "type_as": cast, "to": cast}
+FUNCTIONS = {"broadcast_tensors": broadcast, "prelu": prelu, "type_as": cast, "to": cast}
 MODULES: dict[type[nn.Module], Callable[[Flow, Call], Labeled]] = {
     kind: elementwise
     for kind in (

@@ -156,6 +156,24 @@ def along_dim(flow: Flow, call: Call) -> Any:
     return _each(call, flow.keep(x, [d for d in range(x.ndim) if d != dim], call.shape, why))
 
 
+def loss(flow: Flow, call: Call) -> Labeled:
+    """Reads the channels of both sides of a distance, which is 0 where both are (rule 1)."""
+    sides = [v for v in call.args[:2] if isinstance(v, Labeled)]
+    if call.arg(2, "reduction", "mean") in ("none", 0):
+        return elementwise(flow, call)
+    if len(sides) != 2 or sides[0].shape != sides[1].shape:
+        why = f"{call.node.name} sums over it"
+        for value in call.tensors:
+            flow.fix(value, why)
+        return Labeled(call.shape, (), why)
+    flow.meet(sides, sides[0].shape)
+    for node, value in zip(call.node.args[:2], sides, strict=True):
+        assert isinstance(node, fx.Node)
+        for d in range(value.ndim):
+            flow.read(call, node, d, flow.along(value, d))
+    return Labeled(call.shape)
+
+
 def normalize(flow: Flow, call: Call) -> Labeled:
     """Reads channels for their vector norm, to which a zero adds nothing, and carries them on."""
     x = call.arg(0, "input")
@@ -183,6 +201,7 @@ FUNCTIONS = {
     **dict.fromkeys(_SPREADS, spread),
     **dict.fromkeys(_REDUCTIONS, reduce),
     **dict.fromkeys(_ALONG, along_dim),
+    **dict.fromkeys(("mse_loss", "l1_loss"), loss),
     "normalize": normalize,
 }
 MODULES: dict[type[nn.Module], Callable[[Flow, Call], Labeled]] = dict.fromkeys(
