@@ -40,14 +40,13 @@ def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[Attempt]
     """Yields ways to export a model, the one with the most general result first."""
     tensors = [t for t in pytree.tree_leaves(arguments.values()) if isinstance(t, torch.Tensor)]
     if not opaque:  # the results of opaque leaves are known for these sizes only
+        several = arguments
         if all(t.shape[0] == 1 for t in tensors if t.dim()):
             # torch.export takes a size of 1 for a constant
-            twice = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
-            yield Attempt(twice, "all")
-            yield Attempt(twice, "batch")
-        else:
-            yield Attempt(arguments, "all")
-            yield Attempt(arguments, "batch")
+            several = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
+            yield Attempt(several, "all")
+        yield Attempt(arguments, "all")
+        yield Attempt(several, "batch")
     yield Attempt(arguments, "none")
 
 

@@ -6,6 +6,7 @@ not pick from is read off, those it picks from keep their size.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -66,11 +67,15 @@ def _read(flow: Flow, call: Call, x: Labeled, run: Any, why: str) -> Labeled:
     for labels in x.fields:
         out = settle(run(labels))
         # the labels that are left are all there were, else it picks some of them
-        if varying(out) and core(out).unique().numel() == core(labels).unique().numel():
+        if varying(out) and _count(out) == _count(labels):
             fields.append(out)
         else:
             flow.pin(core(labels).numpy().ravel(), why)
     return Labeled(call.shape, tuple(fields), x.why)
+
+
+def _count(labels: Tensor) -> int:
+    return int(np.unique(core(labels).numpy()).size)
 
 
 def _value(argument: Any) -> Any:
