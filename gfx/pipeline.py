@@ -47,8 +47,8 @@ def apply(
 
     The recipe is a path, the name of a shipped recipe, a dict or a Recipe. Example inputs are a
     tensor, a tuple or a dict by name; without them the recipe's `input` is used, else they are
-    inferred. `data` is an iterable of batches, for the passes that look at some. `seed` goes
-    before the recipe's.
+    inferred. `data` is for the passes that look at some: an iterable of batches, or the path of a
+    folder of images. `seed` goes before the recipe's.
 
     The result is in the train/eval mode, on the device and in the dtype of the model.
 
@@ -172,7 +172,10 @@ def _seed(recipe: Recipe, seed: int | None) -> int:
 def _ask_for_data(recipe: Recipe, data: Any) -> None:
     needy = [pass_.name for pass_ in recipe.passes if pass_.needs_data]
     if needy and data is None:
-        raise RecipeError(f"{', '.join(needy)} needs data to look at; give data= to gfx.apply")
+        raise RecipeError(
+            f"{', '.join(needy)} needs data to look at; give data= to gfx.apply, in "
+            "the shell --data DIR"
+        )
 
 
 def _recipe_inputs(recipe: Recipe, model: nn.Module) -> tuple[torch.Tensor, ...] | None:

@@ -1,8 +1,10 @@
 """Importances against hand-computed scores, measured damage, torch-pruning, and their own laws."""
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -12,11 +14,18 @@ import torch_pruning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from PIL import Image
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import gfx
+from gfx.cli import app
 from gfx.coupling import Groups
+from gfx.edit import masked
 from gfx.importance import Importance, Reduce, notes, rank
+from gfx.importance.images import images
+from gfx.numerics import draw, run
+from patterns import PATTERNS
 
 EVERY: tuple[Importance, ...] = get_args(Importance)
 RUNNING: tuple[Importance, ...] = ("activation", "taylor", "fisher")
@@ -289,6 +298,35 @@ def test_gradients_foretell_the_damage_on_a_generator() -> None:
     assert found["fisher"] > 0.85, found
     assert abs(found["random"]) < 0.5, found
     assert found["l1"] < found["fisher"], found
+
+
+SLOPES = ("Modulated", "MultiHeadSDPA", "PixelShuffled", "Grouped", "SqueezeExcite", "UNet",
+          "ChannelsLastMLP", "Spade", "ViewLatent", "Dense")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in PATTERNS if n in SLOPES] or [*PATTERNS][::9])
+def test_taylor_is_the_slope_of_the_reference_of_a_removal(name: str) -> None:
+    kind, shapes = PATTERNS[name]
+    torch.manual_seed(0)
+    program = gfx.trace(kind().double().eval(), tuple(torch.randn(*s).double() for s in shapes))
+    groups = gfx.channels(program)
+    x = draw(program, 7)
+    got = rank(groups, groups.free, "taylor", data=[x], batches=1)
+    before, step = run(program, x), 1e-4
+    for number, group in enumerate(groups):
+        if not group.free:
+            continue
+        twin = program.copy()
+        again = gfx.channels(twin)
+        removed = again.none_removed()
+        removed[again[number].roots[0]] = True
+        masked(twin, again, removed)
+        for path, mask in twin.module.named_buffers():
+            if path.startswith("mask_"):  # a little of the channel goes, not all
+                mask.copy_(mask * step + 1 - step)
+        slope = (run(twin, x) - before) / step
+        exact = float(slope.square().mean() / before.square().mean()) ** 0.5
+        assert 0.5 * exact - 1e-6 < got[group.name][0] < 1.6 * exact + 1e-6  # signs are drawn
 
 
 class Chain(nn.Module):
@@ -606,3 +644,60 @@ def test_global_scores_are_in_one_unit() -> None:
     assert got["second"].max() < 0.1
     assert_allclose([rank(groups, groups.free, "l1")[g.name].mean() for g in groups.free], 1)
     assert_allclose([rank(groups, groups.free, "lamp")[g.name].max() for g in groups.free], 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two files, one in a subfolder: grey and wide, coloured and square."""
+    (tmp_path / "more").mkdir()
+    Image.new("L", (20, 10), 255).save(tmp_path / "a.png")
+    Image.new("RGB", (9, 9), (0, 255, 51)).save(tmp_path / "more" / "b.jpeg", quality=100)
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_a_folder_of_images_is_data(folder: Path) -> None:
+    white, green = images(folder, torch.zeros(1, 3, 4, 6))
+    assert white.shape == green.shape == (1, 3, 4, 6)
+    assert (white == 1).all()
+    assert_allclose(green[0].mean((1, 2)), [-1, 1, -0.6], atol=0.05)
+    (both,) = images(folder, torch.zeros(2, 1, 5, 5))
+    assert both.shape == (2, 1, 5, 5)
+    model = chain().float()
+    got = scores(model, IMAGES[0], "taylor", data=str(folder))
+    assert_allclose(got, scores(model, IMAGES[0], "taylor", data=[*images(folder, IMAGES[0])]))
+
+
+def test_a_folder_that_will_not_do_is_an_error(folder: Path) -> None:
+    with pytest.raises(gfx.InputError, match="the model takes 1x2, which is none"):
+        scores(two(), X, "activation", data=folder)
+    (folder / "empty").mkdir()
+    with pytest.raises(gfx.InputError, match=r"holds no images \(.bmp"):
+        scores(chain(), IMAGE, "activation", data=folder / "empty")
+    with pytest.raises(gfx.InputError, match="nowhere is no folder"):
+        scores(chain(), IMAGE, "activation", data=folder / "nowhere")
+    (folder / "0.png").write_bytes(b"torn")
+    with pytest.raises(gfx.InputError, match=r"0.png cannot be read as an image"):
+        scores(chain(), IMAGE, "activation", data=folder)
+    groups = analysed(Many(), torch.randn(4, 4), torch.tensor([0, 1, 2, 3]))
+    with pytest.raises(gfx.InputError, match="is a folder of images, and the model has 2 inputs"):
+        rank(groups, groups.free, "activation", data=folder)
+
+
+def test_images_without_pillow_are_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(gfx.InputError, match=r"pip install 'gfx-compiler\[images\]'"):
+        scores(chain(), IMAGE, "activation", data=folder)
+
+
+def test_the_shell_takes_a_folder_of_images(folder: Path) -> None:
+    torch.save(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1)), folder / "m.pt")
+    (folder / "r.yaml").write_text("recipe: 1\npasses: [{channel_prune: {importance: activation}}]")
+    asked = ["apply", folder / "r.yaml", folder / "m.pt", "--input", "1x3x16x16"]
+    asked += ["-o", folder / "small.gfx"]
+    result = CliRunner().invoke(app, [*map(str, asked), "--data", str(folder)])
+    assert result.exit_code == 0, result.stderr
+    assert gfx.load(folder / "small.gfx").get_submodule("0").out_channels == 4
+    refused = CliRunner().invoke(app, [*map(str, asked)])
+    assert refused.exit_code == 1
+    assert "in the shell --data DIR" in " ".join(refused.stderr.split())

@@ -83,6 +83,16 @@ def apply(
     factory: Factory = None,
     trust: Trust = False,
     evaluate: Evaluate = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Images for passes that look at some; resized, and scaled to [-1, 1].",
+        ),
+    ] = None,
     seed: Seed = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Check the program after each pass.")
@@ -105,7 +115,7 @@ def apply(
         # what the command line says goes first, then the recipe, then what came with the model
         given = opened.inputs if inputs or loaded.input is None else None
         progress.stage(f"applying {recipe}")
-        small = gfx.apply(loaded, opened.model, given, seed=seed, verify=verify)
+        small = gfx.apply(loaded, opened.model, given, data=data, seed=seed, verify=verify)
         progress.stage(f"writing {output}")
         gfx.save(small, output)
     report = gfx.report(small)

@@ -1,7 +1,8 @@
 """The user's data, brought into the form of a program's inputs.
 
 1. Data is an iterable of batches: a DataLoader, a dataset, a list. A tensor or a dict is one batch,
-   and so is a tuple of as many tensors as the program has inputs, if it has several.
+   and so is a tuple of as many tensors as the program has inputs, if it has several. A path is a
+   folder of images (gfx/importance/images.py says how they are read).
 2. A batch is a tensor, a tuple or list of tensors in the order of the inputs, or a dict by name.
    What comes after the inputs, such as labels, is left out.
 3. A single example without its batch dimension gets one.
@@ -10,6 +11,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
+from gfx.importance.images import images
 from gfx.program import Program
 
 __all__ = ["batches_of", "replayable"]
@@ -78,6 +81,13 @@ class _Replay:
 
 def _each(data: Any, wanted: "_Wanted") -> Iterator[Any]:
     """Iterates over batches (rule 1)."""
+    if isinstance(data, str | Path):
+        if len(wanted.names) != 1:
+            raise InputError(
+                f"{data} is a folder of images, and the model has {len(wanted.names)} inputs "
+                f"({wanted.shapes}); give data= to gfx.apply in Python"
+            )
+        return images(Path(data), wanted.examples[0])
     several = len(wanted.names) > 1
     whole = several and isinstance(data, tuple) and len(data) == len(wanted.names)
     if isinstance(data, Tensor | np.ndarray | Mapping) or (
