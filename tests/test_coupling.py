@@ -155,3 +155,19 @@ def test_a_rule_that_gives_up_pins_and_says_so(monkeypatch):
 
     why = gfx.channels(trace(Joined(), (1, 3, 8, 8)))["a"].pinned
     assert why == "gfx cannot follow cat at cat (ValueError: unforeseen)"
+
+
+def test_a_group_is_found_by_its_own_name_first():
+    class ZeroPadded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.conv = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 1)
+            self.last = nn.Conv2d(6, 3, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(self.conv(x) + nn.functional.pad(x, (0, 0, 0, 0, 1, 1)))
+
+    groups = gfx.channels(gfx.trace(ZeroPadded(), torch.zeros(1, 3, 4, 4)))
+    assert "conv" in groups["first"].producers
+    assert all(groups[group.name] is group for group in groups)

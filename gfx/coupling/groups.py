@@ -108,7 +108,8 @@ class Groups:
     def __getitem__(self, name: str | int) -> Group:
         if isinstance(name, int):
             return self.groups[name]
-        for group in self.groups:
+        named = [g for g in self.groups if g.name == name]
+        for group in named or self.groups:
             if group.name == name or name in group.producers:
                 return group
         raise KeyError(name)

@@ -34,8 +34,8 @@ __all__ = ["fisher", "taylor"]
 
 Inputs = Sequence[tuple[Any, ...]]
 
-_WORK = 1e12  # MACs that are worth spending on one batch after another
-_MOST_SIGNS, _LEAST_SIGNS = 32, 4  # draws of v for each batch
+_WORK = 5e11  # MACs that are worth spending on all batches together
+_MOST_SIGNS, _LEAST_SIGNS = 32, 2  # draws of v for each batch
 
 
 def taylor(
@@ -86,7 +86,7 @@ def fisher(
     values = {m.tensor: value for pairs in layers.values() for m, value in pairs}
     program = groups.flow.program
     session = Session(program, [], lambda _, value: value, seed)
-    signs = _signs(program, len(batches)) // 4  # many weights average out
+    signs = max(_signs(program, len(batches)) // 4, 1)  # many weights average out
     squares = {path: torch.zeros_like(value, dtype=_wide(value)) for path, value in values.items()}
     count = 0
 
