@@ -77,9 +77,14 @@ class FakeRunner(fx.Interpreter):
         return fake
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Calls a function on fakes."""
-        with self.mode, self.watch():
-            return super().call_function(target, args, kwargs)
+        """Calls a function on fakes; one that looks at values, on zeros."""
+        try:
+            with self.mode, self.watch():
+                return super().call_function(target, args, kwargs)
+        except Exception as error:
+            if not _looks_at_values(error, str(getattr(target, "__name__", ""))):
+                raise
+        return self.really(target, args, kwargs)
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Calls a method on fakes."""
@@ -87,7 +92,10 @@ class FakeRunner(fx.Interpreter):
             return super().call_method(target, args, kwargs)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Calls a copy of a leaf on fakes; a leaf of unknown make that refuses them, on zeros."""
+        """Calls a copy of a leaf on fakes.
+
+        A leaf of unknown make that refuses them, or one that looks at values, runs on zeros.
+        """
         leaf = self.fetch_attr(target)
         key = None if kwargs or self.watch is not nullcontext else _likeness(leaf, args)
         if key in self.known:
@@ -99,20 +107,20 @@ class FakeRunner(fx.Interpreter):
             if key and isinstance(result, torch.Tensor) and not _aliases(result, args):
                 self.known[key] = (result.shape, result.stride(), result.dtype, result.device)
             return result
-        except Exception:
-            if not _opaque(leaf) or any(t.is_meta for t in _tensors(leaf)):
+        except Exception as error:
+            stubborn = _opaque(leaf) or _looks_at_values(error, type(leaf).__name__)
+            if not stubborn or any(t.is_meta for t in _tensors(leaf)):
                 raise
-        return self.really(leaf, args, kwargs)
-
-    def really(self, leaf: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Calls a copy of a leaf on zeros of the inputs' shapes and returns fakes of the result."""
         # tensors with a history, such as the weight of an old spectral_norm, cannot be copied
         memo: dict[int, Any] = {id(t): t.detach().clone() for t in _tensors(leaf) if t.grad_fn}
-        module = copy.deepcopy(leaf, memo)
+        return self.really(copy.deepcopy(leaf, memo), args, kwargs)
+
+    def really(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Calls a function on zeros of the inputs' shapes and returns fakes of the result."""
         args, kwargs = pytree.tree_map_only(torch.Tensor, _zeros, (args, kwargs))
         devices = [self.home] if self.home.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), self.watch():
-            result = module(*args, **kwargs)
+            result = function(*args, **kwargs)
         return pytree.tree_map_only(torch.Tensor, self.fake, result)
 
     def shell(self, leaf: nn.Module) -> nn.Module:
@@ -205,6 +213,14 @@ def _held(value: Any) -> Iterator[torch.Tensor]:
 def _opaque(leaf: nn.Module) -> bool:
     """Whether the code of a module is not torch's alone."""
     return any(not type(m).__module__.startswith("torch.nn.") for m in leaf.modules())
+
+
+def _looks_at_values(error: Exception, name: str) -> bool:
+    """Whether a call failed because it looks at values that do not decide its shape."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException as Value
+    from torch._subclasses.fake_tensor import DynamicOutputShapeException as Shape
+
+    return isinstance(error, Value) or (isinstance(error, Shape) and "loss" in name.lower())
 
 
 def _zeros(tensor: torch.Tensor) -> torch.Tensor:

@@ -38,7 +38,7 @@ def masked(program: Program, groups: Groups, removed: Mask) -> None:
         fake = read.operand.meta["val"]
         mask = torch.from_numpy(stay).to(device=fake.device, dtype=fake.dtype).view(view)
         _multiply(program, read.node, read.operand, mask)
-    for statistic in groups.flow.statistics:
+    for statistic in reversed(groups.flow.statistics):  # the later reads what the earlier widens
         stays = {d: torch.from_numpy(kept[ids]) for d, ids in statistic.ids.items()}
         gone = {d: stay for d, stay in stays.items() if not stay.all()}
         if gone:

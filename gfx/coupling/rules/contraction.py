@@ -158,6 +158,9 @@ def embedding(flow: Flow, call: Call) -> Labeled:
     table = flow.member(call, "weight") if call.module is not None else _table(call)
     assert table is not None
     flow.fix(table, f"{call.node.name} looks its rows up by number", [0])
+    given: Any = call.module.max_norm if call.module is not None else call.arg(3, "max_norm")
+    if given is not None and not isinstance(given, bool):  # aten's fourth argument is another
+        flow.fix(table, f"{call.node.name} limits the norm of its rows")
     ids = flow.along(table, 1)
     flow.role(ids, "out")
     looked_up = next((v for v in call.tensors if v is not table), None)

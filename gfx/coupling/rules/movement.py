@@ -77,6 +77,18 @@ def _settled(
     return Labeled(shape, tuple(fields), x.why)
 
 
+def shuffle(flow: Flow, call: Call) -> Labeled:
+    """Shuffles channels: every part loses the same ones, else their order would change."""
+    x = call.arg(0, "input")
+    given: Any = call.module.groups if call.module is not None else call.arg(1, "groups")
+    ids = flow.along(x, 1)
+    if ids is not None:
+        rows = ids.reshape(int(given), -1)
+        flow.labels.unite(rows[:1], rows[1:])
+    out: Labeled = move(flow, call)
+    return out
+
+
 def stretch(flow: Flow, call: Call) -> Labeled:
     """Expands or repeats; what is the same everywhere may be stretched to another size."""
     x = call.args[0] if call.args else call.arg(0, "input")
@@ -140,14 +152,15 @@ _MOVES = (
     "view reshape unsafe_view permute transpose t adjoint mT flatten unflatten "
     "ravel squeeze unsqueeze repeat_interleave narrow "
     "select slice chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind flip "
-    "fliplr flipud roll rot90 movedim channel_shuffle native_channel_shuffle diagonal unsafe_chunk "
+    "fliplr flipud roll rot90 movedim diagonal unsafe_chunk "
     "unsafe_split view_copy permute_copy narrow_copy tril triu unfold_copy"
 ).split()
 FUNCTIONS = {
     **dict.fromkeys(_MOVES, move),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to", "repeat", "tile"), stretch),
     **dict.fromkeys(("view_as", "reshape_as"), move_as),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
     "getitem": getitem,
     "setitem": setitem,
 }
-MODULES = {nn.Flatten: move, nn.Unflatten: move, nn.ChannelShuffle: move}
+MODULES = {nn.Flatten: move, nn.Unflatten: move, nn.ChannelShuffle: shuffle}

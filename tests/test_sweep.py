@@ -1,0 +1,52 @@
+"""Nothing that torch.nn or a tensor can do makes gfx fail, or give wrong numbers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import gfx
+from gfx.widths import modules_of
+from oracle import assert_equal_outputs, zeroed
+from passes.channel_prune import ChannelPrune
+from sweeps import FUNCTIONS, LAYERS, NOT_LAYERS, built
+
+
+# constants that a pad adds to a channel go with it, which the oracle does not know
+BEYOND_THE_ORACLE = {"ConstantPad1d", "ConstantPad2d", "ConstantPad3d"}
+
+
+def judge(name):
+    model, x = built(name)
+    program = gfx.trace(model, x)
+    original = program.copy().module
+    assert_equal_outputs(model(x), original(x))
+    groups = list(gfx.channels(program))
+    print(name, program.provenance.frontend, [(g.name, g.size, g.pinned) for g in groups if g.producers])
+    assert not [g.pinned for g in groups if "cannot follow" in str(g.pinned)]
+    assert program.provenance.opaque == ()
+    if not any(g.free for g in groups):
+        with pytest.raises(gfx.PreconditionError):
+            ChannelPrune(ratio=0.5).apply(program)
+        return
+    prune = ChannelPrune(ratio=0.5, importance="random", seed=3)
+    reference = prune.reference(program)
+    prune.apply(whole := program.copy())
+    assert_equal_outputs(reference.module(x), whole.module(x))
+    exact = tuple(n for g in groups if g.free and g.exact for n in modules_of(g))
+    if not exact or name in BEYOND_THE_ORACLE:
+        return
+    outcome = replace(prune, targets=exact).apply(program)
+    tensors = outcome.details["tensors"].items()
+    kept = {path: {int(d): index for d, index in dims.items()} for path, dims in tensors}
+    assert_equal_outputs(zeroed(original, [x], kept), program.module(x))
+
+
+def test_every_layer_of_torch_is_in_the_table():
+    known = {n for n in torch.nn.modules.__all__ if not n.startswith("Lazy")}
+    assert known - NOT_LAYERS - set(LAYERS) == set()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_between_two_others_is_pruned_or_pinned_with_a_reason(name):
+    judge(name)
