@@ -41,6 +41,7 @@ class FakeRunner(fx.Interpreter):
         self.home = _home(module, inputs)
         self.mode = mode
         self.memo: dict[int, Any] = {}  # shared by all copies: what is shared stays shared
+        self.given: dict[int, torch.Tensor] = {}  # by identity of their fakes
         self.kept: list[torch.Tensor] = []  # the memo's ids must not be reused
         self.known = {} if known is None else known  # results of leaves met before, by likeness
 
@@ -72,6 +73,7 @@ class FakeRunner(fx.Interpreter):
         if not isinstance(value, torch.Tensor):
             return value
         fake = self.fake(value)
+        self.given[id(fake)] = value
         if value.numel() == 1 and value.device == torch.device("cpu") and not value.requires_grad:
             fake.constant = value.detach().clone()
         return fake
@@ -82,14 +84,20 @@ class FakeRunner(fx.Interpreter):
             with self.mode, self.watch():
                 return super().call_function(target, args, kwargs)
         except Exception as error:
-            if not _looks_at_values(error, str(getattr(target, "__name__", ""))):
+            name = str(getattr(target, "__name__", ""))
+            if not (_looks_at_values(error, name) or self.decided(args, kwargs)):
                 raise
         return self.really(target, args, kwargs)
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Calls a method on fakes."""
-        with self.mode, self.watch():
-            return super().call_method(target, args, kwargs)
+        """Calls a method on fakes; one that looks at values, on zeros."""
+        try:
+            with self.mode, self.watch():
+                return super().call_method(target, args, kwargs)
+        except Exception as error:
+            if not (_looks_at_values(error, target) or self.decided(args, kwargs)):
+                raise
+        return self.really(getattr(torch.Tensor, target), args, kwargs)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Calls a copy of a leaf on fakes.
@@ -115,9 +123,23 @@ class FakeRunner(fx.Interpreter):
         memo: dict[int, Any] = {id(t): t.detach().clone() for t in _tensors(leaf) if t.grad_fn}
         return self.really(copy.deepcopy(leaf, memo), args, kwargs)
 
+    def decided(self, args: Any, kwargs: Any) -> bool:
+        """Whether all tensors of truth values and indices are the graph's own, hence known."""
+        tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        known = [id(t) in self.given for t in tensors if not t.is_floating_point()]
+        return bool(known) and all(known)
+
     def really(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Calls a function on zeros of the inputs' shapes and returns fakes of the result."""
-        args, kwargs = pytree.tree_map_only(torch.Tensor, _zeros, (args, kwargs))
+        """Calls a function on zeros of the inputs' shapes and returns fakes of the result.
+
+        The program's own masks and indices are not zero.
+        """
+
+        def value(fake: torch.Tensor) -> torch.Tensor:
+            known = None if fake.is_floating_point() else self.given.get(id(fake))
+            return _zeros(fake) if known is None else known
+
+        args, kwargs = pytree.tree_map_only(torch.Tensor, value, (args, kwargs))
         devices = [self.home] if self.home.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), self.watch():
             result = function(*args, **kwargs)

@@ -20,12 +20,13 @@ def subscript(node: fx.Node, sizes: Sizes) -> None:
     value = sizes.flow.values[source]
     if not isinstance(value, Labeled):
         return
-    items = list(given) if isinstance(given, tuple | list) else [given]
+    several = isinstance(given, tuple)
+    items: list[Any] = list(given) if several else [given]
     before, now = numbers(tuple(items)), numbers(tuple(items), sizes.after)
     for i, dim in enumerate(_dims(before, value.ndim)):
         if dim is not None:
             items[i] = _moved(node, items[i], before[i], now[i], sizes.alive(value, dim))
-    moved = tuple(items) if isinstance(given, tuple | list) else items[0]
+    moved = tuple(items) if several else items[0]
     node.args = (source, moved, *node.args[2:])
 
 
@@ -48,6 +49,8 @@ def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask) -> Any:
     if isinstance(before, int):
         wanted = int(rank[before])
         return item if now % left == wanted else wanted
+    if isinstance(before, list):
+        return [int(rank[i]) for i in before if alive[i]]
     if not isinstance(before, slice):
         return item
     old = np.arange(len(alive))[before]

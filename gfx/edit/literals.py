@@ -17,7 +17,6 @@ from gfx.coupling.rules.pointwise import is_pointwise
 from gfx.edit.arguments import argument, numbers, put, reads_tensor
 from gfx.edit.indexing import narrow, select, slices, subscript
 from gfx.edit.sizes import Sizes
-from gfx.errors import EditError
 from gfx.ops import op_name
 
 __all__ = ["repair", "rms_norm"]
@@ -135,8 +134,10 @@ def _rewrite(node: fx.Node, first: int, wanted: Shape, sizes: Sizes) -> None:
     """Rewrites sizes given one by one, as one list, as one node, or by name."""
     name = next((n for n in ("size", "shape", "sizes") if n in node.kwargs), None)
     given: Any = node.kwargs[name] if name else node.args[first:]
-    if name is None and len(given) == 1 and not isinstance(given[0], int):
-        given = given[0]  # one list, or one node: of a torch.Size, or of a single number
+    rest: tuple[Any, ...] = ()
+    listed = bool(given) and (len(given) == 1 or isinstance(given[0], tuple | list))
+    if name is None and listed and not isinstance(given[0], int):
+        given, rest = given[0], given[1:]  # then what a constant is filled with
     if isinstance(given, fx.Node):
         now = sizes.after[given]
         if isinstance(now, int) or tuple(now) == wanted:
@@ -148,7 +149,7 @@ def _rewrite(node: fx.Node, first: int, wanted: Shape, sizes: Sizes) -> None:
     if name:
         node.update_kwarg(name, new)
     else:
-        node.args = (*node.args[:first], new)
+        node.args = (*node.args[:first], new, *rest)
 
 
 def _set_sizes(node: fx.Node, sizes: Sizes) -> None:
@@ -241,8 +242,29 @@ def _attention(node: fx.Node, sizes: Sizes) -> None:
         node.update_kwarg("scale", 1 / math.sqrt(before))
 
 
-def _refuse(node: fx.Node, sizes: Sizes) -> None:
-    raise EditError(f"node {node.name} ({op_name(node)}) cannot be narrowed; add it to keep")
+def _sections(node: fx.Node, sizes: Sizes) -> None:
+    """Turns hsplit, vsplit and dsplit into a split by sizes."""
+    source = argument(node, 0, "input")
+    dim = {"hsplit": int(source.meta["val"].dim() > 1), "vsplit": 0, "dsplit": 2}[op_name(node)]
+    node.op, node.target = "call_function", torch.split
+    node.args = (source, [part.shape[dim] for part in sizes.after[node]])
+    node.kwargs = {"dim": dim}
+
+
+def _roll(node: fx.Node, sizes: Sizes) -> None:
+    """Repairs how far channels are rolled: as many come round as are left of those that did."""
+    source, shifts, dims = (argument(node, i, n) for i, n in enumerate(("input", "shifts", "dims")))
+    value = sizes.flow.values[source]
+    if dims is None or dims == ():
+        return
+    many = isinstance(dims, tuple | list)
+    pairs = zip(shifts, dims, strict=True) if many else [(shifts, dims)]
+    new = []
+    for shift, dim in pairs:
+        alive = sizes.alive(value, dim % value.ndim)
+        come = numbers(shift) % len(alive)
+        new.append(shift if alive.all() else int(alive[len(alive) - come :].sum()))
+    put(node, 1, tuple(new) if many else new[0], "shifts")
 
 
 _FIXES: dict[str, Callable[[fx.Node, Sizes], None]] = {
@@ -259,7 +281,8 @@ _FIXES: dict[str, Callable[[fx.Node, Sizes], None]] = {
         "conv conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split(),
         _conv_groups,
     ),
-    **dict.fromkeys(("hsplit", "vsplit", "dsplit"), _refuse),
+    **dict.fromkeys(("hsplit", "vsplit", "dsplit"), _sections),
+    "roll": _roll,
     "mean": _mean,
     **dict.fromkeys(("mse_loss", "l1_loss"), _loss),
     "unflatten": _unflatten,

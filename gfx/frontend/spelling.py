@@ -90,6 +90,8 @@ def _spell(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Spell
     has_method = _takes_self(target) and hasattr(torch.Tensor, name)
     if name in _FUNCTIONAL or (name.rstrip("_") in _FUNCTIONAL and not has_method):
         return _functional(name, args, kwargs)
+    if has_method and not callable(getattr(torch.Tensor, name)):
+        return "call_function", getattr, (args[0], name), {}  # x.mT
     if has_method and (name in _METHODS or name.endswith("_") or not hasattr(torch, name)):
         return "call_method", name, args, kwargs
     function = getattr(torch, name, None) or getattr(F, name, None)

@@ -4,6 +4,8 @@ The contracted dimension of both operands is united (the consumer side); the fre
 on (the producer side). Groups follow from the layout of the weight itself.
 """
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 

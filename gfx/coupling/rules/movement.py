@@ -13,7 +13,16 @@ from gfx.coupling.flow import Call, Flow, channel_dims, empty_like
 from gfx.coupling.rules.lookup import picked
 from gfx.coupling.values import Labeled, core, settle, tensors, varying
 
-__all__ = ["FUNCTIONS", "MODULES", "getitem", "move", "runner", "unknown", "unlabelled"]
+__all__ = [
+    "FUNCTIONS",
+    "MODULES",
+    "getitem",
+    "move",
+    "runner",
+    "unknown",
+    "unlabelled",
+    "windows",
+]
 
 
 def runner(call: Call) -> Callable[[Tensor], Any]:
@@ -75,6 +84,22 @@ def _settled(
         elif labels.numel():
             flow.pin(core(labels).numpy().ravel(), f"{call.node.name} picks it out by its position")
     return Labeled(shape, tuple(fields), x.why)
+
+
+def windows(flow: Flow, call: Call) -> Labeled:
+    """Cuts windows out of one dimension, whose channels are pinned."""
+    x, dim = call.args[0], call.arg(1, "dimension")
+    flow.fix(x, f"{call.node.name} cuts windows out of it", [dim])
+    out: Labeled = move(flow, call)
+    return out
+
+
+def triangle(flow: Flow, call: Call) -> Labeled:
+    """Zeroes one side of a diagonal, whose two dimensions are pinned."""
+    x = call.arg(0, "input")
+    why = f"{call.node.name} zeroes one side of a diagonal"
+    flow.fix(x, why, [-2, -1])
+    return flow.keep(x, range(x.ndim), call.shape, why)
 
 
 def shuffle(flow: Flow, call: Call) -> Labeled:
@@ -149,16 +174,17 @@ def unlabelled(value: Any, why: str) -> Any:
 
 
 _MOVES = (
-    "view reshape unsafe_view permute transpose t adjoint mT flatten unflatten "
+    "view reshape unsafe_view permute transpose t adjoint mT numpy_T matrix_H flatten unflatten "
     "ravel squeeze unsqueeze repeat_interleave narrow "
     "select slice chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind flip "
     "fliplr flipud roll rot90 movedim diagonal unsafe_chunk "
-    "unsafe_split view_copy permute_copy narrow_copy tril triu unfold_copy"
+    "unsafe_split view_copy permute_copy narrow_copy"
 ).split()
 FUNCTIONS = {
     **dict.fromkeys(_MOVES, move),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to", "repeat", "tile"), stretch),
     **dict.fromkeys(("view_as", "reshape_as"), move_as),
+    **dict.fromkeys(("tril", "triu"), triangle),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
     "getitem": getitem,
     "setitem": setitem,

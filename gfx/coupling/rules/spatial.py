@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from gfx.coupling.flow import Call, Flow
 from gfx.coupling.labels import Ids
+from gfx.coupling.rules.movement import windows
 from gfx.coupling.values import Labeled
 from gfx.coupling.values import field as make_field
 
@@ -106,6 +108,8 @@ def pixel_unshuffle(flow: Flow, call: Call) -> Labeled:
 
 def unfold(flow: Flow, call: Call) -> Labeled:
     """Repeats each channel's label for the k² rows of its patches (F.unfold, nn.Unfold)."""
+    if call.node.op == "call_method" or call.node.target is torch.Tensor.unfold:
+        return windows(flow, call)
     x = call.arg(0, "input")
     if not isinstance(x, Labeled) or x.ndim != 4:
         flow.fix(x, f"{call.node.name} unfolds it")

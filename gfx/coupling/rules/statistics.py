@@ -38,6 +38,10 @@ def total(flow: Flow, call: Call) -> Any:
     """
     x = call.arg(0, "input")
     dims = _dims(call, 2 if "norm" in call.name else 1, x.ndim)
+    order = call.arg(1, "p", call.kwargs.get("ord")) if "norm" in call.name else None
+    if isinstance(order, int | float) and order < 0:  # a zero would be the smallest
+        flow.fix(x, f"{_who(call)} of order {order} over all of them", dims)
+        return _reduced(flow, call, x, dims)
     ids = {d: found for d in dims if (found := flow.along(x, d)) is not None}
     for d, found in ids.items():
         flow.read(call, call.operand, d, found)
@@ -135,7 +139,8 @@ def _each(call: Call, out: Labeled) -> Any:
 
 
 def _dim(call: Call, ndim: int) -> int:
-    dim: Any = call.module.dim if call.module is not None else call.arg(1, "dim", -1)
+    position = {"topk": 2, "kthvalue": 2, "gumbel_softmax": 4}.get(call.name, 1)
+    dim: Any = call.module.dim if call.module is not None else call.arg(position, "dim", -1)
     return 1 if dim is None else int(dim) % ndim
 
 
