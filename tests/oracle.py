@@ -24,7 +24,7 @@ Kept = Mapping[str, Mapping[int, Sequence[int]]]  # tensor path -> dimension -> 
 
 MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding, nn.RMSNorm)
 WITH_BIAS = {f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)} | {"linear"}
-PRODUCTS = {"matmul", "bmm", "einsum", "mm", "mv", "dot"}
+PRODUCTS = {"matmul", "bmm", "einsum"}
 SUMS = {"sum", "mean", "norm", "rms_norm", "linalg_vector_norm"}
 ATTENTION = "scaled_dot_product_attention"
 # of weights alone these are numbers of the model, which no removal may change
