@@ -24,7 +24,8 @@ def picked(flow: Flow, call: Call) -> Labeled:
     given = fx.node.map_aggregate(call.node.args[1], _value)
     if any(t.dtype == torch.bool for t in _tensors(given)):
         why = f"{call.node.name} picks from it where a mask says so"
-        flow.fix(x, why)
+        for value in call.tensors:
+            flow.fix(value, why)
         return Labeled(call.shape, (), why)
     for item in items:
         if isinstance(item, Labeled):
