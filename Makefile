@@ -43,6 +43,8 @@ bench: setup ## measure gfx beside its peers
 	$(BIN)/python benchmarks/verify_bench.py
 	$(BIN)/python benchmarks/cost_bench.py
 	$(BIN)/python benchmarks/prune_bench.py
+	$(BIN)/python benchmarks/scale_bench.py
+	$(BIN)/python benchmarks/memory_bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pricing_bench.py
 
 clean: ## remove caches and outputs, keep .venv
