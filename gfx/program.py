@@ -1,6 +1,5 @@
 """A Program: one traced model, its example inputs, and where both came from."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from gfx.copies import deepcopy
 from gfx.ops import is_inplace
 
 __all__ = ["Program", "Provenance", "has_effect"]
@@ -63,14 +63,14 @@ class Program:
         Raises: AttributeError if nothing is there, or something that is no tensor.
         """
         owner, _, name = path.rpartition(".")
-        value = getattr(self.module.get_submodule(owner), name)
+        value = getattr(_found(self.module, owner) if owner else self.module, name)
         if not isinstance(value, torch.Tensor):
             raise AttributeError(f"{path} is a {type(value).__name__}, not a tensor")
         return value
 
     def submodule(self, node: fx.Node) -> nn.Module:
         """Returns the module that a call_module node calls."""
-        return self.module.get_submodule(str(node.target))
+        return _found(self.module, str(node.target))
 
     @property
     def training(self) -> bool:
@@ -79,7 +79,36 @@ class Program:
 
     def copy(self) -> "Program":
         """Copies the module (parameters too); the example inputs are shared."""
-        return replace(self, module=copy.deepcopy(self.module), shaped=None)
+        return replace(self, module=deepcopy(self.module), shaped=None)
+
+    def note_shapes(self) -> None:
+        """Notes that the values on the nodes, if each has one, are of the program as it is."""
+        known = all("val" in node.meta for node in self.graph.nodes)
+        self.shaped = self.settings() if known else None
+
+    def forget_shapes(self) -> None:
+        """Takes the values off the nodes."""
+        self.shaped = None
+        for node in self.graph.nodes:
+            node.meta.pop("val", None)
+
+    def shapes_hold(self) -> bool:
+        """Whether the values on the nodes are those of the program as it is."""
+        if self.shaped is None or not all("val" in node.meta for node in self.graph.nodes):
+            return False
+        return bool(self.shaped == self.settings())
+
+    def settings(self) -> list[Any]:
+        """Lists all that the shapes of a program follow from; two lists are equal if they are."""
+        state: list[Any] = [id(self.module), [id(x) for x in self.example_inputs]]
+        for node in self.graph.nodes:
+            state.append((node, node.op, node.target, node.args, node.kwargs))
+            if node.op == "call_module":
+                module = self.submodule(node)
+                state += [module, _settings(module)]
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        state.append([(t.shape, t.dtype, t.device) for t in tensors])
+        return state
 
     def recompile(self) -> None:
         """Removes dead code and submodules nobody calls, lints and recompiles the graph."""
@@ -104,10 +133,26 @@ class Program:
 def has_effect(node: fx.Node) -> bool:
     """Whether a node does something although nothing uses its result (`x.add_(1)`)."""
     if node.op == "call_module" and node.graph.owning_module is not None:
-        module = node.graph.owning_module.get_submodule(str(node.target))
+        module = _found(node.graph.owning_module, str(node.target))
         if getattr(module, "inplace", False):
             return True
     return node.is_impure() or is_inplace(node)
+
+
+def _found(module: nn.Module, path: str) -> nn.Module:
+    """Finds a submodule, at a third of what `get_submodule` takes where nothing is special."""
+    found: nn.Module | None = module
+    for name in path.split("."):
+        found = None if found is None else found._modules.get(name)
+    return module.get_submodule(path) if found is None else found
+
+
+def _settings(module: nn.Module) -> Any:
+    """Lists the attributes of a layer of torch's own that are numbers, texts and the like."""
+    if not type(module).__module__.startswith("torch.nn.modules") or module._modules:
+        return object()  # what another module does cannot be told from its settings: never equal
+    held = vars(module).items()
+    return {n: [*v] if type(v) is list else v for n, v in held if not isinstance(v, dict | set)}
 
 
 def _argument(value: Any) -> str:

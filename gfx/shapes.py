@@ -34,29 +34,13 @@ def propagate(program: Program) -> None:
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    state = _state(program)
-    if program.shaped == state and all("val" in n.meta for n in program.graph.nodes):
+    if program.shapes_hold():
         return
     with quiet_torch():
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         inputs = program.example_inputs
         FakeRunner(program.module, inputs, mode, known=program.leaves).run(*inputs)
-    program.shaped = state
-
-
-def _state(program: Program) -> list[Any]:
-    """Lists all that the shapes of a program follow from; two lists are equal if they are."""
-    state: list[Any] = [id(program.module), [id(x) for x in program.example_inputs]]
-    for node in program.graph.nodes:
-        state.append((node, node.op, node.target, node.args, node.kwargs))
-        if node.op == "call_module":
-            module = program.submodule(node)
-            plain = type(module).__module__.startswith("torch.nn.modules") and not module._modules
-            # what another module does cannot be told from its settings: never equal
-            state.append((module, module.extra_repr(), module.training) if plain else object())
-    tensors = [*program.module.parameters(), *program.module.buffers()]
-    state.append([(t.shape, t.dtype, t.device) for t in tensors])
-    return state
+    program.note_shapes()
 
 
 def rerun(program: Program, node: fx.Node, watch: Watch) -> Any:

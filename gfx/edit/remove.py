@@ -14,6 +14,8 @@ from gfx.shapes import propagate
 
 __all__ = ["remove"]
 
+_WORTH = 4  # elements of a kernel from which copying kernels one by one is the faster way
+
 
 def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
     """Removes channels from a program, in place.
@@ -57,21 +59,31 @@ def _slice_tensors(program: Program, sizes: Sizes) -> None:
     """Cuts every tensor that loses channels, once for all the places that hold it."""
     homes = _homes(program.module)
     for path, axes in sizes.flow.axes.items():
-        old = program.tensor(path)
-        new = old.detach()
-        for axis in axes:
-            if axis is None:
-                continue
-            stay = sizes.kept[axis.ids]
-            if not stay.all():
-                index = torch.from_numpy(stay.nonzero()[0]).to(old.device)
-                new = new.index_select(axis.dim, index)
-        if new.shape == old.shape:
+        stays = {axis.dim: sizes.kept[axis.ids] for axis in axes if axis is not None}
+        stays = {dim: stay for dim, stay in stays.items() if not stay.all()}
+        if not stays:
             continue
+        old = program.tensor(path)
+        new = _cut(old.detach(), stays)
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
         for owner, name in homes[id(old)]:
             setattr(owner, name, new)
+
+
+def _cut(value: Tensor, stays: dict[int, Mask]) -> Tensor:
+    """Takes the indices that stay, of each dimension that is cut, into a tensor of its own."""
+    index = {dim: torch.from_numpy(stay.nonzero()[0]) for dim, stay in stays.items()}
+    kernel = value[:1, :1].numel() if value.ndim > 1 else 0
+    if stays.keys() == {0, 1} and kernel >= _WORTH and value.is_contiguous():
+        # both at once: whole kernels are copied, and no others are looked at
+        rows, columns = index[0], index[1]
+        pairs = (rows[:, None] * value.shape[1] + columns).flatten().to(value.device)
+        kernels = value.view(-1, kernel).index_select(0, pairs)
+        return kernels.view(len(rows), len(columns), *value.shape[2:])
+    for dim, positions in index.items():
+        value = value.index_select(dim, positions.to(value.device))
+    return value
 
 
 def _homes(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:

@@ -5,7 +5,6 @@ after each run: some models write to themselves in forward, and under symbolic t
 would leave a proxy behind.
 """
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gfx.copies import deepcopy
 from gfx.errors import InputError
 from gfx.frontend.chance import private_chance
 
@@ -94,7 +94,7 @@ def _deepcopy(model: nn.Module) -> nn.Module:
         with warnings.catch_warnings():
             # torch copies the modules of its own torch.export in a way it calls deprecated
             warnings.simplefilter("ignore", FutureWarning)
-            return copy.deepcopy(model, memo)
+            return deepcopy(model, memo)
     except Exception as error:
         raise InputError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); "

@@ -59,17 +59,19 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
     else:
         inputs = remembered(twin) or infer(twin, smaller=check)
     if isinstance(twin, fx.GraphModule) and type(twin.graph._codegen) is CodeGen:
-        return _given(twin, inputs, type(model).__name__)
+        return _given(twin, inputs, type(model).__name__, check)
     return _Search(twin, inputs, check).run()
 
 
-def _given(module: fx.GraphModule, inputs: Inferred, source: str) -> Program:
+def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -> Program:
     """Takes a GraphModule as it is (rule 4)."""
     judge = Judge(module, inputs.arguments, check=False)
-    if not judge.fits(module):
+    if not judge.fits(module, keep=not check):
         judge.result(training=False)
     provenance = Provenance(source, "given", inputs.assumed)
-    return Program(module, inputs.arguments.inputs(), provenance)
+    program = Program(module, inputs.arguments.inputs(), provenance, leaves=judge.leaves)
+    program.note_shapes()
+    return program
 
 
 class _Search:
@@ -154,7 +156,12 @@ class _Search:
             (*fixed, *notes),
         )
         inputs = self.inputs.arguments.inputs()
-        return Program(module, inputs, provenance, leaves=self.quick.leaves)
+        program = Program(module, inputs, provenance, leaves=self.quick.leaves)
+        if self.quick is self.judge:
+            program.note_shapes()
+        else:  # those on the nodes are of smaller images
+            program.forget_shapes()
+        return program
 
 
 def _written_out(module: fx.GraphModule, judge: Judge) -> fx.GraphModule:
@@ -162,8 +169,7 @@ def _written_out(module: fx.GraphModule, judge: Judge) -> fx.GraphModule:
     if has_attention(module) and judge.fits(module, keep=True):
         write_out_attention(module)
         Program(module, ()).recompile()
-        for node in module.graph.nodes:
-            node.meta.pop("val", None)
+        Program(module, ()).forget_shapes()
     return module
 
 

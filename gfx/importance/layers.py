@@ -23,6 +23,8 @@ __all__ = [
     "weights_of",
 ]
 
+_BLOCK = 1 << 16  # elements that are looked at together: they stay in a cache
+
 Reduce = Literal["mean", "sum", "max", "first"]
 Scores = NDArray[np.float64]
 
@@ -48,12 +50,30 @@ def per_channel(member: Member, positions: Scores, size: int) -> Scores:
 
 
 def squashed(value: Tensor, dim: int, power: int) -> Scores:
-    """Sums |w| (power 1) or w² (power 2) over every dimension but one."""
-    others = [d for d in range(value.ndim) if d != dim]
-    value = value if value.dtype == torch.float64 else value.float()
-    norms = torch.linalg.vector_norm(value, ord=power, dim=others) if others else value.abs()
-    sums: Scores = norms.cpu().numpy().astype(np.float64) ** power
-    return sums
+    """Sums |w| (power 1) or w² (power 2) over every dimension but one.
+
+    Block by block, as a large weight is read once that way and no copy of it is made.
+    """
+    if not value.numel():
+        return np.zeros(value.shape[dim])
+    if dim > 1 or not value.is_contiguous():
+        value, dim = value.movedim(dim, 0), 0
+    rows = value.reshape(value.shape[0], -1)
+    step = max(1, _BLOCK // max(1, rows.shape[1]))
+    parts = (_powers(rows[i : i + step], power) for i in range(0, len(rows), step))
+    if dim == 0:
+        sums = torch.cat([part.sum(1) for part in parts]).double()
+    else:
+        total = torch.zeros(rows.shape[1], dtype=torch.float64, device=value.device)
+        for part in parts:
+            total += part.sum(0)
+        sums = total.view(value.shape[1], -1).sum(1)
+    return np.asarray(sums.cpu().numpy(), dtype=np.float64)
+
+
+def _powers(rows: Tensor, power: int) -> Tensor:
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    return rows.abs() if power == 1 else rows.square()
 
 
 def finite(score: Scores, tensor: str) -> Scores:

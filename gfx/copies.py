@@ -1,0 +1,108 @@
+"""Copies modules as `copy.deepcopy` does, several times faster.
+
+A torch.nn layer is a dozen empty dictionaries around two tensors, and deepcopy takes a general way
+through each. Whatever is not of the plain kind goes that way here too.
+"""
+
+import copy
+from collections import OrderedDict
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["deepcopy"]
+
+Kind = TypeVar("Kind", bound=nn.Module)
+
+_ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device))
+_MAPPINGS = (dict, OrderedDict)
+# a class that defines one of these, or makes them its own, says itself how it is copied
+_SAY = (
+    "__new__",
+    "__deepcopy__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__getstate__",
+    "__setstate__",
+    "__slots__",
+)
+
+
+def deepcopy(module: Kind, memo: dict[Any, Any] | None = None) -> Kind:
+    """Copies a module with its tensors; what is shared inside it stays shared.
+
+    `memo` maps the identities of things to what stands for them in the copy.
+
+    Example:
+        >>> layer = nn.Conv2d(3, 8, 3)
+        >>> twin = deepcopy(layer)
+        >>> torch.equal(twin.weight, layer.weight), twin.weight is layer.weight
+        (True, False)
+    """
+    memo = {} if memo is None else memo
+    plain: dict[type, bool] = {}
+    for part in module.modules():
+        if plain.setdefault(type(part), _is_plain(type(part))):
+            _copied(part, memo)
+    return copy.deepcopy(module, memo)
+
+
+def _is_plain(kind: type[nn.Module]) -> bool:
+    """Whether copying the attributes of a module copies it."""
+    return all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in _SAY)
+
+
+def _copied(module: nn.Module, memo: dict[Any, Any]) -> Any:
+    """Copies a module of a plain kind, once."""
+    if id(module) in memo:
+        return memo[id(module)]
+    twin = memo[id(module)] = object.__new__(type(module))
+    for name, value in vars(module).items():
+        twin.__dict__[name] = _value(value, memo)
+    return twin
+
+
+def _value(value: Any, memo: dict[Any, Any]) -> Any:
+    """Copies an attribute."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if id(value) in memo:
+        return memo[id(value)]
+    if kind in _MAPPINGS:
+        twin = memo[id(value)] = kind()
+        for key, item in value.items():
+            twin[_value(key, memo)] = _value(item, memo)
+        return twin
+    if kind is set and not value:
+        return memo.setdefault(id(value), set())
+    if kind is tuple and all(type(item) in _ATOMS for item in value):
+        return value
+    if kind is Tensor and _is_whole(value, memo):
+        return _tensor(value, memo)
+    if isinstance(value, nn.Module) and _is_plain(kind):
+        return _copied(value, memo)
+    return copy.deepcopy(value, memo)
+
+
+def _is_whole(tensor: Tensor, memo: dict[Any, Any]) -> bool:
+    """Whether a tensor is plain data with a memory of its own."""
+    if tensor.layout != torch.strided or tensor.device.type not in ("cpu", "cuda"):
+        return False
+    if tensor.requires_grad or tensor.is_quantized or tensor.grad is not None or vars(tensor):
+        return False
+    if tensor.is_conj() or tensor.is_neg() or tensor.is_inference():
+        return False
+    storage = tensor.untyped_storage()
+    all_of_it = storage.nbytes() == tensor.nbytes and tensor.is_contiguous()
+    return all_of_it and storage._cdata not in memo.get("torch", {})
+
+
+def _tensor(tensor: Tensor, memo: dict[Any, Any]) -> Tensor:
+    """Copies a buffer, and notes its memory where torch's own copying looks for it."""
+    with torch.no_grad():
+        twin = tensor.clone()
+    memo[id(tensor)] = twin
+    memo.setdefault("torch", {})[tensor.untyped_storage()._cdata] = twin.untyped_storage()
+    return twin
