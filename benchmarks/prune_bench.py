@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch_pruning
-from generators import resnet50
+from subjects import resnet50
 from timing import interleaved
 from torch import Tensor, nn
 

@@ -15,7 +15,7 @@ from itertools import takewhile
 
 import numpy as np
 import torch
-from generators import RandomGenerator, chain
+from subjects import RandomGenerator, chain
 from timing import interleaved
 from torch import Tensor, nn
 
