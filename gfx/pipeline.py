@@ -152,7 +152,7 @@ def settle(pass_: Pass, budgets: tuple[Budget, ...], seed: int) -> Pass:
     given: dict[str, Any] = {}
     if "seed" in names and getattr(pass_, "seed") is None:  # noqa: B009 - not a field of Pass
         given["seed"] = seed
-    own = any(_says(pass_, name) for name in ("budget", "ratio", "widths", "kept"))
+    own = any(_says(pass_, name) for name in ("budget", "ratio", "ratios", "widths", "kept"))
     if budgets and "budget" in names and not own:
         given["budget"] = budgets
     return replace(pass_, **given) if given else pass_

@@ -1,7 +1,7 @@
 """A report as text: about forty lines, long lists cut with a count."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,7 +66,11 @@ def _pass(number: int, pass_: "PassReport", verified: bool) -> Iterator[str]:
     yield f"   changed {len(pass_.changes)}, left alone {len(pass_.skips)}"
     yield from _cut([f"     {_change(change)}" for change in pass_.changes])
     yield from _cut([f"     left alone {skip.node}: {skip.why}" for skip in pass_.skips])
-    yield from _cut([f"   {key}: {_short(value)}" for key, value in pass_.details.items()])
+    details = dict(pass_.details)
+    reasons = details.pop("approximate", {})
+    if isinstance(reasons, Mapping):  # a sentence for each group, too long for one line
+        yield from _cut([f"     approximate {name}: {why}" for name, why in reasons.items()])
+    yield from _cut([f"   {key}: {_short(value)}" for key, value in details.items()])
     if pass_.before is not None and pass_.after is not None:
         yield (
             f"   exact MACs {pass_.before.macs.exact:,} → {pass_.after.macs.exact:,}, "

@@ -12,18 +12,21 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.costing import Budget, cost_of
 from gfx.coupling import Group, Groups, analyse
 from gfx.edit import masked, remove
 from gfx.errors import PreconditionError, RecipeError
-from gfx.importance import Importance, Reduce, needs_data, notes, rank
+from gfx.importance import Importance, Reduce, Scores, needs_data, notes, rank
 from gfx.program import Program
-from gfx.selection import Mask, Scope, Selection
+from gfx.selection import Bounds, Scope, Selection, record
 from gfx.widths import by_kept, by_widths, check_globs, modules_of, stays
 
 __all__ = ["ChannelPrune"]
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,24 @@ class ChannelPrune(Pass):
     """Removes the least important channels of every group that is free.
 
     A channel is what `gfx.channels` says it is: all slices of all tensors that must go together.
-    Ratios and counts are of such channels. What is removed is said by one of `ratio`, `widths`,
-    `kept` or `budget`; with none of them, half of each group goes.
+    Ratios and counts are of such channels. What is removed is said by `ratio` and `ratios`, or by
+    one of `widths`, `kept` and `budget`; with none of them, half of each group goes.
 
-    1. Groups that are pinned, or that `keep` names, are skipped with the reason.
-    2. A group keeps at least one channel, and a multiple of `round_to` unless it stays whole.
+    1. Groups that are pinned, or that `keep` names, are skipped with the reason; so are those
+       whose removal is approximate, where that is refused.
+    2. What `ratio`, `ratios` and `budget` leave of a group is at least `min_channels`, at least
+       the share that `max_ratio` allows, and a multiple of `round_to`, rounded up; or the whole
+       group. `widths` and `kept` are taken at their word.
     3. Removing nothing although something was asked for is an error.
+    4. A group follows the first glob of `ratios` that names one of its modules, else `ratio`, and
+       stays whole if there is none. What one glob names is a stage: only groups of one stage are
+       ranked together.
+    5. Every budget is met. The result ends within `tolerance` below one of them, or it is an error
+       that tells the nearest value on both sides.
 
     Shapes: inputs and outputs keep theirs; what lies between gets narrower.
     Raises: PreconditionError if nothing can be removed (rule 3); BudgetError if the budget cannot
-    be met; RecipeError if a module that is named does not exist.
+    be met (rule 5); RecipeError if a module that is named does not exist.
 
     Example:
         >>> import gfx
@@ -54,32 +65,42 @@ class ChannelPrune(Pass):
     keeps: ClassVar[Keeps] = Keeps.SIGNATURE
 
     ratio: float | None = None  # share of channels removed, 0 ≤ ratio < 1
+    ratios: Mapping[str, float] = field(default_factory=dict)  # glob over modules: share removed
     importance: Importance = "l1"
     reduce: Reduce = "mean"  # brings together what the layers of a group say of a channel
-    scope: Scope = "local"  # local: the ratio holds in each group; global: over all together
+    scope: Scope = "local"  # the ratio holds in each group; global: over all; isomorphic: over like
+    approximate: Literal["allow", "refuse"] = "allow"  # groups whose removal is not exact
     attention: Literal["width", "heads"] = "width"  # one index of every head goes, or whole heads
     group_norm: Literal["whole", "regroup"] = "whole"  # GroupNorms lose whole groups, or regroup
     round_to: int = 1  # channels; what a group keeps is a multiple of it
+    min_channels: int = 1  # as many stay of every group, or all if it has no more
+    max_ratio: float = 1.0  # share of a group that goes at most, 0 < max_ratio ≤ 1
     keep: tuple[str, ...] = ()  # globs over modules whose output channels all stay
     targets: tuple[str, ...] = ("*",)  # globs over modules whose output channels may go
     widths: Mapping[str, int] = field(default_factory=dict)  # glob: exact number of channels
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # module: channels that stay
     budget: tuple[Budget, ...] | None = None  # absolute limits; None: the recipe's
+    tolerance: float = 0.01  # how far below the budget the result may end, 0 ≤ tolerance ≤ 1
     batches: int = 8  # of the data, or of noise: as many are looked at where the importance does
     seed: int | None = None  # of all that is drawn at random; None: the recipe's
 
     def __post_init__(self) -> None:
-        if self.ratio is not None and not 0 <= self.ratio < 1:
-            raise RecipeError(f"channel_prune: ratio={self.ratio} must be at least 0 and below 1")
-        if self.round_to < 1:
-            raise RecipeError(f"channel_prune: round_to={self.round_to} must be at least 1")
-        if self.batches < 1:
-            raise RecipeError(f"channel_prune: batches={self.batches} must be at least 1")
-        for name, count in self.widths.items():
+        for name, share in {"ratio": self.ratio or 0, **_listed("ratios", self.ratios)}.items():
+            if not 0 <= share < 1:
+                raise RecipeError(f"channel_prune: {name}={share} must be at least 0 and below 1")
+        counts = {"round_to": self.round_to, "min_channels": self.min_channels}
+        counts |= {"batches": self.batches, **_listed("widths", self.widths)}
+        for name, count in counts.items():
             if count < 1:
-                raise RecipeError(f"channel_prune: widths[{name}]={count} must be at least 1")
-        asked = [n for n in ("ratio", "widths", "kept", "budget") if self._says(n)]
-        if len(asked) > 1:
+                raise RecipeError(f"channel_prune: {name}={count} must be at least 1")
+        if not 0 < self.max_ratio <= 1:
+            raise RecipeError(
+                f"channel_prune: max_ratio={self.max_ratio} must be above 0 and at most 1"
+            )
+        if not 0 <= self.tolerance <= 1:
+            raise RecipeError(f"channel_prune: tolerance={self.tolerance} must be between 0 and 1")
+        asked = [n for n in ("ratio", "ratios", "widths", "kept", "budget") if self._says(n)]
+        if len(asked) > 1 and asked != ["ratio", "ratios"]:
             raise RecipeError(
                 f"channel_prune: {' and '.join(asked)} both say what to remove; give one of them"
             )
@@ -100,8 +121,12 @@ class ChannelPrune(Pass):
         if not removed.any():
             self._check_empty(groups)
             return outcome
-        _record(groups, removed, outcome)
-        outcome.resolved = self._resolved(outcome.details["kept"])
+        stay = stays(groups, removed)
+        for name, (before, indices) in stay.items():
+            outcome.change(name, "channels", before, len(indices))
+        kept = {name: indices for name, (_, indices) in stay.items()}
+        outcome.details |= record(groups, removed, kept)
+        outcome.resolved = self._resolved(kept)
         stored = remove(program, groups, removed)
         if stored:  # statistics of weights, such as a spectral norm that the model computes
             outcome.details["stored"] = list(stored)
@@ -119,7 +144,7 @@ class ChannelPrune(Pass):
     def _resolved(self, kept: Mapping[str, list[int]]) -> "ChannelPrune":
         """Writes out what was chosen."""
         stay = {name: tuple(indices) for name, indices in kept.items()}
-        return replace(self, ratio=None, widths={}, budget=None, kept=stay)
+        return replace(self, ratio=None, ratios={}, widths={}, budget=None, kept=stay)
 
     def _groups(self, program: Program) -> Groups:
         return analyse(program, attention=self.attention, group_norm=self.group_norm)
@@ -148,20 +173,48 @@ class ChannelPrune(Pass):
             outcome.details["importance"] = otherwise
         if self.widths:
             return by_widths(groups, among, ranked, self.widths), outcome
-        chosen = Selection(groups, among, ranked, self.round_to, self.scope)
-        if self.budget is not None:
-            cost = cost_of(groups.flow.program)
-            outcome.details["requested"] = {b.name: b.limit for b in self.budget}
-            if all(b.value(cost) <= b.limit for b in self.budget):
-                return groups.none_removed(), outcome
-            return chosen.by_budget(self.budget, cost), outcome
-        ratio = 0.5 if self.ratio is None else self.ratio
-        outcome.details["requested"] = {"ratio": ratio}
-        return chosen.by_ratio(ratio), outcome
+        if self.budget is None:
+            return self._by_ratio(groups, among, ranked, outcome), outcome
+        outcome.details["requested"] = {b.name: b.limit for b in self.budget}
+        cost = cost_of(groups.flow.program)
+        if all(b.value(cost) <= b.limit for b in self.budget):
+            return groups.none_removed(), outcome
+        chosen = Selection(groups, among, ranked, self._bounds(), self.scope)
+        return chosen.by_budget(self.budget, cost, self.tolerance), outcome
+
+    def _by_ratio(
+        self,
+        groups: Groups,
+        among: tuple[Group, ...],
+        ranked: Mapping[str, Scores],
+        outcome: Outcome,
+    ) -> Mask:
+        """Removes a share of every stage (rule 4)."""
+        asked = {"ratio": self._ratio()} | ({"ratios": self.ratios} if self.ratios else {})
+        outcome.details["requested"] = {k: v for k, v in asked.items() if v is not None}
+        shares, chosen = [], []
+        for group in among:
+            names = modules_of(group)
+            glob = next((glob for glob in self.ratios if _matches(names, (glob,))), None)
+            share = self._ratio() if glob is None else self.ratios[glob]
+            if share is None:
+                outcome.skip(group.name, "no glob of ratios names it, and there is no ratio")
+                continue
+            chosen.append(group)
+            shares.append((glob, share))
+        selection = Selection(groups, tuple(chosen), ranked, self._bounds(), self.scope)
+        return selection.by_ratio(shares)
+
+    def _ratio(self) -> float | None:
+        return 0.5 if self.ratio is None and not self.ratios else self.ratio
+
+    def _bounds(self) -> Bounds:
+        return Bounds(self.round_to, self.min_channels, self.max_ratio)
 
     def _among(self, groups: Groups, outcome: Outcome) -> tuple[Group, ...]:
         """Lists the groups that may be narrowed, and says why the others may not (rule 1)."""
-        check_globs(groups, {"keep": self.keep, "targets": self.targets})
+        globs = {"keep": self.keep, "targets": self.targets, "ratios": tuple(self.ratios)}
+        check_globs(groups, globs)
         among = []
         for group in groups:
             owners = modules_of(group)
@@ -169,6 +222,8 @@ class ChannelPrune(Pass):
                 outcome.skip(group.name, group.pinned)
             elif group.size == 1:
                 outcome.skip(group.name, "it has a single channel")
+            elif group.approximate and self.approximate == "refuse":
+                outcome.skip(group.name, f"approximate: refuse, and {group.approximate}")
             elif _matches(owners, self.keep):
                 outcome.skip(group.name, "keep names it")
             elif _matches(owners, self.targets):
@@ -179,51 +234,21 @@ class ChannelPrune(Pass):
 
     def _check_empty(self, groups: Groups) -> None:
         """Raises if something was to be removed and nothing could be (rule 3)."""
-        if self.ratio == 0 or self.widths or self.kept or self.budget is not None:
+        asked = [*self.ratios.values(), *(r for r in [self._ratio()] if r is not None)]
+        if not any(asked) or self.widths or self.kept or self.budget is not None:
             return  # that is what was asked for
+        said = f"ratios={dict(self.ratios)}" if self.ratios else f"ratio={self._ratio()}"
         free = ", ".join(f"{g.name} ({g.size})" for g in groups.free[:6]) or "none"
         pinned = "; ".join(f"{g.name}: {g.pinned}" for g in groups if g.pinned)
         raise PreconditionError(
-            f"channel_prune: ratio={0.5 if self.ratio is None else self.ratio} removes nothing "
-            f"(round_to={self.round_to}). Free groups and their channels: {free}. "
-            f"Pinned groups: {pinned[:600] or 'none'}"
+            f"channel_prune: {said} removes nothing ({self._bounds()}). Free groups and their "
+            f"channels: {free}. Pinned groups: {pinned[:600] or 'none'}"
         )
+
+
+def _listed(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{name}[{key}]": value for key, value in values.items()}
 
 
 def _matches(names: tuple[str, ...], globs: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, glob) for name in names for glob in globs)
-
-
-def _record(groups: Groups, removed: Mask, outcome: Outcome) -> None:
-    """Writes what goes: a change per module, the indices that stay, and those of every tensor."""
-    kept, stay = groups.kept(removed), stays(groups, removed)
-    for name, (before, indices) in stay.items():
-        outcome.change(name, "channels", before, len(indices))
-    counts = _counts(groups, removed)
-    gone, total = sum(c["removed"] for c in counts), sum(g.size for g in groups.free)
-    outcome.details |= {
-        "achieved": {"ratio": gone / total, "removed": gone, "of": total},
-        "groups": counts,
-        "kept": {name: indices for name, (_, indices) in stay.items()},  # it repeats this removal
-        "tensors": _tensors(groups, kept),
-    }
-
-
-def _tensors(groups: Groups, kept: Mask) -> dict[str, dict[str, list[int]]]:
-    """Lists for each tensor and dimension that loses something the indices that stay."""
-    tensors: dict[str, dict[str, list[int]]] = {}
-    for path, axes in groups.flow.axes.items():
-        for axis in axes:
-            if axis is not None and not kept[axis.ids].all():
-                stay = np.flatnonzero(kept[axis.ids]).tolist()
-                tensors.setdefault(path, {})[str(axis.dim)] = stay
-    return tensors
-
-
-def _counts(groups: Groups, removed: Mask) -> list[dict[str, Any]]:
-    rows = []
-    for group in groups.free:
-        gone = int(removed[group.roots].sum())
-        if gone:
-            rows.append({"group": group.name, "channels": group.size, "removed": gone})
-    return rows

@@ -188,7 +188,7 @@ def assert_error(result, *parts, code=1):
     ("text", "parts"),
     [
         ("passes: [channel_prun]", ["unknown pass 'channel_prun'", "did you mean 'channel_prune'"]),
-        ("passes: [{channel_prune: {ratios: 1}}]", ["'ratios'", "did you mean 'ratio'"]),
+        ("passes: [{channel_prune: {ration: 1}}]", ["'ration'", "did you mean 'ratio'"]),
         ("passes: [{channel_prune: {ratio: 1.5}}]", ["ratio", "1.5"]),
         ("passes: [\n  {channel_prune: {ratio: 0.5}\n", ["line "]),
         ("budget: {macs: 0.000001}\npasses: []", ["exceeds the budget by"]),

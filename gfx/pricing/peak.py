@@ -178,6 +178,8 @@ def _corrected(symbols: Symbols, node: fx.Node) -> Number:
     source = next(iter(node.all_input_nodes), None)
     if source is None or not (rms or op_name(node) == "mean"):
         return 0
+    if not rms and any(node is statistic.node for statistic in symbols.flow.statistics):
+        return 0  # it is that of the channels that are left
     value = symbols.flow.values[source]
     if not isinstance(value, Labeled) or not isinstance(symbols.flow.values[node], Labeled):
         return 0

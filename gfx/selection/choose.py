@@ -1,0 +1,97 @@
+"""Chooses channels: the least important go, by ratio or until budgets are met."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfx.costing import Budget, Cost
+from gfx.coupling import Group, Groups
+from gfx.coupling.labels import Ids
+from gfx.importance import Scores
+from gfx.pricing import Pricing
+from gfx.selection.bounds import Bounds
+from gfx.selection.pools import Scope, pools
+from gfx.selection.search import Search
+
+__all__ = ["Selection"]
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class Selection:
+    """Chooses channels among some groups of a program; of each the least important go first."""
+
+    groups: Groups
+    among: tuple[Group, ...]  # the groups that may be narrowed
+    scores: Mapping[str, Scores]  # by group name
+    bounds: Bounds = field(default_factory=Bounds)
+    scope: Scope = "local"
+    order: dict[str, Ids] = field(init=False)  # by group name: channels, the first to go first
+
+    def __post_init__(self) -> None:
+        # of equal scores the last channel goes first, as slicing would have it
+        self.order = {
+            g.name: np.lexsort((-np.arange(g.size), self.scores[g.name])) for g in self.among
+        }
+        self.sizes = np.array([g.size for g in self.among], dtype=np.int64)
+
+    def by_ratio(self, shares: Sequence[tuple[Hashable, float]]) -> Mask:
+        """Removes a share of every pool of groups.
+
+        Args:
+            shares: of each group the stage it belongs to, and the ratio that goes there. Groups
+                of different stages are never ranked together.
+        """
+        gone = np.zeros(len(self.among), dtype=np.int64)
+        for pool in self._pools([stage for stage, _ in shares]):
+            total = int(self.sizes[pool].sum())
+            count = int(total * shares[pool[0]][1] + 1e-9)
+            gone += np.bincount(self._sequence(pool)[:count], minlength=len(gone))
+        return self.by_counts(self.sizes - gone)
+
+    def by_counts(self, kept: Ids) -> Mask:
+        """Removes the least important channels of each group down to the numbers kept."""
+        removed = self.groups.none_removed()
+        for group, count in zip(self.among, self.bounds.rounded(kept, self.sizes), strict=True):
+            removed[group.roots[self.order[group.name][: group.size - count]]] = True
+        return removed
+
+    def by_budget(self, budgets: Sequence[Budget], cost: Cost, tolerance: float) -> Mask:
+        """Removes as little as meets every budget, in the order of importance.
+
+        Pools lose channels in proportion to their size.
+
+        Raises: BudgetError with the nearest value that can be reached, and what stands in the way.
+        """
+        keys, owners = [], []
+        for pool in self._pools([None] * len(self.among)):
+            sequence = self._sequence(pool)
+            keys.append((np.arange(len(sequence)) + 1) / self.sizes[pool].sum())
+            owners.append(sequence)
+        sequence = np.zeros(0, dtype=np.int64)
+        if owners:
+            sequence = np.concatenate(owners)[np.argsort(np.concatenate(keys), kind="stable")]
+        search = Search(
+            self.groups, self.among, Pricing(self.groups, cost), budgets, self.bounds, tolerance
+        )
+        return self.by_counts(search.along(sequence))
+
+    def _pools(self, stages: Sequence[Hashable]) -> list[Ids]:
+        return pools(self.groups, self.among, self.scope, stages)
+
+    def _sequence(self, pool: Ids) -> Ids:
+        """Lists group numbers in the order in which their channels go, as far as they may."""
+        least = self.bounds.least(self.sizes)
+        owners = np.repeat(pool, (self.sizes - least)[pool])
+        if len(pool) == 1:
+            return np.asarray(owners)
+        keys = []
+        for i in pool.tolist():
+            group = self.among[i]
+            going = self.order[group.name][: group.size - least[i]]
+            # a channel must not go before one of its own group that matters less
+            keys.append(np.maximum.accumulate(self.scores[group.name][going]))
+        return np.asarray(owners[np.argsort(np.concatenate(keys), kind="stable")])

@@ -1,0 +1,53 @@
+"""What a removal is, as plain data for the report."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfx.coupling import Groups
+
+__all__ = ["record"]
+
+Mask = NDArray[np.bool_]
+
+
+def record(groups: Groups, removed: Mask, kept: dict[str, list[int]]) -> dict[str, Any]:
+    """Tells what share went, how much of each group, and which indices of what are left.
+
+    Args:
+        groups: of the program before the removal.
+        removed: by class of labels, whether it goes.
+        kept: by module, the indices that stay.
+
+    Returns: `achieved`, `approximate` (why removal is not exact, by group; only if there is one),
+    `groups`, `kept`, and `tensors` (by path and dimension).
+    """
+    counts: list[dict[str, Any]] = []
+    reasons: dict[str, str] = {}
+    for group in groups.free:
+        gone = int(removed[group.roots].sum())
+        if not gone:
+            continue
+        counts.append({"group": group.name, "channels": group.size, "removed": gone})
+        if group.approximate is not None:
+            reasons[group.name] = group.approximate
+    gone, total = sum(int(c["removed"]) for c in counts), sum(g.size for g in groups.free)
+    return {
+        "achieved": {"ratio": gone / total, "removed": gone, "of": total},
+        **({"approximate": reasons} if reasons else {}),
+        "groups": counts,
+        "kept": kept,  # given as `kept` it repeats this removal
+        "tensors": _tensors(groups, groups.kept(removed)),
+    }
+
+
+def _tensors(groups: Groups, kept: Mask) -> dict[str, dict[str, list[int]]]:
+    """Lists for each tensor and dimension that loses something the indices that stay."""
+    tensors: dict[str, dict[str, list[int]]] = {}
+    for path, axes in groups.flow.axes.items():
+        for axis in axes:
+            if axis is not None and not kept[axis.ids].all():
+                stay = np.flatnonzero(kept[axis.ids]).tolist()
+                tensors.setdefault(path, {})[str(axis.dim)] = stay
+    return tensors

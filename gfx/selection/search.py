@@ -1,0 +1,175 @@
+"""Finds how many channels each group keeps so that budgets are met closely, from below."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfx.costing import Budget, human
+from gfx.coupling import Group, Groups
+from gfx.coupling.labels import Ids
+from gfx.errors import BudgetError
+from gfx.pricing import Pricing
+from gfx.selection.bounds import Bounds
+from gfx.selection.nearest import nearest
+
+__all__ = ["Search"]
+
+Numbers = NDArray[np.float64]
+
+_NEAR = 0.995  # of the budget: no trades are needed from here on
+_MOST_TRADED = 64  # groups; every pair of them is tried
+
+
+@dataclass
+class Search:
+    """Searches the numbers of kept channels of some groups, over closed-form prices.
+
+    How full a configuration is, is the largest share that it takes of any budget: up to 1 they
+    are all met.
+    """
+
+    groups: Groups
+    among: tuple[Group, ...]
+    pricing: Pricing
+    budgets: Sequence[Budget]
+    bounds: Bounds
+    tolerance: float  # how far below every budget the result may end
+
+    def __post_init__(self) -> None:
+        self.sizes = np.array([g.size for g in self.among], dtype=np.int64)
+        column = {g.name: i for i, g in enumerate(self.pricing.groups)}
+        self._columns = [column[g.name] for g in self.among]
+        self._full = np.array([g.size for g in self.pricing.groups], dtype=np.int64)
+
+    def along(self, sequence: Ids) -> Ids:
+        """Takes channels in this order (numbers of groups) until every budget is met.
+
+        What rounding took too much is then given back, steps are traded between groups, and if the
+        result is still too far below, every way or many ways around it are tried.
+
+        Raises: BudgetError if no configuration that was tried ends within the tolerance.
+        """
+        least = self.bounds.least(self.sizes)
+        if self.fill(least[None])[0] > 1:
+            self._out_of_reach(least)
+        low, high = -1, len(sequence)  # high meets the budgets, low does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            met = self.fill(self._taken(sequence[:middle])[None])[0] <= 1
+            low, high = (low, middle) if met else (middle, high)
+        kept = self._traded(self._given_back(self._taken(sequence[:high])))
+        if self.fill(kept[None])[0] >= 1 - self.tolerance:
+            return kept
+        levels = [self.bounds.levels(size) for size in self.sizes.tolist()]
+        below, above = nearest(self.fill, kept, levels, self.tolerance)
+        if self.fill(below[None])[0] < 1 - self.tolerance:
+            self._too_coarse(below, above)
+        return below
+
+    def fill(self, kept: Ids) -> Numbers:
+        """Returns the largest share that each configuration takes of any budget.
+
+        Shapes: kept (configurations, groups that may be narrowed).
+        """
+        table = np.tile(self._full, (len(kept), 1))
+        table[:, self._columns] = kept
+        fill = np.zeros(len(kept))
+        for budget in self.budgets:
+            values = self.pricing.value(table, budget)
+            share = values / budget.limit
+            # a quotient may round to 1 on either side
+            over = np.maximum(share, np.nextafter(1, 2))
+            share = np.where(values <= budget.limit, np.minimum(share, 1), over)
+            fill = np.maximum(fill, share)
+        return fill
+
+    def _taken(self, sequence: Ids) -> Ids:
+        gone = np.bincount(sequence, minlength=len(self.sizes))
+        return self.bounds.rounded(self.sizes - gone, self.sizes)
+
+    def _given_back(self, kept: Ids) -> Ids:
+        """Gives channels back to the groups while the budgets are still met.
+
+        Groups for which a step costs nothing get one all at once, where that fits.
+        """
+        while True:
+            steps = np.tile(kept, (len(kept) + 1, 1))
+            np.fill_diagonal(steps, np.minimum(kept + self.bounds.round_to, self.sizes))
+            steps[:-1] = self.bounds.rounded(steps[:-1], self.sizes)
+            fills = self.fill(steps)
+            fits = (fills <= 1) & (steps > kept).any(axis=1)
+            if not fits.any():
+                return kept
+            best = steps[np.argmax(np.where(fits, fills, -1))]
+            costless = fits & (fills <= fills[-1])
+            if costless.sum() > 1:
+                together = np.where(costless[:-1], steps[:-1].diagonal(), kept)
+                best = together if self.fill(together[None])[0] <= 1 else best
+            kept = best
+
+    def _traded(self, kept: Ids) -> Ids:
+        """Gives one group a step for a smaller step of another, where that comes nearer the budget.
+
+        Steps of `round_to` channels are coarse in small models.
+        """
+        count = len(kept)
+        if count > _MOST_TRADED:
+            return kept
+        up, down = (step.ravel() for step in np.meshgrid(range(count), range(count)))
+        rows = np.arange(len(up))
+        for _ in range(_MOST_TRADED):
+            reached = self.fill(kept[None])[0]
+            if reached >= _NEAR:
+                break
+            trades = np.tile(kept, (len(up), 1))
+            trades[rows, up] = kept[up] + self.bounds.round_to
+            trades[rows, down] = kept[down] - self.bounds.round_to
+            trades = self.bounds.rounded(trades, self.sizes)
+            fills = self.fill(trades)
+            better = (fills <= 1) & (up != down) & (fills > reached)
+            if not better.any():
+                break
+            kept = trades[np.argmax(np.where(better, fills, -1))]
+        return kept
+
+    def _out_of_reach(self, least: Ids) -> None:
+        budget, value = self._fullest(least)
+        raise BudgetError(
+            f"channel_prune: the budget on {budget.name} is {human(budget.limit)}, and with every "
+            f"free group at its smallest ({self.bounds}) it is {human(value)}, "
+            f"{human(value - budget.limit)} too much; raise the budget, or {self.bounds.looser}. "
+            f"What stands in the way: {self._pinned()}"
+        )
+
+    def _too_coarse(self, below: Ids, above: Ids | None) -> None:
+        budget, value = self._fullest(below)
+        over = "nothing above"
+        if above is not None:
+            other, more = self._fullest(above)
+            over = f"{human(more)} ({100 * more / other.limit:.2f} %) above"
+            over += f" (of {other.name})" if other is not budget else ""
+        # rounded up, so that what is suggested is enough
+        enough = np.ceil(1000 * (1 - value / budget.limit)) / 1000
+        steps = ", ".join(f"{g.name} ({g.size})" for g in self.among[:4]) or "none"
+        steps += f" and {len(self.among) - 4} more" if len(self.among) > 4 else ""
+        raise BudgetError(
+            f"channel_prune: the budget on {budget.name} is {human(budget.limit)}, and the nearest "
+            f"that can be reached is {human(value)} ({100 * value / budget.limit:.2f} %) below and "
+            f"{over}, not within tolerance={self.tolerance} of it: widths move in steps "
+            f"({self.bounds}). To come nearer, {self.bounds.looser}, or allow it with "
+            f"tolerance={enough:g}. Free groups: {steps}. "
+            f"What stands in the way: {self._pinned()}"
+        )
+
+    def _fullest(self, kept: Ids) -> tuple[Budget, float]:
+        """Returns the budget that a configuration takes the largest share of, and its value."""
+        table = self._full.copy()
+        table[self._columns] = kept
+        values = [float(self.pricing.value(table, budget)[0]) for budget in self.budgets]
+        return max(zip(self.budgets, values, strict=True), key=lambda pair: pair[1] / pair[0].limit)
+
+    def _pinned(self) -> str:
+        reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self.groups if g.pinned)
+        return "; ".join(list(reasons)[:4]) or "nothing is pinned"
