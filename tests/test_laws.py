@@ -35,7 +35,9 @@ NEUTRAL: dict[str, dict[str, Any]] = {"channel_prune": {"ratio": 0.0}}
 VARIED: dict[str, dict[str, st.SearchStrategy]] = {
     "channel_prune": {
         "ratio": st.sampled_from((0.5, 0.25, 0.75)),
-        "importance": st.sampled_from(("l1", "l2", "random")),
+        "importance": st.sampled_from(("l1", "l2", "random", "fpgm", "lamp", "taylor", "fisher")),
+        "reduce": st.sampled_from(("mean", "sum", "max", "first")),
+        "batches": st.just(1),
         "scope": st.sampled_from(("local", "global")),
         "round_to": st.sampled_from((1, 2)),
     }

@@ -34,8 +34,8 @@ __all__ = ["fisher", "taylor"]
 
 Inputs = Sequence[tuple[Any, ...]]
 
-_WORK = 5e11  # MACs that are worth spending on all batches together
-_MOST_SIGNS, _LEAST_SIGNS = 32, 2  # draws of v for each batch
+_WORK = 2.5e11  # MACs that are worth spending on all batches together
+_MOST_SIGNS, _LEAST_SIGNS = 16, 2  # draws of v for each batch
 
 
 def taylor(
@@ -182,13 +182,14 @@ def _slopes(
     Raises: InputError if the output is not finite, PreconditionError if it has no gradient.
     """
     outputs = [f for f in floating(output) if f.requires_grad]
-    if not outputs or not leaves:
-        if not floating(output):
-            raise PreconditionError(
-                "the model's output holds no floating numbers, so nothing has a gradient; use an "
-                "importance that needs none, such as l1"
-            )
+    if not leaves:
         return
+    if not outputs:
+        raise PreconditionError(
+            "channel_prune: no gradient flows from the model's output to its channels: it holds no "
+            "floating numbers, or something cuts it off, as .detach() does; use an importance "
+            "that needs none, such as l1"
+        )
     most = max(f.numel() for f in outputs)
     scales = [_unit(f) * (most / f.numel()) ** 0.5 for f in outputs]
     generator = torch.Generator().manual_seed(seed)

@@ -136,6 +136,6 @@ def _inputs(
         return batches_of(program, data, batches)
     if needs_data(importance):
         raise PreconditionError(
-            f"importance {importance} needs data to look at; give data= to gfx.apply"
+            f"channel_prune: importance={importance} needs data to look at; give data= to gfx.apply"
         )
     return [draw(program, seed + number) for number in range(batches)]

@@ -101,8 +101,8 @@ def undisturbed(program: Program, importance: str, gradients: bool = True) -> It
     held += tensors(program.example_inputs)
     if any(t.is_meta for t in held):
         raise PreconditionError(
-            f"importance {importance} runs the model, and it is on the meta device, without "
-            "values; load its weights, or use an importance that needs none, such as random"
+            f"channel_prune: importance={importance} runs the model, and it is on the meta device, "
+            "without values; load its weights, or use an importance that needs none, such as random"
         )
     cuda = sorted({t.device.index for t in held if t.device.type == "cuda"})
     with (

@@ -40,8 +40,8 @@ def bn_scale(groups: Groups, among: Sequence[Group], reduce: Reduce) -> dict[str
             scaled[group.name] = combined(rows, group.size, reduce)
     if among and not scaled:
         raise PreconditionError(
-            f"importance bn_scale: none of the {len(among)} groups that may be narrowed has a "
-            "normalisation with a scale of its own; use another importance, such as l1"
+            f"channel_prune: importance=bn_scale, but none of the {len(among)} groups that may be "
+            "narrowed has a normalisation with a scale of its own; use another, such as l1"
         )
     # one divisor for all, so that a global scope compares gamma as the paper does; the mean of 1 is
     # that of l1
@@ -63,12 +63,14 @@ def without_scale(groups: Groups, among: Sequence[Group]) -> tuple[str, ...]:
 def _own(groups: Groups, group: Group, scales: frozenset[str]) -> Iterator[tuple[Member, Tensor]]:
     for member in group.members:
         value = groups.flow.program.tensor(member.tensor)
-        if member.tensor in scales and not value.is_meta:
+        if member.tensor in scales:
             yield member, value.detach()
 
 
 def _scale(member: Member, value: Tensor, size: int) -> Scores:
-    """Averages |gamma| over what a channel has of it."""
+    """Averages |gamma| over what a channel has of it; 0 on the meta device, without values."""
+    if value.is_meta:
+        return np.zeros(size)
     sums = per_channel(member, squashed(value, member.dim, 1), size)
     entries = value.numel() / value.shape[member.dim] * len(member.index) / size
     return finite(sums / entries, member.tensor)
