@@ -13,7 +13,7 @@ from gfx.coupling.labels import Axis, Ids
 from gfx.errors import RecipeError
 from gfx.importance import Scores
 
-__all__ = ["by_kept", "by_widths", "check_globs", "modules_of", "stays"]
+__all__ = ["by_kept", "by_widths", "check_globs", "modules_of", "named_axes", "stays"]
 
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
@@ -140,6 +140,12 @@ def stays(groups: Groups, removed: Mask) -> dict[str, tuple[int, list[int]]]:
                 told[classes] = True
                 found[name] = (axis.size, np.flatnonzero(~gone).tolist())
     return found
+
+
+def named_axes(groups: Groups) -> dict[str, Axis]:
+    """Names every dimension that channels can be told by, as `widths` and `kept` take them."""
+    outputs, others = _axes(groups)
+    return outputs | others
 
 
 def _axes(groups: Groups) -> tuple[dict[str, Axis], dict[str, Axis]]:

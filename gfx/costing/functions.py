@@ -1,6 +1,7 @@
 """MACs of a function or method call: one closed form per operation, whatever its spelling."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from gfx.ops import op_name
 
 __all__ = ["function_macs"]
 
-Rule = Callable[[tuple[Any, ...], dict[str, Any], torch.Tensor], Macs]
+Rule = Callable[[tuple[Any, ...], dict[str, Any], torch.Tensor], Macs | None]
 
 
 def function_macs(
@@ -75,6 +76,30 @@ def _attention(args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor)
     return formulas.attention(query.shape, key.shape, out.shape)
 
 
+def _einsum(args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> Macs | None:
+    """Counts a product of two tensors: one for each combination of indices.
+
+    None where a sum comes before the product, or the equation is not plain: torch knows best then.
+    """
+    equation, *operands = args
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = list(operands[0])
+    if not isinstance(equation, str) or len(operands) != 2:
+        return None
+    left, _, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if "." in equation or "->" not in equation or any(len(set(t)) < len(t) for t in terms):
+        return None
+    if any(letter not in result for letter in set(terms[0]) ^ set(terms[1])):
+        return None
+    sizes: dict[str, Any] = {}
+    for term, operand in zip(terms, operands, strict=True):
+        for letter, size in zip(term, operand.shape, strict=True):
+            broadcast = isinstance(size, int) and size == 1
+            sizes[letter] = sizes.get(letter, size) if broadcast else size
+    return Macs.same(prod(sizes.values()))
+
+
 def _norm(args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> Macs:
     return formulas.instance_norm(out.shape)
 
@@ -89,10 +114,11 @@ _RULES: dict[str, Rule] = {
     "bilinear": _bilinear,
     "scaled_dot_product_attention": _attention,
     "instance_norm": _norm,
+    "einsum": _einsum,
 }
 # composites: torch knows best how it contracts them
 _WATCHED = frozenset(
-    {"einsum", "tensordot", "multi_dot", "linalg_multi_dot", "chain_matmul"}
+    {"tensordot", "multi_dot", "linalg_multi_dot", "chain_matmul"}
     | {"multi_head_attention_forward", "lstm", "gru", "rnn_tanh", "rnn_relu"}
     | {"lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 )
