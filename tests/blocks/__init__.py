@@ -2,41 +2,75 @@
 
 A failing Spec can be pasted from a test's output into a named test. Every block says how it is
 built from the Site it stands at (its channels, its image size, the second input); widths are even
-numbers, so that groups of two and halves always work out.
+numbers, so that groups of two and halves mostly work out, and a block that cannot be built there
+leaves the features alone.
 """
 
-from blocks.base import ACTS, NORMS, SECOND_INPUTS, Block
-from blocks.conditions import Attention, ConditionalNorm, Noise, Spade, SqueezeExcite
-from blocks.convs import Conv, Deconv, FunctionalConv, ReflectConv, Separable
-from blocks.joins import Concat, InputSkip, Residual, Shared
-from blocks.moves import PixelShuffle, Resize, Swap
-from blocks.whole import WRAPS, OneInput, Source, Spec, TwoInputs
+from blocks.attention import Attention, MultiHead
+from blocks.base import ACTS, SECOND_INPUTS, Block
+from blocks.conditions import (
+    ClassActivation,
+    ConditionalNorm,
+    Noise,
+    PooledConcat,
+    Spade,
+    SqueezeExcite,
+    StyleNorm,
+    TimeResidual,
+)
+from blocks.convs import Conv, Deconv, ReflectConv, Separable, Subclass
+from blocks.functional import Blur, FunctionalConv, Modulated
+from blocks.joins import Concat, InputSkip, LabelConcat, Residual, Shared, Shortcut
+from blocks.moves import Crop, Parts, PixelShuffle, Resize, Swap
+from blocks.norms import APPROXIMATE, NORMS
+from blocks.reshapes import Cells, ChannelsLast, Fourier, ThroughLinear, WindowAttention
+from blocks.whole import LATENTS, SHAPES, WRAPS, OneInput, Source, Spec, TwoInputs
 
 __all__ = [
     "ACTS",
+    "APPROXIMATE",
+    "LATENTS",
     "NORMS",
     "SECOND_INPUTS",
+    "SHAPES",
     "WRAPS",
     "Attention",
     "Block",
+    "Blur",
+    "Cells",
+    "ChannelsLast",
+    "ClassActivation",
     "Concat",
     "ConditionalNorm",
     "Conv",
+    "Crop",
     "Deconv",
+    "Fourier",
     "FunctionalConv",
     "InputSkip",
+    "LabelConcat",
+    "Modulated",
+    "MultiHead",
     "Noise",
     "OneInput",
+    "Parts",
     "PixelShuffle",
+    "PooledConcat",
     "ReflectConv",
     "Residual",
     "Resize",
     "Separable",
     "Shared",
+    "Shortcut",
     "Source",
     "Spade",
     "Spec",
     "SqueezeExcite",
+    "StyleNorm",
+    "Subclass",
     "Swap",
+    "ThroughLinear",
+    "TimeResidual",
     "TwoInputs",
+    "WindowAttention",
 ]

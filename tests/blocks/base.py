@@ -1,12 +1,13 @@
 """What every block is made of: the site it stands at, modules that chain, norms, activations."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SECOND_INPUTS = ("", "label", "class", "map")
-LABELS, CLASSES, MAP_CHANNELS, LATENT = 3, 5, 2, 6
+SECOND_INPUTS = ("", "label", "class", "map", "tokens")
+LABELS, CLASSES, MAP_CHANNELS, LATENT, TOKENS = 3, 5, 2, 6, 3
 
 
 def spec(kind: type) -> type:
@@ -31,11 +32,14 @@ class Site:
     size: int  # height and width
     second: str = ""  # kind of the second input
     image: int = 0  # channels of the first input if it is an image, else 0
+    rank: int = 2  # spatial dimensions
 
 
 @spec
 class Block:
-    """One layer or pattern of a generator."""
+    """One layer or pattern of a generator; left out where it does not know the site's rank."""
+
+    ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def build(self, site: Site) -> tuple[nn.Module, Site]:
         raise NotImplementedError
@@ -75,27 +79,30 @@ class Chain(Layer):
 def chain(blocks: tuple[Block, ...], site: Site) -> tuple[Chain, Site]:
     layers = []
     for block in blocks:
-        layer, site = block.build(site)
-        layers.append(layer)
+        if site.rank in block.ranks:
+            layer, site = block.build(site)
+            layers.append(layer)
     return Chain(layers), site
 
 
 def moved(site: Site, channels: int = 0, size: int = 0) -> Site:
-    return Site(channels or site.channels, size or site.size, site.second, site.image)
+    return replace(site, channels=channels or site.channels, size=size or site.size)
 
 
-NORMS = ("none", "batch", "batch_plain", "instance", "instance_affine")
-ACTS = ("none", "relu", "leaky", "prelu", "prelu_one", "tanh", "sigmoid", "silu")
+def conv(rank: int = 2) -> type[nn.Module]:
+    return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
 
 
-def norm(kind: str, channels: int) -> list[nn.Module]:
-    return {
-        "none": lambda: [],
-        "batch": lambda: [nn.BatchNorm2d(channels)],
-        "batch_plain": lambda: [nn.BatchNorm2d(channels, affine=False)],
-        "instance": lambda: [nn.InstanceNorm2d(channels)],
-        "instance_affine": lambda: [nn.InstanceNorm2d(channels, affine=True)],
-    }[kind]()
+def deconv(rank: int = 2) -> type[nn.Module]:
+    return (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1]
+
+
+ACTS = ("none", "relu", "leaky", "prelu", "prelu_one", "tanh", "sigmoid", "silu", "functional")
+
+
+class _Functional(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu_(x.mul(0.7), 0.2).clamp(-3, 3)
 
 
 def act(kind: str, channels: int) -> list[nn.Module]:
@@ -108,8 +115,24 @@ def act(kind: str, channels: int) -> list[nn.Module]:
         "tanh": lambda: [nn.Tanh()],
         "sigmoid": lambda: [nn.Sigmoid()],
         "silu": lambda: [nn.SiLU()],
+        "functional": lambda: [_Functional()],
     }[kind]()
 
 
-def resized(x: Tensor, size: int) -> Tensor:
-    return F.interpolate(x, size=(size, size), mode="nearest")
+def resized(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[2:], mode="nearest")
+
+
+class Style(nn.Module):
+    """A vector per image: from the label or class, else from the means of the features."""
+
+    def __init__(self, site: Site, out: int) -> None:
+        super().__init__()
+        self.given = site.second in ("label", "class")
+        if site.second == "class":
+            self.layer: nn.Module = nn.Embedding(CLASSES, out)
+        else:
+            self.layer = nn.Linear(LABELS if self.given else site.channels, out)
+
+    def forward(self, x: Tensor, second: Tensor | None) -> Tensor:
+        return self.layer(second if self.given else x.mean((2, 3)))

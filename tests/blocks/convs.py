@@ -1,15 +1,20 @@
-"""Convolutions: plain, transposed, grouped, depthwise, padded, functional."""
+"""Convolutions as modules: plain, transposed, grouped, depthwise, padded, of any rank."""
 
-import torch
+from math import gcd
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.base import Block, Layer, Plain, Site, act, moved, norm, spec
+from blocks.base import Block, Plain, Site, act, conv, deconv, moved, spec
+from blocks.norms import norm
 
 
 @spec
 class Conv(Block):
     """Conv, norm, activation. A stride of 2 is taken only while the image is larger than 4."""
+
+    ranks: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     out: int = 4
     kernel: int = 3
@@ -19,11 +24,12 @@ class Conv(Block):
     bias: bool = True
     norm: str = "none"
     act: str = "none"
+    padding_mode: str = "zeros"
 
     def build(self, site: Site) -> tuple[nn.Module, Site]:
         stride = self.stride if site.size > 4 else 1
-        groups = self.groups if site.channels % self.groups == 0 else 1
-        conv = nn.Conv2d(
+        groups = gcd(self.groups, site.channels, self.out)
+        layer = conv(site.rank)(
             site.channels,
             self.out,
             self.kernel,
@@ -32,14 +38,17 @@ class Conv(Block):
             self.dilation,
             groups,
             self.bias,
+            self.padding_mode if site.rank < 3 else "zeros",
         )
-        after = norm(self.norm, self.out) + act(self.act, self.out)
-        return Plain(conv, *after), moved(site, self.out, -(-site.size // stride))
+        after = norm(self.norm, self.out, site.rank) + act(self.act, self.out)
+        return Plain(layer, *after), moved(site, self.out, -(-site.size // stride))
 
 
 @spec
 class Deconv(Block):
     """Transposed conv that doubles an image smaller than 16, else keeps its size."""
+
+    ranks: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     out: int = 4
     groups: int = 1
@@ -48,18 +57,20 @@ class Deconv(Block):
     act: str = "none"
 
     def build(self, site: Site) -> tuple[nn.Module, Site]:
-        kernel, stride = (4, 2) if site.size < 16 else (3, 1)
-        groups = self.groups if site.channels % self.groups == 0 else 1
-        conv = nn.ConvTranspose2d(
+        kernel, stride = (4, 2) if site.size < 16 and site.rank < 3 else (3, 1)
+        groups = gcd(self.groups, site.channels, self.out)
+        layer = deconv(site.rank)(
             site.channels, self.out, kernel, stride, 1, groups=groups, bias=self.bias
         )
-        after = norm(self.norm, self.out) + act(self.act, self.out)
-        return Plain(conv, *after), moved(site, self.out, site.size * stride)
+        after = norm(self.norm, self.out, site.rank) + act(self.act, self.out)
+        return Plain(layer, *after), moved(site, self.out, site.size * stride)
 
 
 @spec
 class Separable(Block):
     """Depthwise conv with a channel multiplier, a norm, then a pointwise conv."""
+
+    ranks: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     out: int = 4
     multiplier: int = 1
@@ -67,11 +78,11 @@ class Separable(Block):
     transposed: bool = False
 
     def build(self, site: Site) -> tuple[nn.Module, Site]:
-        kind = nn.ConvTranspose2d if self.transposed else nn.Conv2d
+        kind = deconv(site.rank) if self.transposed else conv(site.rank)
         wide = site.channels * self.multiplier
         depthwise = kind(site.channels, wide, 3, padding=1, groups=site.channels)
-        layers = [depthwise, *norm(self.norm, wide), nn.Conv2d(wide, self.out, 1)]
-        return Plain(*layers), moved(site, self.out)
+        last = conv(site.rank)(wide, self.out, 1)
+        return Plain(depthwise, *norm(self.norm, wide, site.rank), last), moved(site, self.out)
 
 
 @spec
@@ -86,20 +97,25 @@ class ReflectConv(Block):
 
 
 @spec
-class FunctionalConv(Block):
-    """F.conv2d on a parameter, with an equalised learning rate's gain."""
+class Subclass(Block):
+    """A subclass of Conv2d with a forward of its own: equalised or standardised weights."""
 
     out: int = 4
+    standardised: bool = False
 
     def build(self, site: Site) -> tuple[nn.Module, Site]:
-        return _FunctionalConv(site.channels, self.out), moved(site, self.out)
+        kind = _Standardised if self.standardised else _Equalised
+        return Plain(kind(site.channels, self.out, 3, padding=1)), moved(site, self.out)
 
 
-class _FunctionalConv(Layer):
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out, channels, 3, 3))
-        self.bias = nn.Parameter(torch.empty(out))
+class _Equalised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        gain = (2 / (self.in_channels * 9)) ** 0.5
+        return F.conv2d(x, self.weight * gain, self.bias, self.stride, self.padding)
 
-    def forward(self, x: Tensor, image: Tensor, second: Tensor | None) -> Tensor:
-        return F.conv2d(x, self.weight * 0.5, self.bias, padding=1)
+
+class _Standardised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        spread = weight.pow(2).mean(dim=(1, 2, 3), keepdim=True).sqrt() + 1e-3
+        return self._conv_forward(x, weight / spread, self.bias)

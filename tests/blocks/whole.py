@@ -1,28 +1,50 @@
 """Sources, heads and the whole generator."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from blocks.base import CLASSES, LABELS, LATENT, MAP_CHANNELS, Block, Site, chain, spec
+from blocks.base import (
+    CLASSES,
+    LABELS,
+    LATENT,
+    MAP_CHANNELS,
+    TOKENS,
+    Block,
+    Site,
+    Style,
+    chain,
+    conv,
+    spec,
+)
+
+# what the first input is, as shapes, and how a latent becomes a map
+SHAPES = {"image": (3, 8, 8), "line": (3, 8), "volume": (2, 4, 4, 4), "latent_map": (LATENT, 1, 1)}
+LATENTS = ("latent", "latent_inferred", "latent_unflatten", "latent_last", "constant")
 
 
 @spec
 class Source:
-    """The first layer. Images are 8x8; latents become 4x4 maps."""
+    """The first layer. Images are 8x8; latents become 4x4 maps; a line is 1D, a volume 3D."""
 
-    kind: str = "image"  # image | latent (linear, view) | latent_map (transposed conv)
+    kind: str = "image"  # one of SHAPES and LATENTS
     out: int = 4
-    second: str = ""  # "" | label (a vector) | class (an index) | map (an image)
+    second: str = ""  # "" | label (a vector) | class (an index) | map (an image) | tokens
     join: bool = False  # concatenate the label or map with the input image
 
-    def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        shape = {"image": (3, 8, 8), "latent": (LATENT,), "latent_map": (LATENT, 1, 1)}[self.kind]
+    def inputs(self, batch: int, size: int = 8) -> tuple[Tensor, ...]:
+        shape = SHAPES.get(self.kind, (LATENT,))
+        if self.kind == "image":
+            shape = (3, size, size)
         first = torch.randn(batch, *shape, dtype=torch.float64)
         if not self.second:
             return (first,)
         if self.second == "class":
             return first, torch.randint(CLASSES, (batch,))
-        shape = (LABELS,) if self.second == "label" else (MAP_CHANNELS, 8, 8)
+        shape = {"label": (LABELS,), "tokens": (5, TOKENS)}.get(
+            self.second, (MAP_CHANNELS, size, size)
+        )
         return first, torch.randn(batch, *shape, dtype=torch.float64)
 
     @property
@@ -33,8 +55,10 @@ class Source:
         return {"label": LABELS, "map": MAP_CHANNELS}.get(self.second, 0)
 
     def build(self) -> tuple[nn.Module, Site]:
-        size, image = (8, 3) if self.kind == "image" else (4, 0)
-        return _Source(self), Site(self.out, size, self.second, image)
+        size = 8 if self.kind in ("image", "line") else 4
+        rank = {"line": 1, "volume": 3}.get(self.kind, 2)
+        image = 3 if self.kind == "image" else 0
+        return _Source(self), Site(self.out, size, self.second, image, rank)
 
 
 class _Source(nn.Module):
@@ -42,9 +66,15 @@ class _Source(nn.Module):
         super().__init__()
         self.kind, self.out = spec.kind, spec.out
         self.second = spec.second if spec.joined else ""
-        if spec.kind == "image":
-            self.layer: nn.Module = nn.Conv2d(3 + spec.joined, spec.out, 3, padding=1)
-        elif spec.kind == "latent":
+        if spec.kind in ("line", "volume"):
+            rank = len(SHAPES[spec.kind]) - 1
+            self.layer: nn.Module = conv(rank)(SHAPES[spec.kind][0], spec.out, 3, padding=1)
+        elif spec.kind == "image":
+            self.layer = nn.Conv2d(3 + spec.joined, spec.out, 3, padding=1)
+        elif spec.kind == "constant":
+            self.layer = Style(Site(LATENT, 4), spec.out).layer
+            self.map = nn.Parameter(torch.empty(1, spec.out, 4, 4))
+        elif spec.kind in LATENTS:
             self.layer = nn.Linear(LATENT, spec.out * 16)
         else:
             self.layer = nn.ConvTranspose2d(LATENT, spec.out, 4, bias=False)
@@ -56,6 +86,14 @@ class _Source(nn.Module):
         if self.second:
             image = torch.cat([image, second], dim=1)
         x = self.layer(image)
+        if self.kind == "constant":
+            return self.map.repeat(image.shape[0], 1, 1, 1) * x[:, :, None, None]
+        if self.kind == "latent_inferred":
+            return x.view(x.size(0), -1, 4, 4)
+        if self.kind == "latent_unflatten":
+            return x.unflatten(1, (self.out, 4, 4))
+        if self.kind == "latent_last":
+            return x.view(-1, 4, 4, self.out).permute(0, 3, 1, 2).contiguous()
         return x.view(-1, self.out, 4, 4) if self.kind == "latent" else x
 
 
@@ -75,7 +113,7 @@ class Spec:
 
     source: Source = Source()
     blocks: tuple[Block, ...] = ()
-    outputs: str = "one"  # one | two (image and mask) | features (image and what it was made of)
+    outputs: str = "one"  # one | two (image and mask) | dict | features (image and its features)
     batch: int = 1
     seed: int = 0
     wrap: str = ""  # "" | spectral | spectral_hook | weight: how weights are parametrized
@@ -90,6 +128,12 @@ class Spec:
             parametrize(model, self.wrap)
             return model.eval(), self.source.inputs(self.batch)
 
+    def inputs(self, batch: int, size: int = 8) -> tuple[Tensor, ...]:
+        """Draws inputs of another batch size, images of another size."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + 1)
+            return self.source.inputs(batch, size)
+
 
 class OneInput(nn.Module):
     """Runs a spec on one input."""
@@ -98,25 +142,27 @@ class OneInput(nn.Module):
         super().__init__()
         self.source, site = spec.source.build()
         self.body, site = chain(spec.blocks, site)
-        self.head = nn.Conv2d(site.channels, 3, 3, padding=1)
-        self.mask = nn.Conv2d(site.channels, 1, 1) if spec.outputs == "two" else None
+        self.head = conv(site.rank)(site.channels, 3, 3, padding=1)
+        two = spec.outputs in ("two", "dict")
+        self.mask = conv(site.rank)(site.channels, 1, 1) if two else None
         self.outputs = spec.outputs
 
-    def run(self, image: Tensor, second: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
+    def run(self, image: Tensor, second: Tensor | None) -> Any:
         x = self.body(self.source(image, second), image, second)
         y = torch.tanh(self.head(x))
         if self.mask is not None:
-            return y, torch.sigmoid(self.mask(x))
+            mask = torch.sigmoid(self.mask(x))
+            return {"image": y, "mask": mask} if self.outputs == "dict" else (y, mask)
         return (y, x) if self.outputs == "features" else y
 
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Any:
         return self.run(image, None)
 
 
 class TwoInputs(OneInput):
     """Runs a spec on an image or latent and a second input."""
 
-    def forward(self, image: Tensor, second: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, second: Tensor) -> Any:
         return self.run(image, second)
 
 
@@ -128,7 +174,7 @@ def scatter(model: nn.Module) -> None:
         fan_in = max(1, tensor[0].numel()) if tensor.dim() > 1 else 1
         tensor.data.copy_(torch.randn(tensor.shape) * fan_in**-0.5)
         if name.endswith("running_var"):
-            tensor.data.abs_().add_(0.5)
+            tensor.data.abs_().add_(0.5)  # a variance
 
 
 def parametrize(model: nn.Module, wrap: str) -> None:

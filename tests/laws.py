@@ -1,0 +1,96 @@
+"""What several laws share: how hard they try, both front ends, partitions, renamed programs."""
+
+import os
+from typing import Literal
+
+import torch
+from hypothesis import HealthCheck, settings
+from torch import fx, nn
+
+from gfx.coupling import Groups
+from gfx.frontend.arguments import bind
+from gfx.frontend.copying import private_copy
+from gfx.frontend.driver import _Search
+from gfx.frontend.inputs import Inferred
+from gfx.program import Program
+
+__all__ = ["Partition", "law", "partition", "renamed", "through"]
+
+# (tensor path, dimension, index): what goes together, and whether it may go
+Partition = dict[frozenset[tuple[str, int, int]], bool]
+
+EFFORT = float(os.environ.get("GFX_LAWS", "1"))  # `make laws` tries harder
+
+
+def law(examples: int) -> settings:
+    """Sets how many examples a law tries; the profile says whether they are the same each time."""
+    return settings(
+        max_examples=max(1, round(examples * EFFORT)),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+
+def through(frontend: Literal["symbolic", "export"], model: nn.Module, inputs: tuple) -> Program:
+    """Traces by one front end only.
+
+    Raises: Refusal if it does not take the model.
+    """
+    twin = private_copy(model)
+    search = _Search(twin, Inferred(bind(twin, inputs)), True)
+    search.quick.look()
+    return search.symbolic({}) if frontend == "symbolic" else search.exported({})
+
+
+def partition(groups: Groups) -> Partition:
+    """Lists every channel of the groups as what it consists of."""
+    return {c.members: group.pinned is None for group in groups for c in group.channels}
+
+
+def renamed(program: Program) -> tuple[Program, dict[str, str]]:
+    """Moves every module and tensor of a program to another path, in another order.
+
+    Returns the program, and the new path of each module and of each tensor that has none.
+    """
+    nodes = [n for n in program.graph.nodes if n.op in ("call_module", "get_attr")]
+    called = {str(n.target) for n in nodes if n.op == "call_module"}
+    paths: dict[str, str] = {}
+    for n in nodes:
+        owner, _, leaf = str(n.target).rpartition(".")
+        if str(n.target) in paths or owner in called:
+            continue
+        paths[str(n.target)] = f"z{len(paths) % 3}.part.y{len(nodes) - len(paths)}"
+    root = nn.Module()
+    for old, new in sorted(paths.items(), reverse=True):
+        *outer, leaf = new.split(".")
+        owner = root
+        for name in outer:
+            if not hasattr(owner, name):
+                owner.add_module(name, nn.Module())
+            owner = getattr(owner, name)
+        _move(owner, leaf, program.module, old)
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in program.graph.nodes:
+        copy = graph.node_copy(node, copies.__getitem__)
+        if node in nodes:
+            copy.target = moved(str(node.target), paths)
+        copies[node] = copy
+    return Program(fx.GraphModule(root, graph), program.example_inputs), paths
+
+
+def _move(owner: nn.Module, leaf: str, module: nn.Module, old: str) -> None:
+    where, _, name = old.rpartition(".")
+    value = getattr(module.get_submodule(where), name)
+    if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
+        owner.register_buffer(leaf, value)
+    else:
+        setattr(owner, leaf, value)
+
+
+def moved(path: str, paths: dict[str, str]) -> str:
+    """Tells where a module, or a tensor of one, is now."""
+    if path in paths:
+        return paths[path]
+    owner, _, leaf = path.rpartition(".")
+    return f"{paths[owner]}.{leaf}"
