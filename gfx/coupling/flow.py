@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from gfx.coupling.constants import Constants
 from gfx.coupling.labels import Axis, Ids, Labels
-from gfx.coupling.values import Labeled, core, spread, tensors, varying
+from gfx.coupling.values import Labeled, core, settle, spread, tensors, varying
 from gfx.coupling.values import field as make_field
 from gfx.program import Program
 
@@ -127,12 +127,12 @@ class Flow:
         """Returns one label per index of a dimension, or None where it has none.
 
         Whatever else a field varies on is united first: an index of this dimension can then only
-        go as a whole.
+        go as a whole. A field that was united along this dimension before has none there.
         """
         dim %= value.ndim
         found: Ids | None = None
         for labels in value.fields:
-            if dim not in varying(labels):
+            if dim not in self.over(labels):
                 continue
             rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
             if rows.shape[1] > 1:
@@ -143,17 +143,35 @@ class Flow:
             found = first if found is None else found
         return found
 
+    def over(self, labels: Tensor) -> tuple[int, ...]:
+        """Returns the dimensions on which a field still varies, after all that was united."""
+        dims = varying(labels)
+        if len(dims) < 2:
+            return dims
+        found = self.labels.find(core(labels).numpy().copy())
+        return varying(settle(torch.from_numpy(found))) or dims
+
     def pin(self, ids: Ids | None, why: str) -> None:
         """Forbids the removal of these labels' channels."""
         if ids is not None:
             self.labels.pin(ids, why or UNKNOWN)
 
     def fix(self, value: Labeled, why: str, dims: Iterable[int] | None = None) -> None:
-        """Pins every field of a value that varies on one of these dimensions (all by default)."""
-        wanted = None if dims is None else {d % value.ndim for d in dims}
+        """Lets these dimensions (all by default) keep their size: pins what varies there.
+
+        A field that varies on others too is united along these: it may go as a whole.
+        """
+        wanted = set(range(value.ndim)) if dims is None else {d % value.ndim for d in dims}
         for labels in value.fields:
-            if wanted is None or wanted.intersection(varying(labels)):
+            over = self.over(labels)
+            if not wanted.intersection(over):
+                continue
+            if wanted.issuperset(over):
                 self.pin(core(labels).numpy().ravel(), why)
+                continue
+            cut = core(labels)
+            for d in wanted.intersection(over):
+                self.labels.unite(cut.narrow(d, 0, 1).numpy(), cut.numpy())
 
     def connect(self, a: Ids | None, b: Ids | None, why: str = UNKNOWN) -> None:
         """Unites two sides of a dimension; if one has no labels the other cannot be narrowed."""
@@ -185,7 +203,7 @@ class Flow:
                 fields.append(make_field(ids, d, shape))
         kept = {*dims, *read}
         for labels in value.fields:
-            over = varying(labels)
+            over = self.over(labels)
             if over and not kept.intersection(over):
                 self.pin(core(labels).numpy().ravel(), why)
         return Labeled(shape, tuple(fields), value.why)

@@ -146,10 +146,10 @@ def linear(flow: Flow, call: Call) -> Labeled:
     _consume(flow, call, x, last, cols)
     if bias is not None and bias.shape[0] > 1:
         flow.connect(out, flow.along(bias, 0))
-    carried = [f for f in x.fields if varying(f) and last not in varying(f)]
-    rows_of = [flow.along(x, d) for f in carried for d in varying(f)[:1]]
+    carried = [f for f in x.fields if varying(f) and last not in flow.over(f)]
+    rows_of = [flow.along(x, d) for f in carried for d in flow.over(f)[:1]]
     flow.prices(call, out, cols, *rows_of)
-    fields = [core(f).expand(call.shape) for f in carried]
+    fields = [core(f).narrow(last, 0, 1).expand(call.shape) for f in carried]
     if out is not None:
         fields.append(make_field(out, last, call.shape))
     return Labeled(call.shape, tuple(fields), "" if out is not None else weight.why)

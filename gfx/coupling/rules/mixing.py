@@ -19,7 +19,7 @@ def cat(flow: Flow, call: Call) -> Labeled:
     dim = call.arg(1, "dim", call.kwargs.get("axis", 0)) % parts[0].ndim
     shape = call.shape
     fields = []
-    for d in range(len(shape)):
+    for d in sorted(range(len(shape)), key=lambda d: d != dim):
         ids = [flow.along(part, d) for part in parts]
         if all(found is None for found in ids):
             continue

@@ -129,6 +129,15 @@ def stretch(flow: Flow, call: Call) -> Labeled:
     return flow.meet([out, call.args[1]], out.shape) if call.name == "expand_as" else out
 
 
+def roll(flow: Flow, call: Call) -> Any:
+    """Moves what is rolled: by a number of positions, so the dimensions it rolls keep their size."""
+    x = call.args[0] if call.args else call.arg(0, "input")
+    given = call.arg(2, "dims")
+    dims = [given] if isinstance(given, int) else given
+    flow.fix(x, f"{call.node.name} rolls it by a number of positions", dims or None)
+    return move(flow, call)
+
+
 def move_as(flow: Flow, call: Call) -> Labeled:
     """Moves into the shape of another tensor, whose channels it then has."""
     out: Labeled = move(flow, call)
@@ -177,7 +186,7 @@ _MOVES = (
     "view reshape unsafe_view permute transpose t adjoint mT numpy_T matrix_H flatten unflatten "
     "ravel squeeze unsqueeze repeat_interleave narrow "
     "select slice chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind flip "
-    "fliplr flipud roll rot90 movedim diagonal unsafe_chunk "
+    "fliplr flipud rot90 movedim diagonal unsafe_chunk "
     "unsafe_split view_copy permute_copy narrow_copy"
 ).split()
 FUNCTIONS = {
@@ -186,6 +195,7 @@ FUNCTIONS = {
     **dict.fromkeys(("view_as", "reshape_as"), move_as),
     **dict.fromkeys(("tril", "triu"), triangle),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
+    "roll": roll,
     "getitem": getitem,
     "setitem": setitem,
 }

@@ -42,6 +42,7 @@ def total(flow: Flow, call: Call) -> Any:
     if isinstance(order, int | float) and order < 0:  # a zero would be the smallest
         flow.fix(x, f"{_who(call)} of order {order} over all of them", dims)
         return _reduced(flow, call, x, dims)
+    _narrow_others(flow, x, dims)
     ids = {d: found for d in dims if (found := flow.along(x, d)) is not None}
     for d, found in ids.items():
         flow.read(call, call.operand, d, found)
@@ -96,6 +97,7 @@ def spread(flow: Flow, call: Call) -> Any:
         return elementwise(flow, call)
     dims = _dims(call, 1, x.ndim)
     if not _by_position(call.node):
+        _narrow_others(flow, x, dims)
         flow.look(call, dims, x, f"{_who(call)} over the channels that are left", carries=False)
         return _reduced(flow, call, x, dims)
     return reduce(flow, call)
@@ -118,6 +120,13 @@ def reduce(flow: Flow, call: Call) -> Any:
     dims = _dims(call, 1, x.ndim)
     flow.fix(x, f"{_who(call)} over all of them", dims)
     return _reduced(flow, call, x, dims)
+
+
+def _narrow_others(flow: Flow, x: Labeled, dims: list[int]) -> None:
+    """Lets channels that lie on other dimensions too, as those of a latent do, go whole there."""
+    for d in range(x.ndim):
+        if d not in dims:
+            flow.along(x, d)
 
 
 def _reduced(flow: Flow, call: Call, x: Labeled, dims: list[int]) -> Any:
