@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format types floors check example bench clean
+.PHONY: help setup test laws lint format types floors check example bench clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -17,6 +17,9 @@ setup: $(BIN)/gfx ## make .venv with gfx, its tests' tools and the example's gen
 
 test: setup ## run the tests on two cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+laws: setup ## try the laws on many new random generators (half an hour)
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=dev GFX_LAWS=40 $(BIN)/pytest -n 2 tests/test_laws*.py
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -1,20 +1,35 @@
-"""What several laws share: how hard they try, both front ends, partitions, renamed programs."""
+"""What laws share: how hard they try, who judges, both front ends, partitions, new names."""
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, reject, settings
 from torch import fx, nn
 
-from gfx.coupling import Groups
+from blocks import Spec
+from gfx.contract import Outcome
+from gfx.coupling import Groups, analyse
+from gfx.errors import PreconditionError
 from gfx.frontend.arguments import bind
 from gfx.frontend.copying import private_copy
 from gfx.frontend.driver import _Search
 from gfx.frontend.inputs import Inferred
 from gfx.program import Program
+from oracle import Kept, assert_equal_outputs, zeroed
+from passes.channel_prune import ChannelPrune
 
-__all__ = ["Partition", "law", "partition", "renamed", "through"]
+__all__ = [
+    "Partition",
+    "judge",
+    "law",
+    "moved",
+    "partition",
+    "pruned",
+    "renamed",
+    "staying",
+    "through",
+]
 
 # (tensor path, dimension, index): what goes together, and whether it may go
 Partition = dict[frozenset[tuple[str, int, int]], bool]
@@ -29,6 +44,55 @@ def law(examples: int) -> settings:
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
+
+
+def pruned(program: Program, **fields: Any) -> tuple[Program, Outcome]:
+    """Prunes a copy at random; a program with nothing to remove is no example."""
+    after = program.copy()
+    try:
+        outcome = ChannelPrune(**{"importance": "random", **fields}).apply(after)
+    except PreconditionError:
+        reject()
+    return after, outcome
+
+
+def staying(outcome: Outcome) -> Kept:
+    """Reads which indices of which tensors stay."""
+    tensors = outcome.details.get("tensors", {}).items()
+    return {path: {int(d): stay for d, stay in dims.items()} for path, dims in tensors}
+
+
+def judge(spec: Spec, before: Program, **fields: Any) -> None:
+    """Prunes and compares, on other batches and image sizes too.
+
+    Where all that goes is exact the oracle judges, else the pass's own reference: what an
+    approximate removal must equal is for the pass to say.
+    """
+    after, outcome = pruned(before, **fields)
+    ways = {name: fields[name] for name in ("attention", "group_norm") if name in fields}
+    groups = analyse(before.copy(), **ways)
+    exact = all(groups[row["group"]].exact for row in outcome.details.get("groups", ()))
+    if not exact:
+        pass_ = ChannelPrune(**{"importance": "random", **fields})
+        reference = pass_.reference(before)
+    for batch, size in ((spec.batch, 8), (3, 8), (2, 12)):
+        inputs = spec.inputs(batch, size)
+        if size != 8 and not _fits(before, inputs):
+            continue
+        if exact:
+            wanted = zeroed(before.module, inputs, staying(outcome))
+        else:
+            wanted = reference.module(*inputs)
+        assert_equal_outputs(wanted, after.module(*inputs))
+
+
+def _fits(program: Program, inputs: tuple[torch.Tensor, ...]) -> bool:
+    """Whether the original takes images of this size; a map of noise has its own."""
+    try:
+        fx.Interpreter(program.module).run(*inputs)
+    except RuntimeError:
+        return False
+    return True
 
 
 def through(frontend: Literal["symbolic", "export"], model: nn.Module, inputs: tuple) -> Program:

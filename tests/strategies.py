@@ -65,7 +65,7 @@ BLOCKS: dict[type[Block], st.SearchStrategy[Block]] = {
         transposed=booleans,
     ),
     blocks.ReflectConv: st.builds(blocks.ReflectConv, out=widths),
-    blocks.Subclass: st.builds(blocks.Subclass, out=widths, standardised=booleans),
+    blocks.Subclass: st.builds(blocks.Subclass, out=widths),
     blocks.FunctionalConv: st.builds(
         blocks.FunctionalConv, out=widths, how=one("plain", "transposed", "linear")
     ),
@@ -125,7 +125,11 @@ BLOCKS: dict[type[Block], st.SearchStrategy[Block]] = {
 }
 # convolutions are half of all: they are what is pruned
 simple = st.one_of(BLOCKS[blocks.Conv], st.one_of(*BLOCKS.values()))
-loose = st.one_of(conv(one(*APPROXIMATE)), simple)
+loose = st.one_of(
+    conv(one(*APPROXIMATE)),
+    st.builds(blocks.Subclass, out=widths, standardised=one(True)),
+    simple,
+)
 
 
 def _with_bodies(inner: st.SearchStrategy[Block]) -> st.SearchStrategy[Block]:

@@ -1,6 +1,7 @@
 """Laws that every registered pass keeps on generators nobody listed.
 
-A failing example prints as a Spec: paste it into `SPECS` of a law, and it stays.
+A failing example prints as a Spec: paste it into tests/test_found.py, and it stays. `make laws`
+tries many more examples, each time new ones.
 """
 
 import copy
@@ -11,23 +12,18 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, reject, settings
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from torch import fx, nn
 
 import gfx
-from blocks import Conv, Noise, Residual, Source, Spec
 from gfx.contract import Pass
 from gfx.registry import passes
-from oracle import assert_equal_outputs, flat, zeroed
+from laws import law
+from oracle import assert_equal_outputs, flat
 from strategies import specs
 
-law = settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+tried = law(8)
 PASSES = pytest.mark.parametrize("kind", passes().values(), ids=list(passes()))
 
 # parameters that ask for nothing, and parameters worth varying; others keep their defaults
@@ -39,6 +35,8 @@ VARIED: dict[str, dict[str, st.SearchStrategy]] = {
         "reduce": st.sampled_from(("mean", "sum", "max", "first")),
         "batches": st.just(1),
         "scope": st.sampled_from(("local", "global")),
+        "attention": st.sampled_from(("width", "heads")),
+        "group_norm": st.sampled_from(("whole", "regroup")),
         "round_to": st.sampled_from((1, 2)),
     }
 }
@@ -87,8 +85,8 @@ def costs(module: nn.Module, inputs: tuple) -> Iterator[int]:
 
 
 @PASSES
-@law
-@given(specs(wraps=True), st.data())
+@tried
+@given(specs(wraps=True, approximate=True), st.data())
 def test_the_model_passed_in_is_untouched(kind, spec, data):
     model, inputs = spec.build()
     before, inputs_before = state(model), copy.deepcopy(inputs)
@@ -98,8 +96,8 @@ def test_the_model_passed_in_is_untouched(kind, spec, data):
 
 
 @PASSES
-@law
-@given(specs(wraps=True), st.data())
+@tried
+@given(specs(wraps=True, approximate=True), st.data())
 def test_the_signature_is_kept(kind, spec, data):
     model, inputs = spec.build()
     pass_ = drawn(data, kind)
@@ -113,8 +111,8 @@ def test_the_signature_is_kept(kind, spec, data):
 
 
 @PASSES
-@law
-@given(specs(wraps=True), st.data())
+@tried
+@given(specs(wraps=True, approximate=True), st.data())
 def test_the_report_is_true(kind, spec, data):
     model, inputs = spec.build()
     small = applied(drawn(data, kind), model, inputs, verify=True)
@@ -130,8 +128,8 @@ def test_the_report_is_true(kind, spec, data):
 
 
 @PASSES
-@law
-@given(specs(wraps=True))
+@tried
+@given(specs(wraps=True, approximate=True))
 def test_neutral_parameters_change_nothing(kind, spec):
     model, inputs = spec.build()
     small = applied(neutral(kind), model, inputs)
@@ -142,8 +140,8 @@ def test_neutral_parameters_change_nothing(kind, spec):
 
 
 @PASSES
-@law
-@given(specs(wraps=True), st.data())
+@tried
+@given(specs(wraps=True, approximate=True), st.data())
 def test_the_cost_never_grows(kind, spec, data):
     model, inputs = spec.build()
     if kind.grows:
@@ -153,7 +151,7 @@ def test_the_cost_never_grows(kind, spec, data):
 
 
 @PASSES
-@law
+@tried
 @given(st.data())
 def test_the_spec_round_trips(kind, data):
     for pass_ in (drawn(data, kind), neutral(kind), kind()):
@@ -163,8 +161,8 @@ def test_the_spec_round_trips(kind, data):
 
 
 @PASSES
-@law
-@given(specs(wraps=True), st.data())
+@tried
+@given(specs(wraps=True, approximate=True), st.data())
 def test_the_same_seed_gives_the_same_bytes(kind, tmp_path_factory, spec, data):
     model, inputs = spec.build()
     pass_ = drawn(data, kind)
@@ -176,8 +174,8 @@ def test_the_same_seed_gives_the_same_bytes(kind, tmp_path_factory, spec, data):
 
 
 @PASSES
-@law
-@given(specs(wraps=True), st.data())
+@tried
+@given(specs(wraps=True, approximate=True), st.data())
 def test_what_is_saved_and_loaded_gives_the_same_bits(kind, tmp_path_factory, spec, data):
     model, inputs = spec.build()
     small = applied(drawn(data, kind), model, inputs)
@@ -197,44 +195,3 @@ def save(small: fx.GraphModule, path: Path) -> None:
         if "run fold_parametrizations first" in str(error):
             reject()
         raise
-
-
-def removed(small: fx.GraphModule) -> dict[str, dict[int, list[int]]]:
-    """Reads from the report which indices of which tensors stay."""
-    tensors = gfx.report(small).passes[0].details["tensors"]
-    return {path: {int(d): stay for d, stay in dims.items()} for path, dims in tensors.items()}
-
-
-@example(Spec(source=Source("latent"), blocks=(Noise(),)), "local", 0.5)
-@example(Spec(blocks=(Residual((Conv(groups=2),)),), outputs="features"), "local", 0.5)
-@settings(law, max_examples=120)
-@given(specs(), st.sampled_from(("local", "global")), st.sampled_from((0.5, 0.25, 0.75)))
-def test_pruned_channels_are_those_that_nothing_reads(spec, scope, ratio):
-    model, inputs = spec.build()
-    pass_ = passes()["channel_prune"](ratio=ratio, scope=scope, importance="random")
-    small = applied(pass_, model, inputs)
-    assert_equal_outputs(zeroed(model, inputs, removed(small)), small(*inputs))
-
-
-@settings(law, max_examples=40)
-@given(specs(), st.sampled_from((0.5, 0.25, 0.75)))
-def test_what_the_report_says_stays_is_what_is_there(spec, ratio):
-    model, inputs = spec.build()
-    small = applied(passes()["channel_prune"](ratio=ratio), model, inputs)
-    kept, old = removed(small), dict(model.state_dict())
-    for path, tensor in small.state_dict().items():
-        wanted = old[path]
-        for dim, stay in kept.get(path, {}).items():
-            wanted = wanted.index_select(dim, torch.tensor(stay))
-        assert torch.equal(tensor, wanted), path
-
-
-@settings(law, max_examples=40)
-@given(specs(), st.sampled_from((0.5, 0.25)))
-def test_a_removal_is_repeated_from_its_report(spec, ratio):
-    model, inputs = spec.build()
-    kind = passes()["channel_prune"]
-    small = applied(kind(ratio=ratio, importance="random"), model, inputs)
-    kept = gfx.report(small).passes[0].details["kept"]
-    again = applied(kind(kept=kept), model, inputs)
-    assert state(again)["tensors"] == state(small)["tensors"]

@@ -187,6 +187,6 @@ class _Shortcut(Layer):
         if self.how == "pad":
             return y + nn.functional.pad(x, (0, 0, 0, 0, 2, 2))
         if self.how == "zeros":
-            zeros = torch.zeros(x.size(0), 2, x.size(2), x.size(3), dtype=x.dtype)
+            zeros = x.new_zeros(x.size(0), 2, x.size(2), x.size(3))
             return y + torch.cat((x, zeros), dim=1)
         return y + x[:, : self.out]

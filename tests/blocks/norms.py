@@ -17,10 +17,9 @@ NORMS = (
     "group_each",
     "pixel",
     "unit",
-    "layer_by_hand",
 )
 # removal of channels cannot be exact there
-APPROXIMATE = ("layer_first", "layer_last", "group_one", "adaptive_layer")
+APPROXIMATE = ("layer_by_hand", "layer_first", "layer_last", "group_one", "adaptive_layer")
 
 
 def norm(kind: str, channels: int, rank: int = 2) -> list[nn.Module]:
