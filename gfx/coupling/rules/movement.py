@@ -130,7 +130,7 @@ def stretch(flow: Flow, call: Call) -> Labeled:
 
 
 def roll(flow: Flow, call: Call) -> Any:
-    """Moves what is rolled: by a number of positions, so the dimensions it rolls keep their size."""
+    """Moves what is rolled by a number of positions; the dimensions it rolls keep their size."""
     x = call.args[0] if call.args else call.arg(0, "input")
     given = call.arg(2, "dims")
     dims = [given] if isinstance(given, int) else given
