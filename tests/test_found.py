@@ -45,6 +45,12 @@ def test_what_was_found_stays_right(name, seed):
     judge(spec, gfx.trace(*spec.build()), ratio=0.5, seed=seed)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_regrouping_leaves_groups_of_one_channel_alone(seed):
+    spec = Spec(blocks=(Conv(out=4, norm="group_each"), Conv(out=2, norm="group")))
+    judge(spec, gfx.trace(*spec.build()), ratio=0.5, seed=seed, group_norm="regroup")
+
+
 @pytest.mark.parametrize("name", PINNED)
 def test_what_was_pinned_stays_free(name):
     groups = gfx.channels(gfx.trace(*PINNED[name].build()))

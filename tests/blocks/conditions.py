@@ -207,6 +207,8 @@ class _ClassActivation(Layer):
         self.mean = nn.Linear(channels, 1, bias=False)
         self.most = nn.Linear(channels, 1, bias=False) if most else None
         self.mix = nn.Conv2d(channels * (1 + most), channels, 1)
+        for layer in (self.mean, self.most or self.mean):
+            layer.bare = True  # its weight is read too, so nothing may compute it
 
     def forward(self, x: Tensor, image: Tensor, second: Tensor | None) -> Tensor:
         pooled = F.adaptive_avg_pool2d(x, 1).view(x.shape[0], -1)

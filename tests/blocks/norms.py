@@ -40,7 +40,7 @@ def norm(kind: str, channels: int, rank: int = 2) -> list[nn.Module]:
         "layer_first": lambda: [_LayerFirst(channels, rank)],
         "layer_last": lambda: [_LayerLast(channels)],
         "group_one": lambda: [nn.GroupNorm(1, channels)],
-        "adaptive_layer": lambda: [_AdaptiveLayer(channels)],
+        "adaptive_layer": lambda: [_AdaptiveLayer(channels, rank)],
     }[kind]()
 
 
@@ -107,15 +107,19 @@ class _LayerLast(nn.Module):
 class _AdaptiveLayer(nn.Module):
     """U-GAT-IT's ILN: instance and layer statistics, mixed by a parameter per channel."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, rank: int) -> None:
         super().__init__()
-        self.rho = nn.Parameter(torch.empty(1, channels, 1, 1))
-        self.gain = nn.Parameter(torch.empty(1, channels, 1, 1))
+        ones = [1] * rank
+        self.rho = nn.Parameter(torch.empty(1, channels, *ones))
+        self.gain = nn.Parameter(torch.empty(1, channels, *ones))
+        self.expanded = (-1, *ones)
+        self.positions = list(range(2, 2 + rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, var = x.mean([2, 3], keepdim=True), x.var([2, 3], keepdim=True, unbiased=False)
-        instance = (x - mean) / torch.sqrt(var + 1e-2)
-        mean, var = x.mean([1, 2, 3], keepdim=True), x.var([1, 2, 3], keepdim=True, unbiased=False)
-        layer = (x - mean) / torch.sqrt(var + 1e-2)
-        mixed = self.rho.expand(x.shape[0], -1, -1, -1) * instance + (1 - self.rho) * layer
+        instance, layer = self.over(x, self.positions), self.over(x, [1, *self.positions])
+        mixed = self.rho.expand(x.shape[0], *self.expanded) * instance + (1 - self.rho) * layer
         return mixed * self.gain
+
+    def over(self, x: Tensor, dims: list[int]) -> Tensor:
+        mean, var = x.mean(dims, keepdim=True), x.var(dims, keepdim=True, unbiased=False)
+        return (x - mean) / torch.sqrt(var + 1e-2)

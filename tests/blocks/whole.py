@@ -178,7 +178,11 @@ def scatter(model: nn.Module) -> None:
 
 
 def parametrize(model: nn.Module, wrap: str) -> None:
-    """Puts a norm on the weights of every convolution and linear layer."""
+    """Puts a norm on the weights of every convolution and linear layer that is only called."""
     for module in list(model.modules()):
-        if wrap and isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if (
+            wrap
+            and not hasattr(module, "bare")
+            and isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+        ):
             WRAPS[wrap](module)
