@@ -119,7 +119,7 @@ def channels(
     example_inputs: Any = None,
     *,
     attention: Literal["width", "heads"] = "width",
-    group_norm: Literal["whole", "regroup"] = "whole",
+    group_norm: Literal["auto", "whole", "regroup"] = "auto",
 ) -> "Groups":
     """Finds the channels that must be kept or removed together.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.costing import Budget, cost_of
-from gfx.coupling import Group, Groups, analyse
+from gfx.coupling import Attention, Group, GroupNorms, Groups, analyse
 from gfx.edit import masked, remove
 from gfx.errors import PreconditionError, RecipeError
 from gfx.importance import Importance, Reduce, Scores, needs_data, notes, rank
@@ -70,8 +70,8 @@ class ChannelPrune(Pass):
     reduce: Reduce = "mean"  # brings together what the layers of a group say of a channel
     scope: Scope = "local"  # the ratio holds in each group; global: over all; isomorphic: over like
     approximate: Literal["allow", "refuse"] = "allow"  # groups whose removal is not exact
-    attention: Literal["width", "heads"] = "width"  # one index of every head goes, or whole heads
-    group_norm: Literal["whole", "regroup"] = "whole"  # GroupNorms lose whole groups, or regroup
+    attention: Attention = "width"  # one index of every head goes, or whole heads
+    group_norm: GroupNorms = "auto"  # whole groups go, or some of each (regroup: approximate)
     round_to: int = 1  # channels; what a group keeps is a multiple of it
     min_channels: int = 1  # as many stay of every group, or all if it has no more
     max_ratio: float = 1.0  # share of a group that goes at most, 0 < max_ratio ≤ 1
@@ -147,7 +147,9 @@ class ChannelPrune(Pass):
         return replace(self, ratio=None, ratios={}, widths={}, budget=None, kept=stay)
 
     def _groups(self, program: Program) -> Groups:
-        return analyse(program, attention=self.attention, group_norm=self.group_norm)
+        exact = self.group_norm == "auto" and self.approximate == "refuse"
+        norms: GroupNorms = "whole" if exact else self.group_norm
+        return analyse(program, attention=self.attention, group_norm=norms)
 
     def _says(self, name: str) -> bool:
         value = getattr(self, name)

@@ -117,3 +117,32 @@ def test_a_mean_that_is_not_subtracted_from_its_channels_is_exact():
 
     groups = gfx.channels(gfx.trace(Squeeze(1), torch.randn(1, 3, 8, 8)))
     assert groups["first"].exact
+
+
+class Overlapping(nn.Module):
+    """After the join, a group of ten channels reaches into groups of six and of four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 24, 1), nn.Conv2d(3, 16, 1)
+        self.norm_a, self.norm_b = nn.GroupNorm(4, 24), nn.GroupNorm(4, 16)
+        self.join, self.last = nn.GroupNorm(4, 40), nn.Conv2d(40, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.last(self.join(torch.cat([self.norm_a(self.a(x)), self.norm_b(self.b(x))], 1)))
+
+
+def test_group_norms_that_could_lose_nothing_else_are_regrouped():
+    torch.manual_seed(0)
+    model, x = Overlapping().double(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    assert gfx.channels(model, x, group_norm="whole")["b"].size == 1
+    program = gfx.trace(model, x)
+    free = gfx.channels(program).free
+    assert free
+    assert not any(group.exact for group in free)
+    pass_ = ChannelPrune(ratio=0.5)
+    reference = pass_.reference(program)
+    pass_.apply(program)
+    norms = (program.module.norm_a, program.module.norm_b, program.module.join)
+    assert [norm.num_groups for norm in norms] == [4, 4, 4]
+    assert_equal_outputs(reference.module(x), program.module(x))

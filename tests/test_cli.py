@@ -150,7 +150,7 @@ def test_channels_lists_groups_and_why_some_are_pinned():
 def test_channels_says_what_a_channel_of_a_norm_is(tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.GroupNorm(4, 16), nn.Conv2d(16, 3, 1))
     torch.save(model, tmp_path / "m.pt")
-    for option, size, exact in (("whole", 4, True), ("regroup", 4, False)):
+    for option, size, exact in (("auto", 4, True), ("whole", 4, True), ("regroup", 4, False)):
         printed = run("channels", tmp_path / "m.pt", "--group-norm", option, "--json").stdout
         (group,) = [g for g in json.loads(printed) if g["free"]]
         assert (group["size"], group["exact"]) == (size, exact)

@@ -166,8 +166,8 @@ def channels(
     ] = Attention.width,
     group_norm: Annotated[
         GroupNorm,
-        typer.Option(help="A channel of a GroupNorm: a whole group, or one of each group."),
-    ] = GroupNorm.whole,
+        typer.Option(help="What goes of a GroupNorm: whole groups, or some of each (regroup)."),
+    ] = GroupNorm.auto,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

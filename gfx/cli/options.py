@@ -60,5 +60,6 @@ class Attention(StrEnum):
 class GroupNorm(StrEnum):
     """What a channel of a GroupNorm is."""
 
+    auto = "auto"
     whole = "whole"
     regroup = "regroup"

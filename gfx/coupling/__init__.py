@@ -1,6 +1,7 @@
 """Coupled channel groups: which slices of which tensors must go together."""
 
 from gfx.coupling.analysis import analyse
+from gfx.coupling.flow import Attention, GroupNorms
 from gfx.coupling.groups import Channel, Group, Groups, Member
 
-__all__ = ["Channel", "Group", "Groups", "Member", "analyse"]
+__all__ = ["Attention", "Channel", "Group", "GroupNorms", "Groups", "Member", "analyse"]

@@ -1,13 +1,14 @@
 """Runs every node of a program on labels."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from gfx.coupling.constants import find_constants
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.flow import Attention, Call, Flow, GroupNorms
 from gfx.coupling.groups import Groups, collect
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown, unlabelled
@@ -23,8 +24,8 @@ __all__ = ["analyse"]
 def analyse(
     program: Program,
     *,
-    attention: Literal["width", "heads"] = "width",
-    group_norm: Literal["whole", "regroup"] = "whole",
+    attention: Attention = "width",
+    group_norm: GroupNorms = "auto",
 ) -> Groups:
     """Finds the coupled channel groups of a program.
 
@@ -36,7 +37,8 @@ def analyse(
         attention: what of multi-head attention is one channel: a "width" index of all heads, or
             one of the "heads" as a whole.
         group_norm: what may go of a GroupNorm: a "whole" group of channels, which is exact, or as
-            many channels of each ("regroup"), which is approximate.
+            many channels of each ("regroup"), which is approximate. "auto" regroups those that
+            could lose nothing else, as where the groups of several norms overlap.
 
     Example:
         >>> import gfx
@@ -46,13 +48,31 @@ def analyse(
         60
     """
     propagate(program)
-    flow = Flow(program, attention, group_norm)
-    flow.constants = find_constants(program)
-    for node in program.graph.nodes:
+    flow = _run(Flow(program, attention, group_norm))
+    while group_norm == "auto" and (stuck := _stuck(flow)):
+        flow = _run(Flow(program, attention, group_norm, flow.regrouped | stuck))
+    return collect(flow)
+
+
+def _run(flow: Flow) -> Flow:
+    flow.constants = find_constants(flow.program)
+    for node in flow.program.graph.nodes:
         flow.values[node] = _value(flow, node)
     _straighten(flow)
     centre(flow)
-    return collect(flow)
+    return flow
+
+
+def _stuck(flow: Flow) -> set[fx.Node]:
+    """Finds the GroupNorms whose channels can go only all together."""
+    pinned = set(flow.labels.pins()) if flow.norms else set()
+    found = set()
+    for node, ids in flow.norms.items():
+        classes = np.unique(flow.labels.find(ids)).tolist()
+        if len(classes) == 1 and classes[0] not in pinned:
+            found.add(node)
+    modules = {node.target for node in found if node.op == "call_module"}
+    return found | {node for node in flow.norms if node.target in modules}  # of a shared module
 
 
 def _value(flow: Flow, node: fx.Node) -> Any:

@@ -19,7 +19,10 @@ from gfx.coupling.values import Labeled, core, settle, spread, tensors, varying
 from gfx.coupling.values import field as make_field
 from gfx.program import Program
 
-__all__ = ["Call", "Flow", "Read", "Statistic"]
+__all__ = ["Attention", "Call", "Flow", "GroupNorms", "Read", "Statistic"]
+
+Attention = Literal["width", "heads"]
+GroupNorms = Literal["auto", "whole", "regroup"]
 
 UNKNOWN = "its size is set by something that gfx does not follow"
 
@@ -82,8 +85,9 @@ class Flow:
     """Holds what one analysis has found so far."""
 
     program: Program
-    attention: Literal["width", "heads"] = "width"
-    group_norm: Literal["whole", "regroup"] = "whole"
+    attention: Attention = "width"
+    group_norm: GroupNorms = "auto"
+    regrouped: set[fx.Node] = field(default_factory=set)  # GroupNorms that keep all their groups
     labels: Labels = field(default_factory=Labels)
     constants: Constants = field(default_factory=Constants)
     values: dict[fx.Node, Any] = field(default_factory=dict)
@@ -92,6 +96,7 @@ class Flow:
     held: list[Tensor] = field(default_factory=list)  # a computed one's identity must not be reused
     reads: list[Read] = field(default_factory=list)
     statistics: list[Statistic] = field(default_factory=list)
+    norms: dict[fx.Node, Ids] = field(default_factory=dict)  # GroupNorms that lose whole groups
     means: dict[fx.Node, Statistic] = field(default_factory=dict)
     centred: list[tuple[fx.Node, Labeled]] = field(default_factory=list)  # a mean, and of what
     roles: dict[tuple[str, int], str] = field(default_factory=dict)  # (tensor, dim) → out | in

@@ -216,9 +216,9 @@ def _pad(node: fx.Node, sizes: Sizes) -> None:
 def _group_norm(node: fx.Node, sizes: Sizes) -> None:
     """Repairs the number of groups; a group goes as a whole, so their size stays."""
     old = argument(node, 1, "num_groups")
-    members = sizes.flow.values[argument(node, 0, "input")].shape[1] // numbers(old)
-    if members > 1 and (numbers(old) == 1 or sizes.flow.group_norm == "regroup"):
+    if node in sizes.flow.regrouped:
         return
+    members = sizes.flow.values[argument(node, 0, "input")].shape[1] // numbers(old)
     put(node, 1, _entry(node, old, sizes.after[node].shape[1] // members, sizes), "num_groups")
 
 

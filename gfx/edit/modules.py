@@ -14,18 +14,13 @@ def fit(module: nn.Module, shape: Shape, *, regroup: bool = False) -> None:
 
     With `regroup`, a GroupNorm keeps the number of its groups, not their size.
     """
-    if isinstance(module, nn.GroupNorm) and _regrouped(module, regroup):
+    if isinstance(module, nn.GroupNorm) and regroup:
         module.num_channels = shape[1]
         return
     for kind, rule in _RULES.items():
         if isinstance(module, kind):
             rule(module, shape)
             return
-
-
-def _regrouped(module: nn.GroupNorm, regroup: bool) -> bool:
-    shared = module.num_groups < module.num_channels
-    return shared and (regroup or module.num_groups == 1)
 
 
 def _conv(module: nn.modules.conv._ConvNd, shape: Shape) -> None:

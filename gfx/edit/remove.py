@@ -52,7 +52,7 @@ def _fit(program: Program, node: fx.Node, sizes: Sizes) -> None:
     module = program.submodule(node)
     if isinstance(module, nn.RMSNorm):
         rms_norm(node, sizes)  # its mean is corrected in the graph as well
-    fit(module, tuple(sizes.after[node].shape), regroup=sizes.flow.group_norm == "regroup")
+    fit(module, tuple(sizes.after[node].shape), regroup=node in sizes.flow.regrouped)
 
 
 def _slice_tensors(program: Program, sizes: Sizes) -> None:

@@ -42,8 +42,8 @@ def per_channel(flow: Flow, call: Call) -> Labeled:
 def group_norm(flow: Flow, call: Call) -> Labeled:
     """Couples GroupNorm: a group of channels shares its statistics, so it goes as a whole.
 
-    Where there is one group only, or with `group_norm: regroup`, every group loses the same
-    relative channels and its statistics are those of what is left: approximate.
+    Where there is one group only, or a norm is regrouped, every group loses the same relative
+    channels and its statistics are those of what is left: approximate.
     """
     x = call.arg(0, "input")
     ids = flow.along(x, 1)
@@ -51,12 +51,14 @@ def group_norm(flow: Flow, call: Call) -> Labeled:
     groups = int(given)
     if ids is not None and groups < len(ids):
         rows = ids.reshape(groups, -1)
-        if groups == 1 or flow.group_norm == "regroup":
+        if groups == 1 or flow.group_norm == "regroup" or call.node in flow.regrouped:
+            flow.regrouped.add(call.node)
             flow.labels.unite(rows[:1], rows[1:])
             why = f"{_where(call)} takes its statistics over the channels that are left"
             flow.look(call, [1], x, why, carries=True)
         else:
             flow.labels.unite(rows[:, :1], rows[:, 1:])
+            flow.norms[call.node] = ids
     flow.prices(call, ids)
     return _normalised(flow, call, x, ids, 2)
 
