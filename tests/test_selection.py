@@ -221,7 +221,8 @@ def test_a_budget_is_met_closely_or_the_nearest_on_both_sides_are_told(
         return
     with pytest.raises(gfx.BudgetError) as told:
         pass_.apply(program)
-    assert "What stands in the way: 0.in: its channels are those of the model's" in str(told.value)
+    assert "What stands in the way: " in str(told.value)
+    assert "0.in: its channels are those of the model's input" in str(told.value)
     if low.size:  # too coarse: the nearest values are those of all configurations
         assert f"({100 * low.max() / budget.limit:.2f} %) below" in str(told.value)
         assert f"({100 * high.min() / budget.limit:.2f} %) above" in str(told.value)
@@ -263,3 +264,11 @@ def test_a_peak_is_met_by_narrowing_only_what_makes_it():
     first, second = left(program)
     assert first < 32
     assert second == 32
+
+
+def test_a_peak_out_of_reach_names_the_place_that_pins_it():
+    program = chain(16)  # 3 channels of 8x8 pixels come in, and one at least is made
+    budget = Budget(measure="peak_activation_bytes", limit=800)
+    message = r"in the way: the peak is then at node _0; 0.in: its channels are those of the model"
+    with pytest.raises(gfx.BudgetError, match=message):
+        ChannelPrune(budget=(budget,)).apply(program)

@@ -72,6 +72,10 @@ class Pricing:
         values: NDArray[np.int64] = self._sums(_table(widths))[_SUMS.index(name)]
         return values
 
+    def peak_place(self, widths: object) -> str:
+        """Returns the name of the node at which one configuration takes the most memory."""
+        return self._peak.place(_table(widths)[0])
+
     @cached_property
     def _peak(self) -> Peak:
         return Peak(self._symbols)

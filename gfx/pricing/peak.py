@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from gfx.costing.count import cost_of
 from gfx.costing.memory import lives
 from gfx.coupling import analyse
 from gfx.coupling.values import Labeled, tensors
@@ -69,6 +70,11 @@ class Peak:
                 self._thin[key] = self._terms(self._narrowed(widths[row]))
             peaks[row] = self._thin[key](widths[row : row + 1], np.maximum)[0]
         return peaks
+
+    def place(self, widths: NDArray[Any]) -> str:
+        """Returns the name of the node at which one configuration reaches its peak."""
+        rows = cost_of(self._narrowed(widths)).nodes
+        return max(rows, key=lambda row: row.peak_activation_bytes).node
 
     def _terms(self, program: Program) -> Terms:
         return Terms(self._symbols, self._places(list(self._pieces(program)))).keep_largest()

@@ -140,7 +140,7 @@ class Search:
             f"channel_prune: the budget on {budget.name} is {human(budget.limit)}, and with every "
             f"free group at its smallest ({self.bounds}) it is {human(value)}, "
             f"{human(value - budget.limit)} too much; raise the budget, or {self.bounds.looser}. "
-            f"What stands in the way: {self._pinned()}"
+            f"What stands in the way: {self._pinned(budget, least)}"
         )
 
     def _too_coarse(self, below: Ids, above: Ids | None) -> None:
@@ -160,7 +160,7 @@ class Search:
             f"{over}, not within tolerance={self.tolerance} of it: widths move in steps "
             f"({self.bounds}). To come nearer, {self.bounds.looser}, or allow it with "
             f"tolerance={enough:g}. Free groups: {steps}. "
-            f"What stands in the way: {self._pinned()}"
+            f"What stands in the way: {self._pinned(budget, below)}"
         )
 
     def _fullest(self, kept: Ids) -> tuple[Budget, float]:
@@ -170,6 +170,12 @@ class Search:
         values = [float(self.pricing.value(table, budget)[0]) for budget in self.budgets]
         return max(zip(self.budgets, values, strict=True), key=lambda pair: pair[1] / pair[0].limit)
 
-    def _pinned(self) -> str:
+    def _pinned(self, budget: Budget, kept: Ids) -> str:
+        """Names what keeps a configuration from costing less."""
         reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self.groups if g.pinned)
-        return "; ".join(list(reasons)[:4]) or "nothing is pinned"
+        told = "; ".join(list(reasons)[:4]) or "nothing is pinned"
+        if budget.measure != "peak_activation_bytes":
+            return told
+        table = self._full.copy()
+        table[self._columns] = kept
+        return f"the peak is then at node {self.pricing.peak_place(table)}; {told}"
