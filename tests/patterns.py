@@ -1031,3 +1031,20 @@ class MixedBySoftmax(Base):
     def body(self, x):
         share = F.softmax(self.alpha, dim=0)
         return share[0] * self.a(x) + share[1] * self.b(x)
+
+
+@pattern()
+class SummedOverHeadsAndWidth(Base):
+    """One sum reads two labelled dimensions of one tensor."""
+
+    last = 4
+
+    def build(self):
+        self.a, self.b = nn.Linear(8, 6), nn.Linear(8, 5)
+        self.gate = nn.Linear(1, 4)
+
+    def body(self, x):
+        pooled = x.mean((2, 3))
+        outer = self.a(pooled)[:, :, None] * self.b(pooled)[:, None, :]
+        gate = self.gate(outer.sum((1, 2))[:, None])
+        return x[:, :4] * gate[:, :, None, None]

@@ -27,6 +27,7 @@ def masked(program: Program, groups: Groups, removed: Mask) -> None:
     and softmax of approximate groups look at the channels that are left.
     """
     kept = groups.kept(removed)
+    masks: dict[tuple[fx.Node, fx.Node], Tensor] = {}
     for read in groups.flow.reads:
         stay = kept[read.ids]
         if stay.all():
@@ -37,7 +38,11 @@ def masked(program: Program, groups: Groups, removed: Mask) -> None:
         view[read.dim] = len(stay)
         fake = read.operand.meta["val"]
         mask = torch.from_numpy(stay).to(device=fake.device, dtype=fake.dtype).view(view)
-        _multiply(program, read.node, read.operand, mask)
+        # one node may read one operand along several dimensions
+        key = (read.node, read.operand)
+        masks[key] = masks[key] * mask if key in masks else mask
+    for (node, operand), mask in masks.items():
+        _multiply(program, node, operand, mask)
     for statistic in reversed(groups.flow.statistics):  # the later reads what the earlier widens
         stays = {d: torch.from_numpy(kept[ids]) for d, ids in statistic.ids.items()}
         gone = {d: stay for d, stay in stays.items() if not stay.all()}
