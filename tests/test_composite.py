@@ -320,3 +320,24 @@ def test_training_mode_reaches_the_dropout_of_attention():
     one, two = (module.train()(*args) for _ in range(2))
     assert not torch.equal(one, two)
     assert_equal_outputs(model(*args), module.eval()(*args))
+
+
+def test_attention_in_a_given_graph_is_written_out():
+    model = built()
+    args = given(model)
+    graph = fx.symbolic_trace(model, {"mask": None, "padding": None})
+    program = gfx.trace(graph, args)
+    assert program.provenance.frontend == "given"
+    assert "MultiheadAttention" in {type(m).__name__ for m in graph.modules()}
+    assert "MultiheadAttention" not in kinds(program)
+    assert_equal_outputs(model(*args), program.module(*args))
+
+
+def test_padded_places_are_computed_like_the_others():
+    """The fused kernel of an encoder returns zeros there, but in training it does not."""
+    model = Transforms(COMPOSITES["encoder_batch_first"]()).double().eval()
+    x, y = inputs(batch_first=True)
+    padding = torch.zeros(BATCH, TARGET, dtype=torch.bool)
+    padding[0, 3:] = True
+    program = gfx.trace(model, {"x": x, "y": y, "padding": padding})
+    assert_equal_outputs(model(x, y, padding=padding), program.module(x, y, padding))

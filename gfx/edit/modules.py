@@ -52,7 +52,11 @@ def _layer_norm(module: nn.LayerNorm, shape: Shape) -> None:
     module.normalized_shape = shape[len(shape) - len(module.normalized_shape) :]
 
 
-def _embedding(module: nn.Embedding, shape: Shape) -> None:
+def _bilinear(module: nn.Bilinear, shape: Shape) -> None:
+    module.out_features, module.in1_features, module.in2_features = module.weight.shape
+
+
+def _embedding(module: nn.Embedding | nn.EmbeddingBag, shape: Shape) -> None:
     module.embedding_dim = module.weight.shape[1]
 
 
@@ -76,6 +80,8 @@ _RULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.GroupNorm: _group_norm,
     nn.LayerNorm: _layer_norm,
     nn.Embedding: _embedding,
+    nn.EmbeddingBag: _embedding,
+    nn.Bilinear: _bilinear,
     nn.PReLU: _prelu,
     nn.Unflatten: _unflatten,
 }

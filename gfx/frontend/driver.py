@@ -30,7 +30,8 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
     1. torch.fx symbolic trace, with torch.nn layers whole.
     2. Where that fails or computes something else: torch.export, raised to the same form.
     3. Where one submodule defeats both, it stays whole, with a reason in `provenance.opaque`.
-    4. A GraphModule is copied and used as it is.
+    4. A GraphModule is copied and used as it is, but for attention: nn.MultiheadAttention is
+       written out as operations on its parameters, as in the graphs of both front ends.
 
     `example_inputs` is a tensor, a tuple of arguments, or a dictionary of arguments by name. None
     takes those that a graph of gfx's own was made with, or infers them from the model and states
@@ -68,6 +69,7 @@ def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -
     judge = Judge(module, inputs.arguments, check=False)
     if not judge.fits(module, keep=not check):
         judge.result(training=False)
+    _written_out(module, judge)
     provenance = Provenance(source, "given", inputs.assumed)
     program = Program(module, inputs.arguments.inputs(), provenance, leaves=judge.leaves)
     program.note_shapes()

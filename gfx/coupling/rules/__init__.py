@@ -12,6 +12,7 @@ from gfx.coupling.rules import (
     mixing,
     movement,
     norms,
+    pairs,
     pointwise,
     sources,
     spatial,
@@ -30,6 +31,7 @@ FUNCTIONS: dict[str, Rule] = {
     **spatial.FUNCTIONS,
     **movement.FUNCTIONS,
     **lookup.FUNCTIONS,
+    **pairs.FUNCTIONS,
     **sources.FUNCTIONS,
     **pointwise.FUNCTIONS,
 }
@@ -40,6 +42,7 @@ MODULES: dict[type[nn.Module], Rule] = {
     **statistics.MODULES,
     **spatial.MODULES,
     **movement.MODULES,
+    **pairs.MODULES,
     **pointwise.MODULES,
 }
 

@@ -1,12 +1,14 @@
 """Operations that join or mix channels: cat, stack, GLU, Fourier transforms."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from gfx.coupling.flow import UNKNOWN, Call, Flow
 from gfx.coupling.labels import Ids
+from gfx.coupling.rules.movement import unknown
 from gfx.coupling.values import Labeled
 from gfx.coupling.values import field as make_field
 
@@ -16,7 +18,20 @@ __all__ = ["FUNCTIONS", "MODULES"]
 def cat(flow: Flow, call: Call) -> Labeled:
     """Lays labels one after the other along the joined dimension and unites the others."""
     parts = [v for v in call.arg(0, "tensors") if v.shape != (0,)]
-    dim = call.arg(1, "dim", call.kwargs.get("axis", 0)) % parts[0].ndim
+    return _joined(flow, call, parts, call.arg(1, "dim", call.kwargs.get("axis", 0)))
+
+
+def stacked_as(flow: Flow, call: Call) -> Any:
+    """Follows hstack, vstack and dstack, which are cat along a dimension of their own."""
+    parts = list(call.arg(0, "tensors"))
+    dim = {"hstack": 1, "vstack": 0, "row_stack": 0, "dstack": 2}[call.name]
+    if any(part.ndim != len(call.shape) for part in parts):
+        return unknown(flow, call)  # of vectors they make matrices first
+    return _joined(flow, call, parts, min(dim, len(call.shape) - 1))
+
+
+def _joined(flow: Flow, call: Call, parts: Sequence[Labeled], dim: int) -> Labeled:
+    dim %= parts[0].ndim
     shape = call.shape
     fields = []
     for d in sorted(range(len(shape)), key=lambda d: d != dim):
@@ -104,6 +119,7 @@ _TRANSFORMS = (
 FUNCTIONS = {
     **dict.fromkeys(_TRANSFORMS, transform),
     "cat": cat,
+    **dict.fromkeys(("hstack", "vstack", "row_stack", "dstack"), stacked_as),
     "stack": stack,
     "glu": glu,
 }

@@ -20,7 +20,10 @@ _UNTAGGED = frozenset(
     "bernoulli identity clip square masked_fill where complex polar real imag conj "
     "resolve_conj real_if_close nan_to_num alias lift_fresh_copy fill zero normal uniform "
     "hardtanh threshold fused_dropout native_dropout gelu silu mish batch_norm_elemt "
-    "true_divide floor_divide remainder fmod copy is_nonzero detach_copy _to_copy to_copy".split()
+    "true_divide floor_divide remainder fmod copy is_nonzero detach_copy "
+    "special_expit special_logit special_xlogy special_log1p special_expm1 special_exp2 "
+    "special_erf special_erfc special_round special_sinc special_digamma special_gammaln "
+    "_to_copy to_copy".split()
 )
 
 

@@ -117,6 +117,31 @@ def unfold(flow: Flow, call: Call) -> Labeled:
     return _repeated(flow, call, x, 1, call.shape[1] // x.shape[1])
 
 
+def fold(flow: Flow, call: Call) -> Labeled:
+    """Unites the rows of patches that are added up to one channel (F.fold, nn.Fold)."""
+    x = call.arg(0, "input")
+    ids = flow.along(x, x.ndim - 2)
+    out = flow.keep(x, range(x.ndim - 2), call.shape, _WHY, read=[x.ndim - 2])
+    channels = call.shape[-3]
+    if ids is None:
+        return out
+    rows = ids.reshape(channels, -1)
+    flow.labels.unite(rows[:, :1], rows[:, 1:])
+    if channels == 1:
+        flow.pin(ids, f"{call.node.name} makes a single channel of it")
+        return out
+    merged = make_field(rows[:, 0], len(call.shape) - 3, call.shape)
+    return Labeled(call.shape, (*out.fields, merged))
+
+
+def unpool(flow: Flow, call: Call) -> Labeled:
+    """Carries batch and channels, which the positions to put them at have as well."""
+    x, places = call.arg(0, "input"), call.arg(1, "indices")
+    for d in range(min(2, x.ndim)):
+        flow.connect(flow.along(x, d), flow.along(places, d), x.why or places.why)
+    return flow.keep(x, range(min(2, x.ndim)), call.shape, _WHY)
+
+
 def _repeated(flow: Flow, call: Call, x: Labeled, dim: int, times: int) -> Labeled:
     ids = flow.along(x, dim)
     others = flow.keep(x, range(dim), call.shape, _WHY, read=[dim])
@@ -136,7 +161,9 @@ _RESAMPLING = (
     "_upsample_nearest_exact2d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d "
     "boolean_dispatch lp_pool1d lp_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
-    "max_pool2d_with_indices reflection_pad1d reflection_pad2d reflection_pad3d "
+    "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices fractional_max_pool2d "
+    "fractional_max_pool3d fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices "
+    "reflection_pad1d reflection_pad2d reflection_pad3d "
     "replication_pad1d replication_pad2d replication_pad3d grid_sample grid_sampler"
 ).split()
 FUNCTIONS = {
@@ -147,6 +174,9 @@ FUNCTIONS = {
     "pixel_unshuffle": pixel_unshuffle,
     "unfold": unfold,
     "im2col": unfold,
+    "fold": fold,
+    "col2im": fold,
+    **dict.fromkeys(("max_unpool1d", "max_unpool2d", "max_unpool3d"), unpool),
 }
 MODULES = {
     **dict.fromkeys(
@@ -162,4 +192,8 @@ MODULES = {
     nn.PixelShuffle: pixel_shuffle,
     nn.PixelUnshuffle: pixel_unshuffle,
     nn.Unfold: unfold,
+    nn.Fold: fold,
+    nn.FractionalMaxPool2d: resample,
+    nn.FractionalMaxPool3d: resample,
+    nn.modules.pooling._MaxUnpoolNd: unpool,
 }  # fmt: skip

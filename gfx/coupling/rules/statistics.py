@@ -148,7 +148,7 @@ def _each(call: Call, out: Labeled) -> Any:
 
 
 def _dim(call: Call, ndim: int) -> int:
-    position = {"topk": 2, "kthvalue": 2, "gumbel_softmax": 4}.get(call.name, 1)
+    position = {"topk": 2, "kthvalue": 2, "diff": 2, "gumbel_softmax": 4}.get(call.name, 1)
     dim: Any = call.module.dim if call.module is not None else call.arg(position, "dim", -1)
     return 1 if dim is None else int(dim) % ndim
 
@@ -203,13 +203,13 @@ _RESHAPES = frozenset(
 )
 _SPREADS = "var std var_mean std_mean amax amin max min logsumexp".split()
 _REDUCTIONS = (
-    "prod all any argmax argmin median nanmedian mode nansum nanmean count_nonzero aminmax"
+    "prod all any argmax argmin median nanmedian mode nanmean count_nonzero aminmax"
 ).split()
 _ALONG = (
-    "gumbel_softmax cumsum cumprod cummax cummin sort argsort topk logcumsumexp kthvalue"
+    "gumbel_softmax cumsum cumprod cummax cummin sort argsort topk logcumsumexp kthvalue diff"
 ).split()
 FUNCTIONS = {
-    **dict.fromkeys(("sum", "mean", "norm", "vector_norm", "linalg_vector_norm"), total),
+    **dict.fromkeys(("sum", "nansum", "mean", "norm", "vector_norm", "linalg_vector_norm"), total),
     **dict.fromkeys(("sub", "rsub"), difference),
     **dict.fromkeys(("softmax", "log_softmax", "softmin"), softmax),
     **dict.fromkeys(_SPREADS, spread),
