@@ -34,7 +34,7 @@ VARIED: dict[str, dict[str, st.SearchStrategy]] = {
         "importance": st.sampled_from(("l1", "l2", "random", "fpgm", "lamp", "taylor", "fisher")),
         "reduce": st.sampled_from(("mean", "sum", "max", "first")),
         "batches": st.just(1),
-        "scope": st.sampled_from(("local", "global")),
+        "scope": st.sampled_from(("local", "global", "isomorphic")),
         "attention": st.sampled_from(("width", "heads")),
         "group_norm": st.sampled_from(("whole", "regroup")),
         "round_to": st.sampled_from((1, 2)),
