@@ -14,6 +14,7 @@ from blocks import (
     Spec,
     SqueezeExcite,
     Swap,
+    WindowAttention,
 )
 from laws import judge
 
@@ -34,6 +35,9 @@ PINNED = {
         source=Source("latent"), blocks=(SqueezeExcite(),)
     ),
     "frequencies of a latent's map": Spec(source=Source("latent"), blocks=(Fourier(),)),
+    "a mask over the positions of a latent's map": Spec(
+        source=Source("latent"), blocks=(PooledConcat(spatial=True),)
+    ),
     "a latent's map beside another": Spec(source=Source("latent"), blocks=(Concat(),)),
 }
 
@@ -49,6 +53,14 @@ def test_what_was_found_stays_right(name, seed):
 def test_regrouping_leaves_groups_of_one_channel_alone(seed):
     spec = Spec(blocks=(Conv(out=4, norm="group_each"), Conv(out=2, norm="group")))
     judge(spec, gfx.trace(*spec.build()), ratio=0.5, seed=seed, group_norm="regroup")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_table_of_positions_leaves_the_width_of_heads_free(seed):
+    spec = Spec(blocks=(WindowAttention(bias=True),))
+    program = gfx.trace(*spec.build())
+    assert gfx.channels(program)["body.layers.0.all"].free
+    judge(spec, program, ratio=0.5, seed=seed)
 
 
 @pytest.mark.parametrize("name", PINNED)

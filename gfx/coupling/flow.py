@@ -220,9 +220,12 @@ class Flow:
         # those that vary on few dimensions first: a field over a split dimension then joins them
         for labels in sorted(fields, key=lambda f: (len(varying(f)), varying(f))):
             self._merge(merged, labels)
-        for labels in merged:
-            for value in values:
-                self._check_sized(labels, value, len(shape))
+        fixed = [
+            any([self._check_sized(labels, value, len(shape)) for value in values])
+            for labels in merged
+        ]
+        # what is pinned here needs no labels any more: they would only pin what they meet
+        merged = [f for f, is_fixed in zip(merged, fixed, strict=True) if not is_fixed]
         return Labeled(shape, tuple(merged), next((v.why for v in values if v.why), ""))
 
     def _merge(self, merged: list[Tensor], labels: Tensor) -> None:
@@ -243,15 +246,22 @@ class Flow:
         for other in others:
             self.pin(core(other).numpy().ravel(), "it meets channels that are laid out across it")
 
-    def _check_sized(self, labels: Tensor, value: Labeled, ndim: int) -> None:
-        """Pins a field where it meets a dimension of that size without labels."""
+    def _check_sized(self, labels: Tensor, value: Labeled, ndim: int) -> bool:
+        """Fixes a field where it meets a dimension of that size without labels.
+
+        Returns whether that pins it.
+        """
         offset = ndim - value.ndim
         for d in varying(labels):
             own = d - offset
-            if own < 0 or value.shape[own] == 1:
+            over = self.over(labels)
+            if own < 0 or value.shape[own] == 1 or d not in over:
                 continue  # it broadcasts: nothing is coupled
             if not any(own in varying(f) for f in value.fields):
-                self.pin(core(labels).numpy().ravel(), value.why)
+                self.fix(Labeled(tuple(labels.shape), (labels,)), value.why, [d])
+                if over == (d,):
+                    return True
+        return False
 
     def made(self, node: fx.Node, dims: Iterable[int], shape: tuple[int, ...]) -> Labeled:
         """Labels some dimensions of a tensor that the graph itself makes."""

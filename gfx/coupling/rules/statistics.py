@@ -124,6 +124,8 @@ def reduce(flow: Flow, call: Call) -> Any:
 
 def _narrow_others(flow: Flow, x: Labeled, dims: list[int]) -> None:
     """Lets channels that lie on other dimensions too, as those of a latent do, go whole there."""
+    if x.ndim > 3:
+        flow.along(x, 1)  # channels come first in a map, also where they are what is reduced
     for d in range(x.ndim):
         if d not in dims:
             flow.along(x, d)
