@@ -5,6 +5,7 @@ copies, hence nothing that a forward writes (running statistics, hooks, caches) 
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -228,7 +229,8 @@ def _likeness(leaf: nn.Module, args: tuple[Any, ...]) -> Any:
 
 def _home(module: nn.Module, inputs: tuple[Any, ...]) -> torch.device:
     """Finds the device that tensors on the meta device stand for: where the others are."""
-    tensors = pytree.tree_leaves(inputs) + _tensors(module)
+    held = (tensor for m in module.modules() for tensor in _held(vars(m)))
+    tensors = itertools.chain(pytree.tree_leaves(inputs), held)
     devices = (t.device for t in tensors if isinstance(t, torch.Tensor) and not t.is_meta)
     return next(devices, torch.device("cpu"))
 

@@ -106,8 +106,10 @@ class Program:
             if node.op == "call_module":
                 module = self.submodule(node)
                 state += [module, _settings(module)]
-        tensors = [*self.module.parameters(), *self.module.buffers()]
-        state.append([(t.shape, t.dtype, t.device) for t in tensors])
+        for module in self.module.modules():
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                if tensor is not None:
+                    state.append((tensor.shape, tensor.dtype, tensor.device))
         return state
 
     def recompile(self) -> None:
