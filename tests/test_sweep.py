@@ -26,11 +26,6 @@ def judge(name):
     original = program.copy().module
     assert_equal_outputs(model(x), original(x))
     groups = list(gfx.channels(program))
-    print(
-        name,
-        program.provenance.frontend,
-        [(g.name, g.size, g.pinned) for g in groups if g.producers],
-    )
     assert not [g.pinned for g in groups if "cannot follow" in str(g.pinned)]
     assert program.provenance.opaque == ()
     if not any(g.free for g in groups):
