@@ -24,7 +24,7 @@ Kept = Mapping[str, Mapping[int, Sequence[int]]]  # tensor path -> dimension -> 
 
 MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding, nn.RMSNorm)
 WITH_BIAS = {f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)} | {"linear"}
-PRODUCTS = {"matmul", "bmm", "einsum"}
+PRODUCTS = {"matmul", "mm", "bmm", "einsum"}
 SUMS = {"sum", "mean", "norm", "rms_norm", "linalg_vector_norm"}
 ATTENTION = "scaled_dot_product_attention"
 # of weights alone these are numbers of the model, which no removal may change
@@ -86,14 +86,14 @@ def _operands(node: fx.Node, args: Sequence[Any]) -> list[int]:
     return []
 
 
-def _settled(graph: fx.Graph) -> set[fx.Node]:
-    """Statistics of the model's own tensors."""
+def _constant(graph: fx.Graph) -> set[fx.Node]:
+    """What follows from the model's own tensors alone."""
     constant: set[fx.Node] = set()
     for n in graph.nodes:
         inputs = n.all_input_nodes
         if n.op == "get_attr" or (n.op != "call_module" and inputs and constant.issuperset(inputs)):
             constant.add(n)
-    return {n for n in constant if _name(n) in STATISTICS}
+    return constant
 
 
 def _name(node: fx.Node) -> str:
@@ -105,7 +105,8 @@ class _Contractions(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.settled_nodes = _settled(module.graph)
+        self.constant = _constant(module.graph)
+        self.settled_nodes = {n for n in self.constant if _name(n) in STATISTICS}
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op == "get_attr":
@@ -117,8 +118,9 @@ class _Contractions(fx.Interpreter):
             return self.settled(n, args[0], lambda: super(_Contractions, self).run_node(n))
         if n.op not in ("call_module", "call_function", "call_method") or not _operands(n, args):
             return super().run_node(n)
-        if len(args) == 2 and "bias" in kwargs:
-            args, kwargs = (*args, kwargs["bias"]), {k: v for k, v in kwargs.items() if k != "bias"}
+        for name in ("weight", "bias"):
+            if len(args) == 1 + (name == "bias") and name in kwargs:
+                args, kwargs = (*args, kwargs[name]), {k: v for k, v in kwargs.items() if k != name}
         if any(isinstance(v, Tensor) for v in kwargs.values()):
             raise NotImplementedError(f"{n.name}: pass its tensors by position")
         run = {"call_module": self.call_module, "call_function": self.call_function}
@@ -198,6 +200,11 @@ class _Probe(_Contractions):
             terms = self.function_terms(node, args, read, call)
         # a border position that sums nothing at all is not gone
         gone = (terms(False) == 0) & (terms(True) > 0)
+        if node in self.constant:  # a factorised weight: its statistics see every column
+            for i, mask in enumerate(read):
+                if mask is not None:
+                    whole = mask.all(-1 if i else -2, keepdim=True)
+                    self.masks[node, i] = whole.expand_as(mask)
         return self.outputs[node].masked_fill(gone, torch.nan)
 
     def module_terms(

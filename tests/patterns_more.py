@@ -63,3 +63,46 @@ class PaddedWithOnes(Base):
 
     def body(self, x):
         return self.conv(F.pad(x, [1, 1, 1, 1], value=1)).relu()
+
+
+@pattern()
+class FactorisedKernel(Base):
+    """A kernel that is a product of two thin matrices, scaled by its own norm."""
+
+    def build(self):
+        self.a, self.b = nn.Parameter(torch.randn(8, 4)), nn.Parameter(torch.randn(4, 72))
+        self.g = nn.Parameter(torch.rand(8, 1, 1, 1))
+
+    def body(self, x):
+        w = (self.a @ self.b).reshape(8, 8, 3, 3)
+        w = self.g * w / (w.pow(2).sum(dim=(1, 2, 3), keepdim=True) + 1e-3).sqrt()
+        return F.conv2d(x, w, None, 1, 1)
+
+
+@pattern()
+class WrittenKernel(Base):
+    """A linear layer writes the kernel: its rows can be narrowed, its columns stay."""
+
+    def build(self):
+        self.code, self.write = nn.Parameter(torch.randn(4)), nn.Linear(4, 8 * 8)
+
+    def body(self, x):
+        return F.conv2d(x, self.write(self.code).view(8, 8, 1, 1)).relu()
+
+
+@pattern()
+class MixedKernels(Base):
+    """Kernels mixed for each image, its batch folded into groups, twice in a row."""
+
+    def build(self):
+        self.mix = nn.Linear(8, 3)
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(3, 8, 8, 3, 3)) for _ in range(2))
+
+    def body(self, x):
+        for weight in self.weights:
+            b, _, h, w = x.shape
+            mix = torch.sigmoid(self.mix(x.mean((2, 3))))
+            kernel = torch.mm(mix, weight.view(3, -1)).view(-1, 8, 3, 3)
+            out = F.conv2d(x.reshape(1, -1, h, w), kernel, padding=1, groups=b)
+            x = out.view(b, 8, h, w).relu()
+        return x

@@ -19,6 +19,7 @@ from passes.fold_parametrizations import FoldParametrizations
 for found in iter_modules(generators.__path__):
     import_module(f"generators.{found.name}")
 
+AGAIN = ("Imdn", "Restormer", "Gaugan", "BigDeep", "Mobile", "NafLayer", "WrittenKernels", "Wave")
 ENDS = ("its channels are those of the model's input", "its channels are the model's output")
 
 
@@ -83,13 +84,13 @@ def test_removing_half_of_a_generator_equals_zeroing_what_reads_it(name):
             assert_equal_outputs(reference.module(*given) if judge is None else judge, got)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
-def test_a_narrowed_generator_is_narrowed_again(name):
-    program = traced(name).copy()
-    for seed in (3, 4):
-        pass_ = ChannelPrune(ratio=0.4, importance="random", seed=seed)
-        reference = pass_.reference(program)
-        pass_.apply(program)
-        given = inputs(name)
-        with torch.no_grad():
-            assert_equal_outputs(reference.module(*given), program.module(*given))
+def test_a_narrowed_generator_is_narrowed_again():
+    for name in AGAIN:
+        program = traced(name).copy()
+        for seed in (3, 4):
+            pass_ = ChannelPrune(ratio=0.4, importance="random", seed=seed)
+            reference = pass_.reference(program)
+            pass_.apply(program)
+            given = inputs(name)
+            with torch.no_grad():
+                assert_equal_outputs(reference.module(*given), program.module(*given))

@@ -27,7 +27,7 @@ def store(program: Program, sizes: Sizes) -> tuple[str, ...]:
     values: dict[fx.Node, Any] = {}
     stored = [node for node in program.nodes() if node in changed and node in constants.settled]
     for node in stored:
-        _evaluate(program, node, values)
+        _evaluate(program, sizes, node, values)
     for node in stored:
         if node in constants.own:
             _overwrite(program, node, values[node])
@@ -69,12 +69,13 @@ def _store(program: Program, sizes: Sizes, node: fx.Node, value: Tensor) -> None
     del node.meta["val"]  # nothing is foretold of it any more
 
 
-def _evaluate(program: Program, node: fx.Node, known: dict[fx.Node, Any]) -> Any:
-    """Computes a node from the program's tensors."""
+def _evaluate(program: Program, sizes: Sizes, node: fx.Node, known: dict[fx.Node, Any]) -> Any:
+    """Computes a node from the program's tensors; a product of two reads zero for what is gone."""
     if node not in known:
         for source in node.all_input_nodes:
-            _evaluate(program, source, known)
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+            _evaluate(program, sizes, source, known)
+        read = known | _masked(sizes, node, known)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), read.__getitem__)
         with torch.no_grad():
             if node.op == "get_attr":
                 known[node] = program.tensor(str(node.target)).detach()
@@ -83,3 +84,16 @@ def _evaluate(program: Program, node: fx.Node, known: dict[fx.Node, Any]) -> Any
             else:
                 known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
     return known[node]
+
+
+def _masked(sizes: Sizes, node: fx.Node, known: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+    """Zeroes what a node that contracts weights, such as a factorised kernel, no longer reads."""
+    found: dict[fx.Node, Any] = {}
+    for read in sizes.flow.reads:
+        stay = sizes.kept[read.ids]
+        if read.node is node and not stay.all():
+            value = found.get(read.operand, known[read.operand])
+            view = [-1 if d == read.dim else 1 for d in range(value.ndim)]
+            mask = torch.from_numpy(stay).to(value)
+            found[read.operand] = value * mask.view(view)
+    return found

@@ -23,10 +23,12 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
        in-place operation reads that operation's result.
     4. Dead code and unused modules go.
     5. Containers keep their training flag, buffers stay out of the state dict where they were.
+    6. What has a name that a GraphModule needs for itself, such as `code`, gets another.
     """
     graph._tracer_cls = fx.Tracer  # pickle traces the generated code again, with this class
     for node in list(graph.nodes):
         _tidy(graph, node)
+    _rename(model, graph)
     module = fx.GraphModule(model, graph, type(model).__name__)
     for node in list(graph.nodes):
         _spare_input(node, module)
@@ -36,6 +38,24 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     Program(module, ()).recompile()
     _keep_flags(model, module)
     return module
+
+
+_TAKEN = frozenset(dir(fx.GraphModule)) - frozenset(dir(nn.Module))
+
+
+def _rename(model: nn.Module, graph: fx.Graph) -> None:
+    """Applies rule 6; the model holds what it renames under both names."""
+    for node in graph.nodes:
+        first, dot, rest = str(node.target).partition(".")
+        if node.op not in ("get_attr", "call_module") or first not in _TAKEN:
+            continue
+        places: tuple[dict[str, Any], ...] = (
+            model._modules, model._parameters, model._buffers, vars(model)
+        )  # fmt: skip
+        for held in places:
+            if first in held:
+                held[f"{first}_"] = held[first]
+        node.target = f"{first}_{dot}{rest}"
 
 
 def _tidy(graph: fx.Graph, node: fx.Node) -> None:

@@ -52,13 +52,11 @@ class SpatialGate(nn.Module):
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
     def forward(self, x):
-        pooled = torch.cat(
-            (torch.max(x, 1)[0].unsqueeze(1), torch.mean(x, 1).unsqueeze(1)), dim=1
-        )
+        pooled = torch.cat((torch.max(x, 1)[0].unsqueeze(1), torch.mean(x, 1).unsqueeze(1)), dim=1)
         return x * F.sigmoid(self.spatial(pooled))
 
 
-@generator((2, 3, 8, 8), sizes=True)
+@generator((2, 3, 8, 8), sizes=True, pinned=("fixed number",))
 class Cbam(Body):
     """Gates from pooled maps, then from the largest and the mean over the channels."""
 
@@ -149,7 +147,9 @@ class Bottle2neck(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(inplanes, width * scale, 1), nn.BatchNorm2d(width * scale)
         self.nums, self.width = scale - 1, width
-        self.convs = nn.ModuleList([nn.Conv2d(width, width, 3, padding=1) for _ in range(self.nums)])
+        self.convs = nn.ModuleList(
+            [nn.Conv2d(width, width, 3, padding=1) for _ in range(self.nums)]
+        )
         self.bns = nn.ModuleList([nn.BatchNorm2d(width) for _ in range(self.nums)])
         self.conv3, self.relu = nn.Conv2d(width * scale, inplanes, 1), nn.ReLU(inplace=True)
 
@@ -158,7 +158,7 @@ class Bottle2neck(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         spx = torch.split(out, self.width, 1)
         for i in range(self.nums):
-            sp = spx[i] if i == 0 else sp + spx[i]
+            sp = spx[i] if i == 0 else sp + spx[i]  # noqa: F821
             sp = self.convs[i](sp)
             sp = self.relu(self.bns[i](sp))
             out = sp if i == 0 else torch.cat((out, sp), 1)
@@ -263,7 +263,7 @@ class DynamicConv(nn.Module):
         return output.view(batch_size, self.o, output.size(-2), output.size(-1))
 
 
-@generator((2, 3, 8, 8), pinned=("softmax", "fixed"))
+@generator((2, 3, 8, 8))
 class MixedKernels(Body):
     def __init__(self):
         super().__init__(DynamicConv(8, 6), nn.ReLU(), DynamicConv(6, 8))
@@ -286,7 +286,7 @@ class Involution(nn.Module):
         return (weight * out).sum(dim=3).view(b, -1, h, w)
 
 
-@generator((2, 3, 8, 8), sizes=True, pinned=("",))
+@generator((2, 3, 8, 8), sizes=True)
 class Involved(Body):
     def __init__(self):
         super().__init__(Involution(8))
@@ -321,7 +321,7 @@ class LowRank(nn.Module):
         return F.conv2d(x, w, None, 1, 1)
 
 
-@generator((2, 3, 8, 8), sizes=True, pinned=("",))
+@generator((2, 3, 8, 8), sizes=True, pinned=("fixed number",))
 class WrittenKernels(Body):
     def __init__(self):
         super().__init__(HyperConv(8, 6), nn.ELU(), LowRank(6, 8))
@@ -373,7 +373,7 @@ class SpectralTransform(nn.Module):
         split_s = h // split_no
         xs = torch.cat(torch.split(x[:, : c // 4 * 2], split_s, dim=-2), dim=1).contiguous()
         xs = torch.cat(torch.split(xs, split_s, dim=-1), dim=1).contiguous()
-        xs = self.lfu(xs[:, : c])
+        xs = self.lfu(xs[:, :c])
         xs = xs.repeat(1, 1, split_no, split_no).contiguous()
         return self.conv2(x + output + xs)
 
@@ -402,7 +402,7 @@ class Inpainter(nn.Module):
     def __init__(self):
         super().__init__()
         self.down = nn.Conv2d(4, 16, 3, padding=1)
-        self.body = nn.ModuleList([FFC(16, 16), FFC(16, 16)])
+        self.body = nn.ModuleList([FFC(16, 16)])
         self.octave, self.up = OctaveConv(16, 8), nn.Conv2d(16, 4, 1)
         self.last = nn.Conv2d(8, 3, 7, padding=3, padding_mode="reflect")
 
@@ -413,8 +413,8 @@ class Inpainter(nn.Module):
         pair = (pair[0], pair[1])
         for block in self.body:
             id_l, id_g = pair
-            l, g = block(pair)
-            pair = (id_l + l, id_g + g)
+            x_l, x_g = block(pair)
+            pair = (id_l + x_l, id_g + x_g)
         x = torch.cat(pair, dim=1)
         high, low = self.octave((x[:, :12], F.avg_pool2d(x[:, 12:], 2)))
         x = torch.cat((high, F.interpolate(low, scale_factor=2)), 1)
@@ -603,7 +603,11 @@ class ConvNextBlock(nn.Module):
     def __init__(self, dim, layer_scale_init_value=0.5):
         super().__init__()
         self.dwconv, self.norm = nn.Conv2d(dim, dim, 7, padding=3, groups=dim), nn.LayerNorm(dim)
-        self.pwconv1, self.act, self.pwconv2 = nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
+        self.pwconv1, self.act, self.pwconv2 = (
+            nn.Linear(dim, 4 * dim),
+            nn.GELU(),
+            nn.Linear(4 * dim, dim),
+        )
         self.gamma = nn.Parameter(layer_scale_init_value * torch.ones(dim), requires_grad=True)
 
     def forward(self, x):
@@ -616,7 +620,7 @@ class ConvNextBlock(nn.Module):
         return input + x.permute(0, 3, 1, 2)
 
 
-@generator((2, 3, 8, 8), sizes=True, pinned=("normalises over",))
+@generator((2, 3, 8, 8), sizes=True)
 class Modern(Body):
     def __init__(self):
         super().__init__(RepBlock(8, 6), RepBlock(6, 6), ConvNextBlock(6), out=6)

@@ -367,18 +367,6 @@ class StyleUnfused(Style2):
         super().__init__(fused=False)
 
 
-@generator((2, 6), (2, 6))
-class StyleMixed(Style2):
-    """Two latent vectors mixed across the layers, truncated towards a mean kept in a buffer."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("latent_avg", torch.randn(6))
-
-    def forward(self, z1, z2):
-        return super().forward([z1, z2], truncation=0.7, truncation_latent=self.latent_avg)[0]
-
-
 class SynthesisInput(nn.Module):
     """StyleGAN3: Fourier features whose frequencies are turned and shifted by the style."""
 

@@ -417,12 +417,6 @@ class AdmLegacy(Adm):
     """Scale and shift from the time embedding; queries, keys and values lie head by head."""
 
 
-@generator((2, 3, 8, 8), (2,), (2,), pinned=("by number", "fixed number"), exact=False)
-class AdmOrdered(Adm):
-    def __init__(self):
-        super().__init__(scale_shift=False, legacy=False)
-
-
 class PositionalEmbedding(nn.Module):
     def __init__(self, num_channels, max_positions=10000, endpoint=False):
         super().__init__()

@@ -54,9 +54,11 @@ def _conv(flow: Flow, call: Call, *, transposed: bool) -> Labeled:
     x, weight, bias = _operands(flow, call)
     groups = _groups(call, transposed)
     ch = x.ndim - (weight.ndim - 2) - 1  # 1, or 0 for an unbatched input
-    rows, cols = (flow.along(weight, d) for d in (0, 1))
+    rows, cols = _sides(flow, weight)
     flow.prices(call, rows, cols)
-    flow.fix(weight, f"{call.node.name} slides over it", range(2, weight.ndim))
+    for labels in weight.fields:
+        if all(d > 1 for d in varying(labels)):
+            flow.fix(Labeled(weight.shape, (labels,)), f"{call.node.name} slides over it")
     out: Ids | None
     if groups == 1:
         into, out = (rows, cols) if transposed else (cols, rows)
@@ -73,6 +75,16 @@ def _conv(flow: Flow, call: Call, *, transposed: bool) -> Labeled:
     if out is not None and call.shape[ch] > 1:
         fields.append(make_field(out, ch, call.shape))
     return Labeled(call.shape, tuple(fields), "" if out is not None else weight.why)
+
+
+def _sides(flow: Flow, weight: Labeled) -> tuple[Ids | None, Ids | None]:
+    """Reads the labels of a weight's rows and columns.
+
+    Where one field varies on both, as in a kernel that a linear layer writes, rows are narrowed.
+    """
+    rows = flow.along(weight, 0)
+    others = tuple(labels for labels in weight.fields if 0 not in varying(labels))
+    return rows, flow.along(Labeled(weight.shape, others), 1)
 
 
 def _consume(flow: Flow, call: Call, x: Labeled, dim: int, into: Ids | None) -> None:
@@ -140,8 +152,7 @@ def linear(flow: Flow, call: Call) -> Labeled:
     if weight.ndim == 1:
         _consume(flow, call, x, last, flow.along(weight, 0))
         return flow.keep(x, range(last), call.shape, "", read=[last])
-    out = flow.along(weight, 0)
-    cols = flow.along(weight, 1)
+    out, cols = _sides(flow, weight)
     _roles(flow, cols, out)
     _consume(flow, call, x, last, cols)
     if bias is not None and bias.shape[0] > 1:

@@ -74,10 +74,12 @@ def _settled(
     flow: Flow, call: Call, x: Labeled, moved: list[Tensor], shape: tuple[int, ...]
 ) -> Labeled:
     """Reads the fields off what came out."""
-    storages = {labels.untyped_storage().data_ptr() for labels in x.fields}
+    sources = {f.untyped_storage().data_ptr(): len(varying(f)) for f in x.fields}
     fields = []
     for labels in moved:
-        if labels.untyped_storage().data_ptr() not in storages:
+        # a view that splits nothing varies on what it did before
+        before = sources.get(labels.untyped_storage().data_ptr(), 0)
+        if len(varying(labels)) > before:
             labels = settle(labels)
         if varying(labels):
             fields.append(labels)

@@ -28,20 +28,44 @@ def contract(flow: Flow, call: Call, operands: Sequence[Operand], out: str) -> L
         for labels in value.fields:
             _straighten(flow, labels, letters, batch)
     ids: dict[str, Ids] = {}
+    laid = _laid_out(operands, out)
     for letter in dict.fromkeys("".join(letters for _, _, letters in operands)):
+        if letter in laid:
+            continue
         found = _meet_letter(flow, call, operands, letter)
         if found is not None:
             ids[letter] = found
     for letter in set(ids) - set(out):
         value, node, letters = next(o for o in operands if letter in o[2])
         flow.read(call, node, letters.index(letter), ids[letter])
-    flow.prices(call, *ids.values())
+    flow.prices(call, *ids.values(), *(found for several in laid.values() for found in several))
     fields = [
-        make_field(ids[letter], d, call.shape)
+        make_field(found, d, call.shape)
         for d, letter in enumerate(out)
-        if letter in ids and call.shape[d] > 1
+        for found in laid.get(letter, [ids[letter]] if letter in ids else [])
+        if call.shape[d] > 1
     ]
     return Labeled(call.shape, tuple(fields), "; ".join(v.why for v, _, _ in operands if v.why))
+
+
+def _laid_out(operands: Sequence[Operand], out: str) -> dict[str, list[Ids]]:
+    """Finds letters that carry several dimensions laid out as one, as in a mixture of kernels.
+
+    A letter that only one operand has is carried as it is: a later view takes it apart again.
+    """
+    found: dict[str, list[Ids]] = {}
+    for value, _, letters in operands:
+        for d, letter in enumerate(letters):
+            fields = [f for f in value.fields if d in varying(f)]
+            lone = sum(letter in others for _, _, others in operands) == 1
+            if (
+                letter in out
+                and lone
+                and len(fields) > 1
+                and all(varying(f) == (d,) for f in fields)
+            ):
+                found[letter] = [core(f).numpy().ravel() for f in fields]
+    return found
 
 
 def _straighten(flow: Flow, labels: Tensor, letters: str, batch: set[str]) -> None:
