@@ -21,6 +21,8 @@ __all__ = ["FakeRunner", "Watch", "fake_of"]
 
 # In training mode a BatchNorm refuses one value per channel and a spectral_norm iterates; neither
 # matters to a shape. In inference these two call one kernel that hides what it computes.
+# what fake tensors raise where a result depends on values
+_BY_VALUE = ("DynamicOutputShapeException", "DataDependentOutputException")
 _FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 Watch = Callable[[], AbstractContextManager[Any]]
@@ -65,8 +67,15 @@ class FakeRunner(fx.Interpreter):
             return getattr(self, n.op)(n.target, args, kwargs)
         except Exception as error:
             shapes = ", ".join(_shape(self.env.get(a)) for a in n.all_input_nodes)
+            where = f"node {n.name}{_what(n, self.module)}"
+            if type(error).__name__ in _BY_VALUE:
+                raise InputError(
+                    f"{where} returns what no shape foretells ({_first_line(error)}): gfx needs "
+                    "sizes that do not depend on values; write that part with torch.where or a "
+                    "product with the mask"
+                ) from error
             raise InputError(
-                f"node {n.name}{_what(n, self.module)} does not run on inputs of shape ({shapes}):"
+                f"{where} does not run on inputs of shape ({shapes}):"
                 f" {_first_line(error)}; check the example inputs against what the model takes"
             ) from error
 

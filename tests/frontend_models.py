@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -415,3 +416,66 @@ class Positional(Stem):
 
     def forward(self, x: Tensor, gain: float, y: Tensor) -> Tensor:
         return self.stem(x) * gain + y
+
+
+class Frozen(OrderedDict):
+    """A dictionary that may not be changed, as libraries keep their settings in."""
+
+    def update(self, *args: object, **kwargs: object) -> None:
+        raise TypeError("frozen")
+
+    def clear(self) -> None:
+        raise TypeError("frozen")
+
+
+class FrozenSettings(Stem):
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = Frozen(gain=2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stem(x) * self.settings["gain"]
+
+
+class Toolbox(nn.Module):
+    """A module without a forward, whose methods others call."""
+
+    def double(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+class HelpedConv2d(nn.Conv2d):
+    def scaled(self, x: Tensor) -> Tensor:
+        return self(x) * 3
+
+
+class Helped(Stem):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tools = Toolbox()
+        self.helped = HelpedConv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.helped.scaled(self.tools.double(self.stem(x)))
+
+
+class MaskedWrite(Stem):
+    """Picks pixels by their value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        return y[y > 0].sum() + y
+
+
+class Merged(Stem):
+    """Computes the weight of a layer in forward; `early` looks at the old one first."""
+
+    def __init__(self, early: bool = False) -> None:
+        super().__init__()
+        self.early = early
+        self.merged = conv()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.merged(x) if self.early else 0
+        self.merged.weight.data = self.stem.weight.data * 2
+        return self.merged(x) + y

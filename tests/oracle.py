@@ -43,10 +43,13 @@ def zeroed(model: nn.Module, inputs: Sequence[Any], kept: Kept) -> Any:
     """Returns the outputs of the model when nothing that is gone is read."""
     traced = model if isinstance(model, fx.GraphModule) else fx.symbolic_trace(model)
     record = _Record(traced)
+    noise = torch.get_rng_state()  # the same in each run
     with torch.no_grad():
         record.run(*inputs)
         probe = _Probe(traced, record.outputs, kept)
+        torch.set_rng_state(noise)
         outputs = probe.run(*inputs)
+        torch.set_rng_state(noise)
         if flat(outputs).isnan().any():
             raise AssertionError("the model's own outputs have lost channels")
         return _Masked(traced, probe.masks).run(*inputs)

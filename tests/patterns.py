@@ -1048,3 +1048,18 @@ class SummedOverHeadsAndWidth(Base):
         outer = self.a(pooled)[:, :, None] * self.b(pooled)[:, None, :]
         gate = self.gate(outer.sum((1, 2))[:, None])
         return x[:, :4] * gate[:, :, None, None]
+
+
+@pattern()
+class MergedBranches(Base):
+    """Writes the merged weight of two branches into a convolution before it runs."""
+
+    def build(self):
+        self.wide, self.thin = nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 1)
+        self.merged = nn.Conv2d(8, 8, 3, padding=1)
+
+    def body(self, x):
+        thin = F.pad(self.thin.weight.data.clone(), (1, 1, 1, 1))
+        self.merged.weight.data = self.wide.weight.data + thin
+        self.merged.bias.data = self.wide.bias.data + self.thin.bias.data
+        return torch.relu(self.merged(x))

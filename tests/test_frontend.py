@@ -18,19 +18,8 @@ from gfx.frontend import trace
 from gfx.frontend.refusal import Refusal
 from gfx.ops import op_name
 from gfx.program import Program
-
-SMALL = {
-    "resnet_9blocks": {"ngf": 4, "n_blocks": 1, "image_size": 16},
-    "mobile_resnet_9blocks": {"ngf": 4, "n_blocks": 1, "image_size": 16},
-    "unet_256": {"ngf": 2, "n_down": 5, "image_size": 32},
-    "spade": {"ngf": 2, "hidden": 4, "labels": 5, "height": 64, "width": 64},
-    "pix2pixhd_global": {"ngf": 2, "n_blocks": 1, "n_down": 2, "image_size": 16},
-    "stargan": {"ngf": 4, "n_blocks": 1, "image_size": 16},
-    "srresnet": {"ngf": 4, "n_blocks": 1, "image_size": 8},
-    "dcgan": {"ngf": 4},
-    "sagan": {"ngf": 8},
-    "biggan_128": {"ch": 8, "image_size": 16, "z_dim": 12},
-}
+from gfx.shapes import propagate
+from zoo_small import SMALL
 
 
 def image(seed: int = 0, batch: int = 1, size: int = 8) -> Tensor:
@@ -299,6 +288,32 @@ def test_wrappers_are_taken_off() -> None:
     assert program.provenance.source == "Sequential"
     assert ops(program) == ["0", "1"]
     assert type(program.module.get_submodule("0")) is nn.Conv2d
+
+
+@pytest.mark.parametrize("kind", [models.FrozenSettings, models.Helped])
+def test_what_a_subclass_adds_or_forbids_stays(kind: type[nn.Module]) -> None:
+    model = build(kind)
+    program = trace(model, image())
+    assert_same(outputs(program.module, image(1)), outputs(model, image(1)))
+
+
+def test_a_layer_whose_weight_is_written_first_reads_what_was_written() -> None:
+    model = build(models.Merged)
+    program = trace(model, image())
+    assert program.provenance.frontend == "symbolic"
+    assert ops(program) == ["getattr", "mul", "conv2d", "add"]
+    assert_same(outputs(program.module, image(1)), outputs(model, image(1)))
+
+
+def test_a_weight_that_is_read_before_it_is_written_is_refused() -> None:
+    with pytest.raises(TraceError, match=r"overwrites merged\.weight after it was read"):
+        trace(build(models.Merged, early=True), image())
+
+
+def test_a_size_that_depends_on_values_is_refused_by_its_reason() -> None:
+    program = trace(build(models.MaskedWrite), image())
+    with pytest.raises(InputError, match=r"getitem.* returns what no shape foretells"):
+        propagate(program)
 
 
 def test_plain_subclasses_become_the_layers_they_are() -> None:

@@ -124,7 +124,7 @@ def test_a_shape_that_depends_on_values_is_an_input_error():
         def forward(self, x):
             return x[x > 0]
 
-    with pytest.raises(InputError, match=r"node getitem does not run on inputs of shape \(3, 3\)"):
+    with pytest.raises(InputError, match="node getitem returns what no shape foretells"):
         shapes(Mask(), torch.ones(3))
 
 

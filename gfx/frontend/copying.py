@@ -6,6 +6,7 @@ would leave a proxy behind.
 """
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from gfx.frontend.chance import private_chance
 __all__ = ["private_copy", "untouched"]
 
 # what a subclass may define without changing how its torch.nn base computes
-_HARMLESS = frozenset(["reset_parameters", "extra_repr"])
+_HARMLESS = frozenset(["reset_parameters", "init_weights", "extra_repr"])
 _HOOKS = frozenset(["__call__", "__getattr__", "__setattr__"])
 _LARGE = 100_000  # elements of a tensor that is too dear to copy before each run
 
@@ -120,7 +121,8 @@ def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
         own = set(vars(base))
         plain = {name for name in own if not name.startswith("__")} - _HARMLESS
         overrides = plain & set(dir(base.__mro__[1])) or own & _HOOKS
-        if overrides or len(base.__bases__) != 1:
+        called = {name for name in plain if not name.startswith("_")}  # perhaps from outside
+        if overrides or called or len(base.__bases__) != 1:
             return kind
     return kind
 
@@ -144,11 +146,19 @@ def _saved_module(module: nn.Module) -> Callable[[], None]:
 
 
 def _saved_container(value: Any) -> Callable[[], None]:
-    saved = value.copy()
+    # the methods of the built-in kinds: a subclass may forbid what they do (a frozen dictionary)
+    kind = next(k for k in (OrderedDict, dict, list, set) if isinstance(value, k))
+    saved = (dict if issubclass(kind, dict) else kind).copy(value)
 
     def restore() -> None:
-        value.clear()
-        value.extend(saved) if isinstance(value, list) else value.update(saved)
+        kind.clear(value)
+        if kind is list:
+            list.extend(value, saved)
+        elif kind is set:
+            set.update(value, saved)
+        else:
+            for key, item in saved.items():
+                kind.__setitem__(value, key, item)
 
     return restore
 

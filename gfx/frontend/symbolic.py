@@ -3,7 +3,9 @@
 It keeps names, structure and train/eval behaviour. Stricter than plain torch.fx where that would
 give a wrong graph:
 
-1. Writing an attribute of a traced value (`w.data = ...`) is refused: the graph would forget it.
+1. Writing an attribute of a traced value is refused: the graph would forget it. Only
+   `parameter.data = value` is followed, where the old content is never read: what reads the
+   parameter afterwards reads the value, a layer through its forward.
 2. Random numbers drawn while tracing are refused: the graph would hold one draw for ever.
 3. A buffer changed while tracing is refused: the graph would not change it again.
 4. A constant computed from parameters while tracing is refused: it would not follow them.
@@ -139,10 +141,16 @@ class _Held(_Proxy):
     """A parameter or buffer; its shape is known, so that control flow may ask for it."""
 
     held: torch.Tensor
+    tracer: "_Tracer"
 
     def __init__(self, tracer: fx.Tracer, node: fx.Node, tensor: torch.Tensor) -> None:
         super().__init__(node, tracer)
         object.__setattr__(self, "held", tensor)  # not `self.held =`: rule 1
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data" and isinstance(value, _Proxy):
+            return self.tracer.overwrite(self, value)
+        super().__setattr__(name, value)
 
     @property
     def shape(self) -> torch.Size:
@@ -171,9 +179,23 @@ class _Tracer(fx.Tracer):
         self.opaque = opaque
         self.live_buffers = live_buffers
         self.paths: dict[int, str] = {}
+        self.overwritten: dict[str, _Proxy] = {}  # by path: what stands there now (rule 1)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name in self.opaque or is_leaf(m)
+        if module_qualified_name in self.opaque:
+            return True
+        return is_leaf(m) and not self.overwritten.keys() & _own(module_qualified_name, m)
+
+    def overwrite(self, parameter: _Held, value: _Proxy) -> None:
+        """Lets later reads of a parameter see what was written to it (rule 1)."""
+        path = str(parameter.node.target)
+        read = bool(parameter.node.users) or any(
+            node.op == "call_module" and path.startswith(f"{node.target}.")
+            for node in self.graph.nodes
+        )
+        if read:
+            raise TypeError(f"forward overwrites {path} after it was read")
+        self.overwritten[path] = value
 
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
@@ -197,6 +219,8 @@ class _Tracer(fx.Tracer):
         path = self.paths.get(id(attr_val)) if isinstance(attr_val, torch.Tensor) else None
         if path is None:
             return attr_val
+        if path in self.overwritten:
+            return self.overwritten[path]
         if path not in parameter_proxy_cache:
             node = self.create_node("get_attr", path, (), {})
             parameter_proxy_cache[path] = _Held(self, node, attr_val)
@@ -222,6 +246,10 @@ class _Tracer(fx.Tracer):
         if caller is not None and _is_assertion(caller):
             return True  # asserts hold on the example inputs; a graph does not carry them
         return super().to_bool(obj)
+
+
+def _own(path: str, module: nn.Module) -> set[str]:
+    return {f"{path}.{name}" for name, _ in module.named_parameters()}
 
 
 def _is_assertion(frame: FrameType) -> bool:
