@@ -147,8 +147,8 @@ def _saved_module(module: nn.Module) -> Callable[[], None]:
 
 def _saved_container(value: Any) -> Callable[[], None]:
     # the methods of the built-in kinds: a subclass may forbid what they do (a frozen dictionary)
-    kind = next(k for k in (OrderedDict, dict, list, set) if isinstance(value, k))
-    saved = (dict if issubclass(kind, dict) else kind).copy(value)
+    kind: Any = next(k for k in (OrderedDict, dict, list, set) if isinstance(value, k))
+    saved: Any = (dict if issubclass(kind, dict) else kind).copy(value)
 
     def restore() -> None:
         kind.clear(value)
