@@ -92,7 +92,7 @@ def test_the_python_runs_and_prints_what_is_shown(folder, capsys, monkeypatch):
     for body in PYTHON:
         exec(compile(body, "README.md", "exec"), names)
     printed = capsys.readouterr().out
-    (groups,) = [body for kind, body in BLOCKS if kind == "text" and "stem 96 free" in body]
+    (groups,) = [body for kind, body in BLOCKS if kind == "text" and "stem 32 free" in body]
     assert groups in printed
 
 

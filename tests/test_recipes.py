@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import gfx
 from gfx.recipe import Recipe, shipped
@@ -39,3 +40,13 @@ def test_half_and_quarter_are_met_within_a_hundredth_in_steps_of_eight(generator
 def test_every_shipped_recipe_loads_and_says_what_it_is_for() -> None:
     for name in shipped():
         assert len(Recipe.load(name).about) > 10
+
+
+def test_a_small_generator_is_halved_as_nearly_as_steps_of_eight_allow():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 3, 3))
+    small = gfx.apply("half", model, torch.randn(1, 3, 16, 16))
+    assert small.get_submodule("0").out_channels == 8
+    strict = {"budget": {"macs": 0.6}, "passes": [{"channel_prune": {"round_to": 8}}]}
+    with pytest.raises(gfx.BudgetError, match=r"not within tolerance=0\.01"):
+        gfx.apply(strict, model, torch.randn(1, 3, 16, 16))

@@ -19,6 +19,7 @@ __all__ = ["Search"]
 Numbers = NDArray[np.float64]
 
 _NEAR = 0.995  # of the budget: no trades are needed from here on
+_AIM = 0.01  # a larger tolerance forgives more, and nothing is left untried for it
 _MOST_TRADED = 64  # groups; every pair of them is tried
 
 
@@ -60,10 +61,11 @@ class Search:
             met = self.fill(self._taken(sequence[:middle])[None])[0] <= 1
             low, high = (low, middle) if met else (middle, high)
         kept = self._traded(self._given_back(self._taken(sequence[:high])))
-        if self.fill(kept[None])[0] >= 1 - self.tolerance:
+        aim = min(self.tolerance, _AIM)
+        if self.fill(kept[None])[0] >= 1 - aim:
             return kept
         levels = [self.bounds.levels(size) for size in self.sizes.tolist()]
-        below, above = nearest(self.fill, kept, levels, self.tolerance)
+        below, above = nearest(self.fill, kept, levels, aim)
         if self.fill(below[None])[0] < 1 - self.tolerance:
             self._too_coarse(below, above)
         return below
