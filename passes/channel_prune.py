@@ -217,6 +217,8 @@ class ChannelPrune(Pass):
         """Lists the groups that may be narrowed, and says why the others may not (rule 1)."""
         globs = {"keep": self.keep, "targets": self.targets, "ratios": tuple(self.ratios)}
         check_globs(groups, globs)
+        for module, why in groups.flow.refused.items():
+            outcome.skip(module, why)
         among = []
         for group in groups:
             owners = modules_of(group)
@@ -241,7 +243,8 @@ class ChannelPrune(Pass):
             return  # that is what was asked for
         said = f"ratios={dict(self.ratios)}" if self.ratios else f"ratio={self._ratio()}"
         free = ", ".join(f"{g.name} ({g.size})" for g in groups.free[:6]) or "none"
-        pinned = "; ".join(f"{g.name}: {g.pinned}" for g in groups if g.pinned)
+        reasons = [f"{g.name}: {g.pinned}" for g in groups if g.pinned]
+        pinned = "; ".join(reasons or groups.flow.refused.values())
         raise PreconditionError(
             f"channel_prune: {said} removes nothing ({self._bounds()}). Free groups and their "
             f"channels: {free}. Pinned groups: {pinned[:600] or 'none'}"

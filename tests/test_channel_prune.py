@@ -6,7 +6,7 @@ from torch import nn
 
 import gfx
 from gfx.costing import Budget, cost_of
-from gfx.selection.search import Search
+from gfx.selection import search
 from passes.channel_prune import ChannelPrune
 
 
@@ -125,6 +125,7 @@ def test_trading_coarse_steps_comes_nearer_the_budget(monkeypatch):
     layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in widths]
     program = gfx.trace(nn.Sequential(*layers), torch.zeros(1, 3, 16, 16))
     limits = [share * cost_of(program).macs.exact for share in (0.3, 0.4, 0.5, 0.6)]
+    monkeypatch.setattr(search, "nearest", lambda fill, kept, levels, tolerance: (kept, None))
 
     def reached(limit: float) -> int:
         small = program.copy()
@@ -132,7 +133,7 @@ def test_trading_coarse_steps_comes_nearer_the_budget(monkeypatch):
         return cost_of(small).macs.exact
 
     traded = [reached(limit) for limit in limits]
-    monkeypatch.setattr(Search, "_traded", lambda self, kept: kept)
+    monkeypatch.setattr(search.Search, "_traded", lambda self, kept: kept)
     plain = [reached(limit) for limit in limits]
     assert all(a <= b <= limit for a, b, limit in zip(plain, traded, limits, strict=True))
     assert traded[2] >= 0.99 * limits[2] > plain[2]
@@ -264,3 +265,11 @@ def test_the_numbers_of_a_model_survive_its_shapes():
     program = gfx.trace(model, x)
     ChannelPrune(kept={"a": tuple(range(8))}).apply(program)
     assert torch.allclose(program.module(x), before(x), rtol=1e-12)
+
+
+def test_a_model_of_parametrized_layers_alone_is_told_to_fold_them():
+    wrap = nn.utils.parametrizations.spectral_norm
+    model = nn.Sequential(wrap(nn.Conv2d(3, 8, 1)), nn.ReLU(), wrap(nn.Conv2d(8, 3, 1))).eval()
+    program = gfx.trace(model, torch.randn(1, 3, 8, 8))
+    with pytest.raises(gfx.PreconditionError, match="run fold_parametrizations first"):
+        ChannelPrune(ratio=0.5).apply(program)

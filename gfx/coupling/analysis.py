@@ -108,6 +108,8 @@ def _call_module(flow: Flow, node: fx.Node) -> Any:
     module = flow.program.submodule(node)
     call = _call(flow, node, type(module).__name__, module)
     why = _not_plain(module, str(node.target))
+    if why:
+        flow.refused[str(node.target)] = why
     rule = None if why else module_rule(module)
     if rule is not None:
         return _followed(rule, flow, call)

@@ -100,6 +100,7 @@ class Flow:
     means: dict[fx.Node, Statistic] = field(default_factory=dict)
     centred: list[tuple[fx.Node, Labeled]] = field(default_factory=list)  # a mean, and of what
     roles: dict[tuple[str, int], str] = field(default_factory=dict)  # (tensor, dim) → out | in
+    refused: dict[str, str] = field(default_factory=dict)  # module: why it is not followed
     factors: dict[fx.Node, list[Ids]] = field(default_factory=dict)  # labelled sizes in its MACs
 
     def tensor(self, path: str, dims: Collection[int] | None = None) -> Labeled:

@@ -152,7 +152,9 @@ def _each(call: Call, out: Labeled) -> Any:
 def _dim(call: Call, ndim: int) -> int:
     position = {"topk": 2, "kthvalue": 2, "diff": 2, "gumbel_softmax": 4}.get(call.name, 1)
     dim: Any = call.module.dim if call.module is not None else call.arg(position, "dim", -1)
-    return 1 if dim is None else int(dim) % ndim
+    if dim is None:  # what softmax takes where none is given
+        return 0 if ndim in (0, 1, 3) else 1
+    return int(dim) % ndim
 
 
 def softmax(flow: Flow, call: Call) -> Labeled:
