@@ -1063,3 +1063,28 @@ class MergedBranches(Base):
         self.merged.weight.data = self.wide.weight.data + thin
         self.merged.bias.data = self.wide.bias.data + self.thin.bias.data
         return torch.relu(self.merged(x))
+
+
+@pattern()
+class ChannelAttentionHeads(Base):
+    """Weighs the width of each head, not positions, with keys of unit length."""
+
+    last = 8
+
+    def build(self):
+        self.q, self.k, self.v = (nn.Linear(8, 8, bias=False) for _ in range(3))
+        self.rescale = nn.Parameter(torch.ones(2, 1, 1))
+
+    def heads(self, x):
+        b, n, _ = x.shape
+        return x.reshape(b, n, 2, 4).permute(0, 2, 1, 3).transpose(-2, -1)
+
+    def body(self, x):
+        b, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        q, k, v = (self.heads(f(tokens)) for f in (self.q, self.k, self.v))
+        k = k / torch.linalg.vector_norm(k, dim=-1, keepdim=True).expand_as(k)
+        scores = (k @ q.transpose(-2, -1)) * self.rescale
+        out = scores.sigmoid() @ (v * self.heads(tokens))
+        out = out.permute(0, 3, 1, 2).reshape(b, h * w, c)
+        return out.transpose(1, 2).reshape(b, c, h, w)

@@ -90,20 +90,20 @@ def _straighten(flow: Flow, labels: Tensor, letters: str, batch: set[str]) -> No
 def _meet_letter(flow: Flow, call: Call, operands: Sequence[Operand], letter: str) -> Ids | None:
     """Unites the labels that the operands have along one letter."""
     found: Ids | None = None
+    fixed: list[Labeled] = []
     sized = [(v, letters.index(letter)) for v, _, letters in operands if letter in letters]
-    sized = [(v, d) for v, d in sized if v.shape[d] > 1]
     for value, d in sized:
+        if value.shape[d] == 1:
+            continue
         ids = _straight(flow, value, d)
-        if ids is None:
+        if ids is None:  # no labels, or those of a split dimension that is narrowed elsewhere
+            fixed.append(value)
             continue
         if found is not None:
             flow.labels.unite(found, ids)
         found = ids
-    if found is None:
-        return None
-    for value, d in sized:
-        if not any(d in varying(f) for f in value.fields):
-            flow.pin(found, value.why or f"{call.node.name} meets a fixed size there")
+    for value in fixed:
+        flow.pin(found, value.why or f"{call.node.name} meets a fixed size there")
     return found
 
 
