@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test laws lint format types floors check example bench clean
+.PHONY: help setup test thirdparty coverage laws lint format types floors check example bench clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -37,6 +37,16 @@ floors: setup ## check that each floor imports only lower ones
 
 check: ## all that continuous integration runs
 	.ci/run
+
+# the second line: packages that name torchvision, which they need for pretrained models alone
+thirdparty: setup ## add the published generators of tests/thirdparty, and test on all of them
+	$(BIN)/pip install -c constraints.txt -e '.[test,thirdparty]'
+	$(BIN)/pip install --no-deps spandrel==0.4.2 super-image==0.2.0 timm==1.0.31 \
+		segmentation-models-pytorch==0.6.0 gan-face-generate==1.1.1
+	OMP_NUM_THREADS=1 GFX_SLOW=1 $(BIN)/pytest -n 2 tests/thirdparty
+
+coverage: setup ## write docs/coverage.md, after make thirdparty
+	$(BIN)/python benchmarks/coverage_bench.py
 
 example: setup ## compress the pretrained face generator into out/
 	$(BIN)/python examples/faces.py --out out
