@@ -1,4 +1,4 @@
-"""The pass of docs/writing-a-pass.md works, prints what it says, and keeps the laws."""
+"""What the documents show runs, and prints what they say."""
 
 import re
 import sys
@@ -15,8 +15,16 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "writing-a-pass.md").read_text("utf-8")
 
 
-def fenced(kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+def fenced(kind, text=TEXT):
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_blocks_about_pruning_print_what_they_say(capsys):
+    text = (ROOT / "docs" / "pruning.md").read_text("utf-8")
+    names: dict[str, object] = {}
+    for code, shown in zip(fenced("python", text), fenced("text", text), strict=True):
+        exec(compile(code, "pruning.md", "exec"), names)
+        assert capsys.readouterr().out == shown
 
 
 def plugin(monkeypatch):

@@ -145,6 +145,8 @@ class Groups:
         lines = []
         for group in self.groups:
             state = "free" if group.free else f"pinned: {group.pinned or 'a single channel'}"
+            if group.free and group.approximate:
+                state += f", approximate: {group.approximate}"
             lines.append(f"{group.name}: {group.size} channels, {state}")
         return "\n".join(lines)
 
