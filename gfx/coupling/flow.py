@@ -226,8 +226,12 @@ class Flow:
             for labels in merged
         ]
         # what is pinned here needs no labels any more: they would only pin what they meet
-        merged = [f for f, is_fixed in zip(merged, fixed, strict=True) if not is_fixed]
-        return Labeled(shape, tuple(merged), next((v.why for v in values if v.why), ""))
+        left = [f for f, is_fixed in zip(merged, fixed, strict=True) if not is_fixed]
+        reasons = [v.why for v in values if v.why]
+        if not reasons and len(left) < len(merged):
+            gone = next(f for f, is_fixed in zip(merged, fixed, strict=True) if is_fixed)
+            reasons = [self.labels.reason(core(gone).numpy().ravel())]
+        return Labeled(shape, tuple(left), next(iter(reasons), ""))
 
     def _merge(self, merged: list[Tensor], labels: Tensor) -> None:
         """Adds a field to those of an output, or unites it with the first that it overlaps.

@@ -122,6 +122,14 @@ class Labels:
         """Maps the representative of each pinned class to the first reason it was given."""
         return self._reasons(self._pins)
 
+    def reason(self, ids: Ids) -> str:
+        """Returns the first reason why any of these labels' channels may not go; "" if none."""
+        roots = np.unique(self.find(ids))
+        for pinned, why in self._pins:
+            if np.isin(self.find(pinned), roots).any():
+                return why
+        return ""
+
     def marks(self) -> dict[int, str]:
         """Maps the representative of each class that is not exact to the first reason why."""
         return self._reasons(self._marks)

@@ -124,8 +124,9 @@ def reduce(flow: Flow, call: Call) -> Any:
 
 def _narrow_others(flow: Flow, x: Labeled, dims: list[int]) -> None:
     """Lets channels that lie on other dimensions too, as those of a latent do, go whole there."""
-    if x.ndim > 3:
-        flow.along(x, 1)  # channels come first in a map, also where they are what is reduced
+    place = set(range(1, x.ndim))
+    if x.ndim > 3 and any(place.issubset(flow.over(labels)) for labels in x.fields):
+        flow.along(x, 1)  # a latent that became a map: its channels, also if they are reduced
     for d in range(x.ndim):
         if d not in dims:
             flow.along(x, d)
