@@ -52,8 +52,9 @@ def check_union(program: gfx.Program, seed: int) -> None:
     assert weights(in_steps) == weights(at_once)
 
 
-# its weight is read raw and normalised; once the norm is stored the two are no longer coupled
-UNCOUPLED = ("CosineWeights",)
+# once a statistic of weights is stored, it no longer follows what is removed later: the raw and the
+# normalised weight are not coupled any more, and the norm of a product does not see its rank shrink
+UNCOUPLED = ("CosineWeights", "FactorisedKernel")
 
 
 @pytest.mark.parametrize("name", [name for name in PATTERNS if name not in UNCOUPLED])

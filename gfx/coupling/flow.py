@@ -263,7 +263,8 @@ class Flow:
             if own < 0 or value.shape[own] == 1 or d not in over:
                 continue  # it broadcasts: nothing is coupled
             if not any(own in varying(f) for f in value.fields):
-                self.fix(Labeled(tuple(labels.shape), (labels,)), value.why, [d])
+                why = value.why or "it meets a fixed size, as that of an image or of heads"
+                self.fix(Labeled(tuple(labels.shape), (labels,)), why, [d])
                 if over == (d,):
                     return True
         return False

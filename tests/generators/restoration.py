@@ -355,7 +355,7 @@ class RestormerBlock(nn.Module):
         return x + self.ffn(self.norm2(x))
 
 
-@generator((2, 3, 8, 8), sizes=True, pinned=("the var over", "softmax", "meets a fixed size"))
+@generator((2, 3, 8, 8), sizes=True, pinned=("the var over", "softmax", "it meets a fixed size"))
 class Restormer(nn.Module):
     def __init__(self, dim=4):
         super().__init__()
