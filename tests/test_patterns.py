@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 import gfx
-import patterns_more  # noqa: F401  it registers its patterns
 from oracle import assert_equal_outputs, zeroed
 from passes.channel_prune import ChannelPrune
 from patterns import PATTERNS

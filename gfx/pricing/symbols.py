@@ -113,10 +113,30 @@ class Symbols:
         """Returns the shape of an activation."""
         sizes: list[Number] = list(value.shape)
         for d in {d for labels in value.fields for d in varying(labels)}:
+            crossed = self._crossed(value, d)
+            if crossed is not None:
+                sizes[d] = crossed
+                continue
             ids = self._along(value, d)
             if ids is not None:
                 sizes[d] = self.size(ids)
         return tuple(sizes)
+
+    def _crossed(self, value: Labeled, dim: int) -> Number | None:
+        """Returns the size of a dimension into which several were flattened: their product.
+
+        None if it is of one field, or if its fields do not cross everywhere.
+        """
+        rows = [core(f).reshape(-1).numpy() for f in value.fields if varying(f) == (dim,)]
+        if len(rows) < 2:
+            return None
+        classes = [np.unique(row, return_inverse=True) for row in rows]
+        counts = [len(found) for found, _ in classes]
+        places = np.ravel_multi_index(tuple(place for _, place in classes), counts)
+        each = np.bincount(places, minlength=prod(counts))
+        if not (each == each[0]).all():
+            return None
+        return prod((self.size(found) for found, _ in classes), start=int(each[0]))
 
     def tensor(self, path: str) -> tuple[Number, ...]:
         """Returns the shape of a parameter or buffer."""
