@@ -25,7 +25,7 @@ from torch import Tensor
 from gfx.costing import cost_of
 from gfx.coupling import Group, Groups, Member
 from gfx.errors import InputError, PreconditionError
-from gfx.importance.layers import Reduce, Scores, combined, per_channel, squashed, weights_of
+from gfx.importance.layers import Reduce, Scores, Squashed, combined, per_channel, weights_of
 from gfx.importance.running import Session, floating, own, tensors, undisturbed
 from gfx.importance.sites import Site, shared, sites_of
 from gfx.program import Program
@@ -238,7 +238,7 @@ def _one_of(sites: Sequence[Site], alone: Sequence[Scores], size: int, reduce: R
 def _weighted(member: Member, value: Tensor, squares: Tensor, size: int) -> Scores:
     """Sums w²F over the slices of each channel."""
     root = value.to(squares.dtype) * squares.sqrt()
-    return per_channel(member, squashed(root, member.dim, 2), size)
+    return per_channel(member, Squashed(2)(root, root, member.dim), size)
 
 
 def _wide(value: Tensor) -> torch.dtype:

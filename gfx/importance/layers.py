@@ -15,11 +15,11 @@ from gfx.errors import InputError
 __all__ = [
     "Reduce",
     "Scores",
+    "Squashed",
     "combined",
     "finite",
     "levelled",
     "per_channel",
-    "squashed",
     "weights_of",
 ]
 
@@ -49,26 +49,47 @@ def per_channel(member: Member, positions: Scores, size: int) -> Scores:
     return total
 
 
-def squashed(value: Tensor, dim: int, power: int) -> Scores:
-    """Sums |w| (power 1) or w² (power 2) over every dimension but one.
+class Squashed:
+    """Sums |w| (power 1) or w² (power 2) over every dimension of a weight but one.
 
-    Block by block, as a large weight is read once that way and no copy of it is made.
+    A weight is read once for both of its channel dimensions, block by block: no copy is made.
     """
-    if not value.numel():
-        return np.zeros(value.shape[dim])
-    if dim > 1 or not value.is_contiguous():
-        value, dim = value.movedim(dim, 0), 0
-    rows = value.reshape(value.shape[0], -1)
-    step = max(1, _BLOCK // max(1, rows.shape[1]))
-    parts = (_powers(rows[i : i + step], power) for i in range(0, len(rows), step))
-    if dim == 0:
-        sums = torch.cat([part.sum(1) for part in parts]).double()
-    else:
-        total = torch.zeros(rows.shape[1], dtype=torch.float64, device=value.device)
-        for part in parts:
+
+    def __init__(self, power: int) -> None:
+        self.power = power
+        self._known: dict[tuple[int, int], tuple[Tensor, Scores]] = {}  # by identity and dimension
+
+    def __call__(self, value: Tensor, source: Tensor, dim: int) -> Scores:
+        """Returns one sum per index of a dimension; `source` is the parameter itself."""
+        key = (id(source), dim)
+        if key not in self._known:
+            plain = value.numel() and value.is_contiguous() and dim < 2
+            found = self._both(value) if plain else {dim: self._one(value, dim)}
+            for d, sums in found.items():
+                self._known[id(source), d] = (source, sums)
+        return self._known[key][1]
+
+    def _both(self, value: Tensor) -> dict[int, Scores]:
+        rows = value.reshape(value.shape[0], -1)
+        step = max(1, _BLOCK // max(1, rows.shape[1]))
+        first, total = [], torch.zeros(rows.shape[1], dtype=torch.float64, device=value.device)
+        for i in range(0, len(rows), step):
+            part = _powers(rows[i : i + step], self.power)
+            first.append(part.sum(1))
             total += part.sum(0)
-        sums = total.view(value.shape[1], -1).sum(1)
-    return np.asarray(sums.cpu().numpy(), dtype=np.float64)
+        found = {0: _numbers(torch.cat(first))}
+        if value.ndim > 1:
+            found[1] = _numbers(total.view(value.shape[1], -1).sum(1))
+        return found
+
+    def _one(self, value: Tensor, dim: int) -> Scores:
+        if not value.numel():
+            return np.zeros(value.shape[dim])
+        return _numbers(_powers(value.movedim(dim, 0).flatten(1), self.power).sum(1))
+
+
+def _numbers(sums: Tensor) -> Scores:
+    return np.asarray(sums.double().cpu().numpy(), dtype=np.float64)
 
 
 def _powers(rows: Tensor, power: int) -> Tensor:

@@ -1,6 +1,6 @@
 """One score for each channel of each group, by a criterion of one's choice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from gfx.errors import PreconditionError
 from gfx.importance.activity import activation
 from gfx.importance.batches import batches_of
 from gfx.importance.damage import fisher, taylor
-from gfx.importance.layers import Reduce, Scores
+from gfx.importance.layers import Reduce, Scores, Squashed
 from gfx.importance.scales import bn_scale, without_scale
 from gfx.importance.weights import fpgm, lamp, magnitude
 from gfx.numerics import draw
@@ -22,12 +22,7 @@ Importance = Literal[
     "l1", "l2", "bn_scale", "fpgm", "lamp", "random", "activation", "taylor", "fisher"
 ]
 
-_BY_GROUP: dict[str, Callable[[Groups, Group, Reduce], Scores]] = {
-    "l1": lambda groups, group, reduce: magnitude(groups, group, reduce, 1),
-    "l2": lambda groups, group, reduce: magnitude(groups, group, reduce, 2),
-    "fpgm": fpgm,
-    "lamp": lamp,
-}
+_POWERS = {"l1": 1, "l2": 2, "lamp": 2}
 _BY_RUNNING = {"activation": activation, "taylor": taylor, "fisher": fisher}
 
 
@@ -103,8 +98,12 @@ def rank(
         return {g.name: rng.random(g.size) for g in among}
     if importance == "bn_scale":
         return bn_scale(groups, among, reduce)
-    if importance in _BY_GROUP:
-        return {g.name: _BY_GROUP[importance](groups, g, reduce) for g in among}
+    if importance == "fpgm":
+        return {g.name: fpgm(groups, g, reduce) for g in among}
+    if importance in _POWERS:
+        squashed = Squashed(_POWERS[importance])
+        norm = lamp if importance == "lamp" else magnitude
+        return {g.name: norm(groups, g, reduce, squashed) for g in among}
     if not among:
         return {}
     with torch.inference_mode(False):

@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 
 from gfx.coupling import Group, Groups, Member
 from gfx.errors import PreconditionError
-from gfx.importance.layers import Reduce, Scores, combined, finite, per_channel, squashed
+from gfx.importance.layers import Reduce, Scores, Squashed, combined, finite, per_channel
 from gfx.importance.weights import magnitude
 from gfx.ops import op_name
 
@@ -46,10 +46,11 @@ def bn_scale(groups: Groups, among: Sequence[Group], reduce: Reduce) -> dict[str
     # one divisor for all, so that a global scope compares gamma as the paper does; the mean of 1 is
     # that of l1
     mean = float(np.mean(np.concatenate(list(scaled.values())))) if scaled else 0.0
+    weights = Squashed(1)
     return {
         g.name: scaled[g.name] / (mean or 1.0)
         if g.name in scaled
-        else magnitude(groups, g, reduce, 1)
+        else magnitude(groups, g, reduce, weights)
         for g in among
     }
 
@@ -71,7 +72,7 @@ def _scale(member: Member, value: Tensor, size: int) -> Scores:
     """Averages |gamma| over what a channel has of it; 0 on the meta device, without values."""
     if value.is_meta:
         return np.zeros(size)
-    sums = per_channel(member, squashed(value, member.dim, 1), size)
+    sums = per_channel(member, Squashed(1)(value, value, member.dim), size)
     entries = value.numel() / value.shape[member.dim] * len(member.index) / size
     return finite(sums / entries, member.tensor)
 

@@ -8,11 +8,11 @@ from gfx.coupling import Group, Groups, Member
 from gfx.importance.layers import (
     Reduce,
     Scores,
+    Squashed,
     combined,
     finite,
     levelled,
     per_channel,
-    squashed,
     weights_of,
 )
 
@@ -21,24 +21,26 @@ __all__ = ["fpgm", "lamp", "magnitude"]
 _ROWS = 1024  # filters whose distances to all others are held at a time
 
 
-def magnitude(groups: Groups, group: Group, reduce: Reduce, power: int) -> Scores:
+def magnitude(groups: Groups, group: Group, reduce: Reduce, squashed: Squashed) -> Scores:
     """Scores channels by the norms of their slices: Σ|w| (power 1) or √Σw² (power 2)."""
     rows = []
     for member, value in weights_of(groups, group):
-        sums = per_channel(member, squashed(value, member.dim, power), group.size)
-        norms = sums if power == 1 else np.sqrt(sums)
+        source = groups.flow.program.tensor(member.tensor)
+        sums = per_channel(member, squashed(value, source, member.dim), group.size)
+        norms = sums if squashed.power == 1 else np.sqrt(sums)
         rows.append(levelled(finite(norms, member.tensor)))
     return combined(rows, group.size, reduce)
 
 
-def lamp(groups: Groups, group: Group, reduce: Reduce) -> Scores:
+def lamp(groups: Groups, group: Group, reduce: Reduce, squashed: Squashed) -> Scores:
     """Divides the squared norm of a channel by the sum of all those that are not smaller.
 
     The norms are those of the whole group, so that the scores of a group lie in (0, 1].
     """
     rows = []
     for member, value in weights_of(groups, group):
-        squares = per_channel(member, squashed(value, member.dim, 2), group.size)
+        source = groups.flow.program.tensor(member.tensor)
+        squares = per_channel(member, squashed(value, source, member.dim), group.size)
         rows.append(levelled(finite(squares, member.tensor)))
     squares = combined(rows, group.size, reduce)
     rising = np.sort(squares)
