@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from gfx.coupling.calls import Call
 from gfx.coupling.constants import find_constants
-from gfx.coupling.flow import Attention, Call, Flow, GroupNorms
+from gfx.coupling.flow import Attention, Flow, GroupNorms
 from gfx.coupling.groups import Groups, collect
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown, unlabelled

@@ -1,10 +1,14 @@
 """Reads and writes a node's arguments, whether given by position or by name."""
 
+import operator
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor, fx
 
-__all__ = ["argument", "numbers", "put", "reads_tensor"]
+from gfx.edit.sizes import Sizes
+
+__all__ = ["argument", "entry", "numbers", "put", "reads_tensor"]
 
 
 def argument(node: fx.Node, position: int, *names: str, default: Any = None) -> Any:
@@ -31,3 +35,21 @@ def reads_tensor(node: fx.Node) -> bool:
     """Whether the first argument is a tensor of the graph."""
     first = argument(node, 0)
     return isinstance(first, fx.Node) and isinstance(first.meta["val"], Tensor)
+
+
+def entry(node: fx.Node, value: Any, wanted: int, sizes: Sizes) -> Any:
+    """Returns one size argument: what it was if that still holds, else what is wanted.
+
+    A computed size stays computed, times the fraction that is left: it may count images too, as
+    where a batch is folded into the channels.
+    """
+    now = sizes.after[value] if isinstance(value, fx.Node) else value
+    if now in (wanted, -1):
+        return value
+    if not isinstance(value, fx.Node):
+        return wanted
+    share = Fraction(wanted, now)
+    with node.graph.inserting_before(node):
+        if share.numerator > 1:
+            value = node.graph.call_function(operator.mul, (value, share.numerator))
+        return node.graph.call_function(operator.floordiv, (value, share.denominator))

@@ -4,22 +4,20 @@ A model's code may say view(-1, 64, 4, 4), x[:, :32] or chunk(2); once channels 
 numbers are wrong. A repair never guesses: it knows what each node's output must become.
 """
 
-import math
-import operator
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import fx
 
 from gfx.coupling.rules.pointwise import is_pointwise
-from gfx.edit.arguments import argument, numbers, put, reads_tensor
+from gfx.edit.arguments import argument, entry, numbers, put, reads_tensor
 from gfx.edit.indexing import narrow, select, slices, subscript
+from gfx.edit.norms import attention, group_norm, layer_norm, loss, mean, rms_norm
 from gfx.edit.sizes import Sizes
 from gfx.ops import op_name
 
-__all__ = ["repair", "rms_norm"]
+__all__ = ["repair"]
 
 Shape = tuple[int, ...]
 
@@ -51,85 +49,6 @@ def _keep_numbers(node: fx.Node, sizes: Sizes) -> None:
     node.kwargs = fx.node.map_arg(node.kwargs, literal)
 
 
-def _entry(node: fx.Node, value: Any, wanted: int, sizes: Sizes) -> Any:
-    """Returns one size argument: what it was if that still holds, else what is wanted.
-
-    A computed size stays computed, times the fraction that is left: it may count images too, as
-    where a batch is folded into the channels.
-    """
-    now = sizes.after[value] if isinstance(value, fx.Node) else value
-    if now in (wanted, -1):
-        return value
-    if not isinstance(value, fx.Node):
-        return wanted
-    share = Fraction(wanted, now)
-    with node.graph.inserting_before(node):
-        if share.numerator > 1:
-            value = node.graph.call_function(operator.mul, (value, share.numerator))
-        return node.graph.call_function(operator.floordiv, (value, share.denominator))
-
-
-def _mean(node: fx.Node, sizes: Sizes) -> None:
-    """Corrects a mean over fewer channels: what is gone counts as zero."""
-    if any(node is statistic.node for statistic in sizes.flow.statistics):
-        return  # it is that of the channels that are left
-    value = sizes.flow.values[argument(node, 0, "input")]
-    before, after = math.prod(value.shape), math.prod(sizes.shape(value))
-    kept = math.prod(sizes.after[node].shape) / math.prod(node.meta["val"].shape)
-    share = after / before / kept  # of the positions that each mean is taken over
-    if share != 1:
-        _scale(node, share, sizes)
-
-
-def _loss(node: fx.Node, sizes: Sizes) -> None:
-    """Corrects a mean distance over fewer channels."""
-    if argument(node, 2, "reduction", default="mean") in ("mean", 1):
-        _mean(node, sizes)
-
-
-def _scale(node: fx.Node, factor: float, sizes: Sizes) -> None:
-    """Multiplies what a node gives."""
-    with node.graph.inserting_after(node):
-        scaled = node.graph.call_function(torch.mul, (node, factor))
-    sizes.stands_for(scaled, node)
-    node.replace_all_uses_with(scaled, delete_user_cb=lambda user: user is not scaled)
-
-
-def _layer_norm(node: fx.Node, sizes: Sizes) -> None:
-    """Repairs the shape that is normalised over."""
-    old = argument(node, 1, "normalized_shape")
-    if isinstance(old, fx.Node):
-        return  # computed from the shape itself
-    listed = [old] if isinstance(old, int | fx.Node) else old
-    wanted = tuple(sizes.after[node].shape)[-len(listed) :]
-    new = [_entry(node, a, b, sizes) for a, b in zip(listed, wanted, strict=True)]
-    put(node, 1, new, "normalized_shape")
-
-
-def rms_norm(node: fx.Node, sizes: Sizes) -> None:
-    """Lets the mean of squares read zeros: x / sqrt(s m + eps) = s^-½ x / sqrt(m + eps / s)."""
-    x = argument(node, 0, "input")
-    before, after = x.meta["val"].shape, tuple(sizes.after[x].shape)
-    given: Any = argument(node, 1, "normalized_shape")
-    if node.op == "call_module":
-        module: Any = sizes.flow.program.submodule(node)
-        given = module.normalized_shape
-    else:
-        _layer_norm(node, sizes)
-    dims = len(numbers(given))
-    share = math.prod(after[-dims:]) / math.prod(before[-dims:])
-    if share == 1:
-        return
-    least = torch.finfo(x.meta["val"].dtype).eps
-    if node.op == "call_function":
-        eps = argument(node, 3, "eps")
-        put(node, 3, (least if eps is None else eps) / share, "eps")
-    elif given != after[-dims:]:  # a module that is called twice is set once
-        module.eps = (least if module.eps is None else module.eps) / share
-        module.normalized_shape = after[-dims:]
-    _scale(node, share**-0.5, sizes)
-
-
 def _rewrite(node: fx.Node, first: int, wanted: Shape, sizes: Sizes) -> None:
     """Rewrites sizes given one by one, as one list, as one node, or by name."""
     name = next((n for n in ("size", "shape", "sizes") if n in node.kwargs), None)
@@ -145,7 +64,7 @@ def _rewrite(node: fx.Node, first: int, wanted: Shape, sizes: Sizes) -> None:
         given = tuple(now)
     if len(given) != len(wanted) or any(isinstance(n, torch.dtype) for n in given):
         return  # x.view(dtype)
-    new = tuple(_entry(node, old, size, sizes) for old, size in zip(given, wanted, strict=True))
+    new = tuple(entry(node, old, size, sizes) for old, size in zip(given, wanted, strict=True))
     if name:
         node.update_kwarg(name, new)
     else:
@@ -171,7 +90,7 @@ def _unflatten(node: fx.Node, sizes: Sizes) -> None:
     listed = argument(node, 2, "sizes")
     start = argument(node, 1, "dim") % value.ndim
     wanted = tuple(sizes.after[node].shape)[start : start + len(listed)]
-    new = tuple(_entry(node, old, size, sizes) for old, size in zip(listed, wanted, strict=True))
+    new = tuple(entry(node, old, size, sizes) for old, size in zip(listed, wanted, strict=True))
     put(node, 2, new, "sizes")
 
 
@@ -213,15 +132,6 @@ def _pad(node: fx.Node, sizes: Sizes) -> None:
     put(node, 1, listed, "pad")
 
 
-def _group_norm(node: fx.Node, sizes: Sizes) -> None:
-    """Repairs the number of groups; a group goes as a whole, so their size stays."""
-    old = argument(node, 1, "num_groups")
-    if node in sizes.flow.regrouped:
-        return
-    members = sizes.flow.values[argument(node, 0, "input")].shape[1] // numbers(old)
-    put(node, 1, _entry(node, old, sizes.after[node].shape[1] // members, sizes), "num_groups")
-
-
 def _conv_groups(node: fx.Node, sizes: Sizes) -> None:
     """Repairs the groups of a functional depthwise convolution."""
     position = 8 if op_name(node) == "conv" else 6
@@ -231,15 +141,7 @@ def _conv_groups(node: fx.Node, sizes: Sizes) -> None:
         return
     depthwise = numbers(old) == sizes.flow.values[source].shape[1]
     wanted = sizes.after[source].shape[1] if depthwise else numbers(old)
-    put(node, position, _entry(node, old, wanted, sizes), "groups")
-
-
-def _attention(node: fx.Node, sizes: Sizes) -> None:
-    """Writes out the scale 1 / sqrt(E), which would change with the width of the heads."""
-    query = argument(node, 0, "query")
-    before, after = query.meta["val"].shape[-1], sizes.after[query].shape[-1]
-    if before != after and node.kwargs.get("scale") is None:
-        node.update_kwarg("scale", 1 / math.sqrt(before))
+    put(node, position, entry(node, old, wanted, sizes), "groups")
 
 
 def _sections(node: fx.Node, sizes: Sizes) -> None:
@@ -283,15 +185,15 @@ _FIXES: dict[str, Callable[[fx.Node, Sizes], None]] = {
     ),
     **dict.fromkeys(("hsplit", "vsplit", "dsplit"), _sections),
     "roll": _roll,
-    "mean": _mean,
-    **dict.fromkeys(("mse_loss", "l1_loss"), _loss),
+    "mean": mean,
+    **dict.fromkeys(("mse_loss", "l1_loss"), loss),
     "unflatten": _unflatten,
     "pad": _pad,
     "constant_pad_nd": _pad,
-    "group_norm": _group_norm,
-    "layer_norm": _layer_norm,
+    "group_norm": group_norm,
+    "layer_norm": layer_norm,
     "rms_norm": rms_norm,
-    "scaled_dot_product_attention": _attention,
+    "scaled_dot_product_attention": attention,
     "getitem": subscript,
     "setitem": subscript,
     "slice": slices,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gfx.coupling import Groups
-from gfx.coupling.flow import Statistic
+from gfx.coupling.calls import Statistic
 from gfx.coupling.values import Labeled
 from gfx.edit.arguments import argument, numbers, put
 from gfx.edit.sizes import Mask

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx.coupling import Groups
-from gfx.edit.literals import repair, rms_norm
+from gfx.edit.literals import repair
 from gfx.edit.modules import fit
+from gfx.edit.norms import rms_norm
 from gfx.edit.settle import store
 from gfx.edit.sizes import Mask, Sizes
 from gfx.errors import EditError

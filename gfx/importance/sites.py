@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfx.coupling import Group, Groups
-from gfx.coupling.flow import Read
+from gfx.coupling.calls import Read
 from gfx.coupling.labels import Ids
 from gfx.importance.layers import Scores
 

@@ -178,7 +178,7 @@ def _total(sizes: Sequence[Number]) -> Number:
 
 
 def _corrected(symbols: Symbols, node: fx.Node) -> Number:
-    """Tells whether a factor will correct what a node gives (gfx/edit/literals.py): 1, else 0."""
+    """Tells whether a factor will correct what a node gives (gfx/edit/norms.py): 1, else 0."""
     module = symbols.flow.program.submodule(node) if node.op == "call_module" else None
     rms = op_name(node) == "rms_norm" or isinstance(module, nn.RMSNorm)
     source = next(iter(node.all_input_nodes), None)

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow
 from gfx.coupling.rules import (
     contraction,
     lookup,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules.products import FUNCTIONS as PRODUCTS
 from gfx.coupling.values import Labeled, core, varying

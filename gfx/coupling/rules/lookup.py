@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow
 from gfx.coupling.values import Labeled, core, settle, varying
 
 __all__ = ["FUNCTIONS", "picked"]

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from gfx.coupling.flow import UNKNOWN, Call, Flow
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import UNKNOWN, Flow
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules.movement import unknown
 from gfx.coupling.values import Labeled

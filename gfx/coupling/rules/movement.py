@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.coupling.flow import Call, Flow, channel_dims, empty_like
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow, channel_dims, empty_like
 from gfx.coupling.rules.lookup import picked
 from gfx.coupling.values import Labeled, core, settle, tensors, varying
 

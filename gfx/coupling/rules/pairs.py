@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules.movement import unknown
 from gfx.coupling.rules.products import contract

@@ -6,7 +6,8 @@ from functools import cache
 import torch
 from torch import nn
 
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow
 from gfx.coupling.values import Labeled
 
 __all__ = ["FUNCTIONS", "MODULES", "elementwise", "is_pointwise"]

@@ -10,7 +10,8 @@ from string import ascii_letters
 import numpy as np
 from torch import Tensor, fx
 
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow
 from gfx.coupling.labels import Ids
 from gfx.coupling.values import Labeled, core, varying
 from gfx.coupling.values import field as make_field

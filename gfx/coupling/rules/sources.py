@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gfx.coupling.flow import Call, Flow, channel_dims
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow, channel_dims
 from gfx.coupling.rules.movement import move, unlabelled
 from gfx.coupling.rules.pointwise import elementwise
 from gfx.coupling.values import Labeled

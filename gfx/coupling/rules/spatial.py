@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from gfx.coupling.flow import Call, Flow
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules.movement import windows
 from gfx.coupling.values import Labeled

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from torch import fx, nn
 
-from gfx.coupling.flow import Call, Flow, Statistic
+from gfx.coupling.calls import Call, Statistic
+from gfx.coupling.flow import Flow
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules.pointwise import elementwise
 from gfx.coupling.values import Labeled, core
