@@ -27,6 +27,7 @@ WITH_BIAS = {f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)} | {"
 PRODUCTS = {"matmul", "mm", "bmm", "einsum"}
 SUMS = {"sum", "mean", "norm", "rms_norm", "linalg_vector_norm"}
 ATTENTION = "scaled_dot_product_attention"
+DISTANCES = "cdist"  # of vectors without coordinates: zero
 # of weights alone these are numbers of the model, which no removal may change
 STATISTICS = SUMS | {
     "var",
@@ -84,7 +85,7 @@ def _operands(node: fx.Node, args: Sequence[Any]) -> list[int]:
         return [0, 1]
     if name in SUMS:
         return [0]
-    if name in PRODUCTS or name == ATTENTION:
+    if name in PRODUCTS or name in (ATTENTION, DISTANCES):
         return [i for i, a in enumerate(args) if isinstance(a, Tensor)]
     return []
 
@@ -100,7 +101,8 @@ def _constant(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.removesuffix(".default")  # as torch.export spells some
 
 
 class _Contractions(fx.Interpreter):
@@ -237,7 +239,9 @@ class _Probe(_Contractions):
                 a if r is None else (~r | everything).to(a.dtype)
                 for a, r in zip(args, read, strict=True)
             ]
-            if getattr(node.target, "__name__", "") == ATTENTION:
+            if _name(node) == DISTANCES:
+                return torch.ones_like(self.outputs[node])
+            if _name(node) == ATTENTION:
                 return there[2].amax(-2, keepdim=True).expand_as(self.outputs[node])
             if _has_bias(node, args):
                 there[2] = torch.zeros_like(args[2])

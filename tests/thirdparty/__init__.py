@@ -23,7 +23,7 @@ SLOW = frozenset(
     )}
     | {f"spandrel/{n}" for n in (
         "OmniSR HAT DAT CRAFT RGT LaMa Uformer FFTformer SCUNet ATD HVICIDNet GFPGANv1Clean "
-        "DRCT DCTLSA".split()
+        "DRCT".split()
     )}
     | {"super-image/Drln", "super-image/A2n", "diffusers/AutoencoderKL", "diffusers/VQModel",
        "diffusers/UNet2DModel", "diffusers/UNet2DConditionModel", "monai/AutoencoderKL",

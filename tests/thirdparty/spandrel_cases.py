@@ -75,7 +75,6 @@ CASES = (
     of("MixDehazeNet", image(3, 64, 64), embed_dims=[8, 16, 16, 16, 8], depths=[1, 1, 1, 1, 1]),
     of("SAFMNBCIE", dim=16, n_blocks=1),
     of("SeemoRe", num_experts=2, num_layers=2, embedding_dim=16),
-    of("DCTLSA", nf=10, num_modules=6, num_head=2),
     of("DRCT", img_size=16, embed_dim=12, depths=(2,), num_heads=(2,), window_size=8, gc=4,
        upsampler="pixelshuffle", upscale=2),
     of("ATD", img_size=16, embed_dim=12, depths=(2,), num_heads=(2,), window_size=8,
