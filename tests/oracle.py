@@ -27,7 +27,7 @@ WITH_BIAS = {f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)} | {"
 PRODUCTS = {"matmul", "mm", "bmm", "einsum"}
 SUMS = {"sum", "mean", "norm", "rms_norm", "linalg_vector_norm"}
 ATTENTION = "scaled_dot_product_attention"
-DISTANCES = "cdist"  # of vectors without coordinates: zero
+DISTANCES = "cdist"  # of vectors, which are gone when all their coordinates are
 # of weights alone these are numbers of the model, which no removal may change
 STATISTICS = SUMS | {
     "var",
@@ -240,7 +240,8 @@ class _Probe(_Contractions):
                 for a, r in zip(args, read, strict=True)
             ]
             if _name(node) == DISTANCES:
-                return torch.ones_like(self.outputs[node])
+                rows, columns = (x.amax(-1) for x in there[:2])
+                return rows[..., :, None] * columns[..., None, :]
             if _name(node) == ATTENTION:
                 return there[2].amax(-2, keepdim=True).expand_as(self.outputs[node])
             if _has_bias(node, args):
