@@ -100,7 +100,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        if all(type(v) is int for v in value):
+        if set(map(type, value)) == {int}:
             return list(value)  # thousands of channels
         return [plain(v) for v in value]
     if isinstance(value, set | frozenset):

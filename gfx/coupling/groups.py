@@ -195,9 +195,10 @@ def _group(flow: Flow, owned: list[Any], classes: Ids, axis_of: Ids, index_of: I
     # channels in the order of their first index, so that names and scores read naturally
     firsts, channel = np.unique(classes, return_inverse=True)
     members = []
-    for a in np.unique(axis_of).tolist():
-        here = axis_of == a
-        members.append(Member(owned[a].tensor, owned[a].dim, index_of[here], channel[here]))
+    starts = np.flatnonzero(np.diff(axis_of, prepend=-1)).tolist()  # entries come axis by axis
+    for start, end in pairwise([*starts, len(axis_of)]):
+        axis = owned[int(axis_of[start])]
+        members.append(Member(axis.tensor, axis.dim, index_of[start:end], channel[start:end]))
     producers, consumers = _roles(flow, members)
     owner, _, leaf = members[0].tensor.rpartition(".")
     unnamed = f"{consumers[0]}.in" if consumers else owner or leaf
