@@ -6,12 +6,13 @@ through each. Whatever is not of the plain kind goes that way here too.
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["deepcopy"]
+__all__ = ["deepcopy", "flat"]
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -45,11 +46,38 @@ def deepcopy(module: Kind, memo: dict[Any, Any] | None = None) -> Kind:
         (True, False)
     """
     memo = {} if memo is None else memo
+    memo.update(_histories(module, memo))
     plain: dict[type, bool] = {}
     for part in module.modules():
         if plain.setdefault(type(part), _is_plain(type(part))):
             _copied(part, memo)
     return copy.deepcopy(module, memo)
+
+
+def flat(value: Any) -> Iterator[Any]:
+    """Iterates over a value, and one level into lists, tuples and dictionaries.
+
+    Example:
+        >>> list(flat({"a": 1, "b": [2]})), list(flat(3))
+        ([1, [2]], [3])
+    """
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list | tuple):
+        yield from value
+    else:
+        yield value
+
+
+def _histories(module: nn.Module, memo: dict[Any, Any]) -> dict[int, Tensor]:
+    """Copies tensors with a history (the weight of an old spectral_norm): they refuse deepcopy."""
+    return {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for held in vars(part).values()
+        for value in flat(held)
+        if isinstance(value, Tensor) and value.grad_fn is not None and id(value) not in memo
+    }
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:

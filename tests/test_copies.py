@@ -1,11 +1,13 @@
 """A quick copy is what `copy.deepcopy` makes."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from torch import fx, nn
 
+import gfx
 from gfx import zoo
 from gfx.copies import deepcopy
 
@@ -104,3 +106,16 @@ def test_a_recurrent_layer_is_copied():
     model = nn.Sequential(nn.LSTM(4, 4))
     x = torch.ones(2, 1, 4)
     assert torch.equal(deepcopy(model)(x)[0], model(x)[0])
+
+
+def test_a_program_whose_weights_have_a_history_is_copied():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        layer = nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
+    program = gfx.trace(nn.Sequential(layer), torch.randn(1, 3, 8, 8))
+    program.module(torch.randn(1, 3, 8, 8))  # with gradients: the weight is no leaf any more
+    weight = program.tensor("0.weight")
+    twin = program.copy().tensor("0.weight")
+    assert weight.grad_fn is not None
+    assert torch.equal(twin, weight)
+    assert twin is not weight

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gfx.copies import deepcopy
+from gfx.copies import deepcopy, flat
 from gfx.errors import InputError
 from gfx.frontend.chance import private_chance
 
@@ -83,19 +83,11 @@ def _require_initialised(model: nn.Module) -> None:
 
 
 def _deepcopy(model: nn.Module) -> nn.Module:
-    # tensors with a history (the weight of an old spectral_norm after a forward) refuse deepcopy
-    memo: dict[int, Any] = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for held in vars(module).values()
-        for value in _flat(held)
-        if isinstance(value, torch.Tensor) and value.grad_fn is not None
-    }
     try:
         with warnings.catch_warnings():
             # torch copies the modules of its own torch.export in a way it calls deprecated
             warnings.simplefilter("ignore", FutureWarning)
-            return deepcopy(model, memo)
+            return deepcopy(model)
     except Exception as error:
         raise InputError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); "
@@ -133,7 +125,7 @@ def _saved_module(module: nn.Module) -> Callable[[], None]:
     # of a layer of torch's own only the tensors change; most of its containers are of hooks
     kept = {n: attributes[n] for n in ("_parameters", "_buffers")} if plain else attributes
     containers = [_saved_container(v) for v in kept.values() if _is_container(v)]
-    held = [value for item in attributes.values() for value in _flat(item)]
+    held = [value for item in attributes.values() for value in flat(item)]
     tensors = [_saved_tensor(value) for value in held if isinstance(value, torch.Tensor)]
 
     def restore() -> None:
@@ -205,13 +197,3 @@ def _user_classes(model: nn.Module) -> list[type]:
 
 def _is_container(value: Any) -> bool:
     return isinstance(value, list | dict | set)
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    """Iterates over a value, and one level into lists, tuples and dictionaries."""
-    if isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, list | tuple):
-        yield from value
-    else:
-        yield value
