@@ -6,16 +6,14 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gfx.coupling import Group, Groups
-from gfx.coupling.labels import Axis, Ids
+from gfx.coupling.labels import Axis, Ids, Mask
 from gfx.errors import RecipeError
 from gfx.importance import Scores
 
 __all__ = ["by_kept", "by_widths", "check_globs", "modules_of", "named_axes", "stays"]
 
-Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
 

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.costing import Budget, cost_of
 from gfx.coupling import Attention, Group, GroupNorms, Groups, analyse
+from gfx.coupling.labels import Mask
 from gfx.edit import masked, remove
 from gfx.errors import PreconditionError, RecipeError
 from gfx.importance import Importance, Reduce, Scores, needs_data, notes, rank
@@ -25,8 +23,6 @@ from gfx.selection import Bounds, Scope, Selection, record
 from gfx.widths import by_kept, by_widths, check_globs, modules_of, stays
 
 __all__ = ["ChannelPrune"]
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

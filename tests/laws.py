@@ -25,6 +25,7 @@ __all__ = [
     "law",
     "moved",
     "partition",
+    "prune_as_told",
     "pruned",
     "renamed",
     "staying",
@@ -60,6 +61,16 @@ def staying(outcome: Outcome) -> Kept:
     """Reads which indices of which tensors stay."""
     tensors = outcome.details.get("tensors", {}).items()
     return {path: {int(d): stay for d, stay in dims.items()} for path, dims in tensors}
+
+
+def prune_as_told(program: Program, *inputs: torch.Tensor, **fields: Any) -> Outcome:
+    """Prunes a program in place and holds the pass to its own reference."""
+    pass_ = ChannelPrune(**fields)
+    reference = pass_.reference(program)
+    outcome = pass_.apply(program)
+    with torch.no_grad():
+        assert_equal_outputs(reference.module(*inputs), program.module(*inputs))
+    return outcome
 
 
 def judge(spec: Spec, before: Program, **fields: Any) -> None:

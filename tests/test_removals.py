@@ -3,18 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import gfx
 from gfx.coupling import analyse
 from gfx.widths import named_axes, stays
+from laws import law
 from passes.channel_prune import ChannelPrune
 from patterns import PATTERNS
 from strategies import specs
-
-law = settings(max_examples=30, deadline=None, derandomize=True)
 
 
 def pruned(program: gfx.Program, kept: dict[str, list[int]]) -> gfx.Program:
@@ -64,7 +63,7 @@ def test_two_removals_in_turn_are_both_at_once(name):
     check_union(gfx.trace(kind().eval(), tuple(torch.randn(shape) for shape in shapes)), 0)
 
 
-@law
+@law(30)
 @given(specs(), st.integers(0, 9))
 def test_two_removals_in_turn_are_both_at_once_on_any_generator(spec, seed):
     check_union(gfx.trace(*spec.build()), seed)
@@ -97,7 +96,7 @@ def test_explicit_channels_are_slices_of_the_weights():
     assert torch.equal(narrow(x), small.module(x))
 
 
-@law
+@law(30)
 @given(specs())
 def test_the_full_width_changes_nothing(spec):
     model, inputs = spec.build()

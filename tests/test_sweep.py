@@ -7,6 +7,7 @@ import torch
 
 import gfx
 from gfx.widths import modules_of
+from laws import staying
 from oracle import assert_equal_outputs, zeroed
 from passes.channel_prune import ChannelPrune
 from sweeps import FUNCTIONS, LAYERS, NOT_LAYERS, built
@@ -40,8 +41,7 @@ def judge(name):
     if not exact or name in BEYOND_THE_ORACLE:
         return
     outcome = replace(prune, targets=exact).apply(program)
-    tensors = outcome.details["tensors"].items()
-    kept = {path: {int(d): index for d, index in dims.items()} for path, dims in tensors}
+    kept = staying(outcome)
     assert_equal_outputs(zeroed(original, [x], kept), program.module(x))
 
 

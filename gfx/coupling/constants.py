@@ -21,6 +21,7 @@ _STATISTICS = frozenset(
     "logsumexp prod median linalg_matrix_norm linalg_svdvals linalg_norm matrix_norm".split()
 )
 _WEIGHTS = frozenset("normalize softmax log_softmax softmin layer_norm".split())
+_MIXING = _STATISTICS | _WEIGHTS
 _PRODUCTS = frozenset("dot vdot matmul mm mv bmm einsum inner chain_matmul".split())
 _RANDOM = frozenset(
     "normal bernoulli dropout multinomial uniform empty_like gumbel_softmax".split()
@@ -117,4 +118,4 @@ def _mixes(node: fx.Node) -> bool:
         source = node.args[0]
         return not isinstance(source.meta["val"], Tensor) and op_name(source) in _STATISTICS
     # a product whose result is a matrix is a factorised weight, whose rank may be narrowed
-    return name in _STATISTICS | _WEIGHTS or (name in _PRODUCTS and node.meta["val"].numel() == 1)
+    return name in _MIXING or (name in _PRODUCTS and node.meta["val"].numel() == 1)

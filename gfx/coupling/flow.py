@@ -169,17 +169,14 @@ class Flow:
         # those that vary on few dimensions first: a field over a split dimension then joins them
         for labels in sorted(fields, key=lambda f: (len(varying(f)), varying(f))):
             self._merge(merged, labels)
-        fixed = [
-            any([self._check_sized(labels, value, len(shape)) for value in values])
-            for labels in merged
-        ]
-        # what is pinned here needs no labels any more: they would only pin what they meet
-        left = [f for f, is_fixed in zip(merged, fixed, strict=True) if not is_fixed]
-        reasons = [v.why for v in values if v.why]
-        if not reasons and len(left) < len(merged):
-            gone = next(f for f, is_fixed in zip(merged, fixed, strict=True) if is_fixed)
-            reasons = [self.labels.reason(core(gone).numpy().ravel())]
-        return Labeled(shape, tuple(left), next(iter(reasons), ""))
+        why = next((v.why for v in values if v.why), "")
+        left = []
+        for labels in merged:
+            if not any([self._check_sized(labels, value, len(shape)) for value in values]):
+                left.append(labels)
+            else:  # what is pinned here needs no labels any more: they would pin what they meet
+                why = why or self.labels.reason(core(labels).numpy().ravel())
+        return Labeled(shape, tuple(left), why)
 
     def _merge(self, merged: list[Tensor], labels: Tensor) -> None:
         """Adds a field to those of an output, or unites it with the first that it overlaps.

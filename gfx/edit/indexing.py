@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from gfx.coupling.labels import Ids
+from gfx.coupling.labels import Ids, Mask
 from gfx.coupling.values import Labeled
 from gfx.edit.arguments import argument, numbers
-from gfx.edit.sizes import Mask, Sizes
+from gfx.edit.sizes import Sizes
 from gfx.errors import EditError
 
 __all__ = ["narrow", "select", "slices", "subscript"]

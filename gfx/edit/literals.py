@@ -153,22 +153,6 @@ def _sections(node: fx.Node, sizes: Sizes) -> None:
     node.kwargs = {"dim": dim}
 
 
-def _roll(node: fx.Node, sizes: Sizes) -> None:
-    """Repairs how far channels are rolled: as many come round as are left of those that did."""
-    source, shifts, dims = (argument(node, i, n) for i, n in enumerate(("input", "shifts", "dims")))
-    value = sizes.flow.values[source]
-    if dims is None or dims == ():
-        return
-    many = isinstance(dims, tuple | list)
-    pairs = zip(shifts, dims, strict=True) if many else [(shifts, dims)]
-    new = []
-    for shift, dim in pairs:
-        alive = sizes.alive(value, dim % value.ndim)
-        come = numbers(shift) % len(alive)
-        new.append(shift if alive.all() else int(alive[len(alive) - come :].sum()))
-    put(node, 1, tuple(new) if many else new[0], "shifts")
-
-
 _FIXES: dict[str, Callable[[fx.Node, Sizes], None]] = {
     **dict.fromkeys(
         "view reshape unsafe_view expand broadcast_to zeros ones full empty rand randn new_zeros "
@@ -184,7 +168,6 @@ _FIXES: dict[str, Callable[[fx.Node, Sizes], None]] = {
         _conv_groups,
     ),
     **dict.fromkeys(("hsplit", "vsplit", "dsplit"), _sections),
-    "roll": _roll,
     "mean": mean,
     **dict.fromkeys(("mse_loss", "l1_loss"), loss),
     "unflatten": _unflatten,

@@ -14,12 +14,16 @@ __all__ = ["attention", "group_norm", "layer_norm", "loss", "mean", "rms_norm"]
 
 def mean(node: fx.Node, sizes: Sizes) -> None:
     """Corrects a mean over fewer channels: what is gone counts as zero."""
-    if any(node is statistic.node for statistic in sizes.flow.statistics):
-        return  # it is that of the channels that are left
+    if node in sizes.flow.means:  # else it is of no channels, or of those that are left
+        _averaged(node, sizes)
+
+
+def _averaged(node: fx.Node, sizes: Sizes) -> None:
+    """Multiplies an average by the share of the positions it is taken over that are left."""
     value = sizes.flow.values[argument(node, 0, "input")]
     before, after = math.prod(value.shape), math.prod(sizes.shape(value))
     kept = math.prod(sizes.after[node].shape) / math.prod(node.meta["val"].shape)
-    share = after / before / kept  # of the positions that each mean is taken over
+    share = after / before / kept
     if share != 1:
         _scale(node, share, sizes)
 
@@ -27,7 +31,7 @@ def mean(node: fx.Node, sizes: Sizes) -> None:
 def loss(node: fx.Node, sizes: Sizes) -> None:
     """Corrects a mean distance over fewer channels."""
     if argument(node, 2, "reduction", default="mean") in ("mean", 1):
-        mean(node, sizes)
+        _averaged(node, sizes)
 
 
 def _scale(node: fx.Node, factor: float, sizes: Sizes) -> None:

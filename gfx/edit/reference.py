@@ -9,9 +9,9 @@ from torch import Tensor, fx, nn
 
 from gfx.coupling import Groups
 from gfx.coupling.calls import Statistic
+from gfx.coupling.labels import Mask
 from gfx.coupling.values import Labeled
 from gfx.edit.arguments import argument, numbers, put
-from gfx.edit.sizes import Mask
 from gfx.ops import op_name
 from gfx.program import Program
 from gfx.shapes import propagate

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx.coupling import Groups
+from gfx.coupling.labels import Mask
 from gfx.edit.literals import repair
 from gfx.edit.modules import fit
 from gfx.edit.norms import rms_norm
 from gfx.edit.settle import store
-from gfx.edit.sizes import Mask, Sizes
+from gfx.edit.sizes import Sizes
 from gfx.errors import EditError
 from gfx.program import Program
 from gfx.shapes import propagate

@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from gfx.coupling import Groups
+from gfx.coupling.labels import Mask
 from gfx.coupling.values import Labeled, core, varying
 
 __all__ = ["Sizes"]
-
-Mask = NDArray[np.bool_]
 
 
 class Sizes:

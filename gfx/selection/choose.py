@@ -4,11 +4,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gfx.costing import Budget, Cost
 from gfx.coupling import Group, Groups
-from gfx.coupling.labels import Ids
+from gfx.coupling.labels import Ids, Mask
 from gfx.importance import Scores
 from gfx.pricing import Pricing
 from gfx.selection.bounds import Bounds
@@ -16,8 +15,6 @@ from gfx.selection.pools import Scope, pools
 from gfx.selection.search import Search
 
 __all__ = ["Selection"]
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass

@@ -3,13 +3,11 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gfx.coupling import Groups
+from gfx.coupling.labels import Mask
 
 __all__ = ["record"]
-
-Mask = NDArray[np.bool_]
 
 
 def record(groups: Groups, removed: Mask, kept: dict[str, list[int]]) -> dict[str, Any]:

@@ -191,6 +191,11 @@ class StarTranslator(nn.Module):
         return self.main(x)
 
 
+def standardised(x, dims, eps):
+    mean, var = torch.mean(x, dim=dims, keepdim=True), torch.var(x, dim=dims, keepdim=True)
+    return (x - mean) / torch.sqrt(var + eps)
+
+
 class adaILN(nn.Module):
     def __init__(self, num_features, eps=1e-5):
         super().__init__()
@@ -199,12 +204,7 @@ class adaILN(nn.Module):
         self.rho.data.fill_(0.9)
 
     def forward(self, input, gamma, beta):
-        in_mean = torch.mean(input, dim=[2, 3], keepdim=True)
-        in_var = torch.var(input, dim=[2, 3], keepdim=True)
-        out_in = (input - in_mean) / torch.sqrt(in_var + self.eps)
-        ln_mean = torch.mean(input, dim=[1, 2, 3], keepdim=True)
-        ln_var = torch.var(input, dim=[1, 2, 3], keepdim=True)
-        out_ln = (input - ln_mean) / torch.sqrt(ln_var + self.eps)
+        out_in, out_ln = (standardised(input, dims, self.eps) for dims in ([2, 3], [1, 2, 3]))
         rho = self.rho.expand(input.shape[0], -1, -1, -1)
         out = rho * out_in + (1 - rho) * out_ln
         return out * gamma.unsqueeze(2).unsqueeze(3) + beta.unsqueeze(2).unsqueeze(3)
@@ -218,12 +218,7 @@ class ILN(nn.Module):
             setattr(self, name, nn.Parameter(torch.full((1, num_features, 1, 1), start)))
 
     def forward(self, input):
-        in_mean = torch.mean(input, dim=[2, 3], keepdim=True)
-        in_var = torch.var(input, dim=[2, 3], keepdim=True)
-        out_in = (input - in_mean) / torch.sqrt(in_var + self.eps)
-        ln_mean = torch.mean(input, dim=[1, 2, 3], keepdim=True)
-        ln_var = torch.var(input, dim=[1, 2, 3], keepdim=True)
-        out_ln = (input - ln_mean) / torch.sqrt(ln_var + self.eps)
+        out_in, out_ln = (standardised(input, dims, self.eps) for dims in ([2, 3], [1, 2, 3]))
         out = self.rho.expand(input.shape[0], -1, -1, -1) * out_in
         out = out + (1 - self.rho.expand(input.shape[0], -1, -1, -1)) * out_ln
         return out * self.gamma.expand(input.shape[0], -1, -1, -1) + self.beta

@@ -40,7 +40,7 @@ def index_select(flow: Flow, call: Call) -> Labeled:
     x, dim, index = call.arg(0, "input"), call.arg(1, "dim"), call.arg(2, "index")
     why = f"{call.node.name} picks from it by number"
     flow.fix(index, why)
-    numbers = torch.zeros(index.shape, dtype=torch.long)
+    numbers = _zeros(index)
     return _read(flow, call, x, lambda labels: labels.index_select(dim, numbers), why)
 
 
@@ -90,7 +90,7 @@ def _tensors(given: Any) -> list[Tensor]:
     return found
 
 
-def _zeros(index: Tensor) -> Tensor:
+def _zeros(index: Tensor | Labeled) -> Tensor:
     return torch.zeros(tuple(index.shape), dtype=torch.long)
 
 

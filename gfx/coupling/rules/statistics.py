@@ -80,10 +80,14 @@ def centre(flow: Flow) -> None:
             flow.labels.mark(both, f"{mean.name} is subtracted from the channels it is taken over")
             found.append(own)
     centred = _classes(flow, found)
-    for node, taken in flow.means.items():
-        if np.isin(_classes(flow, list(taken.ids.values())), centred).any():
-            flow.statistics.append(taken)
-            flow.reads = [read for read in flow.reads if read.node is not node]
+    looking = {
+        node: taken
+        for node, taken in flow.means.items()
+        if np.isin(_classes(flow, list(taken.ids.values())), centred).any()
+    }
+    flow.statistics += looking.values()
+    flow.means = {node: taken for node, taken in flow.means.items() if node not in looking}
+    flow.reads = [read for read in flow.reads if read.node not in looking]
 
 
 def _classes(flow: Flow, ids: list[Ids]) -> Ids:
