@@ -7,7 +7,7 @@ printing all come from them.
 2. `apply` edits the program it is given, in place, and says what it did: an Outcome.
 3. `reference` returns the program that the result must equal numerically, or None if there is none.
    The default is the input for a pass that keeps VALUES, and None for any other. Where an Outcome
-   has a `resolved` pass, it is that one's reference.
+   has a `resolved` pass, it is that one's reference; where it has `expected`, that makes it.
 4. `ensures` raises VerificationError if the result lacks something this pass promises.
 
 The pipeline calls them in this order and runs four checks after each pass: structure, signature,
@@ -16,6 +16,7 @@ honesty (changed if and only if an Outcome says so) and values against the refer
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Flag
 from typing import Any, ClassVar
@@ -69,7 +70,9 @@ class Outcome:
 
     A pass that chose something (by rank, by chance, by looking at data) sets `resolved`: the same
     pass with every choice written out in its fields. Its reference is then the one that the result
-    is compared with, so that nothing is chosen twice and the record is seen to be complete.
+    is compared with, so that nothing is chosen twice and the record is seen to be complete. Where
+    no fields can say what was computed (weights solved from data), `expected` turns the program
+    from before into the reference.
 
     Example:
         >>> outcome = Outcome()
@@ -84,6 +87,7 @@ class Outcome:
     skips: list[Skip] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)  # plain data for the report
     resolved: "Pass | None" = None  # what the pass is once its choices are made; None: itself
+    expected: Callable[[Program], Program] | None = None  # makes the reference (rule 3)
 
     @property
     def modified(self) -> bool:
@@ -114,6 +118,11 @@ class Pass(ABC):
     @property
     def needs_data(self) -> bool:
         """Whether `gfx.apply` must be given data; it may depend on the pass's fields."""
+        return False
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether `program.original` must hold the program that the recipe began with."""
         return False
 
     def requires(self, program: Program) -> None:  # noqa: B027 - optional hook (rule 1)

@@ -19,9 +19,9 @@ from torch import fx, nn
 
 from gfx.contract import Outcome, Pass
 from gfx.costing import Budget, Cost, cost_of, parse_budget
+from gfx.data import replayable
 from gfx.errors import InputError, RecipeError, VerificationError
 from gfx.frontend import trace
-from gfx.importance import replayable
 from gfx.numerics import tolerance
 from gfx.program import Program
 from gfx.recipe import InputSpec, Recipe, Source
@@ -71,6 +71,8 @@ def apply(
     program = trace(model, example_inputs, check=verify)
     with _own_random_state(program):
         run = _Run(program, recipe, data, verify)
+        if any(pass_.needs_original for pass_ in recipe.passes):
+            program.original = program.copy()
         before = run.cost
         passes = tuple(run.step(pass_) for pass_ in recipe.passes)
     for budget in run.budgets:
@@ -131,7 +133,10 @@ class _Run:
         if not outcome.modified:  # honest, hence the same bytes: there is nothing to run
             return (well_formed, same, honest, Check("values", True, 0.0, tolerance(new)))
         torch.manual_seed(self.seed)
-        reference = (outcome.resolved or pass_).reference(old)
+        if outcome.expected is not None:
+            reference: Program | None = outcome.expected(old)
+        else:
+            reference = (outcome.resolved or pass_).reference(old)
         known = self.known if reference is old else None
         equal, self.known = values(pass_, new, reference, known)
         return (well_formed, same, honest, equal)

@@ -45,6 +45,7 @@ class Program:
     module: fx.GraphModule
     example_inputs: tuple[Any, ...]
     provenance: Provenance = field(default_factory=lambda: Provenance("GraphModule"))
+    original: "Program | None" = field(default=None, repr=False, compare=False)  # see gfx.lineage
     shaped: Any = field(default=None, repr=False, compare=False)  # what gfx.shapes last ran on
     leaves: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # see gfx.fakes
 
@@ -78,7 +79,7 @@ class Program:
         return self.module.training
 
     def copy(self) -> "Program":
-        """Copies the module (parameters too); the example inputs are shared."""
+        """Copies the module (parameters too); example inputs and original are shared."""
         return replace(self, module=deepcopy(self.module), shaped=None)
 
     def note_shapes(self) -> None:

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from gfx.archive import load, save
 from gfx.coerce import plain
 from gfx.contract import Pass
+from gfx.data import replayable
 from gfx.errors import (
     ArchiveError,
     BudgetError,
@@ -28,7 +29,6 @@ from gfx.errors import (
     RecipeError,
     VerificationError,
 )
-from gfx.importance import replayable
 from gfx.numerics import draw, on_meta, run
 from gfx.pipeline import apply
 from gfx.program import Program

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 import gfx
 from gfx.cli import app
 from gfx.coupling import Groups
+from gfx.data.images import images
 from gfx.edit import masked
 from gfx.importance import Importance, Reduce, notes, rank
-from gfx.importance.images import images
 from gfx.numerics import draw, run
 from patterns import PATTERNS
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from gfx.coupling import Group, Groups
+from gfx.data import batches_of
 from gfx.errors import PreconditionError
 from gfx.importance.activity import activation
-from gfx.importance.batches import batches_of
 from gfx.importance.damage import fisher, taylor
 from gfx.importance.layers import Reduce, Scores, Squashed
 from gfx.importance.scales import bn_scale, without_scale

@@ -2,7 +2,7 @@
 
 1. Data is an iterable of batches: a DataLoader, a dataset, a list. A tensor or a dict is one batch,
    and so is a tuple of as many tensors as the program has inputs, if it has several. A path is a
-   folder of images (gfx/importance/images.py says how they are read).
+   folder of images (gfx/data/images.py says how they are read).
 2. A batch is a tensor, a tuple or list of tensors in the order of the inputs, or a dict by name.
    What comes after the inputs, such as labels, is left out.
 3. A single example without its batch dimension gets one.
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from gfx.data.images import images
 from gfx.errors import InputError
-from gfx.importance.images import images
 from gfx.program import Program
 
 __all__ = ["batches_of", "replayable"]

@@ -1,0 +1,3 @@
+"""Writes one convolution as several cheaper ones."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Solves for the weights with which a layer reproduces given activations."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Measures how far the output of a smaller generator is from that of the original."""
+
+__all__: list[str] = []
