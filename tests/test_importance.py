@@ -703,6 +703,31 @@ def test_a_folder_that_will_not_do_is_an_error(folder: Path) -> None:
         rank(groups, groups.free, "activation", data=folder)
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((1, 3, 12, 12), "a.png is 20 wide and 10 high, and the model takes images 12 wide and 12"),
+        ((2, 3, 12, 12), "--input 2x3xHxW .* with at most 10x10 for HxW"),
+        ((1, 1, 8, 24), "a.png is 20 wide .* images 24 wide and 8 high: .* at most 7x20 for HxW"),
+        ((1, 3, 10, 10), "b.jpeg is 9 wide and 9 high, and the model takes images 10 wide"),
+    ],
+)
+def test_an_image_that_would_be_blown_up_is_refused(
+    folder: Path, shape: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(gfx.InputError, match=said):
+        list(images(folder, torch.zeros(shape)))
+
+
+@pytest.mark.parametrize("size", [(14, 6), (7, 3), (13, 11), (3, 31)])
+def test_an_image_of_the_size_or_just_above_is_taken(tmp_path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    for i, (wider, higher) in enumerate([(0, 0), (1, 0), (0, 1), (3, 5)]):
+        Image.new("L", (width + wider, height + higher)).save(tmp_path / f"{i}.png")
+    (batch,) = images(tmp_path, torch.zeros(4, 1, height, width))
+    assert batch.shape == (4, 1, height, width)
+
+
 def test_images_without_pillow_are_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(gfx.InputError, match=r"pip install 'gfx-compiler\[images\]'"):
@@ -712,7 +737,7 @@ def test_images_without_pillow_are_an_error(folder: Path, monkeypatch: pytest.Mo
 def test_the_shell_takes_a_folder_of_images(folder: Path) -> None:
     torch.save(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1)), folder / "m.pt")
     (folder / "r.yaml").write_text("recipe: 1\npasses: [{channel_prune: {importance: activation}}]")
-    asked = ["apply", folder / "r.yaml", folder / "m.pt", "--input", "1x3x16x16"]
+    asked = ["apply", folder / "r.yaml", folder / "m.pt", "--input", "1x3x9x9"]
     asked += ["-o", folder / "small.gfx"]
     result = CliRunner().invoke(app, [*map(str, asked), "--data", str(folder)])
     assert result.exit_code == 0, result.stderr

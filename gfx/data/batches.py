@@ -85,7 +85,7 @@ def _each(data: Any, wanted: "_Wanted") -> Iterator[Any]:
         if len(wanted.names) != 1:
             raise InputError(
                 f"{data} is a folder of images, and the model has {len(wanted.names)} inputs "
-                f"({wanted.shapes}); give data= to gfx.apply in Python"
+                f"({wanted.shapes}); give data= in Python"
             )
         return images(Path(data), wanted.examples[0])
     several = len(wanted.names) > 1
