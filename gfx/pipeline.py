@@ -22,6 +22,7 @@ from gfx.costing import Budget, Cost, cost_of, parse_budget
 from gfx.data import replayable
 from gfx.errors import InputError, RecipeError, VerificationError
 from gfx.frontend import trace
+from gfx.lineage import forget
 from gfx.numerics import tolerance
 from gfx.program import Program
 from gfx.recipe import InputSpec, Recipe, Source
@@ -70,6 +71,7 @@ def apply(
         example_inputs = _recipe_inputs(recipe, model)
     program = trace(model, example_inputs, check=verify)
     with _own_random_state(program):
+        forget(program)
         run = _Run(program, recipe, data, verify)
         if any(pass_.needs_original for pass_ in recipe.passes):
             program.original = program.copy()
@@ -79,6 +81,7 @@ def apply(
         budget.check(run.cost)
     small = program.module
     _forget_shapes(program)
+    forget(program)
     _set_modes(small, model)
     report = _report(program, recipe, before, run.cost, passes, verify)
     _remember_inputs(small, program)

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.errors import PreconditionError
+from gfx.lineage import stands_for
 from gfx.program import Program
 from gfx.shapes import propagate
 
@@ -77,6 +78,7 @@ class FuseBatchNorm(Pass):
             layer = norm.all_input_nodes[0]
             _fold(*_pair(program, layer, norm))
             outcome.change(norm, f"folded into {layer.target}")
+            stands_for(layer, norm)
             norm.replace_all_uses_with(layer)
             program.graph.erase_node(norm)
         program.recompile()

@@ -5,12 +5,14 @@ from torch import Tensor, fx, nn
 
 from gfx.coupling import Groups
 from gfx.coupling.labels import Mask
+from gfx.coupling.values import Labeled
 from gfx.edit.literals import repair
 from gfx.edit.modules import fit
 from gfx.edit.norms import rms_norm
 from gfx.edit.settle import store
 from gfx.edit.sizes import Sizes
 from gfx.errors import EditError
+from gfx.lineage import narrow
 from gfx.program import Program
 from gfx.shapes import propagate
 
@@ -44,10 +46,21 @@ def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
             sizes.holds_tensor(node) or node.meta["val"] is None
         ):  # arithmetic on sizes repairs itself
             repair(node, sizes)
+    _record(program, sizes)
     program.recompile()
     propagate(program)
     _check(program, sizes)
     return stored
+
+
+def _record(program: Program, sizes: Sizes) -> None:
+    """Notes on each node which channels of what it stands for are left."""
+    for node in program.nodes():
+        value = sizes.flow.values.get(node)
+        if not isinstance(value, Labeled) or value.shape == sizes.shape(value):
+            continue
+        alive = {d: sizes.alive(value, d) for d in range(value.ndim)}
+        narrow(node, {d: stay.nonzero()[0] for d, stay in alive.items() if not stay.all()})
 
 
 def _fit(program: Program, node: fx.Node, sizes: Sizes) -> None:

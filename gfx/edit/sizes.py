@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from gfx.coupling import Groups
 from gfx.coupling.labels import Mask
 from gfx.coupling.values import Labeled, core, varying
+from gfx.lineage import stands_for
 
 __all__ = ["Sizes"]
 
@@ -70,6 +71,7 @@ class Sizes:
     def stands_for(self, new: fx.Node, old: fx.Node) -> None:
         """Lets a node that a repair inserted answer for the one it follows."""
         new.meta["val"] = old.meta["val"]
+        stands_for(new, old)
         self.after[new], self.flow.values[new] = self.after[old], self.flow.values[old]
 
     def holds_tensor(self, node: fx.Node) -> bool:
