@@ -1,3 +1,23 @@
-"""Writes one convolution as several cheaper ones."""
+"""Writes one convolution as several cheaper ones.
 
-__all__: list[str] = []
+`Form` says which, `refusal` whether a layer can be written so, `factor` does it, `parameters` and
+`macs` price it without doing it, and `compose` goes back: the one convolution that parts equal.
+"""
+
+from gfx.factoring.composing import compose
+from gfx.factoring.factoring import factor
+from gfx.factoring.forms import Form, Layer, full_rank, refusal
+from gfx.factoring.layout import macs, parameters, rank_of, skeleton
+
+__all__ = [
+    "Form",
+    "Layer",
+    "compose",
+    "factor",
+    "full_rank",
+    "macs",
+    "parameters",
+    "rank_of",
+    "refusal",
+    "skeleton",
+]

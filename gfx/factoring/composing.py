@@ -1,0 +1,101 @@
+"""The one convolution that a chain of convolutions equals."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from gfx.factoring.forms import Layer
+from gfx.factoring.kernels import kernel_of, put, put_bias, refine
+from gfx.factoring.layout import Pair, Part
+
+__all__ = ["compose", "joined"]
+
+
+@torch.no_grad()
+def compose(parts: nn.Sequential) -> Layer:
+    """Returns the one dense convolution that parts without a norm equal.
+
+    The parts are those that `factor` gives: in each direction, one of them at most is spatial.
+    Dtype, device, training mode and requires_grad are those of the last part.
+
+    Raises: ValueError if one of the parts is no convolution.
+
+    Example:
+        >>> from gfx.factoring import Form, factor
+        >>> layer = nn.Conv2d(4, 8, 3, padding=1)
+        >>> twin = compose(factor(layer, Form(rank=9)))
+        >>> torch.allclose(twin.weight, layer.weight, atol=1e-6), twin.padding
+        (True, (1, 1))
+    """
+    for part in parts:
+        if not isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            raise ValueError(f"a {type(part).__name__} among the parts: no convolution equals them")
+    chain = cast(list[Layer], list(parts))
+    last = chain[-1]
+    kernel, bias = joined(chain)
+    whole = (
+        _settings(chain)
+        .build(device="meta", dtype=last.weight.dtype)
+        .to_empty(device=last.weight.device)
+    )
+    put(whole, kernel)
+    if bias is not None:
+        put_bias(whole, bias)
+    for name, parameter in whole.named_parameters():
+        parameter.requires_grad_(getattr(last, name).requires_grad)
+    return whole.train(last.training)
+
+
+def joined(chain: list[Layer]) -> tuple[Tensor, Tensor | None]:
+    """Returns the kernel and the bias of a chain of convolutions."""
+    groups = min(m.groups for m in chain)
+    kernel, bias = refine(kernel_of(chain[0]), groups), _bias(chain[0])
+    for module in chain[1:]:
+        after = refine(kernel_of(module), groups)
+        if bias is not None:  # nothing spatial comes after a part with a bias
+            bias = torch.einsum("gomyx,gm->go", after, bias.reshape(groups, -1)).flatten()
+        kernel = product(after, kernel)
+        own = _bias(module)
+        bias = own if bias is None else bias if own is None else bias + own
+    return kernel, bias
+
+
+def product(after: Tensor, before: Tensor) -> Tensor:
+    """Returns the kernel of two convolutions, one after the other, of as many groups."""
+    kernel = torch.einsum("gomYX,gmiyx->goiYyXx", after, before)
+    height, width = (after.shape[d] * before.shape[d] for d in (3, 4))
+    return kernel.reshape(*kernel.shape[:3], height, width)
+
+
+def _bias(module: Layer) -> Tensor | None:
+    if module.bias is None:
+        return None
+    bias = module.bias.detach()
+    return (bias.cpu() if bias.device.type == "mps" else bias).double()
+
+
+def _settings(chain: list[Layer]) -> Part:
+    """Returns what the parts have in the way of kernels, strides and padding, all together."""
+    pads = [m.padding for m in chain]
+    words = [p for p in pads if isinstance(p, str)]
+    modes = [m.padding_mode for m in chain if m.padding_mode != "zeros"]
+    return Part(
+        "",
+        any(m.transposed for m in chain),
+        chain[0].in_channels,
+        chain[-1].out_channels,
+        min(m.groups for m in chain),
+        any(m.bias is not None for m in chain),
+        _largest([m.kernel_size for m in chain]),
+        _largest([m.stride for m in chain]),
+        words[0] if words else _largest([p for p in pads if not isinstance(p, str)]),
+        _largest([m.output_padding for m in chain]),
+        _largest([m.dilation for m in chain]),
+        modes[0] if modes else "zeros",
+    )
+
+
+def _largest(pairs: list[tuple[int, ...]]) -> Pair:
+    """Returns, by direction, what the one part says that is spatial there."""
+    return max(p[0] for p in pairs), max(p[1] for p in pairs)
