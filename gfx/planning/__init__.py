@@ -1,3 +1,26 @@
-"""Chooses what to do to each layer so that a budget is met with the least damage."""
+"""Decides which layers are written another way, and which groups narrowed, for the least damage."""
 
-__all__: list[str] = []
+from gfx.planning.frontier import Frontier
+from gfx.planning.inputs import Inputs
+from gfx.planning.knapsack import knapsack
+from gfx.planning.layers import Layer, Priced, layers_of, obstacle, price, unlayered
+from gfx.planning.options import Choice, Option, monotone
+from gfx.planning.where import STAGES, Condition, named
+
+__all__ = [
+    "STAGES",
+    "Choice",
+    "Condition",
+    "Frontier",
+    "Inputs",
+    "Layer",
+    "Option",
+    "Priced",
+    "knapsack",
+    "layers_of",
+    "monotone",
+    "named",
+    "obstacle",
+    "price",
+    "unlayered",
+]
