@@ -142,7 +142,7 @@ def as_it_was(module: nn.Module) -> Iterator[None]:
     modes = [(m, m.training) for m in module.modules()]
     owners = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
     values = [(b, b.clone()) for b in module.buffers() if b.device.type != "meta"]
-    hooked = [(m, dict(m.__dict__)) for m in module.modules() if m._forward_pre_hooks]
+    hooked = [(m, dict(m.__dict__)) for m in module.modules() if _may_note(m)]
     try:
         yield
     finally:
@@ -153,4 +153,11 @@ def as_it_was(module: nn.Module) -> Iterator[None]:
         for buffer, value in values:
             buffer.copy_(value)
         for owner, attributes in hooked:
+            for name in owner.__dict__.keys() - attributes.keys():
+                del owner.__dict__[name]
             owner.__dict__.update(attributes)
+
+
+def _may_note(module: nn.Module) -> bool:
+    """Whether a forward may set attributes of a module: by a hook, or by code not torch's own."""
+    return bool(module._forward_pre_hooks) or not type(module).__module__.startswith("torch.")

@@ -16,7 +16,7 @@ from gfx.ops import op_name
 from gfx.program import Program
 from gfx.shapes import propagate
 
-__all__ = ["masked"]
+__all__ = ["masked", "masks_of", "multiply", "restrict", "restrictions"]
 
 
 def masked(program: Program, groups: Groups, removed: Mask) -> None:
@@ -25,6 +25,19 @@ def masked(program: Program, groups: Groups, removed: Mask) -> None:
     The result is what a removal must equal: the same as setting the consumers' weight slices for
     these channels to zero, and it works where the consumer is a product of two activations. Norms
     and softmax of approximate groups look at the channels that are left.
+    """
+    for (node, operand), mask in masks_of(groups, removed).items():
+        multiply(program, node, operand, mask)
+    for statistic, stays in restrictions(groups, removed):
+        restrict(program, statistic, stays)
+    program.recompile()
+    propagate(program)
+
+
+def masks_of(groups: Groups, removed: Mask) -> dict[tuple[fx.Node, fx.Node], Tensor]:
+    """Returns for each node and each operand that it reads removed channels of, what is left.
+
+    Shapes: 1 for what stays and 0 for what goes, in a shape that broadcasts with the operand's.
     """
     kept = groups.kept(removed)
     masks: dict[tuple[fx.Node, fx.Node], Tensor] = {}
@@ -41,18 +54,25 @@ def masked(program: Program, groups: Groups, removed: Mask) -> None:
         # one node may read one operand along several dimensions
         key = (read.node, read.operand)
         masks[key] = masks[key] * mask if key in masks else mask
-    for (node, operand), mask in masks.items():
-        _multiply(program, node, operand, mask)
-    for statistic in reversed(groups.flow.statistics):  # the later reads what the earlier widens
+    return masks
+
+
+def restrictions(groups: Groups, removed: Mask) -> list[tuple[Statistic, dict[int, Tensor]]]:
+    """Lists the statistics that look at removed channels, and by dimension what stays of each.
+
+    They are in the order in which `restrict` takes them: the later reads what the earlier widens.
+    """
+    kept = groups.kept(removed)
+    found = []
+    for statistic in reversed(groups.flow.statistics):
         stays = {d: torch.from_numpy(kept[ids]) for d, ids in statistic.ids.items()}
         gone = {d: stay for d, stay in stays.items() if not stay.all()}
         if gone:
-            _restrict(program, statistic, gone)
-    program.recompile()
-    propagate(program)
+            found.append((statistic, gone))
+    return found
 
 
-def _multiply(program: Program, node: fx.Node, operand: fx.Node, mask: Tensor) -> None:
+def multiply(program: Program, node: fx.Node, operand: fx.Node, mask: Tensor) -> None:
     """Makes a node read its operand times a constant mask."""
     with program.graph.inserting_before(node):
         constant = _constant(program, mask)
@@ -60,7 +80,7 @@ def _multiply(program: Program, node: fx.Node, operand: fx.Node, mask: Tensor) -
     node.replace_input_with(operand, product)
 
 
-def _restrict(program: Program, statistic: Statistic, stays: dict[int, Tensor]) -> None:
+def restrict(program: Program, statistic: Statistic, stays: dict[int, Tensor]) -> None:
     """Makes a statistic look at some channels only, and puts what comes out where they were."""
     node, x = statistic.node, statistic.operand
     shape, ndim = tuple(node.meta["val"].shape) if statistic.carries else (), x.meta["val"].ndim

@@ -9,7 +9,7 @@ from torch import Tensor
 from gfx.coupling import Group, Groups
 from gfx.errors import InputError
 from gfx.importance.layers import Reduce, Scores, combined, levelled
-from gfx.importance.running import Session, undisturbed
+from gfx.importance.running import Session, ranking
 from gfx.importance.sites import shared, sites_of
 
 __all__ = ["activation"]
@@ -39,7 +39,7 @@ def activation(
         return value
 
     session = Session(groups.flow.program, sites, see, seed)
-    with undisturbed(groups.flow.program, "activation", gradients=False):
+    with ranking(groups.flow.program, "activation", gradients=False):
         session.each(batches, lambda inputs, number: session.run(inputs, {}, number))
     rows: dict[str, list[Scores]] = {g.name: [] for g in among}
     for site, values in zip(sites, sums, strict=True):

@@ -26,7 +26,7 @@ from gfx.costing import cost_of
 from gfx.coupling import Group, Groups, Member
 from gfx.errors import InputError, PreconditionError
 from gfx.importance.layers import Reduce, Scores, Squashed, combined, per_channel, weights_of
-from gfx.importance.running import Session, floating, own, tensors, undisturbed
+from gfx.importance.running import Session, floating, own, ranking, tensors
 from gfx.importance.sites import Site, shared, sites_of
 from gfx.program import Program
 
@@ -67,7 +67,7 @@ def taylor(
             total[:] += np.square(joint).sum(0)
             count += 1
 
-    with undisturbed(program, "taylor"):
+    with ranking(program, "taylor"):
         session.each(batches, use)
     if reduce in ("max", "first"):
         total = _one_of(sites, alone, len(total), reduce)
@@ -100,7 +100,7 @@ def fisher(
                     squares[path] += slope.to(squares[path].dtype) ** 2
             count += 1
 
-    with undisturbed(program, "fisher"):
+    with ranking(program, "fisher"):
         session.each(batches, use)
     scores = {}
     for group in among:

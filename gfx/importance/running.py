@@ -19,7 +19,17 @@ from gfx.numerics import as_it_was
 from gfx.ops import is_inplace
 from gfx.program import Program
 
-__all__ = ["See", "Session", "floating", "own", "tensors", "undisturbed"]
+__all__ = [
+    "See",
+    "Session",
+    "floating",
+    "own",
+    "parts",
+    "ranking",
+    "tensors",
+    "undisturbed",
+    "unrunnable",
+]
 
 See = Callable[[int, Tensor], Tensor]  # number of a site, what is read there → what shall be
 Use = Callable[[tuple[Any, ...], int], None]
@@ -53,13 +63,7 @@ class Session:
             copies = pytree.tree_map_only(torch.Tensor, torch.clone, inputs)
             return functional_call(self.shell, given, copies)
         except Exception as error:
-            shapes = ", ".join("x".join(map(str, x.shape)) for x in tensors(inputs))
-            example = ", ".join("x".join(map(str, x.shape)) for x in self._examples())
-            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"the model does not run on batch {batch}, of shape {shapes} (the example inputs "
-                f"have {example}): {text}; give batches of the example inputs' shape"
-            ) from error
+            raise unrunnable(self.program, inputs, batch, error) from error
 
     def each(self, batches: Sequence[tuple[Any, ...]], use: Use) -> None:
         """Calls `use(inputs, number)` for each batch.
@@ -71,29 +75,48 @@ class Session:
             try:
                 use(inputs, number)
             except InputError:
-                parts = self._parts(inputs)
-                if len(parts) < 2:
+                pieces = parts(self.program, inputs)
+                if len(pieces) < 2:
                     raise
-                for part in parts:
-                    use(part, number)
+                for piece in pieces:
+                    use(piece, number)
 
-    def _parts(self, inputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """Cuts a batch into batches of the example inputs' size; what is left over is dropped."""
-        sizes = {x.shape[0] if x.ndim else 0 for x in tensors(inputs)}
-        examples = {x.shape[0] if x.ndim else 0 for x in self._examples()}
-        if len(sizes) != 1 or len(examples) != 1:
-            return []
-        size, step = sizes.pop(), examples.pop()
-        starts = range(0, size - step + 1, step) if step else ()
-        return [_rows(inputs, slice(start, start + step)) for start in starts]
 
-    def _examples(self) -> list[Tensor]:
-        return tensors(self.program.example_inputs)
+def unrunnable(
+    program: Program, inputs: tuple[Any, ...], batch: int, error: Exception
+) -> InputError:
+    """Makes the error that says which batch a program does not run on, and why."""
+    shapes = ", ".join("x".join(map(str, x.shape)) for x in tensors(inputs))
+    examples = tensors(program.example_inputs)
+    example = ", ".join("x".join(map(str, x.shape)) for x in examples)
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"the model does not run on batch {batch}, of shape {shapes} (the example inputs "
+        f"have {example}): {text}; give batches of the example inputs' shape"
+    )
+
+
+def parts(program: Program, inputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Cuts a batch into batches of the example inputs' size; what is left over is dropped.
+
+    Returns: nothing if it cannot be cut.
+    """
+    sizes = {x.shape[0] if x.ndim else 0 for x in tensors(inputs)}
+    examples = {x.shape[0] if x.ndim else 0 for x in tensors(program.example_inputs)}
+    if len(sizes) != 1 or len(examples) != 1:
+        return []
+    size, step = sizes.pop(), examples.pop()
+    starts = range(0, size - step + 1, step) if step else ()
+    return [_rows(inputs, slice(start, start + step)) for start in starts]
 
 
 @contextmanager
-def undisturbed(program: Program, importance: str, gradients: bool = True) -> Iterator[None]:
+def undisturbed(
+    program: Program, who: str, gradients: bool = True, otherwise: str = ""
+) -> Iterator[None]:
     """Keeps everything about a program and the random state, and turns gradients on or off.
+
+    `who` runs the program, and `otherwise` is what to do instead where that is impossible.
 
     Raises: PreconditionError if the program has no values to compute with.
     """
@@ -101,8 +124,8 @@ def undisturbed(program: Program, importance: str, gradients: bool = True) -> It
     held += tensors(program.example_inputs)
     if any(t.is_meta for t in held):
         raise PreconditionError(
-            f"channel_prune: importance={importance} runs the model, and it is on the meta device, "
-            "without values; load its weights, or use an importance that needs none, such as random"
+            f"{who} runs the model, and it is on the meta device, without values; load its weights"
+            f"{otherwise}"
         )
     cuda = sorted({t.device.index for t in held if t.device.type == "cuda"})
     with (
@@ -113,6 +136,14 @@ def undisturbed(program: Program, importance: str, gradients: bool = True) -> It
     ):
         program.module.eval()
         yield
+
+
+def ranking(
+    program: Program, importance: str, gradients: bool = True
+) -> AbstractContextManager[None]:
+    """Keeps everything while channels are ranked by running a program (see `undisturbed`)."""
+    otherwise = ", or use an importance that needs none, such as random"
+    return undisturbed(program, f"channel_prune: importance={importance}", gradients, otherwise)
 
 
 def _mutations(program: Program) -> AbstractContextManager[Any]:

@@ -1,0 +1,179 @@
+"""Which nodes a change reaches, what they read of the others, and a run of these nodes alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from gfx.errors import InputError
+from gfx.importance.running import tensors
+from gfx.probing.chance import Chance, State, same
+from gfx.probing.changes import Get, Steps, call
+from gfx.probing.facts import Facts, written_to
+from gfx.probing.held import Version, memory_of, moved
+
+__all__ = ["Entangled", "Plan", "Suffix", "changed_call", "plan"]
+
+
+class Entangled(Exception):
+    """Says that a change cannot be run alone: the whole changed program must run."""
+
+    def __init__(self, why: str, spoilt: bool = False) -> None:
+        super().__init__(why)
+        self.spoilt = spoilt  # what is kept has been written to
+
+
+@dataclass
+class Plan:
+    """What must run for a change, and what that reads."""
+
+    steps: Steps
+    nodes: list[fx.Node] = field(default_factory=list)  # that the change reaches, in order
+    needs: set[Version] = field(default_factory=set)  # values of nodes that it does not reach
+    frees: dict[fx.Node, list[fx.Node]] = field(default_factory=dict)  # whose value is then done
+    whole: str = ""  # why the whole program must run instead
+
+
+def plan(facts: Facts, steps: Steps) -> Plan:
+    """Follows a change through the program.
+
+    1. A node is reached if the change touches it, if a node that it reads is reached, or if the
+       version that it reads was written by a node that is reached.
+    2. Where a reached node writes into memory that was allocated by one that is not, all values
+       in it that somebody will read are needed as they were before, for a copy to write into.
+    3. A reached node may give a value that shares memory with one that is not reached. If that
+       memory is written to later, it cannot be told who shares it then: the whole program runs.
+    """
+    found = Plan(steps, whole=facts.whole)
+    reached: set[fx.Node] = set()
+    copied: set[int] = set()  # pieces of memory that reached nodes write copies of
+    loose: set[int] = set()  # pieces of memory of rule 3
+    for node in facts.place:
+        reads = facts.reads[node]
+        written = facts.written.get(node, frozenset())
+        hit = node in steps or any(u in reached or w in reached for u, w in reads.items())
+        if written & loose:
+            found.whole = found.whole or f"{node.name} writes what a changed node may share"
+        if not hit:
+            continue
+        reached.add(node)
+        found.nodes.append(node)
+        found.needs.update(v for v in reads.items() if not _in(reached, v))
+        for u, w in facts.writes.get(node, {}).items():  # rule 2
+            if facts.last.get(u, -1) >= facts.place[node] and not _in(reached, (u, w)):
+                found.needs.add((u, w))
+        copied |= written
+        loose |= {
+            p for p in facts.pieces[node] if p not in copied and facts.makers[p] not in reached
+        }
+    found.needs = {v for v in found.needs if v[0].op != "get_attr"}
+    found.frees = _frees(facts, found.nodes)
+    return found
+
+
+def _in(reached: set[fx.Node], version: Version) -> bool:
+    return version[0] in reached or version[1] in reached
+
+
+def _frees(facts: Facts, nodes: list[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
+    """Tells after which node a value is read no more."""
+    last = {u: n for n in nodes for u in (n, *facts.reads[n], *facts.writes.get(n, {}))}
+    found: dict[fx.Node, list[fx.Node]] = {}
+    for value, node in last.items():
+        found.setdefault(node, []).append(value)
+    return found
+
+
+def changed_call(interpreter: fx.Interpreter, node: fx.Node, steps: Steps, get: Get) -> Any:
+    """Runs a node of a changed program.
+
+    Raises: InputError if it does not run.
+    """
+    try:
+        if node in steps:
+            return steps[node](interpreter, get)
+        return call(interpreter, node, get)
+    except Exception as error:
+        where = node.target if node.op == "call_module" else node.name
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the changed model does not run at {where}: {text}; what stands for a layer must take "
+            "the layer's input and give an output of its shape"
+        ) from error
+
+
+class Suffix:
+    """One run of the nodes that a change reaches.
+
+    `kept` gives the values of other nodes, by version; nothing is written to them.
+    """
+
+    def __init__(
+        self,
+        found: Plan,
+        facts: Facts,
+        kept: Callable[[Version], Any],
+        interpreter: fx.Interpreter,
+        chance: Chance,
+    ) -> None:
+        self.plan, self.facts, self.kept = found, facts, kept
+        self.interpreter, self.chance = interpreter, chance
+        self.values: dict[fx.Node, Any] = {}
+        self._copies: dict[int, torch.UntypedStorage] = {}
+        self._foreign: set[int] = set()  # pieces of memory of what is kept
+        self._state: State | None = None  # that the generators are in, as far as it is known
+        self._own_chance = False  # whether the changed program draws otherwise than the original
+
+    def run(self, node: fx.Node) -> Any:
+        """Runs one node, the next of the plan.
+
+        Raises: Entangled if it wrote to what is kept, or drew what later nodes would have drawn.
+        """
+        for version in self.facts.writes.get(node, {}).items():
+            if version in self.plan.needs and version[0] not in self.values:
+                self.values[version[0]] = moved(self.kept(version), self._copies)
+        given = {u: self._given(u, w) for u, w in self.facts.reads[node].items()}
+        before = [(t, written_to(t)) for value in given.values() for t in tensors(value)]
+        self._seed(node)
+        value = changed_call(self.interpreter, node, self.plan.steps, given.__getitem__)
+        for tensor, count in before:
+            if written_to(tensor) != count and self._foreign.intersection(memory_of(tensor)):
+                raise Entangled(f"{node.name} writes to its input", spoilt=True)
+        self._check_seed(node)
+        self.values[node] = value
+        for done in self.plan.frees.get(node, ()):
+            self.values.pop(done, None)
+        return value
+
+    def freed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Clones a tensor that is in the memory of what is kept."""
+        return tensor.clone() if self._foreign.intersection(memory_of(tensor)) else tensor
+
+    def _given(self, node: fx.Node, writer: fx.Node) -> Any:
+        if node in self.values:
+            return self.values[node]
+        if node.op == "get_attr":
+            value = call(self.interpreter, node, self.values.__getitem__)
+        else:
+            value = self.kept((node, writer))
+        self._foreign.update(memory_of(value))
+        return value
+
+    def _seed(self, node: fx.Node) -> None:
+        """Lets a node find the random state that it would find in a run of the whole program."""
+        state = self.facts.before(node)
+        if not self._own_chance and state is not self._state:
+            self.chance.set(state)
+
+    def _check_seed(self, node: fx.Node) -> None:
+        """Sees whether a node drew as much as the original does."""
+        expected = self.facts.after(node)
+        self._state = self.chance.get()
+        if self._own_chance or same(self._state, expected):
+            self._state = expected
+            return
+        if self.facts.draws_after(node):
+            raise Entangled(f"{node.name} draws other random numbers")
+        self._own_chance = True
