@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Option:
         0.01
     """
 
-    value: Any  # a rank, a width; None: left as it is
+    value: Any  # what is done: a Form, a width; None: left as it is
     damage: float  # at least 0, of a kind that adds up, such as squared errors
 
 
@@ -28,8 +28,9 @@ class Option:
 class Choice:
     """The options of one layer or group, of which one is taken; the first is to leave it."""
 
-    name: str
+    name: str  # the layer's path, or the group's name
     options: tuple[Option, ...]
+    kind: Literal["layer", "group"] = "layer"
 
 
 def monotone(choices: Sequence[Choice], price: Price) -> tuple[Choice, ...]:
