@@ -9,10 +9,9 @@ from fnmatch import fnmatchcase
 
 from gfx.errors import PreconditionError, RecipeError
 from gfx.planning.layers import Layer
+from gfx.stages import STAGES
 
-__all__ = ["STAGES", "Condition", "named"]
-
-STAGES = ("stem", "down", "body", "up", "head")
+__all__ = ["Condition", "named"]
 
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
