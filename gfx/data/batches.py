@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torch.utils.data import Dataset
 
 from gfx.data.images import images
 from gfx.errors import InputError
 from gfx.program import Program
 
-__all__ = ["batches_of", "replayable"]
+__all__ = ["batches_of", "each_of", "replayable"]
 
 
 def batches_of(program: Program, data: Any, count: int) -> list[tuple[Any, ...]]:
@@ -39,14 +40,29 @@ def batches_of(program: Program, data: Any, count: int) -> list[tuple[Any, ...]]
         >>> [z.shape for z, in batches_of(program, [torch.zeros(2, 100, 1, 1)] * 3, 2)]
         [torch.Size([2, 100, 1, 1]), torch.Size([2, 100, 1, 1])]
     """
+    return list(islice(each_of(program, data), count))
+
+
+def each_of(program: Program, data: Any) -> Iterator[tuple[Any, ...]]:
+    """Iterates over all batches of the data, as `batches_of` returns them.
+
+    Raises: InputError naming the batch, what was expected and what came.
+
+    Example:
+        >>> import gfx
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> len(list(each_of(program, [torch.zeros(2, 100, 1, 1)] * 3)))
+        3
+    """
     wanted = _Wanted(program)
-    found = [wanted.inputs(b, i) for i, b in enumerate(islice(_each(data, wanted), count))]
-    if not found:
+    number = -1
+    for number, batch in enumerate(_each(data, wanted)):
+        yield wanted.inputs(batch, number)
+    if number < 0:
         raise InputError(
             "data gives no batch: it is empty, or an iterator that was read before; "
             "give a list or a DataLoader"
         )
-    return found
 
 
 def replayable(data: Any) -> Any:
@@ -94,6 +110,8 @@ def _each(data: Any, wanted: "_Wanted") -> Iterator[Any]:
         whole and all(isinstance(x, Tensor) for x in data)
     ):
         return iter([data])
+    if isinstance(data, Dataset) and not hasattr(data, "__iter__") and hasattr(data, "__len__"):
+        return (data[i] for i in range(len(data)))  # it need not raise IndexError at its end
     try:
         return iter(data)
     except TypeError as error:
