@@ -1,0 +1,189 @@
+"""Gathers what the data says of a unit, and turns it into the change that it asks for."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from gfx.errors import PreconditionError
+from gfx.fitting.calibration import Calibration
+from gfx.fitting.frontier import Frontier
+from gfx.fitting.goals import source
+from gfx.fitting.layers import FitLayer
+from gfx.fitting.normal import NormalEquations
+from gfx.fitting.units import Norm, Target
+
+__all__ = ["Gathered", "Sampling", "check_size", "examples_needed", "gather", "statistics"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many positions of a layer are looked at."""
+
+    per_unknown: float  # at most as many positions as this times the unknowns; drawn at random
+    seed: int
+
+    def choose(
+        self, layer: FitLayer, out: tuple[int, ...], share: int, draw: torch.Generator
+    ) -> list[Tensor]:
+        """Draws positions of each block in one batch, of which there are `share` in all."""
+        chosen = []
+        for block in layer.blocks:
+            count = layer.positions(block, out)
+            wanted = self.per_unknown * (layer.unknowns(block) + 1) / share
+            size = min(count, max(int(-(-wanted // 1)), 1))
+            if size == count:
+                chosen.append(torch.arange(count))
+            else:
+                chosen.append(torch.randperm(count, generator=draw)[:size].sort().values)
+        return [c.to(layer.module.weight.device) for c in chosen]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The normal equations of a layer, and how far its output is from what is wanted."""
+
+    equations: NormalEquations
+    gap: float  # ‖wanted - present‖ / ‖wanted‖
+
+
+def gather(
+    calibration: Calibration, target: Target, sampling: Sampling, keep: Collection[fx.Node]
+) -> Gathered:
+    """Adds up the normal equations of a layer over the fitting data.
+
+    Raises: PreconditionError naming the layer if what it reads or should give is not finite, or if
+    the data has fewer positions than it has unknowns.
+    """
+    layer = target.layer
+    equations = NormalEquations(layer, layer.module.bias is not None or target.shift is not None)
+    draw = torch.Generator().manual_seed(sampling.seed)
+    gap = scale = 0.0
+    calls = calibration.batches * len(target.goals)
+    for old, new in _pairs(calibration, target, keep):
+        nodes = {node for goal in target.goals for node in goal.reads}
+        values = new.ahead(nodes)
+        for goal in target.goals:
+            x, y = values[source(goal.call)], values[goal.call]
+            wanted = goal.wanted(calibration.program, values, old.kept[goal.old])
+            residual = wanted - y
+            out = tuple(layer.outputs_of(residual).shape[:-1])
+            equations.add(x, residual, sampling.choose(layer, out, calls, draw))
+            gap += float(residual.double().square().sum())
+            scale += float(wanted.double().square().sum())
+    if not equations.finite() or not gap < float("inf"):
+        raise PreconditionError(
+            f"{calibration.who}: the activations at {target.path} are not finite; repair the "
+            "weights before it, or leave out the data that does it"
+        )
+    return Gathered(equations, (gap / scale if scale > 0 else gap) ** 0.5)
+
+
+def _pairs(
+    calibration: Calibration, unit: Target | Norm, keep: Collection[fx.Node]
+) -> Iterator[tuple[Frontier, Frontier]]:
+    place = min(calibration.new.place[goal.call] for goal in unit.goals)
+    old_place = max(calibration.old.place[old] for old in unit.olds) + 1
+    return calibration.pairs(place, old_place, keep)
+
+
+def check_size(calibration: Calibration, target: Target, equations: NormalEquations) -> None:
+    """Raises if a layer has more unknowns than the data has positions."""
+    layer = target.layer
+    fitted, held = calibration.examples
+    for block, count in zip(layer.blocks, equations.counts, strict=True):
+        unknowns = layer.unknowns(block) + int(equations.bias)
+        if count < unknowns:
+            needed = -(-unknowns * fitted // max(count, 1))
+            total = -(-needed * (fitted + held) // fitted)
+            raise PreconditionError(
+                f"{calibration.who}: {target.path} has {unknowns} unknowns for each of its "
+                f"outputs, and the {fitted} examples to fit on give {count} positions; give at "
+                f"least {total} examples ({needed} to fit on, the rest is held out), or leave the "
+                "layer out of targets"
+            )
+
+
+def examples_needed(targets: Collection[Target], positions: float) -> int:
+    """Counts the examples that give each layer so many positions for each of its unknowns.
+
+    The nodes have shapes.
+    """
+    needed = 1
+    for target in targets:
+        layer = target.layer
+        outs = [tuple(layer.outputs_of(g.call.meta["val"]).shape[:-1]) for g in target.goals]
+        for block in layer.blocks:
+            each = sum(layer.positions(block, out) for out in outs) / max(outs[0][0], 1)
+            wanted = positions * (layer.unknowns(block) + 1)
+            needed = max(needed, int(-(-wanted // max(each, 1e-9))))
+    return needed
+
+
+def statistics(
+    calibration: Calibration, norm: Norm, keep: Collection[fx.Node]
+) -> tuple[Tensor, Tensor]:
+    """Returns the running mean and variance that a norm should have.
+
+    mean = the original's + mean now - mean in the original, on the same data
+    var  = the original's · variance now / variance in the original
+
+    so that what has not changed keeps its statistics, whatever data they were taken from.
+
+    Raises: PreconditionError naming the norm if what it reads is not finite.
+    """
+    sums = [_Moments(), _Moments()]  # original, now
+    for old, new in _pairs(calibration, norm, keep):
+        values = new.ahead({source(goal.call) for goal in norm.goals})
+        for goal in norm.goals:
+            kept = {1: goal.origin.kept[1]} if 1 in goal.origin.kept else {}
+            then = type(goal.origin)(goal.origin.node, kept).of(old.kept[source(goal.old)])
+            sums[0].add(then)
+            sums[1].add(values[source(goal.call)])
+    (mean_then, var_then), (mean_now, var_now) = (moments.end() for moments in sums)
+    if not all(bool(torch.isfinite(x).all()) for x in (mean_then, mean_now, var_now)):
+        raise PreconditionError(
+            f"{calibration.who}: the activations at {norm.path} are not finite; repair the "
+            "weights before it, or leave out the data that does it"
+        )
+    before = _own(norm)
+    share = torch.where(var_then > 0, var_now / var_then, torch.ones_like(var_now))
+    return before[0] + (mean_now - mean_then), before[1] * share
+
+
+def _own(norm: Norm) -> tuple[Tensor, Tensor]:
+    """Returns the original's statistics, of the channels that are left."""
+    mean, var = norm.original.running_mean, norm.original.running_var
+    assert mean is not None
+    assert var is not None
+    kept = norm.goals[0].origin.kept.get(1)
+    index = torch.arange(len(mean)) if kept is None else torch.tensor(kept)
+    index = index.to(mean.device)
+    return mean.double()[index], var.double()[index]
+
+
+class _Moments:
+    """Sums of a batch's values and their squares, by channel."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum: Tensor | float = 0.0
+        self.square: Tensor | float = 0.0
+        self.around: Tensor | None = None  # near the mean, so that little cancels
+
+    def add(self, x: Tensor) -> None:
+        """Adds a batch (N, C, ...)."""
+        rows = x.double().movedim(1, -1).flatten(0, -2)
+        if self.around is None:
+            self.around = rows.mean(0)
+        rows = rows - self.around
+        self.count += len(rows)
+        self.sum = self.sum + rows.sum(0)
+        self.square = self.square + rows.square().sum(0)
+
+    def end(self) -> tuple[Tensor, Tensor]:
+        """Returns mean and variance."""
+        assert self.around is not None
+        mean = torch.as_tensor(self.sum) / self.count
+        return self.around + mean, torch.as_tensor(self.square) / self.count - mean.square()

@@ -1,0 +1,141 @@
+"""What is fitted at once: a layer with all its calls, or a norm."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gfx.fitting.frontier import Steps
+from gfx.fitting.goals import Goal, goal_of, has_statistics, own_goal, source
+from gfx.fitting.layers import FitLayer, Layer, refusal
+from gfx.program import Program
+
+__all__ = ["Norm", "Refusal", "Target", "Unit", "units"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A layer whose weights are solved for."""
+
+    path: str
+    layer: FitLayer
+    goals: tuple[Goal, ...]  # one for each call, in order
+    shift: _BatchNorm | None  # takes up the constant that a layer without bias cannot hold
+
+    @property
+    def olds(self) -> tuple[fx.Node, ...]:
+        """The nodes of the original that are looked at."""
+        return tuple(goal.old for goal in self.goals)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm whose running statistics are estimated anew."""
+
+    path: str
+    module: _BatchNorm
+    original: _BatchNorm
+    goals: tuple[Goal, ...]
+
+    @property
+    def olds(self) -> tuple[fx.Node, ...]:
+        """The nodes of the original that are looked at: what its norm reads."""
+        return tuple(source(goal.old) for goal in self.goals)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A layer that cannot be fitted."""
+
+    path: str
+    why: str
+
+
+Unit = Target | Norm
+
+
+def units(program: Program, original: Program, new: Steps) -> Iterator[Unit | Refusal]:
+    """Lists what can be fitted in the order in which the program first calls it."""
+    calls: dict[int, list[fx.Node]] = {}
+    for node in new.nodes:
+        if node.op == "call_module":
+            calls.setdefault(id(program.submodule(node)), []).append(node)
+    owners = _owners(program)
+    for nodes in calls.values():
+        module, path = program.submodule(nodes[0]), str(nodes[0].target)
+        if isinstance(module, _BatchNorm):
+            found: Unit | Refusal | None = _norm(program, original, nodes)
+        elif list(module.parameters(recurse=False)):
+            found = _target(program, original, new, nodes)
+        else:
+            continue
+        tied = [n for n, t in module.named_parameters() if owners[id(t)] > 1]
+        if tied and isinstance(found, Target):
+            found = Refusal(path, f"its {tied[0]} serves another place too")
+        if found is not None:
+            yield found
+
+
+def _target(
+    program: Program, original: Program, new: Steps, nodes: list[fx.Node]
+) -> Target | Refusal | None:
+    module, path = program.submodule(nodes[0]), str(nodes[0].target)
+    why = refusal(module)
+    if why:
+        return Refusal(path, why) if "is no convolution" not in why else None
+    goals = []
+    for node in nodes:
+        goal = goal_of(program, original, new, node)
+        if goal is None:
+            return Refusal(path, "no activation of the original is known to be its output")
+        goals.append(goal)
+    shift = _shift(program, nodes) if module.bias is None else None
+    return Target(path, FitLayer(cast(Layer, module)), tuple(goals), shift)
+
+
+def _shift(program: Program, nodes: list[fx.Node]) -> _BatchNorm | None:
+    """Finds the norm that a layer alone feeds, and that nothing else feeds."""
+    users = [user for node in nodes for user in node.users]
+    if len(nodes) != 1 or len(users) != 1 or users[0].op != "call_module":
+        return None
+    module = program.submodule(users[0])
+    called = sum(
+        n.op == "call_module" and program.submodule(n) is module for n in program.graph.nodes
+    )
+    fits = isinstance(module, _BatchNorm) and has_statistics(module) and called == 1
+    return cast(_BatchNorm, module) if fits else None
+
+
+def _norm(program: Program, original: Program, nodes: list[fx.Node]) -> Norm | None:
+    """Finds a norm's counterpart; None if it keeps no statistics, or has none."""
+    module = cast(_BatchNorm, program.submodule(nodes[0]))
+    if not has_statistics(module):
+        return None
+    goals = []
+    for node in nodes:
+        goal = own_goal(original, node)
+        if goal is None:
+            return None
+        goals.append(goal)
+    olds = [goal.old for goal in goals]
+    if any(old.op != "call_module" for old in olds):
+        return None
+    other: nn.Module = original.submodule(olds[0])
+    if not isinstance(other, _BatchNorm) or not has_statistics(other):
+        return None
+    return Norm(str(nodes[0].target), module, other, tuple(goals))
+
+
+def _owners(program: Program) -> Counter[int]:
+    """Counts the modules that hold each parameter, and the nodes that read it by name."""
+    tensors = dict(program.module.named_parameters(remove_duplicate=False))
+    owners: Counter[int] = Counter()
+    for module in program.module.modules():
+        owners.update(id(t) for t in module._parameters.values() if t is not None)
+    for node in program.graph.nodes:
+        if node.op == "get_attr" and str(node.target) in tensors:
+            owners[id(tensors[str(node.target)])] += 1
+    return owners
