@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gfx.recipe import Recipe
     from gfx.registry import passes
     from gfx.reporting import Report, report
+    from gfx.sensitivity import inspect
 
 __all__ = [
     "ArchiveError",
@@ -64,6 +65,7 @@ __all__ = [
     "apply",
     "channels",
     "cost",
+    "inspect",
     "load",
     "open_model",
     "passes",
@@ -88,6 +90,7 @@ _HOMES = {
     "Report": "gfx.reporting",
     "Skip": "gfx.contract",
     "apply": "gfx.pipeline",
+    "inspect": "gfx.sensitivity",
     "load": "gfx.archive",
     "open_model": "gfx.archive",
     "passes": "gfx.registry",
