@@ -24,6 +24,8 @@ from gfx.factoring import (
 from gfx.factoring.kernels import kernel_of
 
 KINDS = ("depthwise_separable", "spatial", "tucker", "low_rank")
+# torch says so of its own 'same' padding of even kernels
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 quick = settings(max_examples=40, deadline=None)
 
 

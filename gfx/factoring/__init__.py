@@ -5,7 +5,7 @@
 """
 
 from gfx.factoring.composing import compose
-from gfx.factoring.factoring import factor
+from gfx.factoring.factoring import factor, fits
 from gfx.factoring.forms import Form, Layer, full_rank, refusal
 from gfx.factoring.layout import macs, parameters, rank_of, skeleton
 
@@ -14,6 +14,7 @@ __all__ = [
     "Layer",
     "compose",
     "factor",
+    "fits",
     "full_rank",
     "macs",
     "parameters",

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from gfx.factoring.forms import Layer
-from gfx.factoring.kernels import kernel_of, put, put_bias, refine
+from gfx.factoring.kernels import bias_of, kernel_of, put, put_bias, refine
 from gfx.factoring.layout import Pair, Part
 
-__all__ = ["compose", "joined"]
+__all__ = ["chained", "compose", "joined"]
 
 
 @torch.no_grad()
@@ -50,29 +50,25 @@ def compose(parts: nn.Sequential) -> Layer:
 def joined(chain: list[Layer]) -> tuple[Tensor, Tensor | None]:
     """Returns the kernel and the bias of a chain of convolutions."""
     groups = min(m.groups for m in chain)
-    kernel, bias = refine(kernel_of(chain[0]), groups), _bias(chain[0])
-    for module in chain[1:]:
-        after = refine(kernel_of(module), groups)
+    bias = None
+    for module in chain:
+        own = bias_of(module)
         if bias is not None:  # nothing spatial comes after a part with a bias
+            after = refine(kernel_of(module), groups)
             bias = torch.einsum("gomyx,gm->go", after, bias.reshape(groups, -1)).flatten()
-        kernel = product(after, kernel)
-        own = _bias(module)
         bias = own if bias is None else bias if own is None else bias + own
-    return kernel, bias
+    return chained([kernel_of(m) for m in chain], groups), bias
 
 
-def product(after: Tensor, before: Tensor) -> Tensor:
-    """Returns the kernel of two convolutions, one after the other, of as many groups."""
-    kernel = torch.einsum("gomYX,gmiyx->goiYyXx", after, before)
-    height, width = (after.shape[d] * before.shape[d] for d in (3, 4))
-    return kernel.reshape(*kernel.shape[:3], height, width)
-
-
-def _bias(module: Layer) -> Tensor | None:
-    if module.bias is None:
-        return None
-    bias = module.bias.detach()
-    return (bias.cpu() if bias.device.type == "mps" else bias).double()
+def chained(kernels: list[Tensor], groups: int) -> Tensor:
+    """Returns the kernel of convolutions one after the other, of which one at most is spatial."""
+    whole = refine(kernels[0], groups)
+    for kernel in kernels[1:]:
+        after = refine(kernel, groups)
+        sides = [after.shape[d] * whole.shape[d] for d in (3, 4)]
+        whole = torch.einsum("gomYX,gmiyx->goiYyXx", after, whole)
+        whole = whole.reshape(*whole.shape[:3], *sides)
+    return whole
 
 
 def _settings(chain: list[Layer]) -> Part:

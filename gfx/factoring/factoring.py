@@ -1,18 +1,22 @@
-"""Writes one convolution as several, from its weights or by chance."""
+"""Writes one convolution as several, from its weights, from data or by chance."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError, PreconditionError
+from gfx.factoring.calibration import Calibration
+from gfx.factoring.fitting import MARGIN, Step, best, from_weights, needed, steps
 from gfx.factoring.forms import Form, Layer, refusal
-from gfx.factoring.kernels import kernel_of, put, put_bias
-from gfx.factoring.layout import layout, ranks_of, skeleton
-from gfx.factoring.weights import approximate
+from gfx.factoring.kernels import put, put_bias
+from gfx.factoring.layout import layout, skeleton
+from gfx.factoring.norms import for_white_inputs, from_data, mixed_after
 
-__all__ = ["factor"]
+__all__ = ["factor", "fits"]
+
+_ROUNDS = 3
 
 
 @torch.no_grad()
@@ -23,7 +27,7 @@ def factor(
     inputs: Iterable[Tensor] | None = None,
     targets: Iterable[Tensor] | None = None,
     seed: int = 0,
-    rounds: int = 3,
+    rounds: int = _ROUNDS,
     name: str = "the layer",
 ) -> nn.Sequential:
     """Writes a convolution as several cheaper ones; the one given is left unchanged.
@@ -33,9 +37,10 @@ def factor(
     device gives parts there.
 
     `inputs`, for init="data", are batches of the layer's inputs, and `targets` what it shall give
-    for them, if not its own outputs. Both are read several times. `name` is for messages.
+    for them, if not its own outputs. They are read several times. The fit is never worse than
+    init="svd" on the quarter of the examples that is held out. `name` is for messages.
 
-    Shapes: as a whole, those of the layer.
+    Shapes: as a whole, those of the layer; inputs (N, C, H, W).
     Raises: PreconditionError if the layer cannot be written so; InputError if weights or inputs
     are not finite, or the inputs are missing or too few.
 
@@ -47,21 +52,87 @@ def factor(
     why = refusal(module, form)
     if why:
         raise PreconditionError(f"{name} cannot be written as {form.kind}: {why}")
-    by_chance = form.init == "random"
-    parts = _random(module, form, seed) if by_chance else skeleton(module, form)
+    if form.init == "random":
+        return _like(module, _random(module, form, seed))
+    if module.weight.is_meta:
+        return _like(module, skeleton(module, form))
+    _check(module, name)
+    if form.init == "svd":
+        return _built(module, form, from_weights(module, form))
+    size = needed(module, form)
+    data = Calibration(module, inputs, targets, needed=size, seed=seed, name=name)
+    if form.norm == "instance":
+        return _after_instance_norm(module, form, data, rounds)
+    return _built(module, form, best(steps(module, form, data, rounds), data), data)
+
+
+@torch.no_grad()
+def fits(
+    module: Layer,
+    form: Form,
+    *,
+    inputs: Iterable[Tensor],
+    targets: Iterable[Tensor] | None = None,
+    seed: int = 0,
+    rounds: int = _ROUNDS,
+) -> Iterator[tuple[str, nn.Sequential]]:
+    """Yields the parts after each step of a fit to data, from svd to the last round.
+
+    The names of the steps are svd, whitened, mixed, round 1, round 2 …; without a norm.
+
+    Example:
+        >>> layer, x = nn.Conv2d(4, 4, 3), torch.rand(8, 4, 9, 9)
+        >>> [name for name, _ in fits(layer, Form(), inputs=[x], rounds=1)]
+        ['svd', 'whitened', 'mixed', 'round 1']
+    """
+    size = needed(module, form)
+    data = Calibration(module, inputs, targets, needed=size, seed=seed, name="the layer")
+    for step in steps(module, form, data, rounds):
+        yield step.name, _built(module, form, step, data)
+
+
+def _built(module: Layer, form: Form, step: Step, data: Calibration | None = None) -> nn.Sequential:
+    """Makes the parts that a step says."""
+    parts = _like(module, skeleton(module, form)).to_empty(device=module.weight.device)
+    for part, kernel in zip(layout(module, form), step.kernels, strict=True):
+        convolution = cast(Layer, parts.get_submodule(part.name))
+        put(convolution, kernel)
+        if convolution.bias is not None:
+            put_bias(convolution, torch.zeros(part.outputs))
+    if step.bias is not None:
+        put_bias(cast(Layer, parts[-1]), step.bias)
+    if form.norm == "batch" and data is not None:
+        from_data(parts, data.fit)
+    elif form.norm != "none":
+        for_white_inputs(parts)
+    return parts
+
+
+def _after_instance_norm(
+    module: Layer, form: Form, data: Calibration, rounds: int
+) -> nn.Sequential:
+    """Returns the best of: svd, its filters with another mixing, filters fitted without the norm.
+
+    What the norm does to filters is not linear, so they are taken as they are.
+    """
+    first = from_weights(module, form)
+    chosen, least = _built(module, form, first), float("inf")
+    for step in (first, best(steps(module, form, data, rounds), data)):
+        parts = _built(module, form, step)
+        before, after = mixed_after(parts, data)
+        least = before * MARGIN if step is first else least
+        if after < least:
+            chosen, least = parts, after
+    return chosen
+
+
+def _like(module: Layer, parts: nn.Sequential) -> nn.Sequential:
+    """Gives parts the training mode and requires_grad of a layer."""
     for part in parts.modules():
         for kind, parameter in part.named_parameters(recurse=False):
-            parameter.requires_grad_(_trains(module, kind))
-    if not by_chance and not module.weight.is_meta:
-        _check(module, name)
-        parts.to_empty(device=module.weight.device)
-        _fill(parts, module, form)
+            own = getattr(module, kind)
+            parameter.requires_grad_((module.weight if own is None else own).requires_grad)
     return parts.train(module.training)
-
-
-def _trains(module: Layer, kind: str) -> bool:
-    parameter = getattr(module, kind)
-    return bool((module.weight if parameter is None else parameter).requires_grad)
 
 
 def _check(module: Layer, name: str) -> None:
@@ -81,35 +152,3 @@ def _random(module: Layer, form: Form, seed: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach other devices
         return skeleton(module, form, "cpu").to(device)
-
-
-def _fill(parts: nn.Sequential, module: Layer, form: Form) -> None:
-    """Gives the parts the best approximation of a layer's weights."""
-    kernels = approximate(form.kind, kernel_of(module), list(ranks_of(module, form)))
-    for part, kernel in zip(layout(module, form), kernels, strict=True):
-        convolution = cast(Layer, parts.get_submodule(part.name))
-        put(convolution, kernel)
-        if convolution.bias is not None:
-            put_bias(convolution, torch.zeros(part.outputs))
-    if module.bias is not None:
-        put_bias(cast(Layer, parts[-1]), module.bias.detach())
-    if form.norm != "none":
-        _pass_through(parts)
-
-
-def _pass_through(parts: nn.Sequential) -> None:
-    """Lets the parts compute with a norm between what they compute without, for white inputs.
-
-    For independent inputs of mean 0 and variance 1, a filter's output has the variance ‖filter‖².
-    A batch norm that has this as its running variance is undone exactly in eval mode; an instance
-    norm is so in expectation.
-    """
-    depthwise, norm, pointwise = parts
-    power = kernel_of(cast(Layer, depthwise)).square().sum(dim=(2, 3, 4)).flatten()
-    undo = (power + cast(float, norm.eps)).sqrt()
-    if isinstance(norm, nn.BatchNorm2d):
-        norm.reset_parameters()
-        assert norm.running_var is not None
-        norm.running_var.copy_(power)
-    kernel = kernel_of(cast(Layer, pointwise))
-    put(cast(Layer, pointwise), kernel * undo.reshape(kernel.shape[0], 1, -1, 1, 1))

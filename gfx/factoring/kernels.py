@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gfx.factoring.forms import Layer
 
-__all__ = ["kernel_of", "put", "put_bias", "refine"]
+__all__ = ["bias_of", "kernel_of", "put", "put_bias", "refine"]
 
 
 def kernel_of(module: Layer) -> Tensor:
@@ -19,6 +19,14 @@ def kernel_of(module: Layer) -> Tensor:
     weight = weight.double()
     rows = weight.reshape(module.groups, -1, *weight.shape[1:])
     return rows.transpose(1, 2) if module.transposed else rows
+
+
+def bias_of(module: Layer) -> Tensor | None:
+    """Returns the bias of a convolution in float64, or None."""
+    if module.bias is None:
+        return None
+    bias = module.bias.detach()
+    return (bias.cpu() if bias.device.type == "mps" else bias).double()
 
 
 def put(module: Layer, kernel: Tensor) -> None:

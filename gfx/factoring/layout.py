@@ -16,7 +16,7 @@ from gfx.costing import Macs
 from gfx.costing.formulas import conv
 from gfx.factoring.forms import Form, Layer, full_ranks
 
-__all__ = ["Part", "layout", "macs", "parameters", "rank_of", "ranks_of", "skeleton"]
+__all__ = ["Part", "layout", "macs", "parameters", "rank_of", "ranks_of", "skeleton", "whole"]
 
 Pair = tuple[int, int]
 _HALF_OF = 1024  # side of the image on which a default rank is priced
@@ -138,6 +138,12 @@ def skeleton(module: Layer, form: Form, device: torch.device | str = "meta") -> 
     return nn.Sequential(made)
 
 
+def whole(module: Layer) -> Part:
+    """Returns a layer as the one part that it is."""
+    bias = module.bias is not None
+    return _spatial(module, "", module.in_channels, module.out_channels, bias=bias)
+
+
 def _macs(parts: list[Part], shape: tuple[int, ...]) -> Macs:
     total = [0, 0, 0]
     for part in parts:
@@ -162,7 +168,7 @@ def ranks_of(module: Layer, form: Form) -> tuple[int, ...]:
 def _affordable(module: Layer, form: Form, full: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the largest rank at which a form costs half of a layer, or 1; halves an interval."""
     shape = (1, module.in_channels, _HALF_OF, _HALF_OF)
-    whole = _macs([_spatial(module, "", module.in_channels, module.out_channels)], shape).exact
+    dense = _macs([whole(module)], shape).exact
 
     def ranks(share: int) -> tuple[int, ...]:  # of the largest, the others in proportion
         return tuple(max(1, f * share // max(full)) for f in full)
@@ -171,7 +177,7 @@ def _affordable(module: Layer, form: Form, full: tuple[int, ...]) -> tuple[int, 
     while low < high:
         middle = (low + high + 1) // 2
         cost = _macs(_LAYOUTS[form.kind](module, *ranks(middle)), shape).exact
-        low, high = (middle, high) if 2 * cost <= whole else (low, middle - 1)
+        low, high = (middle, high) if 2 * cost <= dense else (low, middle - 1)
     return ranks(low)
 
 
@@ -198,25 +204,25 @@ def _spatial(
 
 def _along(dim: int, module: Layer, name: str, inputs: int, outputs: int, bias: bool) -> Part:
     """Makes the part that takes over what is spatial in one direction."""
-    whole = _spatial(module, name, inputs, outputs)
-    padding = whole.padding
+    full = _spatial(module, name, inputs, outputs)
+    padding = full.padding
 
     def only(pair: Pair, rest: int) -> Pair:
         return (pair[0], rest) if dim == 0 else (rest, pair[1])
 
     return Part(
         name,
-        whole.transposed,
+        full.transposed,
         inputs,
         outputs,
-        whole.groups,
+        full.groups,
         bias,
-        only(whole.kernel, 1),
-        only(whole.stride, 1),
+        only(full.kernel, 1),
+        only(full.stride, 1),
         padding if isinstance(padding, str) else only(padding, 0),
-        only(whole.output_padding, 0),
-        only(whole.dilation, 1),
-        whole.mode,
+        only(full.output_padding, 0),
+        only(full.dilation, 1),
+        full.mode,
     )
 
 

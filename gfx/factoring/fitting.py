@@ -1,0 +1,142 @@
+"""Fits the parts of a form to data, step by step, and keeps the best of the steps.
+
+Held-out examples judge: where no step is clearly better there than the weights alone (svd), that
+is what stays. So calibration never makes it worse.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gfx.factoring.bottlenecks import low_rank, spatial, tucker
+from gfx.factoring.calibration import Calibration, Rows
+from gfx.factoring.composing import chained
+from gfx.factoring.forms import Form, Layer, sizes
+from gfx.factoring.kernels import bias_of, kernel_of
+from gfx.factoring.layout import ranks_of
+from gfx.factoring.separating import separate
+from gfx.factoring.weights import approximate
+
+__all__ = ["MARGIN", "Step", "best", "from_weights", "needed", "steps"]
+
+MARGIN = 0.99  # a fit that is not better by a hundredth may be better by chance
+_EXACT = 1e-6  # relative error below which there is nothing to fit
+
+
+@dataclass(frozen=True)
+class Step:
+    """The parts after one step: a kernel for each, and the bias of the last."""
+
+    name: str
+    kernels: list[Tensor]
+    bias: Tensor | None
+
+    def error(self, rows: Rows, groups: int) -> float:
+        """Returns the error on some rows, relative to what shall come out."""
+        kernel = chained(self.kernels, groups).flatten(2)
+        patches = rows.patches.reshape(len(rows.patches), groups, -1).transpose(0, 1)
+        left = rows.targets - (patches @ kernel.mT).transpose(0, 1).flatten(1)
+        left = left if self.bias is None else left - self.bias
+        return float(left.norm() / rows.targets.norm().clamp_min(1e-300))
+
+
+def needed(module: Layer, form: Form) -> int:
+    """Returns the unknowns of one output channel in the largest least squares of a form."""
+    inputs, outputs, (height, width) = sizes(module)
+    rank = ranks_of(module, form)[0]
+    unknowns = {
+        "depthwise_separable": max(inputs * rank, height * width),
+        "spatial": max(rank * width, inputs * height),
+        "tucker": rank * height * width,
+        "low_rank": outputs,
+    }
+    return unknowns[form.kind] + (module.bias is not None)
+
+
+def from_weights(module: Layer, form: Form) -> Step:
+    """Returns the best approximation of the weights."""
+    ranks = list(ranks_of(module, form))
+    return Step("svd", approximate(form.kind, kernel_of(module), ranks), bias_of(module))
+
+
+def steps(module: Layer, form: Form, data: Calibration, rounds: int) -> Iterator[Step]:
+    """Yields what comes of each step, the first being the weights' own approximation."""
+    yield from_weights(module, form)
+    kernel, ranks, bias = kernel_of(module), ranks_of(module, form), bias_of(module)
+    groups = [
+        _one_group(
+            form.kind, *data.fit.group(g, module.groups), kernel[g], ranks, rounds, bias is not None
+        )
+        for g in range(module.groups)
+    ]
+    for found in zip(*groups, strict=True):
+        kernels = _scaled([torch.cat(k) for k in zip(*(k for _, k in found), strict=True)])
+        yield Step(found[0][0], kernels, _bias(kernels, data.fit, bias, module.groups))
+
+
+def best(found: Iterator[Step], data: Calibration) -> Step:
+    """Returns the step with the least error on what is held out; the first unless it is beaten."""
+    first = next(found)
+    groups = data.layer.groups
+    least = first.error(data.held, groups)
+    if data.targets is None and least < _EXACT:
+        return first
+    least, chosen = least * MARGIN, first
+    for step in found:
+        error = step.error(data.held, groups)
+        if error < least:
+            least, chosen = error, step
+    return chosen
+
+
+def _one_group(
+    kind: str,
+    patches: Tensor,
+    targets: Tensor,
+    kernel: Tensor,
+    ranks: tuple[int, ...],
+    rounds: int,
+    centred: bool,
+) -> Iterator[tuple[str, list[Tensor]]]:
+    """Yields the name of each step and the kernels of the parts, one group each."""
+    inputs, height, width = kernel.shape[1:]
+    if kind == "depthwise_separable":
+        found = separate(patches, targets, kernel.flatten(2), ranks[0], rounds, centred)
+        for name, filters, mixing in found:
+            yield (
+                name,
+                [
+                    filters.reshape(inputs, ranks[0], 1, height, width),
+                    mixing[None, :, :, None, None],
+                ],
+            )
+        return
+    if kind == "spatial":
+        one = spatial(patches, targets, kernel, ranks[0], rounds, centred)
+    elif kind == "tucker":
+        one = tucker(patches, targets, kernel, (ranks[0], ranks[1]), rounds, centred)
+    else:
+        one = low_rank(patches, targets, kernel, ranks[0], centred)
+    for name, kernels in one:
+        yield name, [k[None] for k in kernels]
+
+
+def _scaled(kernels: list[Tensor]) -> list[Tensor]:
+    """Gives each channel between two parts a filter of length 1; the next part takes its scale."""
+    found, kernel = [], kernels[0]
+    for after in kernels[1:]:
+        lengths = kernel.flatten(2).norm(dim=2)
+        lengths = torch.where(lengths > 0, lengths, 1)
+        found.append(kernel / lengths[..., None, None, None])
+        kernel = after * lengths.reshape(after.shape[0], 1, -1, 1, 1)
+    return [*found, kernel]
+
+
+def _bias(kernels: list[Tensor], rows: Rows, bias: Tensor | None, groups: int) -> Tensor | None:
+    """Returns the bias that brings the mean right, where the layer has one."""
+    if bias is None:
+        return None
+    mean = rows.patches.mean(0).reshape(groups, -1, 1)
+    return rows.targets.mean(0) - (chained(kernels, groups).flatten(2) @ mean).flatten()
