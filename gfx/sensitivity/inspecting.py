@@ -16,7 +16,7 @@ from gfx.metrics import metric as metric_of
 from gfx.numerics import on_meta
 from gfx.probing import Replay, synthetic, synthetic_note
 from gfx.program import Program
-from gfx.sensitivity.probes import Found, measure, probes_for
+from gfx.sensitivity.probes import Found, Progress, measure, probes_for
 from gfx.sensitivity.recommending import advised, ranked
 from gfx.sensitivity.rows import DECOMPOSE, Key, Row
 from gfx.sensitivity.subject import Place, Subject
@@ -44,6 +44,7 @@ def inspect(
     batches: int | None = None,
     tolerate: float = 0.05,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Table:
     """Measures for each layer what decomposing it, or narrowing its channels, does to the output.
 
@@ -68,6 +69,8 @@ def inspect(
         batches: how many batches to run on, at most; None takes as many as are soon run, up to 8.
         tolerate: the largest damage of what is recommended.
         seed: of synthetic inputs, and of what a forward draws.
+        progress: is called after each change on each batch: how many are done, of how many, and
+            what was changed.
 
     Raises: InputError if the model, the data, the metric or `layers` cannot be used as given, or
     an activation is not finite (it names the layer); PreconditionError on the meta device.
@@ -95,11 +98,11 @@ def inspect(
     given = _batches(subject, data, batches, seed)
     replay = Replay(program, given, seed=seed)
     probes = probes_for(subject, places, widths)
-    found = measure(subject, replay, probes, measured, seed)
+    found = measure(subject, replay, probes, measured, seed, progress)
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
     rows = [advised(_row(subject, place, found, keys), tolerate) for place in places]
     facts = _facts(subject, given, data, measured, keys, tolerate, seed)
-    return Table(ranked(rows), facts)
+    return Table(ranked(rows), facts, program, form)
 
 
 def _check(widths: Sequence[float], batches: int | None, tolerate: float) -> None:

@@ -4,8 +4,9 @@ A layer that is decomposed is one change; a group that is narrowed is one for ea
 all layers that write it. What a change does is measured alone, so no order matters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, cast
 
 from torch import nn
@@ -20,9 +21,10 @@ from gfx.probing import Change, Narrowing, Replacement, Replay
 from gfx.sensitivity.rows import DECOMPOSE, Key
 from gfx.sensitivity.subject import Place, Subject
 
-__all__ = ["Found", "Probe", "measure", "probes_for"]
+__all__ = ["Found", "Probe", "Progress", "measure", "probes_for"]
 
 Batches = Sequence[tuple[Any, ...]]
+Progress = Callable[[int, int, str], None]  # how many are done, of how many, which
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,12 @@ def probes_for(subject: Subject, places: Sequence[Place], widths: Sequence[float
 
 
 def measure(
-    subject: Subject, replay: Replay, probes: Sequence[Probe], metric: Metric, seed: int
+    subject: Subject,
+    replay: Replay,
+    probes: Sequence[Probe],
+    metric: Metric,
+    seed: int,
+    progress: Progress | None = None,
 ) -> dict[tuple[str, Key], Found]:
     """Measures each probe, averaged over the batches.
 
@@ -79,24 +86,30 @@ def measure(
         except GfxError as error:
             found[probe.name] = Found(why=str(error))
     try:
-        found |= _run(replay, changes, metric)
+        found |= _run(replay, changes, metric, progress)
     except InputError:  # one of them: the others are good
         for name, change in changes.items():
             try:
-                found |= _run(replay, {name: change}, metric)
+                found |= _run(replay, {name: change}, metric, progress)
             except InputError as error:
                 found[name] = Found(why=str(error))
     return found
 
 
 def _run(
-    replay: Replay, changes: dict[tuple[str, Key], Change], metric: Metric
+    replay: Replay,
+    changes: dict[tuple[str, Key], Change],
+    metric: Metric,
+    progress: Progress | None,
 ) -> dict[tuple[str, Key], Found]:
     names = list(changes)
     values: list[list[float]] = [[0.0] * len(replay.batches) for _ in names]
+    done = count(1)
 
     def use(number: int, batch: int, output: Any) -> None:
         values[number][batch] = metric(replay.outputs[batch], output)
+        if progress is not None:
+            progress(next(done), len(names) * len(replay.batches), names[number][0])
 
     replay.each(list(changes.values()), use)
     return {

@@ -1,10 +1,12 @@
 """The table of all layers: iterates, filters, sorts, sums up by stage, turns to plain data."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from gfx.factoring import Form
+from gfx.program import Program
 from gfx.sensitivity.rows import Key, Row, spelled
 from gfx.sensitivity.text import text
 from gfx.stages import STAGES
@@ -63,6 +65,8 @@ class Table:
 
     rows: tuple[Row, ...]
     facts: Facts
+    program: Program | None = field(default=None, repr=False, compare=False)  # what was inspected
+    form: Form | None = field(default=None, repr=False, compare=False)  # of the decomposition
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
