@@ -37,9 +37,8 @@ class Facts:
     place: dict[fx.Node, int]  # in the order of execution
     reads: dict[fx.Node, dict[fx.Node, fx.Node]] = field(default_factory=dict)  # input: its writer
     writes: dict[fx.Node, dict[fx.Node, fx.Node]] = field(default_factory=dict)  # value: as before
-    written: dict[fx.Node, frozenset[int]] = field(default_factory=dict)  # pieces of memory
     pieces: dict[fx.Node, dict[int, int]] = field(default_factory=dict)  # of a value: bytes
-    makers: dict[int, fx.Node] = field(default_factory=dict)  # by piece: who allocated it
+    last_write: dict[int, int] = field(default_factory=dict)  # by piece: place of the last writer
     last: dict[fx.Node, int] = field(default_factory=dict)  # place of the last reader
     states: list[tuple[int, State]] = field(default_factory=list)  # after the nodes that draw
     whole: str = ""  # why changes are run as whole programs (rule 3)
@@ -104,7 +103,7 @@ class Observer:
             self._write(node, written)
         if _memory(module) != memory:
             self._give_up(f"{node.target} changes its own state")
-        if node.op == "call_function" and any(m in str(node.target) for m in _MODES):
+        if _sets_mode(node):
             self._give_up(f"{node.name} sets a mode of torch")
         if not same(state, facts.states[-1][1]):
             facts.states.append((facts.place[node], state))
@@ -115,7 +114,6 @@ class Observer:
                 self._give_up(f"{node.name} returns what cannot be looked into")
                 continue
             piece = self._piece(tensor)
-            facts.makers.setdefault(piece, node)
             facts.pieces[node][piece] = tensor.untyped_storage().nbytes()
             self.members.setdefault(piece, []).append(node)
 
@@ -123,7 +121,7 @@ class Observer:
         """Makes new versions of all that is in a piece of memory (rule 2)."""
         facts = self.facts
         members = {u for piece in written for u in self.members[piece]}
-        facts.written[node] = written
+        facts.last_write.update(dict.fromkeys(written, facts.place[node]))
         facts.writes[node] = {u: self.writer[u] for u in members}
         self.writer.update(dict.fromkeys(members, node))
         if written & self.own:
@@ -141,6 +139,13 @@ class Observer:
             weak = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
             self._refs[storage._cdata] = (len(self._refs), weak)
         return self._refs[storage._cdata][0]
+
+
+def _sets_mode(node: fx.Node) -> bool:
+    """Whether a call sets a mode of torch for those that follow, and not for its own part alone."""
+    if node.op != "call_function" or isinstance(node.target, torch._ops.HigherOrderOperator):
+        return False
+    return any(mode in str(node.target) for mode in _MODES)
 
 
 def _looked_into(value: Any) -> Iterator[Tensor | None]:

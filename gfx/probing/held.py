@@ -18,7 +18,7 @@ __all__ = ["Held", "Key", "Version", "memory_of", "moved"]
 
 Version = tuple[fx.Node, fx.Node]
 Key = tuple[int, Version]  # number of a batch, and what of it
-Pieces = dict[int, torch.UntypedStorage]  # by the identity of what they stand for
+Pieces = dict[int, torch.UntypedStorage]  # copies, by the identity of the original
 
 
 class Held:
@@ -61,8 +61,12 @@ class Held:
                     self.used -= size
 
     def make_room(self, size: int, needed: Collection[Key]) -> None:
-        """Forgets what is not needed, the oldest first, until there is room for `size` bytes."""
-        for key in [key for key in self.values if key not in needed]:
+        """Forgets what is not needed until there is room for `size` bytes.
+
+        What came last goes first: batches are gone through in turn, again and again, and so at
+        least the first ones stay.
+        """
+        for key in [key for key in reversed(self.values) if key not in needed]:
             if self.used + size <= self.limit:
                 return
             self.drop([key])

@@ -16,6 +16,7 @@ import torch
 from torch import fx
 
 from gfx.costing import cost_of
+from gfx.errors import InputError
 from gfx.importance.running import parts, undisturbed, unrunnable
 from gfx.numerics import as_it_was
 from gfx.probing.changes import Change
@@ -37,6 +38,10 @@ class Replay:
 
     The program is left as it is, and so is the global random state; it runs in eval mode. A batch
     on which the graph does not run is cut into batches of the example inputs' size.
+
+    Values that are kept take at most `memory` bytes, or what a single change reads if that is
+    more; a run takes what a forward takes besides. What was not kept costs a forward, as far as
+    it is needed, for as many changes as fit: ask for many at once (`run_all`, `damages`).
 
     Raises: PreconditionError if the program is on the meta device; InputError if it does not run
     on a batch, or if its output is not finite there (it names the layer).
@@ -64,6 +69,8 @@ class Replay:
         self.outputs: list[Any] = []  # of the program itself, one for each of `batches`
         self._facts: list[Facts] = []
         self._runs = Runs(program, seed, memory)
+        if not batches:
+            raise InputError("no batch is given to look at; give at least one")
         with self._undisturbed():
             for number, inputs in enumerate(batches):
                 self._first(number, inputs)

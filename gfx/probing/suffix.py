@@ -43,20 +43,12 @@ def plan(facts: Facts, steps: Steps) -> Plan:
        version that it reads was written by a node that is reached.
     2. Where a reached node writes into memory that was allocated by one that is not, all values
        in it that somebody will read are needed as they were before, for a copy to write into.
-    3. A reached node may give a value that shares memory with one that is not reached. If that
-       memory is written to later, it cannot be told who shares it then: the whole program runs.
     """
     found = Plan(steps, whole=facts.whole)
     reached: set[fx.Node] = set()
-    copied: set[int] = set()  # pieces of memory that reached nodes write copies of
-    loose: set[int] = set()  # pieces of memory of rule 3
     for node in facts.place:
         reads = facts.reads[node]
-        written = facts.written.get(node, frozenset())
-        hit = node in steps or any(u in reached or w in reached for u, w in reads.items())
-        if written & loose:
-            found.whole = found.whole or f"{node.name} writes what a changed node may share"
-        if not hit:
+        if node not in steps and not any(_in(reached, version) for version in reads.items()):
             continue
         reached.add(node)
         found.nodes.append(node)
@@ -64,11 +56,7 @@ def plan(facts: Facts, steps: Steps) -> Plan:
         for u, w in facts.writes.get(node, {}).items():  # rule 2
             if facts.last.get(u, -1) >= facts.place[node] and not _in(reached, (u, w)):
                 found.needs.add((u, w))
-        copied |= written
-        loose |= {
-            p for p in facts.pieces[node] if p not in copied and facts.makers[p] not in reached
-        }
-    found.needs = {v for v in found.needs if v[0].op != "get_attr"}
+    found.needs = set() if found.whole else {v for v in found.needs if v[0].op != "get_attr"}
     found.frees = _frees(facts, found.nodes)
     return found
 
@@ -122,34 +110,51 @@ class Suffix:
         self.interpreter, self.chance = interpreter, chance
         self.values: dict[fx.Node, Any] = {}
         self._copies: dict[int, torch.UntypedStorage] = {}
-        self._foreign: set[int] = set()  # pieces of memory of what is kept
+        self._foreign: dict[int, int] = {}  # memory of what is kept: its number in the facts
         self._state: State | None = None  # that the generators are in, as far as it is known
         self._own_chance = False  # whether the changed program draws otherwise than the original
 
     def run(self, node: fx.Node) -> Any:
         """Runs one node, the next of the plan.
 
-        Raises: Entangled if it wrote to what is kept, or drew what later nodes would have drawn.
+        Raises: Entangled if it wrote to what is kept, or shares it and that is written to later, or
+        if it drew what later nodes would have drawn.
         """
         for version in self.facts.writes.get(node, {}).items():
             if version in self.plan.needs and version[0] not in self.values:
-                self.values[version[0]] = moved(self.kept(version), self._copies)
+                self.values[version[0]] = self._writable(version)
         given = {u: self._given(u, w) for u, w in self.facts.reads[node].items()}
         before = [(t, written_to(t)) for value in given.values() for t in tensors(value)]
         self._seed(node)
         value = changed_call(self.interpreter, node, self.plan.steps, given.__getitem__)
         for tensor, count in before:
-            if written_to(tensor) != count and self._foreign.intersection(memory_of(tensor)):
+            if written_to(tensor) != count and self._kept_in(tensor):
                 raise Entangled(f"{node.name} writes to its input", spoilt=True)
+        for number in self._kept_in(value):
+            if self.facts.last_write.get(number, -1) > self.facts.place[node]:
+                raise Entangled(f"{node.name} shares memory that is written to later")
         self._check_seed(node)
         self.values[node] = value
         for done in self.plan.frees.get(node, ()):
             self.values.pop(done, None)
         return value
 
+    def _writable(self, version: Version) -> Any:
+        """Lays a value out in a copy of its memory, the same for all that share this memory.
+
+        They may have been kept apart, but the memory of each held all of them.
+        """
+        value = self.kept(version)
+        (number,) = self.facts.pieces[version[0]]  # rule 3 of gfx/probing/facts.py
+        (source,) = memory_of(value)
+        pieces = {source: self._copies[number]} if number in self._copies else {}
+        copy = moved(value, pieces)
+        self._copies[number] = pieces[source]
+        return copy
+
     def freed(self, tensor: torch.Tensor) -> torch.Tensor:
         """Clones a tensor that is in the memory of what is kept."""
-        return tensor.clone() if self._foreign.intersection(memory_of(tensor)) else tensor
+        return tensor.clone() if self._kept_in(tensor) else tensor
 
     def _given(self, node: fx.Node, writer: fx.Node) -> Any:
         if node in self.values:
@@ -158,8 +163,12 @@ class Suffix:
             value = call(self.interpreter, node, self.values.__getitem__)
         else:
             value = self.kept((node, writer))
-        self._foreign.update(memory_of(value))
+        self._foreign.update(zip(memory_of(value), self.facts.pieces[node], strict=True))
         return value
+
+    def _kept_in(self, value: Any) -> list[int]:
+        """Lists the memory of what is kept that a value is in, by its number in the facts."""
+        return [self._foreign[piece] for piece in memory_of(value) if piece in self._foreign]
 
     def _seed(self, node: fx.Node) -> None:
         """Lets a node find the random state that it would find in a run of the whole program."""
