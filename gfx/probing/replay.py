@@ -177,12 +177,13 @@ class Replay:
     def _changed(self, batch: int, found: Plan) -> Any:
         """Returns the output of a changed program on a batch."""
         inputs, facts = self.batches[batch], self._facts[batch]
-        if not found.whole and not any(node.op == "output" for node in found.nodes):
-            return copied(self.outputs[batch])
         try:
             if found.whole:
                 raise Entangled(found.whole)
+            # even where no output is reached: the change might write, or draw random numbers
             output = self._runs.changed(batch, inputs, facts, found)
+            if not found.reaches_output:
+                return copied(self.outputs[batch])
         except Entangled:
             output = self._runs.whole(batch, inputs, found.steps)
         check_finite(self._runs, batch, inputs, found.steps, output)

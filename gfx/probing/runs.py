@@ -81,7 +81,7 @@ class Runs:
                 return
 
     def changed(self, batch: int, inputs: Inputs, facts: Facts, found: Plan) -> Any:
-        """Runs the nodes that a change reaches, and returns the output of the changed program.
+        """Runs the nodes that a change reaches, and returns the output if it is one of them.
 
         Raises: Entangled if the whole program must run; InputError if it does not run.
         """
@@ -97,6 +97,8 @@ class Runs:
                     self.forget(batch)
                 raise
             self.suffixes[node] += 1
+        if not found.reaches_output:
+            return None
         output = pytree.tree_map_only(Tensor, run.freed, output)
         return self.program.graph.process_outputs(output)
 

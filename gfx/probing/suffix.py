@@ -35,6 +35,11 @@ class Plan:
     frees: dict[fx.Node, list[fx.Node]] = field(default_factory=dict)  # whose value is then done
     whole: str = ""  # why the whole program must run instead
 
+    @property
+    def reaches_output(self) -> bool:
+        """Whether the output changes."""
+        return any(node.op == "output" for node in self.nodes[-1:])
+
 
 def plan(facts: Facts, steps: Steps) -> Plan:
     """Follows a change through the program.
