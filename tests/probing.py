@@ -12,7 +12,16 @@ from gfx.edit import masked
 from gfx.numerics import run
 from gfx.probing import Narrowing, Replacement, Replay, weakest
 
-__all__ = ["Scaled", "changes_of", "check", "equal", "layers", "masked_copy", "replaced"]
+__all__ = [
+    "Scaled",
+    "changes_alone",
+    "changes_of",
+    "check",
+    "equal",
+    "layers",
+    "masked_copy",
+    "replaced",
+]
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -73,6 +82,17 @@ def changes_of(program: gfx.Program, most: int = 6) -> list[tuple[Any, gfx.Progr
         removed = weakest(groups, group, 0.5)
         found.append((Narrowing(groups, removed), masked_copy(program, removed)))
     return found
+
+
+def changes_alone(program: gfx.Program, most: int) -> list[Any]:
+    """Lists the same changes."""
+    found: list[Any] = [
+        Replacement({node: Scaled(program.submodule(node))}) for node in some(layers(program), most)
+    ]
+    groups = gfx.channels(program)
+    return found + [
+        Narrowing(groups, weakest(groups, group, 0.5)) for group in some(groups.free, most)
+    ]
 
 
 def check(program: gfx.Program, batches: list[tuple], most: int = 6, **options: Any) -> Replay:

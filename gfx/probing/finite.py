@@ -31,7 +31,7 @@ def check_finite(runs: Runs, batch: int, inputs: Inputs, steps: Steps, output: A
     source = _source(spoilt, order)
     changed = "under a change, " if steps else ""
     if source.op == "placeholder":
-        raise InputError(f"input {source.target} of batch {batch} holds values that are not finite")
+        raise InputError(f"data: batch {batch}: {source.target} holds values that are not finite")
     where = source.target if source.op in ("call_module", "get_attr") else source.name
     raise InputError(
         f"{changed}the output is not finite on batch {batch}: {where} is the first to give values "

@@ -22,14 +22,14 @@ def synthetic(program: Program, count: int, seed: int = 0) -> list[tuple[Any, ..
 
     An image (N, C, H, W of more than 8 pixels) is smooth: noise of low frequencies, in the range
     of the example, or in [-1, 1] where that is constant or itself normal noise. A one-hot map of
-    labels stays one, with smooth regions. Other floating inputs are noise, as `gfx.numerics.draw`
-    has it; integers and truth values are those of the example.
+    labels stays one, with smooth regions. Other floating inputs are noise: normal if the example
+    looks so, else as `gfx.numerics.draw` has it. Integers and truth values are the example's.
 
     Example:
         >>> import gfx
-        >>> program = gfx.trace(gfx.zoo.build("unet_256"))
+        >>> program = gfx.trace(torch.nn.Conv2d(3, 3, 3), torch.randn(1, 3, 64, 64))
         >>> [(tuple(x.shape), bool(x.abs().max() <= 1)) for x, in synthetic(program, 1)]
-        [((1, 3, 256, 256), True)]
+        [((1, 3, 64, 64), True)]
     """
     found = []
     for number in range(count):
@@ -37,8 +37,7 @@ def synthetic(program: Program, count: int, seed: int = 0) -> list[tuple[Any, ..
         leaves, spec = pytree.tree_flatten(draw(program, seed + number))
         examples = pytree.tree_leaves(program.example_inputs)
         fresh = [
-            _smooth(example, generator) if _is_image(example) else leaf
-            for leaf, example in zip(leaves, examples, strict=True)
+            _fresh(example, leaf, generator) for leaf, example in zip(leaves, examples, strict=True)
         ]
         found.append(pytree.tree_unflatten(fresh, spec))
     return found
@@ -75,6 +74,17 @@ def _is_one_hot(x: Tensor) -> bool:
     return x.shape[1] > 1 and binary and bool((x.sum(1) == 1).all())
 
 
+def _fresh(example: Any, drawn: Any, generator: torch.Generator) -> Any:
+    """Draws one input; `drawn` is uniform in the range of the example."""
+    if not isinstance(example, Tensor) or not example.is_floating_point() or not example.numel():
+        return drawn
+    if _is_image(example):
+        return _smooth(example, generator)
+    if example.is_meta or not _is_normal(example):
+        return drawn
+    return torch.randn(example.shape, generator=generator).to(example.device, example.dtype)
+
+
 def _smooth(example: Tensor, generator: torch.Generator) -> Tensor:
     """Draws an image of low frequencies like an example, or a map of labels."""
     count, channels, height, width = example.shape
@@ -95,5 +105,9 @@ def _smooth(example: Tensor, generator: torch.Generator) -> Tensor:
 def _range(example: Tensor) -> tuple[float, float]:
     """Returns the range of an example, or that of most generators' images if it tells nothing."""
     low, high = float(example.min()), float(example.max())
-    normal = low < -1.5 < 1.5 < high and 0.8 < float(example.std()) < 1.2
-    return (-1.0, 1.0) if normal or low >= high else (low, high)
+    return (-1.0, 1.0) if low >= high or _is_normal(example) else (low, high)
+
+
+def _is_normal(example: Tensor) -> bool:
+    """Whether an example looks like normal noise, which stands for any input."""
+    return bool(example.min() < -1.5 and example.max() > 1.5 and 0.8 < example.std() < 1.2)
