@@ -1,6 +1,8 @@
 """The table of `gfx.inspect`: figures, recommendations, filters, plain data, every refusal."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -259,12 +261,13 @@ def test_a_model_on_the_meta_device_is_refused():
         gfx.inspect(model)
 
 
-def test_activations_that_are_not_finite_name_the_layer():
+@pytest.mark.parametrize("fast", [False, True])
+def test_activations_that_are_not_finite_name_the_layer(fast):
     model, inputs = resnet()
     with torch.no_grad():
         model.down[1].conv.weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(InputError, match=r"down\.1\.conv is the first to give values"):
-        gfx.inspect(model, inputs)
+        gfx.inspect(model, inputs, fast=fast)
 
 
 @pytest.mark.parametrize(
@@ -281,3 +284,172 @@ def test_activations_that_are_not_finite_name_the_layer():
 def test_options_that_make_no_sense_are_refused(options, text):
     with pytest.raises(InputError, match=text):
         gfx.inspect(*resnet(), **options)
+
+
+def ranks(values):
+    order = sorted(range(len(values)), key=values.__getitem__)
+    found = [0.0] * len(values)
+    for place, at in enumerate(order):
+        found[at] = float(place)
+    return torch.tensor(found)
+
+
+def test_fast_ranks_as_measuring_does():
+    model, inputs = resnet(ngf=8, image_size=32)
+    exact, fast = gfx.inspect(model, inputs), gfx.inspect(model, inputs, fast=True)
+    assert exact.facts.measured
+    assert not fast.facts.measured
+    pairs = [
+        (row.damage[key], fast[row.layer].damage[key])
+        for row in exact
+        for key in KEYS
+        if row.damage[key] is not None
+    ]
+    a, b = (ranks(list(values)) for values in zip(*pairs, strict=True))
+    assert float(torch.corrcoef(torch.stack([a, b]))[0, 1]) > 0.8
+    for row in exact:
+        assert (row.saved, row.notes) == (fast[row.layer].saved, fast[row.layer].notes)
+
+
+def test_fast_is_exact_where_the_output_is_linear_in_what_changes():
+    # one place and one output number: vᵀJΔ is the change itself, up to its sign
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 1)).double()
+    data = [torch.randn(1, 6, dtype=torch.float64) for _ in range(4)]
+    exact, fast = (gfx.inspect(model, data[0], data, fast=fast) for fast in (False, True))
+    for key in (0.75, 0.5, 0.25):
+        assert fast["0"].damage[key] == pytest.approx(exact["0"].damage[key], rel=1e-9)
+
+
+def test_fast_of_a_layer_that_writes_the_output_is_near_the_exact_change():
+    model, inputs = resnet(image_size=64)
+    (exact,) = gfx.inspect(model, inputs, layers="to_rgb")
+    (fast,) = gfx.inspect(model, inputs, layers="to_rgb", fast=True)
+    assert fast.damage[DECOMPOSE] == pytest.approx(exact.damage[DECOMPOSE], rel=0.5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_fast_takes_every_generator_of_the_zoo(name):
+    torch.manual_seed(0)
+    model = gfx.zoo.build(name, **SMALL[name]).train()
+    rows = gfx.inspect(model, gfx.zoo.example_inputs(name, **SMALL[name]), batches=1, fast=True)
+    assert model.training
+    for row in rows:
+        assert all((row.damage[key] is None) == (key in row.notes) for key in KEYS)
+
+
+def test_fast_takes_batches_of_other_sizes_and_writes_in_place():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(8, 3, 3, padding=1)
+    )
+    data = [torch.randn(5, 3, 12, 12), torch.randn(2, 3, 8, 8)]
+    rows = gfx.inspect(model, torch.randn(1, 3, 8, 8), data, fast=True)
+    assert all(row.damage[DECOMPOSE] > 0 for row in rows)
+
+
+def test_fast_ranks_by_relative_l2_alone():
+    with pytest.raises(InputError, match="fast ranks by relative_l2, and metric is psnr"):
+        gfx.inspect(*resnet(), metric="psnr", fast=True)
+
+
+class CutOff(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x)).detach()
+
+
+def test_fast_says_where_no_gradient_flows():
+    with pytest.raises(PreconditionError, match="no gradient flows from the model's output"):
+        gfx.inspect(CutOff(), torch.randn(1, 3, 8, 8), fast=True)
+
+
+def test_spectral_norms_are_folded_before():
+    torch.manual_seed(0)
+    model = gfx.zoo.build("sagan", ngf=8)
+    table = gfx.inspect(model, batches=1)
+    assert table.facts.needs == ("fold_parametrizations",)
+    assert any("put fold_parametrizations before" in note for note in table.facts.notes)
+    assert table["up.0.conv"].damage[DECOMPOSE] > 0
+    assert table["up.0.conv"].free
+    assert any("parametrizations" in name for name, _ in model.named_parameters())
+
+
+def test_a_metric_that_does_not_suit_the_output_is_refused():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4))
+    with pytest.raises(InputError, match=r"metric psnr needs images .* has shape 1x4"):
+        gfx.inspect(model, torch.randn(1, 4), metric="psnr")
+
+
+class Spoilt(nn.Module):
+    """Divides by what is 0 once all but a few channels are gone."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1, bias=False)
+
+    def forward(self, x):
+        return 1 / self.b(self.a(x))
+
+
+def test_a_change_that_spoils_the_output_is_noted():
+    model = Spoilt()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1)
+        model.b.weight[:, 4:6], model.b.weight[:, 6:] = 2, -2  # half the width adds up to 0
+    table = gfx.inspect(model, torch.ones(1, 3, 4, 4))
+    assert table["a"].damage[0.75] is not None
+    assert table["a"].damage[0.5] is None
+    assert "the output is not finite" in table["a"].notes[0.5]
+
+
+SHARDED = """
+import json, os, sys, torch
+import gfx
+torch.manual_seed(0)
+model = gfx.zoo.build("resnet_9blocks", ngf=4, n_blocks=1, image_size=16).eval()
+inputs = gfx.zoo.example_inputs("resnet_9blocks", image_size=16)
+rank = os.environ.get("RANK", "alone")
+again = [gfx.inspect(model, inputs, batches=2) for _ in range(2)]
+assert again[0] == again[1]
+told = {"table": again[0].to_dict(), "left": torch.distributed.is_initialized()}
+torch.manual_seed(int(os.environ.get("RANK", "0")))
+try:
+    gfx.inspect(gfx.zoo.build("dcgan", ngf=4), batches=1)
+except gfx.InputError as error:
+    told["other"] = str(error)
+if "RANK" in os.environ:  # a group that is there already is used, and left
+    torch.distributed.init_process_group("gloo")
+    told["joined"] = gfx.inspect(model, inputs, batches=2).to_dict() == told["table"]
+    told["still"] = torch.distributed.is_initialized()
+    torch.distributed.destroy_process_group()
+json.dump(told, open(f"{sys.argv[1]}/{rank}.json", "w"))
+"""
+
+
+def test_two_processes_give_the_table_of_one(tmp_path):
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    for command in ([*run, str(script)], [sys.executable, str(script)]):
+        done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+    alone, first, second = (
+        json.loads((tmp_path / f"{rank}.json").read_text()) for rank in ("alone", "0", "1")
+    )
+    assert first["table"] == second["table"] == alone["table"]
+    assert (first["left"], first["joined"], first["still"]) == (False, True, True)
+    assert "other" not in alone
+    for told in (first, second):
+        assert "the 2 processes do not inspect the same" in told["other"]
+
+
+def test_the_shell_runs_as_a_module():
+    command = [sys.executable, "-m", "gfx", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("gfx ")

@@ -1,30 +1,37 @@
 """Makes the table: traces, finds the layers, measures what changes do to them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from gfx.data import batches_of
 from gfx.errors import InputError, PreconditionError
 from gfx.factoring import Form
 from gfx.factoring.forms import Init, Kind, Norm
 from gfx.frontend import trace
+from gfx.importance.running import floating
 from gfx.metrics import Metric
 from gfx.metrics import metric as metric_of
 from gfx.numerics import on_meta
-from gfx.probing import Replay, synthetic, synthetic_note
+from gfx.probing import Replay, synthetic
 from gfx.program import Program
-from gfx.sensitivity.probes import Found, Progress, measure, probes_for
+from gfx.registry import discover
+from gfx.sensitivity.assembling import facts_of, row_of
+from gfx.sensitivity.fast import estimate
+from gfx.sensitivity.probes import Found, Probe, Progress, measure, probes_for
 from gfx.sensitivity.recommending import advised, ranked
-from gfx.sensitivity.rows import DECOMPOSE, Key, Row
+from gfx.sensitivity.rows import DECOMPOSE, Key
+from gfx.sensitivity.sharding import processes
 from gfx.sensitivity.subject import Place, Subject
-from gfx.sensitivity.table import Facts, Table
+from gfx.sensitivity.table import Table
 
 __all__ = ["inspect"]
 
 Batches = list[tuple[Any, ...]]
+Results = dict[tuple[str, Key], Found]
+_FOLD = "fold_parametrizations"  # what it folds could be neither decomposed nor narrowed
 _MOST, _WORK = 8, 4_000_000_000  # batches, and MACs that they may take together
 
 
@@ -43,6 +50,7 @@ def inspect(
     widths: Sequence[float] = (0.75, 0.5, 0.25),
     batches: int | None = None,
     tolerate: float = 0.05,
+    fast: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Table:
@@ -68,6 +76,8 @@ def inspect(
         widths: shares of a group's channels that a narrowing leaves, each above 0 and below 1.
         batches: how many batches to run on, at most; None takes as many as are soon run, up to 8.
         tolerate: the largest damage of what is recommended.
+        fast: whether to estimate the damage from one forward and one backward on each batch
+            (gfx/sensitivity/fast.py): good for the order of rows, by relative_l2 alone.
         seed: of synthetic inputs, and of what a forward draws.
         progress: is called after each change on each batch: how many are done, of how many, and
             what was changed.
@@ -87,22 +97,63 @@ def inspect(
     measured = metric_of(metric, extractor=extractor)
     form = Form(kind, rank, norm, init)
     _check(widths, batches, tolerate)
-    program = model if isinstance(model, Program) else trace(model, example_inputs)
+    if fast and measured.name != "relative_l2":
+        raise InputError(
+            f"fast ranks by relative_l2, and metric is {measured.name}; leave one of the two out"
+        )
+    program = model.copy() if isinstance(model, Program) else trace(model, example_inputs)
     if on_meta(program):
         raise PreconditionError(
             f"inspect runs the model, and {program.provenance.source} is on the meta device, "
             "without values; load its weights"
         )
+    folded = _folded(program)
     subject = Subject(program, form)
     places = subject.chosen(layers)
     given = _batches(subject, data, batches, seed)
-    replay = Replay(program, given, seed=seed)
-    probes = probes_for(subject, places, widths)
-    found = measure(subject, replay, probes, measured, seed, progress)
+    if fast:
+        found = _estimated(subject, given, places, widths, seed)
+    else:
+        replay = Replay(program, given, seed=seed)  # it names the layer if something is not finite
+        probes = probes_for(subject, places, widths)
+        found = _measured(subject, replay, probes, measured, seed, progress)
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
-    rows = [advised(_row(subject, place, found, keys), tolerate) for place in places]
-    facts = _facts(subject, given, data, measured, keys, tolerate, seed)
+    rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
+    facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
+    notes = (*facts.notes, *_told(folded))
+    facts = replace(facts, measured=not fast, tolerate=tolerate, needs=folded, notes=notes)
     return Table(ranked(rows), facts, program, form)
+
+
+def _estimated(
+    subject: Subject, given: Batches, places: Sequence[Place], widths: Sequence[float], seed: int
+) -> Results:
+    """Estimates the damage of each probe."""
+    try:
+        return estimate(subject, given, probes_for(subject, places, widths), seed)
+    except InputError:
+        Replay(subject.program, given, seed=seed)  # names the layer, if that is what is wrong
+        raise
+
+
+def _measured(
+    subject: Subject,
+    replay: Replay,
+    probes: Sequence[Probe],
+    metric: Metric,
+    seed: int,
+    progress: Progress | None,
+) -> Results:
+    """Measures the probes, shared out among the processes that were started together."""
+    metric(replay.outputs[0], replay.outputs[0])  # a metric that does not suit says so
+    leaves = [x for output in replay.outputs for x in floating(output)]
+    mark = sum(float(x.double().abs().sum()) for x in leaves)
+
+    def work(share: Sequence[Probe]) -> tuple[Results, float]:
+        return measure(subject, replay, share, metric, seed, progress), mark
+
+    with processes() as together:
+        return together.share(work, probes)
 
 
 def _check(widths: Sequence[float], batches: int | None, tolerate: float) -> None:
@@ -115,107 +166,24 @@ def _check(widths: Sequence[float], batches: int | None, tolerate: float) -> Non
         raise InputError(f"tolerate={tolerate} must be at least 0")
 
 
+def _folded(program: Program) -> tuple[str, ...]:
+    """Folds what keeps weights from being changed; returns the passes that do it."""
+    fold = discover().passes.get(_FOLD)
+    if fold is None or not fold().apply(program).modified:
+        return ()
+    return (_FOLD,)
+
+
+def _told(passes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(
+        f"spectral norms and the like were folded first; put {name} before what acts on this"
+        for name in passes
+    )
+
+
 def _batches(subject: Subject, data: Any, count: int | None, seed: int) -> Batches:
     """Takes the user's batches, or makes some up."""
     program = subject.program
     if count is None:
         count = min(max(_WORK // max(subject.cost.macs.exact, 1), 1), _MOST)
     return synthetic(program, count, seed) if data is None else batches_of(program, data, count)
-
-
-def _row(
-    subject: Subject, place: Place, found: dict[tuple[str, Key], Found], keys: Sequence[Key]
-) -> Row:
-    group = subject.group(place)
-    free = group is not None and group.free
-    results = {key: _result(subject, place, key, found) for key in keys}
-    shares = [key for key in keys if not isinstance(key, str)]
-    macs = subject.macs(place)
-    saved = {k: subject_saving(subject, place, k) for k in keys}
-    return Row(
-        layer=place.path,
-        stage=place.stage,
-        kind=place.kind,
-        calls=len(place.calls),
-        inputs=_shape(place.node.all_input_nodes[0]),
-        outputs=_shape(place.node),
-        params=subject.params(place),
-        macs=macs,
-        share=macs / max(subject.cost.macs.exact, 1),
-        group=group.name if group else None,
-        channels=group.size if group else 0,
-        free=free,
-        why="" if free else _pinned(subject, place),
-        approximate=(group.approximate or "") if group else "",
-        damage={key: result.damage for key, result in results.items()},
-        value={key: result.value for key, result in results.items()},
-        saved=saved,
-        widths={s: subject.width(group, s) if group and free else None for s in shares},
-        notes={key: result.why for key, result in results.items() if result.why},
-    )
-
-
-def subject_saving(subject: Subject, place: Place, key: Key) -> int | None:
-    """Returns the MACs that one option saves; None where there is none."""
-    if isinstance(key, str):
-        return None if subject.unfit(place) else subject.decomposed(place)
-    group = subject.group(place)
-    return subject.saved(group, key) if group is not None and group.free else None
-
-
-def _result(subject: Subject, place: Place, key: Key, found: dict[tuple[str, Key], Found]) -> Found:
-    group = subject.group(place)
-    if isinstance(key, str):
-        return found.get((place.path, key)) or Found(why=subject.unfit(place))
-    if group is None or not group.free:
-        return Found(why=_pinned(subject, place))
-    return found[group.name, key]
-
-
-def _pinned(subject: Subject, place: Place) -> str:
-    group = subject.group(place)
-    if group is None:
-        return "its output channels belong to no group: its weight is computed, or not followed"
-    return group.pinned or "a single channel"
-
-
-def _shape(node: Any) -> tuple[int, ...]:
-    value = node.meta.get("val")
-    return tuple(value.shape) if isinstance(value, Tensor) else ()
-
-
-def _facts(
-    subject: Subject,
-    given: Batches,
-    data: Any,
-    measured: Metric,
-    keys: tuple[Key, ...],
-    tolerate: float,
-    seed: int,
-) -> Facts:
-    program, form = subject.program, subject.form
-    said = [*program.provenance.assumed]
-    if data is None:
-        said.append(synthetic_note(program, len(given), seed))
-    else:
-        said.append(f"ran on {len(given)} {'batch' if len(given) == 1 else 'batches'} of the data")
-    tensors = [[x for x in pytree.tree_leaves(b) if isinstance(x, Tensor)] for b in given]
-    rank = "" if form.rank is None else f", rank {form.rank}"
-    return Facts(
-        model=program.provenance.source,
-        macs=subject.cost.macs.exact,
-        params=subject.cost.params,
-        metric=measured.name,
-        higher_is_better=measured.higher_is_better,
-        measured=True,
-        synthetic=data is None,
-        inputs=tuple(said),
-        shapes=tuple(tuple(x.shape) for x in tensors[0]),
-        batches=len(given),
-        examples=sum(b[0].shape[0] if b and b[0].ndim else 1 for b in tensors),
-        seed=seed,
-        tolerate=tolerate,
-        keys=keys,
-        form=f"{form.kind}{rank}, norm {form.norm}, init {form.init}",
-        notes=tuple(f"{path} stays whole: {why}" for path, why in program.provenance.opaque),
-    )

@@ -30,9 +30,10 @@ class Facts:
     batches: int
     examples: int
     seed: int
-    tolerate: float  # largest damage of what is recommended
     keys: tuple[Key, ...]  # what was tried: "decompose", widths as shares
     form: str  # what decomposing means here
+    tolerate: float = 0.05  # largest damage of what is recommended
+    needs: tuple[str, ...] = ()  # passes that a recipe must begin with for this to hold
     notes: tuple[str, ...] = ()  # sentences: anything else a user should know
 
 
@@ -139,7 +140,8 @@ class Table:
         facts = asdict(self.facts)
         facts["shapes"] = [list(shape) for shape in self.facts.shapes]
         facts["keys"] = [spelled(key) for key in self.facts.keys]
-        facts["inputs"], facts["notes"] = list(self.facts.inputs), list(self.facts.notes)
+        for name in ("inputs", "needs", "notes"):
+            facts[name] = list(facts[name])
         return {
             "facts": facts,
             "stages": [stage.to_dict() for stage in self.stages()],
