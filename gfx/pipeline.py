@@ -145,11 +145,15 @@ class _Run:
         return (well_formed, same, honest, equal)
 
 
+# fields by which a pass says itself how far it goes
+_SAYS = ("budget", "ratio", "ratios", "widths", "kept", "rank", "layers", "where")
+
+
 def settle(pass_: Pass, budgets: tuple[Budget, ...], seed: int) -> Pass:
     """Gives a pass the recipe's seed and budget where it takes them and has none of its own.
 
-    A pass that says itself what to remove (a ratio, widths, the channels kept) is given no
-    budget: that is then only checked at the end.
+    A pass that says itself what to do (a ratio, widths, the channels kept, ranks, where) is given
+    no budget: that is then only checked at the end.
 
     Example:
         >>> from passes.channel_prune import ChannelPrune
@@ -160,7 +164,7 @@ def settle(pass_: Pass, budgets: tuple[Budget, ...], seed: int) -> Pass:
     given: dict[str, Any] = {}
     if "seed" in names and getattr(pass_, "seed") is None:  # noqa: B009 - not a field of Pass
         given["seed"] = seed
-    own = any(_says(pass_, name) for name in ("budget", "ratio", "ratios", "widths", "kept"))
+    own = any(_says(pass_, name) for name in _SAYS)
     if budgets and "budget" in names and not own:
         given["budget"] = budgets
     return replace(pass_, **given) if given else pass_

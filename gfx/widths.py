@@ -91,8 +91,13 @@ def _narrow(name: str, classes: Ids, count: int, removed: Mask, may: Mask, score
         )
 
 
-def by_kept(groups: Groups, among: Sequence[Group], kept: Mapping[str, Sequence[int]]) -> Mask:
-    """Removes every channel of the named modules that is not listed.
+def by_kept(
+    groups: Groups,
+    among: Sequence[Group],
+    kept: Mapping[str, Sequence[int]],
+    who: str = "channel_prune",
+) -> Mask:
+    """Removes every channel of the named modules that is not listed; `who` begins messages.
 
     Raises: RecipeError if a name matches nothing, an index is out of range, or a channel that
     would go is pinned.
@@ -101,19 +106,17 @@ def by_kept(groups: Groups, among: Sequence[Group], kept: Mapping[str, Sequence[
     may = groups.none_removed()
     for group in among:
         may[group.roots] = True
-    for name, axis, stay in _named(groups, kept):
+    for name, axis, stay in _named(groups, kept, who):
         if not stay or min(stay) < 0 or max(stay) >= axis.size:
             raise RecipeError(
-                f"channel_prune: kept[{name}] must list some of the channels 0 to {axis.size - 1}"
+                f"{who}: kept[{name}] must list some of the channels 0 to {axis.size - 1}"
             )
         gone = np.setdiff1d(np.arange(axis.size), np.asarray(stay))
         classes = groups.roots[axis.ids[gone]]
         if not may[classes].all():
-            raise RecipeError(f"channel_prune: kept[{name}] removes channels that are not free")
+            raise RecipeError(f"{who}: kept[{name}] removes channels that are not free")
         if np.isin(groups.roots[axis.ids[np.asarray(stay)]], classes).any():
-            raise RecipeError(
-                f"channel_prune: kept[{name}] keeps a part of channels that go together"
-            )
+            raise RecipeError(f"{who}: kept[{name}] keeps a part of channels that go together")
         removed[classes] = True
     return removed
 
@@ -167,7 +170,9 @@ def _axes(groups: Groups) -> tuple[dict[str, Axis], dict[str, Axis]]:
     return tables["out"], tables["in"] | tables[""]
 
 
-def _named(groups: Groups, given: Mapping[str, T]) -> Iterator[tuple[str, Axis, T]]:
+def _named(
+    groups: Groups, given: Mapping[str, T], who: str = "channel_prune"
+) -> Iterator[tuple[str, Axis, T]]:
     """Pairs each name with its dimension; a glob names modules by their output channels."""
     outputs, others = _axes(groups)
     for glob, value in given.items():
@@ -177,7 +182,7 @@ def _named(groups: Groups, given: Mapping[str, T]) -> Iterator[tuple[str, Axis, 
         names = [glob] if glob in outputs else [n for n in outputs if fnmatchcase(n, glob)]
         if not names:
             hint = _hint(glob, outputs)
-            raise RecipeError(f"channel_prune: no module named {glob!r} makes channels{hint}")
+            raise RecipeError(f"{who}: no module named {glob!r} makes channels{hint}")
         for name in names:
             yield name, outputs[name], value
 

@@ -1,27 +1,46 @@
-"""Writes convolutions as several cheaper ones.
+"""Writes convolutions as several cheaper ones, where that does little damage.
 
 Before   y = conv(x)                            conv: 256 → 256 channels, 3x3
 After    y = pointwise(norm(depthwise(x)))      depthwise: 3x3 on each channel, pointwise: 1x1
-Source   Li et al. 2020, arXiv:2003.08826, section 3.3 and table 4 (which layers bear it);
-         the forms and what they are computed from are in gfx/factoring.
+Source   Li et al. 2020, arXiv:2003.08936, section 3.3 and table 4 (which layers bear it);
+         the forms and what they are computed from are in gfx/factoring, plans under a budget in
+         gfx/planning.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from torch import nn
 
 from gfx.contract import Keeps, Outcome, Pass
+from gfx.costing import Budget, cost_of
+from gfx.coupling import analyse
+from gfx.coupling.labels import Mask
 from gfx.data import batches_of
-from gfx.edit import Pieces, split
+from gfx.edit import remove, split
 from gfx.errors import PreconditionError, RecipeError
-from gfx.factoring import Form, compose, factor, rank_of, refusal
+from gfx.factoring import Form, rank_of
 from gfx.factoring.forms import Init, Kind, Norm
-from gfx.planning import Inputs, Layer, layers_of, named, obstacle, price, unlayered
+from gfx.planning import (
+    Condition,
+    Damages,
+    Layer,
+    Names,
+    choose,
+    decide,
+    few_ranks,
+    kernel_error,
+    layers_of,
+    parts_of,
+    price,
+    removal,
+    survey,
+    written_out,
+)
 from gfx.program import Program
 from gfx.shapes import propagate
-from gfx.stages import stages
+from gfx.widths import by_kept, stays
 
 __all__ = ["Decompose"]
 
@@ -33,18 +52,26 @@ class Decompose(Pass):
     """Writes convolutions and transposed convolutions as several cheaper ones.
 
     1. `where` says which layers; with nothing said, all. The others, and what cannot be written
-       so, are skipped with the reason.
+       so, are skipped with the reason. A sensitivity is the relative L2 change of the output when
+       this layer alone is decomposed.
     2. A rank that is given is taken at its word, even where it costs more. Without one the rank
        is 1 (of the kinds other than depthwise_separable, the largest at half the MACs), and a layer
        that would not get cheaper is skipped.
-    3. `layers` gives ranks layer by layer, and names which layers.
+    3. `layers` gives ranks layer by layer, and names which layers. `kept` lists the channels that
+       stay; they are removed before anything is decomposed.
     4. With init: data the weights are fitted to what each layer reads and gives in the original,
        on `batches` batches of the data. Noise in its place would fit what never occurs.
+    5. A budget is met with the least total damage: every layer is left or written at one of
+       `ranks`, every free channel group is left or narrowed to one of `shares`, the weakest
+       channels by L1 going. The damage of each alone is measured; the sum of the squares of the
+       relative L2 changes is least. That adds errors up as if they were independent.
 
-    Shapes: every activation but those between the parts keeps its own.
+    Damage is measured on `batches` batches of the data, without data on made-up inputs.
+
+    Shapes: every activation but those between the parts keeps its own, unless a group is narrowed.
     Cost: depthwise_separable of rank r needs r·(k² + out) for each k²·out multiplications.
     Raises: RecipeError if a name names no layer; PreconditionError if a stage has none, or if
-    there is no data where it is needed.
+    there is no data where it is needed; BudgetError if no options reach the budget.
 
     Example:
         >>> import gfx
@@ -61,9 +88,14 @@ class Decompose(Pass):
     rank: Rank | None = None  # filters per channel, or channels between; a share of the full rank
     norm: Norm = "none"  # between depthwise and pointwise
     init: Init = "svd"  # of the weights: nearest to the layer's, fitted to data, or random
-    where: tuple[str, ...] = ()  # globs over modules, or stages (stem down body up head)
-    keep: tuple[str, ...] = ()  # as `where`: layers that stay as they are
+    # globs over modules, or stages (stem down body up head), or {sensitivity: "< 0.05"}
+    where: tuple[str, ...] | Mapping[str, Any] = ()
+    keep: tuple[str, ...] = ()  # globs or stages: layers that stay as they are
     layers: Mapping[str, Rank | None] = field(default_factory=dict)  # glob: rank
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # module: channels that stay
+    budget: tuple[Budget, ...] | None = None  # absolute limits; None: the recipe's
+    ranks: tuple[Rank, ...] = ()  # options under a budget; (): a few small ones of the kind
+    shares: tuple[float, ...] = (0.75, 0.5, 0.25)  # options: what may stay of a group, 0 < s < 1
     rounds: int = 3  # of the alternation between the parts, with init: data
     batches: int = 8  # of the data: as many are looked at
     seed: int | None = None  # of all that is drawn at random; None: the recipe's
@@ -75,14 +107,33 @@ class Decompose(Pass):
         for name, count in {"rounds": self.rounds, "batches": self.batches}.items():
             if count < 1:
                 raise RecipeError(f"decompose: {name}={count} must be at least 1")
+        for share in self.shares:
+            if not 0 < share < 1:
+                raise RecipeError(f"decompose: shares: {share} must be above 0 and below 1")
         try:
-            for rank in (self.rank, *self.layers.values()):
+            for rank in (self.rank, *self.layers.values(), *self.ranks):
                 self._form(rank)
+            self._condition()
         except RecipeError as error:
             raise RecipeError(f"decompose: {error}") from error
-        if self.layers and (self.where or self.rank is not None):
-            other = "where" if self.where else "rank"
-            raise RecipeError(f"decompose: layers and {other} both say what to do; give one")
+        self._check_clashes()
+
+    def _check_clashes(self) -> None:
+        said = {n for n in ("rank", "where", "layers", "kept", "budget") if getattr(self, n)}
+        for one, others in {
+            "layers": {"rank", "where"},
+            "budget": {"rank", "layers", "kept"},
+        }.items():
+            if one in said and said & others:
+                other = sorted(said & others)[0]
+                raise RecipeError(
+                    f"decompose: {one} and {other} both say what to do; give one of them"
+                )
+        if self.budget and isinstance(self.where, Mapping):
+            raise RecipeError(
+                "decompose: budget weighs the damage of every layer itself, so that a sensitivity "
+                "in where says the same again; give one of them"
+            )
 
     @property
     def needs_data(self) -> bool:
@@ -94,155 +145,154 @@ class Decompose(Pass):
         return self.apply_with(program, None)
 
     def apply_with(self, program: Program, data: Any) -> Outcome:
-        """Decomposes layers; data is what their weights are fitted to."""
+        """Decomposes layers; data is what damage is measured on, and weights are fitted to."""
         outcome = Outcome()
         propagate(program)
-        chosen = dict(self._chosen(program, outcome))
+        self._check_data(data)
+        if self.budget:
+            told = self._plan(program, data, outcome)
+        elif isinstance(self.where, Mapping):
+            told = self._measure(program, data, outcome)
+        else:
+            self._rewrite(program, data, outcome)
+            return outcome
+        if told is not None:
+            told._rewrite(program, data, outcome)
+        return outcome
+
+    def _rewrite(self, program: Program, data: Any, outcome: Outcome) -> None:
+        """Does what the fields say, with nothing left to choose."""
+        prices = {layer.path: price(layer) for layer in layers_of(program)}
+        removed = self._narrow(program, outcome)
+        chosen = self._chosen(program, outcome)
         made = self._made(program, chosen, data)
         for layer, form in chosen.items():
-            self._tell(outcome, layer, form, made[layer.path])
-        if made:
-            ranks = {layer.path: self._rank(layer, form) for layer, form in chosen.items()}
+            old, new, rank = prices[layer.path], price(layer, form), _rank(layer, form)
+            row = {"macs": old.macs.exact, "params": old.params}
+            now = {"macs": new.macs.exact, "params": new.params}
+            error = kernel_error(layer.convolution, made[layer.path])
+            outcome.change(layer.path, f"{self.kind} of rank {rank}", row, now)
+            outcome.details.setdefault("layers", []).append(
+                {"layer": layer.path, "rank": rank, "before": row, "after": now, "error": error}
+            )
+        if outcome.modified:
+            ranks = {layer.path: _rank(layer, form) for layer, form in chosen.items()}
             outcome.resolved = replace(self, rank=None, where=(), keep=(), layers=ranks)
-            outcome.expected = lambda before: _written_out(before, made)
+            outcome.expected = lambda before: written_out(before, made, removed)
         for path, parts in made.items():
             split(program, path, parts)
         program.recompile()
         propagate(program)
-        return outcome
 
     def _form(self, rank: Rank | None) -> Form:
         return Form(self.kind, rank, self.norm, self.init)
 
-    def _chosen(self, program: Program, outcome: Outcome) -> Iterator[tuple[Layer, Form]]:
-        """Yields the layers that are decomposed and their forms, and says why others are not."""
-        for node, why in unlayered(program):
-            outcome.skip(node, why)
-        layers = layers_of(program)
-        ranks = self._ranks(program, layers)
-        for layer in layers:
-            if layer.path not in ranks:
-                outcome.skip(layer.path, self._unnamed())
-                continue
-            form = self._form(ranks[layer.path])
-            why = obstacle(program, layer) or refusal(layer.module, form) or _too_small(layer, form)
-            why = why or (_no_gain(layer, form) if form.rank is None else "")
-            if why:
-                outcome.skip(layer.path, why)
-            else:
-                yield layer, form
+    def _condition(self) -> Condition | None:
+        return Condition.parse(self.where) if isinstance(self.where, Mapping) else None
 
-    def _ranks(self, program: Program, layers: Sequence[Layer]) -> dict[str, Rank | None]:
-        """Returns the rank of every layer that is named (rules 1 and 3)."""
-        of = stages(program) if {*self.where, *self.keep, *self.layers} else {}
-        keep = named(layers, self.keep, of, "keep")
-        ranks: dict[str, Rank | None] = {}
-        for glob, rank in self.layers.items():  # the first glob that names a layer counts
-            for path in named(layers, (glob,), of, "layers"):
-                ranks.setdefault(path, rank)
-        if not self.layers:
-            paths = named(layers, self.where, of) if self.where else {x.path for x in layers}
-            ranks = dict.fromkeys(paths, self.rank)
-        return {path: rank for path, rank in ranks.items() if path not in keep}
+    def _check_data(self, data: Any) -> None:
+        if self.init == "data" and data is None:
+            raise PreconditionError(
+                "decompose: init=data fits weights to what the layers read, and noise would not "
+                "do; give data= to gfx.apply, or take init=svd"
+            )
 
-    def _unnamed(self) -> str:
-        names = "layers" if self.layers else "where" if self.where else ""
-        return f"{names} does not name it" if names else "keep names it"
+    def _narrow(self, program: Program, outcome: Outcome) -> Mask | None:
+        """Removes the channels that `kept` does not list (rule 3)."""
+        if not self.kept:
+            return None
+        groups = analyse(program)
+        removed = by_kept(groups, groups.free, self.kept, "decompose")
+        for name, (before, indices) in stays(groups, removed).items():
+            outcome.change(name, "channels", before, len(indices))
+        if removed.any():
+            remove(program, groups, removed)
+        return removed
+
+    def _names(self) -> Names:
+        """Says which layers are meant (rules 1 and 3)."""
+        where = () if isinstance(self.where, Mapping) else self.where
+        alone = self.kept and not self.where and self.rank is None
+        layers = self.layers if self.layers or alone else None
+        return Names(where, self.keep, layers, self.rank)
+
+    def _chosen(
+        self, program: Program, outcome: Outcome, at_any_price: bool = False
+    ) -> dict[Layer, Form]:
+        """Returns the layers that are decomposed and their forms, and says why others are not."""
+        names, told = self._names(), {skip.node for skip in outcome.skips}
+        forms = {path: self._form(rank) for path, rank in names.ranks(program).items()}
+        chosen = choose(program, names, forms, at_any_price)
+        for name, why in chosen.skips:
+            if name not in told:
+                outcome.skip(name, why)
+        return chosen.forms
 
     def _made(
         self, program: Program, chosen: Mapping[Layer, Form], data: Any
     ) -> dict[str, nn.Sequential]:
         """Computes the parts of every layer, by path; the program is still whole (rule 4)."""
-        batches: list[tuple[Any, ...]] = []
-        if chosen and self.init == "data":
-            if data is None:
-                raise PreconditionError(
-                    "decompose: init=data fits weights to what the layers read, and noise would "
-                    "not do; give data= to gfx.apply, or take init=svd"
-                )
-            batches = batches_of(program, data, self.batches)
-        seed = self.seed or 0
-        made = {}
-        for number, (layer, form) in enumerate(chosen.items()):
-            made[layer.path] = factor(
-                _conv(layer),
-                form,
-                inputs=Inputs(program, layer, batches, seed) if batches else None,
-                seed=seed + number,
-                rounds=self.rounds,
-                name=layer.path,
-            )
-        return made
+        fitted = chosen and self.init == "data"
+        batches = batches_of(program, data, self.batches) if fitted else []
+        made = parts_of(program, chosen.items(), batches, self.seed or 0, self.rounds)
+        return {layer.path: parts for layer, parts in zip(chosen, made, strict=True)}
 
-    def _rank(self, layer: Layer, form: Form) -> Rank | None:
-        """Writes a rank out; what Tucker has two of is said as it was."""
-        return form.rank if self.kind == "tucker" else rank_of(_conv(layer), form)
+    def _damages(self, program: Program, data: Any, outcome: Outcome) -> Damages:
+        damages = Damages(program, data, self.batches, self.seed or 0, self.rounds)
+        if damages.note:
+            outcome.details["inputs"] = damages.note
+        return damages
 
-    def _tell(self, outcome: Outcome, layer: Layer, form: Form, parts: nn.Sequential) -> None:
-        """Records one layer: what it cost, what it costs, and how near its kernel is."""
-        old, new, rank = price(layer), price(layer, form), rank_of(_conv(layer), form)
-        row: dict[str, Any] = {
-            "layer": layer.path,
-            "kind": self.kind,
-            "rank": rank,
-            "macs": [old.macs.exact, new.macs.exact],
-            "params": [old.params, new.params],
-            "error": self._error(layer, parts),
-        }
-        outcome.details.setdefault("layers", []).append(row)
-        outcome.change(
-            layer.path,
-            f"{self.kind} of rank {rank}",
-            {"macs": old.macs.exact, "params": old.params},
-            {"macs": new.macs.exact, "params": new.params},
+    def _measure(self, program: Program, data: Any, outcome: Outcome) -> "Decompose | None":
+        """Names the layers whose sensitivity is as `where` asks; None if there are none."""
+        condition = self._condition()
+        assert condition is not None
+        chosen = self._chosen(program, outcome)
+        found = self._damages(program, data, outcome).of_forms(chosen.items())
+        told = {x.path: damage for x, damage in zip(chosen, found, strict=True)}
+        outcome.details["sensitivity"] = told
+        for path, damage in told.items():
+            if not condition.holds(damage):
+                outcome.skip(path, f"its sensitivity is {damage:.3g}, not {condition}")
+        ranks = {x.path: _rank(x, f) for x, f in chosen.items() if condition.holds(told[x.path])}
+        return replace(self, rank=None, where=(), keep=(), layers=ranks) if ranks else None
+
+    def _plan(self, program: Program, data: Any, outcome: Outcome) -> "Decompose | None":
+        """Chooses options that meet the budget with the least damage (rule 5); None for none."""
+        budgets = self.budget or ()
+        cost = cost_of(program)
+        outcome.details["requested"] = {b.name: b.limit for b in budgets}
+        if all(budget.value(cost) <= budget.limit for budget in budgets):
+            return None
+        groups = analyse(program)
+        forms = [
+            (layer, self._form(rank))
+            for layer in self._chosen(program, outcome, at_any_price=True)
+            for rank in self.ranks or few_ranks(layer.convolution, self.kind)
+        ]
+        damages = self._damages(program, data, outcome)
+        choices = survey(groups, forms, self.shares, damages)
+        found = decide(groups, layers_of(program), choices, budgets)
+        for path in dict.fromkeys(layer.path for layer, _ in forms):
+            if path not in found.forms:
+                outcome.skip(path, "the plan of least damage leaves it as it is")
+        for group in groups:
+            if group.pinned:
+                outcome.skip(group.name, group.pinned)
+        outcome.details["achieved"] = {b.name: b.value(found.cost) for b in budgets}
+        outcome.details["damage"] = found.damage**0.5
+        outcome.details["widths"] = dict(found.widths)
+        kept = stays(groups, removal(groups, found.widths))
+        return replace(
+            self,
+            where=(),
+            keep=(),
+            budget=None,
+            layers={path: form.rank for path, form in found.forms.items()},
+            kept={name: tuple(indices) for name, (_, indices) in kept.items()},
         )
 
-    def _error(self, layer: Layer, parts: nn.Sequential) -> float | None:
-        """Returns the distance of the kernels relative to the layer's; None if there is none."""
-        weight = _conv(layer).weight.detach().double()
-        if self.norm != "none" or weight.is_meta:
-            return None
-        gap = compose(parts).weight.detach().double() - weight
-        return float(gap.norm() / weight.norm()) if bool(weight.any()) else float(gap.norm())
 
-
-def _conv(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
-    assert isinstance(layer.module, nn.Conv2d | nn.ConvTranspose2d)
-    return layer.module
-
-
-def _too_small(layer: Layer, form: Form) -> str:
-    """Says that a norm between the parts would have one position to look at."""
-    for node in layer.calls:
-        shape = node.meta["val"].shape
-        if form.norm == "instance" and shape[2:].numel() == 1:
-            return "its output is a single position, which an instance norm would erase"
-        if form.norm != "none" and len(shape) != 4:
-            return f"it reads no batch: {form.norm} norm between the parts needs (N, C, H, W)"
-    return ""
-
-
-def _no_gain(layer: Layer, form: Form) -> str:
-    """Says that a layer would not get cheaper (rule 2)."""
-    old, new = price(layer), price(layer, form)
-    if new.macs.exact < old.macs.exact and new.params <= old.params:
-        return ""
-    rank = rank_of(_conv(layer), form)
-    return (
-        f"at rank {rank} it would have {new.macs.exact:,} MACs and {new.params:,} parameters in "
-        f"the place of {old.macs.exact:,} and {old.params:,}"
-    )
-
-
-def _written_out(before: Program, made: Mapping[str, nn.Sequential]) -> Program:
-    """Returns the program with the one layer that each decomposed layer's parts equal."""
-    reference = before.copy()
-    for path, parts in made.items():
-        plain = all(isinstance(part, nn.Conv2d | nn.ConvTranspose2d) for part in parts)
-        whole: nn.Module = compose(parts) if plain else Pieces(parts)
-        module = reference.module.get_submodule(path)
-        for other, found in list(reference.module.named_modules(remove_duplicate=False)):
-            if found is module:
-                reference.module.set_submodule(other, whole)
-    reference.recompile()
-    return reference
+def _rank(layer: Layer, form: Form) -> Rank | None:
+    """Writes a rank out; what Tucker has two of is said as it was."""
+    return form.rank if form.kind == "tucker" else rank_of(layer.convolution, form)

@@ -101,7 +101,6 @@ def test_the_error_of_a_kernel_falls_with_the_rank_down_to_nothing(kind: Any) ->
         {"kind": "spatial"},
         {"kind": "tucker"},
         {"kind": "low_rank", "rank": 2},
-        {"init": "data"},
     ],
 )
 def test_it_obeys_the_laws(fields: dict[str, Any]) -> None:

@@ -37,6 +37,16 @@ def test_half_and_quarter_are_met_within_a_hundredth_in_steps_of_eight(generator
             assert (row["channels"] - row["removed"]) % 8 == 0
 
 
+def test_a_separable_body_costs_what_the_mobile_resnet_does() -> None:
+    with torch.device("meta"):
+        models = [gfx.zoo.build(name) for name in ("resnet_9blocks", "mobile_resnet_9blocks")]
+    small = gfx.apply("separable-body", models[0], verify=False)
+    costs = [gfx.report(small).after, gfx.cost(models[1])]
+    assert costs[0] is not None
+    assert costs[0].macs == costs[1].macs
+    assert costs[0].params == costs[1].params == 1_987_075
+
+
 def test_every_shipped_recipe_loads_and_says_what_it_is_for() -> None:
     for name in shipped():
         assert len(Recipe.load(name).about) > 10

@@ -29,6 +29,12 @@ class Layer:
     module: nn.Module
     calls: tuple[fx.Node, ...]
 
+    @property
+    def convolution(self) -> nn.Conv2d | nn.ConvTranspose2d:
+        """The module, which is known to be a convolution of images."""
+        assert isinstance(self.module, nn.Conv2d | nn.ConvTranspose2d)
+        return self.module
+
 
 @dataclass(frozen=True)
 class Priced:

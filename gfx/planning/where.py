@@ -1,11 +1,13 @@
 """Which layers are meant: by path, by stage of the generator, or by a condition on a number."""
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
 from gfx.errors import PreconditionError, RecipeError
 from gfx.planning.layers import Layer
@@ -13,6 +15,7 @@ from gfx.stages import STAGES
 
 __all__ = ["Condition", "named"]
 
+_SAY = 'write for example {sensitivity: "< 0.05"}'
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -26,7 +29,7 @@ class Condition:
     """Compares a number with a limit.
 
     Example:
-        >>> Condition.parse("< 0.05").holds(0.01)
+        >>> Condition("<", 0.05).holds(0.01)
         True
     """
 
@@ -34,26 +37,34 @@ class Condition:
     limit: float
 
     @staticmethod
-    def parse(text: str) -> "Condition":
-        """Reads a comparison with a number.
+    def parse(where: Mapping[str, Any]) -> "Condition":
+        """Reads a condition on a measured number, as a recipe writes it.
 
-        Raises: ValueError that says what was expected.
+        Raises: RecipeError that says what was expected.
+
+        Example:
+            >>> str(Condition.parse({"sensitivity": "<=0.1"}))
+            '<= 0.1'
         """
-        match = re.fullmatch(r"\s*(<=|>=|<|>)\s*(\S+)\s*", text)
+        for key in where:
+            if key != "sensitivity":
+                raise RecipeError(f"where: unknown key {key!r}; {_SAY}")
+        text = where.get("sensitivity")
+        match = re.fullmatch(r"\s*(<=|>=|<|>)\s*(\S+)\s*", text if isinstance(text, str) else "")
         try:
-            limit = float(match[2]) if match else float("nan")
+            limit = float(match[2]) if match else math.nan
         except ValueError:
-            limit = float("nan")
-        if match is None or limit != limit:
-            raise ValueError(
-                f"{text!r} is no comparison with a number; write for example '< 0.05' "
+            limit = math.nan
+        if match is None or not math.isfinite(limit):
+            raise RecipeError(
+                f"where: sensitivity: {text!r} is no comparison with a number; {_SAY} "
                 f"(signs: {', '.join(_SIGNS)})"
             )
         return Condition(match[1], limit)
 
     def holds(self, value: float) -> bool:
-        """Whether a number meets the condition; one that is not a number never does."""
-        return _SIGNS[self.sign](value, self.limit)
+        """Whether a number meets the condition; one that is not finite never does."""
+        return math.isfinite(value) and _SIGNS[self.sign](value, self.limit)
 
     def __str__(self) -> str:
         return f"{self.sign} {self.limit:g}"
