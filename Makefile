@@ -60,6 +60,7 @@ bench: setup ## measure gfx beside its peers
 	$(BIN)/python benchmarks/memory_bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pricing_bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/probing_bench.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sensitivity_bench.py
 
 clean: ## remove caches and outputs, keep .venv
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
