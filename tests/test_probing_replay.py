@@ -228,6 +228,49 @@ def test_a_change_that_does_not_fit_says_where():
         Replay(program, [])
 
 
+def test_only_calls_can_be_replaced():
+    program = small("dcgan")
+    replay = Replay(program, [program.example_inputs])
+    for node in program.nodes():
+        if not node.op.startswith("call"):
+            with pytest.raises(gfx.InputError, match=f"node {node.name} is a {node.op}, which"):
+                replay.run(Replacement({node: nn.Identity()}))
+
+
+def test_a_change_that_fails_leaves_the_others_alone():
+    program = small("dcgan")
+    batches = synthetic(program, 2)
+    replay = Replay(program, batches)
+    first, second, *_ = layers(program)
+    fits = Replacement({second: Scaled(program.submodule(second))})
+    changes = [Replacement({first: nn.Linear(3, 3)}), fits]
+    used, failed = [], []
+    replay.each(changes, lambda i, b, y: used.append((i, b)), lambda i, e: failed.append((i, e)))
+    assert used == [(1, 0), (1, 1)]
+    ((number, error),) = failed
+    assert number == 0
+    assert "does not run at project.conv" in str(error)
+
+
+@pytest.mark.parametrize("memory", [2 << 30, 0])
+def test_what_a_layer_reads_is_at_hand(memory):
+    program = small("resnet_9blocks")
+    batches = synthetic(program, 2)
+    replay = Replay(program, batches, memory=memory)
+    for node in layers(program):
+        seen = []
+        hook = program.submodule(node).register_forward_pre_hook(
+            lambda module, args, seen=seen: seen.append(args[0].clone())
+        )
+        for inputs in batches:
+            run(program, inputs)
+        hook.remove()
+        found = list(replay.inputs(node))
+        assert equal(seen, found)
+        found[0].zero_()
+        assert equal(seen, list(replay.inputs(node)))
+
+
 def test_the_weakest_are_those_that_channel_prune_takes():
     from passes.channel_prune import ChannelPrune
 

@@ -121,6 +121,11 @@ def node_of(program: Program, node: fx.Node | str) -> fx.Node:
 
 def _called(program: Program, given: fx.Node | str, function: Callable[..., Any]) -> Step:
     node = node_of(program, given)
+    if not node.op.startswith("call"):
+        raise InputError(
+            f"node {node.name} is a {node.op}, which nothing can stand for; give a node that calls "
+            "a layer or an operation"
+        )
 
     def step(interpreter: fx.Interpreter, get: Get) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), get)

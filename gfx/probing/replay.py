@@ -7,7 +7,7 @@ no other, and its outputs are those of a run of the whole changed program, bit f
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = ["Metric", "Replay"]
 
 Metric = Callable[[Any, Any], float]  # (original output, changed output) → how far apart
 Use = Callable[[int, int, Any], None]  # (number of a change, number of a batch, output)
+Fail = Callable[[int, InputError], None]  # (number of a change, why it fails)
 
 
 class Replay:
@@ -103,23 +104,43 @@ class Replay:
         self.each(changes, use)
         return [total / len(self.batches) for total in totals]
 
-    def each(self, changes: Sequence[Change], use: Use) -> None:
+    def each(self, changes: Sequence[Change], use: Use, fail: Fail | None = None) -> None:
         """Calls `use(number of the change, number of the batch, output)`, batch by batch.
 
-        Within a batch the changes come in the order in which the program meets them.
+        Within a batch the changes come in the order in which the program meets them. With `fail`,
+        `fail(number of the change, error)` is told of a change that fails, instead of an error;
+        the change is then left out of the batches that follow.
 
         Raises: InputError if the changed program does not run, or if its output is not finite.
         """
         steps = [change.steps(self.program) for change in changes]
+        failed: set[int] = set()
         with self._undisturbed(changes):
             for batch, inputs in enumerate(self.batches):
                 facts = self._facts[batch]
-                plans = [plan(facts, s) for s in steps]
+                plans = {i: plan(facts, s) for i, s in enumerate(steps) if i not in failed}
                 for portion in self._portions(facts, plans):
                     needs = {v for i in portion for v in plans[i].needs}
                     self._runs.collect(batch, inputs, facts, needs)
                     for i in portion:
-                        use(i, batch, self._changed(batch, plans[i]))
+                        try:
+                            output = self._changed(batch, plans[i])
+                        except InputError as error:
+                            if fail is None:
+                                raise
+                            failed.add(i)
+                            fail(i, error)
+                        else:
+                            use(i, batch, output)
+
+    def inputs(self, node: fx.Node) -> Iterator[Any]:
+        """Iterates over what a layer reads, its first input on each batch, as copies."""
+        source = node.all_input_nodes[0]
+        for batch, inputs in enumerate(self.batches):
+            facts = self._facts[batch]
+            with self._undisturbed():
+                value = self._runs.value(batch, inputs, facts, (source, facts.reads[node][source]))
+            yield value
 
     def affected(self, change: Change) -> tuple[fx.Node, ...]:
         """Lists the nodes that must run again under a change, in order (on the first batch)."""
@@ -160,12 +181,12 @@ class Replay:
         self.outputs.append(output)
         self._facts.append(facts)
 
-    def _portions(self, facts: Facts, plans: list[Plan]) -> Iterator[list[int]]:
+    def _portions(self, facts: Facts, plans: Mapping[int, Plan]) -> Iterator[list[int]]:
         """Cuts the changes, from the first layer to the last, into portions whose needs fit."""
-        starts = [facts.place[p.nodes[0]] if p.nodes else 0 for p in plans]
+        starts = {i: facts.place[p.nodes[0]] if p.nodes else 0 for i, p in plans.items()}
         portion: list[int] = []
         needs: set[Version] = set()
-        for i in sorted(range(len(plans)), key=starts.__getitem__):
+        for i in sorted(plans, key=starts.__getitem__):
             if portion and facts.size(needs | plans[i].needs) > self._runs.held.limit:
                 yield portion
                 portion, needs = [], set()

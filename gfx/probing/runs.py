@@ -80,6 +80,14 @@ class Runs:
             if not made:  # nobody writes to what is kept: the run is over
                 return
 
+    def value(self, batch: int, inputs: Inputs, facts: Facts, version: Version) -> Any:
+        """Returns a copy of one value of the program as it is."""
+        if version[0].op == "get_attr":
+            return copied(call(self.interpreter, version[0], lambda node: node))
+        with as_it_was(self.program.module):
+            self.collect(batch, inputs, facts, {version})
+        return copied(self.held[batch, version])
+
     def changed(self, batch: int, inputs: Inputs, facts: Facts, found: Plan) -> Any:
         """Runs the nodes that a change reaches, and returns the output if it is one of them.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ def plan(facts: Facts, steps: Steps) -> Plan:
     """
     found = Plan(steps, whole=facts.whole)
     reached: set[fx.Node] = set()
-    for node in facts.place:
+    start = min((facts.place[node] for node in steps), default=len(facts.place))
+    for node in islice(facts.place, start, None):
         reads = facts.reads[node]
         if node not in steps and not any(_in(reached, version) for version in reads.items()):
             continue
