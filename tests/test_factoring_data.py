@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from gfx.errors import InputError
 from gfx.factoring import Form, factor, fits, full_rank
 from gfx.factoring.kernels import bias_of, kernel_of
-from gfx.factoring.sampling import patches_at, sampling
+from gfx.factoring.sampling import Place, output_size, patches_at
 from test_factoring import KINDS, gap, layers
 
 # torch says so of its own 'same' padding of even kernels
@@ -49,7 +49,8 @@ def trained(transposed: bool = False, **more: object) -> nn.Module:
 @given(layers())
 def test_patches_times_kernel_are_what_the_layer_gives(layer: nn.Module) -> None:
     x = smooth(layer.in_channels, 4, size=11)
-    place = sampling(layer, [x.shape], seed=0, needed=1).fit[0]
+    height, width = output_size(layer, x.shape)
+    place = Place(*torch.cartesian_prod(*map(torch.arange, (4, height, width))).T)
     patches = patches_at(layer, x, place)
     rows = patches.reshape(len(patches), layer.groups, -1).transpose(0, 1)
     got = (rows @ kernel_of(layer).flatten(2).mT).transpose(0, 1).flatten(1)
@@ -192,6 +193,14 @@ def test_channels_that_are_always_zero_do_no_harm() -> None:
         parts = factor(layer, Form(kind, 0.5, init="data"), inputs=[x])
         assert all(bool(torch.isfinite(p).all()) for p in parts.parameters())
         assert off(layer, parts, x) < off(layer, factor(layer, Form(kind, 0.5)), x)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_channel_that_the_fit_hardly_saw_stays_near_to_its_weights(kind: str) -> None:
+    layer, x, new = trained(), smooth(8, 16), smooth(8, 8, seed=1)
+    x[:, 3] *= 1e-3
+    errors = [off(layer, parts, new) for _, parts in fits(layer, Form(kind, 0.5), inputs=[x])]
+    assert max(errors) < 1.2 * errors[0]
 
 
 def bad(x: torch.Tensor, value: float) -> torch.Tensor:

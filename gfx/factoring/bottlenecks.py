@@ -5,11 +5,10 @@
 2. Mixed: the later parts in turn, each by least squares given the others.
 3. A round: the first part too, by a few steps of conjugate gradients; then as in 2.
 
-No step makes the error on these rows larger, but for the ridge.
+No step makes the error on these rows larger.
 
 Shapes: patches (rows, inputs, area), targets (rows, outputs), kernel (outputs, inputs, height,
-width); a part's kernel (outputs, inputs, height, width). Means are taken off first where the layer
-has a bias (`centred`).
+width); a part's kernel (1, outputs, inputs, height, width).
 """
 
 from collections.abc import Iterator
@@ -17,33 +16,26 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gfx.factoring.solving import conjugate, regressed, roots, truncated
+from gfx.factoring.solving import conjugate, regressed, roots, truncated, unit
 from gfx.factoring.weights import leading
 
 __all__ = ["low_rank", "spatial", "tucker"]
 
 Steps = Iterator[tuple[str, list[Tensor]]]
 
-_RIDGE = 1e-6  # share of the weights' own loss that counts beside the data's
 
-
-def low_rank(patches: Tensor, targets: Tensor, kernel: Tensor, rank: int, centred: bool) -> Steps:
+def low_rank(patches: Tensor, targets: Tensor, kernel: Tensor, rank: int) -> Steps:
     """Yields basis and mix: principal components of what the layer gives (or shall give)."""
-    patches, targets = _centred(patches, targets, centred)
     own = patches.flatten(1) @ kernel.flatten(1).mT
-    onto = regressed(own, targets - own) + torch.eye(len(kernel), dtype=own.dtype).to(own)
+    onto = regressed(own, targets - own) + torch.eye(len(kernel)).to(own)
     given = own @ onto.mT
-    weights = (onto @ kernel.flatten(1)) * (_RIDGE * patches.square().mean() * len(patches)).sqrt()
-    mix = leading(given.mT @ given + weights @ weights.mT, rank)
+    mix = leading(given.mT @ given, rank)
     basis = torch.einsum("or,op,piyx->riyx", mix, onto, kernel)
-    yield "whitened", [basis, mix[..., None, None]]
+    yield "whitened", [basis[None], mix[None, ..., None, None]]
 
 
-def spatial(
-    patches: Tensor, targets: Tensor, kernel: Tensor, rank: int, rounds: int, centred: bool
-) -> Steps:
+def spatial(patches: Tensor, targets: Tensor, kernel: Tensor, rank: int, rounds: int) -> Steps:
     """Yields the vertical and the horizontal part."""
-    patches, targets = _centred(patches, targets, centred)
     outputs, inputs, height, width = kernel.shape
     # what the vertical part reads, (rows, width, inputs · height)
     reads = patches.reshape(-1, inputs, height, width).permute(0, 3, 1, 2).flatten(2).contiguous()
@@ -53,12 +45,14 @@ def spatial(
 
     def parts() -> list[Tensor]:
         vertical = first.reshape(rank, inputs, height, 1)
-        return [vertical, across.transpose(1, 2).unsqueeze(2)]
+        return [vertical[None], across.transpose(1, 2).unsqueeze(2)[None]]
 
     yield "whitened", parts()
     for name in _names(rounds):
         if name != "mixed":
-            first = first + conjugate(reads, across, targets - _out(reads, first, across))
+            change = conjugate(reads, across, targets - _out(reads, first, across))
+            flat, first = unit(across.flatten(0, 1), first + change)
+            across = flat.reshape(across.shape)
         features = (reads @ first.mT).flatten(1)
         left = targets - features @ across.flatten(1).mT
         across = across + regressed(features, left).reshape(across.shape)
@@ -71,29 +65,29 @@ def tucker(
     kernel: Tensor,
     ranks: tuple[int, int],
     rounds: int,
-    centred: bool,
 ) -> Steps:
     """Yields the reducing, the core and the expanding part."""
-    patches, targets = _centred(patches, targets, centred)
     outputs, inputs, height, width = kernel.shape
     before, after = ranks
     reads = patches.transpose(1, 2).contiguous()  # (rows, area, inputs)
     matrix = kernel.flatten(2).transpose(1, 2).reshape(-1, inputs)
     dense, first = _first(reads, matrix, before)
-    dense = dense.reshape(outputs, height * width, before)
+    dense = dense.reshape(outputs, -1, before)
     given = _out(reads, first, dense)
     expand = leading(given.mT @ given, after)
     core = torch.einsum("op,oas->pas", expand, dense)
 
     def parts() -> list[Tensor]:
         middle = core.transpose(1, 2).reshape(after, before, height, width)
-        return [first[..., None, None], middle, expand[..., None, None]]
+        return [first[None, ..., None, None], middle[None], expand[None, ..., None, None]]
 
     yield "whitened", parts()
     for name in _names(rounds):
         if name != "mixed":
             through = torch.einsum("op,pas->oas", expand, core)
-            first = first + conjugate(reads, through, targets - _out(reads, first, through))
+            change = conjugate(reads, through, targets - _out(reads, first, through))
+            flat, first = unit(core.flatten(0, 1), first + change)
+            core = flat.reshape(core.shape)
         features = (reads @ first.mT).flatten(1)
         left = targets - features @ core.flatten(1).mT @ expand.mT
         onto = left @ torch.linalg.pinv(expand).mT
@@ -103,12 +97,6 @@ def tucker(
         yield name, parts()
 
 
-def _centred(patches: Tensor, targets: Tensor, centred: bool) -> tuple[Tensor, Tensor]:
-    if not centred:
-        return patches, targets
-    return patches - patches.mean(0), targets - targets.mean(0)
-
-
 def _names(rounds: int) -> list[str]:
     return ["mixed", *(f"round {number + 1}" for number in range(rounds))]
 
@@ -116,8 +104,7 @@ def _names(rounds: int) -> list[str]:
 def _first(reads: Tensor, matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Returns the factors of a matrix, weighed by the covariance of what the second one reads."""
     rows = reads.flatten(0, 1)
-    root, inverse = roots((rows.mT @ rows)[None])
-    return truncated(matrix, root[0], inverse[0], rank)
+    return unit(*truncated(matrix, *roots(rows.mT @ rows), rank))
 
 
 def _out(reads: Tensor, first: Tensor, rest: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """What a layer reads at positions of the user's batches, and what it shall give there.
 
-1. Batches are read one after the other, twice: once for their shapes, once for the rows.
-2. A quarter of the examples is held out, to judge a fit by what it has not seen.
+1. Batches are read one after the other, once; of their positions a bounded number is held.
+2. A quarter of the examples is held out, to judge a fit by what it has not seen; of a single
+   example, the lower quarter of the output.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +15,15 @@ from gfx.data import replayable
 from gfx.errors import InputError
 from gfx.factoring.forms import Layer
 from gfx.factoring.kernels import bias_of, kernel_of
-from gfx.factoring.sampling import Place, Sampling, fit_share, output_size, patches_at, sampling
+from gfx.factoring.sampling import Sample, output_size
 
 __all__ = ["Calibration", "Rows"]
 
 Batches = Iterable[Tensor]
+
+_MOST = 2**14  # positions
+_ELEMENTS = 2**24  # of all patches together, which bounds the memory: 128 MiB
+_EVERY = 4  # one example in so many is held out
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Rows:
 class Calibration:
     """Reads the rows of a layer, to fit and to judge.
 
-    `needed` is the number of unknowns of one output channel, hence of positions at least.
+    `needed` is the number of unknowns of one output channel, hence of positions at least; twice as
+    many are held, if there are.
 
     Raises: InputError if the data are missing, too few, not finite or of the wrong shape.
     """
@@ -62,10 +68,14 @@ class Calibration:
         self.layer, self.name = layer, name
         self.inputs = replayable(inputs)
         self.targets = None if targets is None else replayable(targets)
-        shapes = [self._checked(number, *pair) for number, pair in enumerate(self.batches())]
-        self.places = sampling(layer, shapes, seed, needed)
+        width = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
+        most = max(min(_MOST, _ELEMENTS // width), 2 * needed)
+        self.to_fit, self.to_judge = Sample(most), Sample(most // (_EVERY - 1))
+        shapes = self._read(torch.Generator().manual_seed(seed))
         self._check_size(shapes, needed)
-        self.fit, self.held = self._rows(self.places)
+        if not self.to_judge.seen:
+            self.to_judge = self.to_fit.split(_cut(output_size(layer, shapes[0])[0]))
+        self.fit, self.held = self._rows(self.to_fit), self._rows(self.to_judge)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Iterates over the inputs and, if they were given, the targets."""
@@ -79,10 +89,25 @@ class Calibration:
                 raise InputError(f"{self.name}: calibration batch {number} has no target")
             yield x, target
 
+    def _read(self, generator: torch.Generator) -> list[torch.Size]:
+        """Offers every position of every batch to the samples; returns the shapes of batches."""
+        shapes: list[torch.Size] = []
+        count = 0
+        for number, (x, target) in enumerate(self.batches()):
+            shapes.append(self._checked(number, x, target))
+            size = (len(x), *output_size(self.layer, x.shape))
+            keys = torch.rand(size, generator=generator)
+            judges = torch.tensor([_judges(count + i) for i in range(len(x))])[:, None, None]
+            count += len(x)
+            never = torch.inf
+            self.to_fit.offer(self.layer, x, target, keys.where(~judges, never), number)
+            self.to_judge.offer(self.layer, x, target, keys.where(judges, never), number)
+        return shapes
+
     def _checked(self, number: int, x: Tensor, target: Tensor | None) -> torch.Size:
         """Returns the shape of a batch that can be used."""
         layer, who = self.layer, f"{self.name}: calibration batch {number}"
-        if x.ndim != 4 or x.shape[1] != layer.in_channels:
+        if x.ndim != 4 or x.shape[1] != layer.in_channels or not len(x):
             raise InputError(
                 f"{who} has shape {_spell(x.shape)}; expected (N, {layer.in_channels}, H, W)"
             )
@@ -99,42 +124,49 @@ class Calibration:
                 )
         return x.shape
 
-    def _check_size(self, shapes: list[torch.Size], needed: int) -> None:
-        if self.places.positions >= needed:
-            return
-        if not self.places.examples:
+    def _check_size(self, shapes: Sequence[torch.Size], needed: int) -> None:
+        if not shapes:
             raise InputError(f"{self.name}: the calibration data hold no example; give some")
         height, width = output_size(self.layer, shapes[0])
+        there = self.to_fit.seen
+        there = there if self.to_judge.seen else _cut(height) * width
+        if there >= needed:
+            return
         enough = 1
-        while fit_share(enough, height) * width < needed:
+        while _fitted(enough, height) * width < needed:
             enough += 1
         raise InputError(
             f"{self.name}: the least squares has {needed} unknowns for each output channel and so "
-            f"needs as many positions; {self.places.examples} examples with outputs of "
-            f"{height}x{width} give {self.places.positions}, what is held out aside; give at least "
-            f"{enough} examples, or use init=svd"
+            f"needs as many positions; {sum(s[0] for s in shapes)} examples with outputs of "
+            f"{height}x{width} give {there}, what is held out aside; give at least {enough} "
+            "examples, or use init=svd"
         )
 
-    def _rows(self, places: Sampling) -> tuple[Rows, Rows]:
-        """Reads the batches at the places."""
-        found: tuple[list[Tensor], ...] = ([], [], [], [])
-        for pair, fit, held in zip(self.batches(), places.fit, places.held, strict=True):
-            for kind, place in enumerate((fit, held)):
-                patches = patches_at(self.layer, pair[0], place)
-                found[kind].append(patches)
-                found[kind + 2].append(self._wanted(pair[1], patches, place))
-        fit_x, held_x, fit_y, held_y = (torch.cat(f) for f in found)
-        return Rows(fit_x, fit_y), Rows(held_x, held_y)
-
-    def _wanted(self, target: Tensor | None, patches: Tensor, place: Place) -> Tensor:
-        if target is not None:
-            return place.of(target)
-        groups = self.layer.groups
+    def _rows(self, sample: Sample) -> Rows:
+        """Returns what a sample holds; what the layer gives where there are no targets."""
+        patches = sample.held[0]
+        if self.targets is not None:
+            return Rows(patches, sample.held[1])
+        groups, bias = self.layer.groups, bias_of(self.layer)
         kernel = kernel_of(self.layer).flatten(2)
-        rows = patches.reshape(len(patches), groups, -1).transpose(0, 1) @ kernel.mT
-        own = rows.transpose(0, 1).flatten(1)
-        bias = bias_of(self.layer)
-        return own if bias is None else own + bias
+        own = patches.reshape(len(patches), groups, -1).transpose(0, 1) @ kernel.mT
+        given = own.transpose(0, 1).flatten(1)
+        return Rows(patches, given if bias is None else given + bias)
+
+
+def _judges(number: int) -> bool:
+    """Whether an example is held out: the second, and every fourth after it."""
+    return number % _EVERY == 1
+
+
+def _cut(height: int) -> int:
+    """Returns the row from which on the output of a single example is held out."""
+    return height - height // _EVERY
+
+
+def _fitted(count: int, height: int) -> int:
+    """Returns how many rows of outputs the fit sees of so many examples."""
+    return height * sum(not _judges(n) for n in range(count)) if count > 1 else _cut(height)
 
 
 def _spell(shape: Iterable[int]) -> str:

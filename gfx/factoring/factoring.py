@@ -102,7 +102,7 @@ def _built(module: Layer, form: Form, step: Step, data: Calibration | None = Non
     if step.bias is not None:
         put_bias(cast(Layer, parts[-1]), step.bias)
     if form.norm == "batch" and data is not None:
-        from_data(parts, data.fit)
+        from_data(parts, data)
     elif form.norm != "none":
         for_white_inputs(parts)
     return parts

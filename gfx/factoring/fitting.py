@@ -23,6 +23,8 @@ __all__ = ["MARGIN", "Step", "best", "from_weights", "needed", "steps"]
 
 MARGIN = 0.99  # a fit that is not better by a hundredth may be better by chance
 _EXACT = 1e-6  # relative error below which there is nothing to fit
+_NOISE = 4  # one row of noise for so many of data
+_FAINT = 1e-3  # power of the noise, all rows together, as a share of the data's
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,12 @@ def steps(module: Layer, form: Form, data: Calibration, rounds: int) -> Iterator
     """Yields what comes of each step, the first being the weights' own approximation."""
     yield from_weights(module, form)
     kernel, ranks, bias = kernel_of(module), ranks_of(module, form), bias_of(module)
-    groups = [
-        _one_group(
-            form.kind, *data.fit.group(g, module.groups), kernel[g], ranks, rounds, bias is not None
-        )
-        for g in range(module.groups)
-    ]
+    generator = torch.Generator().manual_seed(0)
+    groups = []
+    for number in range(module.groups):
+        patches, targets = data.fit.group(number, module.groups)
+        rows = _anchored(patches, targets, kernel[number], bias is not None, generator)
+        groups.append(_one_group(form.kind, *rows, kernel[number], ranks, rounds))
     for found in zip(*groups, strict=True):
         kernels = _scaled([torch.cat(k) for k in zip(*(k for _, k in found), strict=True)])
         yield Step(found[0][0], kernels, _bias(kernels, data.fit, bias, module.groups))
@@ -91,36 +93,44 @@ def best(found: Iterator[Step], data: Calibration) -> Step:
     return chosen
 
 
+def _anchored(
+    patches: Tensor, targets: Tensor, kernel: Tensor, centred: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Takes means off, where there is a bias to hold them, and adds rows of faint noise.
+
+    What the noise shall give is what the layer gives for it. So where data hardly say anything, as
+    of a channel that is zero in all examples but one, the weights stay near to the layer's own.
+    """
+    if centred:
+        patches, targets = patches - patches.mean(0), targets - targets.mean(0)
+    shape = (-(-len(patches) // _NOISE), *patches.shape[1:])
+    signs = torch.randint(0, 2, shape, generator=generator).to(patches) * 2 - 1
+    noise = signs * (_FAINT * _NOISE * patches.square().mean()).sqrt()
+    given = noise.flatten(1) @ kernel.flatten(1).mT
+    return torch.cat([patches, noise]), torch.cat([targets, given])
+
+
 def _one_group(
-    kind: str,
-    patches: Tensor,
-    targets: Tensor,
-    kernel: Tensor,
-    ranks: tuple[int, ...],
-    rounds: int,
-    centred: bool,
+    kind: str, patches: Tensor, targets: Tensor, kernel: Tensor, ranks: tuple[int, ...], rounds: int
 ) -> Iterator[tuple[str, list[Tensor]]]:
     """Yields the name of each step and the kernels of the parts, one group each."""
-    inputs, height, width = kernel.shape[1:]
     if kind == "depthwise_separable":
-        found = separate(patches, targets, kernel.flatten(2), ranks[0], rounds, centred)
-        for name, filters, mixing in found:
-            yield (
-                name,
-                [
-                    filters.reshape(inputs, ranks[0], 1, height, width),
-                    mixing[None, :, :, None, None],
-                ],
-            )
-        return
+        return _separated(patches, targets, kernel, ranks[0], rounds)
     if kind == "spatial":
-        one = spatial(patches, targets, kernel, ranks[0], rounds, centred)
-    elif kind == "tucker":
-        one = tucker(patches, targets, kernel, (ranks[0], ranks[1]), rounds, centred)
-    else:
-        one = low_rank(patches, targets, kernel, ranks[0], centred)
-    for name, kernels in one:
-        yield name, [k[None] for k in kernels]
+        return spatial(patches, targets, kernel, ranks[0], rounds)
+    if kind == "tucker":
+        return tucker(patches, targets, kernel, (ranks[0], ranks[1]), rounds)
+    return low_rank(patches, targets, kernel, ranks[0])
+
+
+def _separated(
+    patches: Tensor, targets: Tensor, kernel: Tensor, rank: int, rounds: int
+) -> Iterator[tuple[str, list[Tensor]]]:
+    inputs, height, width = kernel.shape[1:]
+    found = separate(patches, targets, kernel.flatten(2), rank, rounds)
+    for name, filters, mixing in found:
+        depthwise = filters.reshape(inputs, rank, 1, height, width)
+        yield name, [depthwise, mixing[None, :, :, None, None]]
 
 
 def _scaled(kernels: list[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from gfx.factoring.calibration import Calibration, Rows
+from gfx.factoring.calibration import Calibration
 from gfx.factoring.forms import Layer
 from gfx.factoring.kernels import bias_of, kernel_of, put, put_bias
 from gfx.factoring.solving import regressed
@@ -29,11 +29,12 @@ def for_white_inputs(parts: nn.Sequential) -> None:
     _undo(parts, power)
 
 
-def from_data(parts: nn.Sequential, rows: Rows) -> None:
+def from_data(parts: nn.Sequential, data: Calibration) -> None:
     """Gives a batch norm the statistics of data, and undoes them: exact in eval mode."""
     norm = cast(nn.BatchNorm2d, parts[1])
     filters = kernel_of(cast(Layer, parts[0])).flatten(2)
-    read = rows.patches.transpose(0, 1) @ filters.mT  # (inputs, rows, rank)
+    patches = torch.cat([data.fit.patches, data.held.patches])
+    read = patches.transpose(0, 1) @ filters.mT  # (inputs, rows, rank)
     mean, var = read.mean(1).flatten(), read.var(1, correction=0).flatten()
     bias = bias_of(cast(Layer, parts[0]))
     _set(norm, mean if bias is None else mean + bias, var)
@@ -48,10 +49,10 @@ def mixed_after(parts: nn.Sequential, data: Calibration) -> tuple[float, float]:
     """
     pointwise = cast(Layer, parts[2])
     reads: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for (x, _), *places in zip(data.batches(), data.places.fit, data.places.held, strict=True):
+    for number, (x, _) in enumerate(data.batches()):
         between = parts[:2](x.to(pointwise.weight.device, pointwise.weight.dtype))
-        for kind, place in enumerate(places):
-            reads[kind].append(place.of(between))
+        for kind, sample in enumerate((data.to_fit, data.to_judge)):
+            reads[kind].append(sample.places(number).of(between))
     fit, held = (torch.cat(r) for r in reads)
     before = _error(pointwise, held, data.held.targets)
     kernel, bias = kernel_of(pointwise), bias_of(pointwise)

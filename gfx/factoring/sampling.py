@@ -1,4 +1,4 @@
-"""Patches of a layer's inputs at positions drawn by seed, with what the layer shall give there.
+"""Patches of a layer's inputs at positions drawn by seed, as batches go by.
 
 A transposed convolution is read as the convolution that it equals: of its input with zeros between
 the pixels, by the kernel turned around. So its patches are those of the zero-stuffed input.
@@ -14,16 +14,12 @@ from torch.nn import functional as F
 from gfx.factoring.forms import Layer
 from gfx.factoring.layout import whole
 
-__all__ = ["Place", "Sampling", "fit_share", "output_size", "patches_at", "sampling"]
-
-_MOST = 2**14  # positions
-_ELEMENTS = 2**24  # of all patches together, which bounds the memory: 128 MiB
-_EVERY = 4  # one example in so many is held out
+__all__ = ["Place", "Sample", "output_size", "patches_at"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """The positions drawn in one batch: which example, row and column of the output."""
+    """Positions in one batch: which example, row and column of the output."""
 
     example: Tensor
     row: Tensor
@@ -34,61 +30,54 @@ class Place:
         return output.detach()[self.example, :, self.row, self.column].double()
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """Where to look in each batch: to fit, and to judge (held out)."""
+class Sample:
+    """Holds the positions whose keys, drawn at random, are the smallest of all that went by.
 
-    fit: Sequence[Place]
-    held: Sequence[Place]
-    positions: int  # that there are for the fit, drawn or not
-    examples: int  # all of them
-
-
-def sampling(layer: Layer, shapes: Sequence[torch.Size], seed: int, needed: int) -> Sampling:
-    """Draws positions in batches of input shapes (N, C, H, W), every fourth example held out.
-
-    Of a single example, the lowest quarter of the output is held out. There are twice as many as
-    are needed, if the data have them.
+    So all positions are as likely, however many there will be, and at most `most` are held.
     """
-    count = sum(s[0] for s in shapes)
-    width = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
-    most = max(min(_MOST, _ELEMENTS // width), 2 * needed)
-    each = -(-most // max(fit_share(count, 1), 1))
-    generator = torch.Generator().manual_seed(seed)
-    fit, held, positions, number = [], [], 0, 0
-    for shape in shapes:
-        height, wide = output_size(layer, shape)
-        draws: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for example in range(shape[0]):
-            for kind, first, last in _kinds(number + example, count, height):
-                room = (last - first) * wide
-                picked = torch.randperm(room, generator=generator)[:each] + first * wide
-                draws[kind].append(torch.stack([torch.full_like(picked, example), picked]))
-                positions += room * (kind == 0)
-        number += shape[0]
-        fit.append(_place(draws[0], wide))
-        held.append(_place(draws[1], wide))
-    return Sampling(fit, held, positions, number)
 
+    def __init__(self, most: int) -> None:
+        self.most, self.seen = most, 0
+        self.keys = torch.empty(0)
+        self.where = torch.empty(0, 4, dtype=torch.long)  # batch, example, row, column
+        self.held: list[Tensor] = []  # patches, and targets where they are given; by position
 
-def fit_share(count: int, height: int) -> int:
-    """Returns how many rows of so many examples of a height the fit sees."""
-    kinds = [kind for n in range(count) for kind in _kinds(n, count, height)]
-    return sum(last - first for kind, first, last in kinds if kind == 0)
+    def offer(
+        self, layer: Layer, x: Tensor, target: Tensor | None, keys: Tensor, batch: int
+    ) -> None:
+        """Takes positions of a batch in; those whose key is infinite do not count.
 
+        Shapes: keys (N, H, W), of the output.
+        """
+        spots = torch.isfinite(keys).nonzero()
+        self.seen += len(spots)
+        here = torch.cat([torch.full_like(spots[:, :1], batch), spots], 1)
+        every = torch.cat([self.keys, keys[tuple(spots.T)]])
+        kept = every.topk(min(self.most, len(every)), largest=False).indices.sort().values
+        old, new = kept[kept < len(self.keys)], kept[kept >= len(self.keys)] - len(self.keys)
+        place = Place(*spots[new].T)
+        fresh = [patches_at(layer, x, place)] + ([] if target is None else [place.of(target)])
+        self.held = (
+            [torch.cat([a[old], b]) for a, b in zip(self.held, fresh, strict=True)]
+            if self.held
+            else fresh
+        )
+        self.where = torch.cat([self.where[old], here[new]])
+        self.keys = every[kept]
 
-def _kinds(number: int, count: int, height: int) -> list[tuple[int, int, int]]:
-    """Tells which rows of an example are for the fit (0) and which are held out (1)."""
-    if count == 1:
-        cut = height - height // _EVERY
-        return [(0, 0, cut), (1, cut, height)]
-    last_of_few = count < _EVERY and number == count - 1
-    return [(int(last_of_few or number % _EVERY == _EVERY - 1), 0, height)]
+    def split(self, row: int) -> "Sample":
+        """Moves the positions from a row of the output on to another sample, and returns it."""
+        other, below = Sample(self.most), self.where[:, 2] >= row
+        for sample, mask in ((other, below), (self, ~below)):
+            parts = self.keys[mask], self.where[mask], [h[mask] for h in self.held]
+            if sample is other:
+                other.keys, other.where, other.held = parts
+        self.keys, self.where, self.held = parts
+        return other
 
-
-def _place(draws: list[Tensor], wide: int) -> Place:
-    example, flat = torch.cat(draws, 1) if draws else torch.zeros(2, 0).long()
-    return Place(example, flat // wide, flat % wide)
+    def places(self, batch: int) -> Place:
+        """Returns the positions of one batch, in the order in which they are held."""
+        return Place(*self.where[self.where[:, 0] == batch, 1:].T)
 
 
 def output_size(layer: Layer, shape: Sequence[int]) -> tuple[int, int]:
@@ -99,18 +88,18 @@ def output_size(layer: Layer, shape: Sequence[int]) -> tuple[int, int]:
 
 def patches_at(layer: Layer, x: Tensor, place: Place) -> Tensor:
     """Returns what the kernel lies on at some positions, (positions, channels, area), float64."""
-    image, stride = image_of(layer, x.detach())
-    turned = (-1, -2) if layer.transposed else ()
+    image, stride = _image(layer, x.detach())
     reads = []
     for dim, where in enumerate((place.row, place.column)):
         taps = torch.arange(layer.kernel_size[dim]) * layer.dilation[dim]
+        taps = taps.flip(0) if layer.transposed else taps  # the kernel is turned around
         reads.append(where[:, None] * stride[dim] + taps)
     rows, columns = reads[0][:, :, None], reads[1][:, None, :]
     found = image[place.example[:, None, None], :, rows, columns]
-    return found.flip([d - 1 for d in turned]).permute(0, 3, 1, 2).flatten(2).double()
+    return found.permute(0, 3, 1, 2).flatten(2).double()
 
 
-def image_of(layer: Layer, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+def _image(layer: Layer, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """Returns the padded (and zero-stuffed) image that the kernel slides over, and its stride."""
     if layer.transposed:
         return _stuffed(layer, x), (1, 1)

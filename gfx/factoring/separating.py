@@ -8,7 +8,7 @@ come out. Wanted is the least ‖Y - Σ X_i M_iᵀ‖².
 3. A round: each M_i in turn, given the others, is the least-squares solution cut to rank r, which
    is the best there is (reduced-rank regression, Izenman 1975); then all P together, as in 2.
 
-No step makes the error on these rows larger, but for the ridge.
+No step makes the error on these rows larger.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gfx.factoring.solving import regressed, roots, truncated
+from gfx.factoring.solving import regressed, roots, truncated, unit
 
 __all__ = ["Separation", "separate"]
 
@@ -27,16 +27,10 @@ class Separation:
     """Holds the patches of one group of a layer, what shall come out, and what is left of it.
 
     Shapes: patches (rows, inputs, area), targets (rows, outputs), kernel (outputs, inputs, area).
-    Where there is a bias to hold the means (`centred`), they are taken off first.
     """
 
-    def __init__(
-        self, patches: Tensor, targets: Tensor, kernel: Tensor, rank: int, centred: bool
-    ) -> None:
-        self.rank = rank
-        self.mean = patches.mean(0) if centred else torch.zeros_like(patches[0])
-        self.patches = patches - self.mean
-        self.targets = targets - targets.mean(0) if centred else targets
+    def __init__(self, patches: Tensor, targets: Tensor, kernel: Tensor, rank: int) -> None:
+        self.patches, self.targets, self.rank = patches, targets, rank
         _, inputs, area = patches.shape
         each = max(_BLOCK // area, 1)
         self.blocks = [slice(s, min(s + each, inputs)) for s in range(0, inputs, each)]
@@ -48,6 +42,7 @@ class Separation:
 
     def mix(self) -> None:
         """Solves for all mixing weights together (step 2)."""
+        self.mixing, self.filters = unit(self.mixing, self.filters)
         features = self._features()
         left = self.targets - features @ self._points().mT
         change = regressed(features, left)
@@ -88,13 +83,13 @@ class Separation:
 
 
 def separate(
-    patches: Tensor, targets: Tensor, kernel: Tensor, rank: int, rounds: int, centred: bool
+    patches: Tensor, targets: Tensor, kernel: Tensor, rank: int, rounds: int
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yields the name, filters and mixing weights of each step, the last being the best.
 
     Shapes: filters (inputs, r, area), mixing (outputs, inputs · r).
     """
-    state = Separation(patches, targets, kernel, rank, centred)
+    state = Separation(patches, targets, kernel, rank)
     yield "whitened", state.filters.clone(), state._points()
     state.mix()
     yield "mixed", state.filters.clone(), state._points()

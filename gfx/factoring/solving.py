@@ -5,9 +5,9 @@ from torch import Tensor
 
 from gfx.factoring.weights import leading
 
-__all__ = ["conjugate", "regressed", "roots", "truncated"]
+__all__ = ["conjugate", "regressed", "ridged", "roots", "truncated", "unit"]
 
-_RIDGE = 1e-6  # of the mean square of what is read: directions that the data lack stay as they were
+_RIDGE = 1e-9  # share of the mean square, so that there is an inverse
 
 
 def regressed(features: Tensor, errors: Tensor) -> Tensor:
@@ -15,8 +15,7 @@ def regressed(features: Tensor, errors: Tensor) -> Tensor:
 
     Shapes: features (rows, n), errors (rows, outputs).
     """
-    square = features.mT @ features
-    factor = torch.linalg.cholesky(_ridged(square))
+    factor = torch.linalg.cholesky(ridged(features.mT @ features))
     return torch.cholesky_solve(features.mT @ errors, factor).mT
 
 
@@ -29,8 +28,8 @@ def conjugate(reads: Tensor, rest: Tensor, errors: Tensor, steps: int = 8) -> Te
     """
     columns, after = reads.flatten(0, 1), rest.flatten(1)
     square, weights = columns.mT @ columns, rest.flatten(0, 1)
-    right = torch.linalg.cholesky(_ridged(square))
-    left = torch.linalg.cholesky(_ridged(weights.mT @ weights))
+    right = torch.linalg.cholesky(ridged(square))
+    left = torch.linalg.cholesky(ridged(weights.mT @ weights))
 
     def gradient(value: Tensor) -> Tensor:
         through = (value @ after).reshape(len(columns), -1)
@@ -57,15 +56,10 @@ def conjugate(reads: Tensor, rest: Tensor, errors: Tensor, steps: int = 8) -> Te
 
 
 def roots(squares: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the square roots of Gram matrices, (n, m, m), and the inverses of these.
-
-    A ridge is added first, so that there is an inverse.
-    """
-    traces = squares.diagonal(dim1=-2, dim2=-1).mean(-1)
-    ridge = _RIDGE * traces.clamp_min(_floor(traces))
-    values, vectors = torch.linalg.eigh(squares)
-    root = (values.clamp_min(0) + ridge[:, None]).sqrt()
-    return (vectors * root[:, None]) @ vectors.mT, (vectors / root[:, None]) @ vectors.mT
+    """Returns the square roots of Gram matrices, (…, m, m), and the inverses of these."""
+    values, vectors = torch.linalg.eigh(ridged(squares))
+    root = values.clamp_min(1e-300).sqrt().unsqueeze(-2)
+    return (vectors * root) @ vectors.mT, (vectors / root) @ vectors.mT
 
 
 def truncated(matrices: Tensor, root: Tensor, inverse: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -78,11 +72,14 @@ def truncated(matrices: Tensor, root: Tensor, inverse: Tensor, rank: int) -> tup
     return weighed @ vectors, vectors.mT @ inverse
 
 
-def _ridged(square: Tensor) -> Tensor:
-    """Adds a little to the diagonal, so that there is an inverse."""
-    return square + (_RIDGE * square.diagonal().clamp_min(_floor(square))).diag()
+def unit(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Makes the rows of the second factor of length 1; the first one takes their scale."""
+    lengths = right.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    return left * lengths.mT, right / lengths
 
 
-def _floor(squares: Tensor) -> float:
-    """Returns a number above zero that is small against the largest entry."""
-    return max(float(squares.max()) * 1e-12, 1e-300) if squares.numel() else 1e-300
+def ridged(squares: Tensor) -> Tensor:
+    """Adds a little to the diagonals of Gram matrices."""
+    diagonal = squares.diagonal(dim1=-2, dim2=-1)
+    ridge = (_RIDGE * diagonal.mean(-1)).clamp_min(1e-200)[..., None, None]
+    return squares + torch.eye(squares.shape[-1]).to(squares) * ridge
