@@ -158,6 +158,8 @@ class Decompose(Pass):
             return outcome
         if told is not None:
             told._rewrite(program, data, outcome)
+            assert outcome.resolved is not None
+            outcome.details["resolved"] = outcome.resolved.spec()[self.name]
         return outcome
 
     def _rewrite(self, program: Program, data: Any, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 import gfx
 from gfx.contract import Outcome
+from gfx.lineage import Origin, origin
 from gfx.numerics import distance
 from gfx.program import Program
 from gfx.testing import check_pass
@@ -144,6 +145,29 @@ def test_a_layer_called_twice_is_decomposed_at_both_calls() -> None:
     assert distance(before, program.module(program.example_inputs[0])) < 1e-12
 
 
+def test_a_layer_that_has_two_paths_is_one_layer() -> None:
+    class Alias(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+            self.second = nn.Sequential(nn.ReLU(), self.first[0])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x))
+
+    program, outcome, before = decomposed(Alias(), 1, 4, 8, 8, rank=9)
+    assert len(outcome.changes) == 1
+    assert distance(before, program.module(program.example_inputs[0])) < 1e-12
+    assert sum(p.numel() for p in program.module.parameters()) == 16 * 9 + 16 + 16 * 4 + 4
+
+
+def test_the_last_part_stands_for_the_layer_and_what_lies_between_for_nothing() -> None:
+    program, _, _ = decomposed(nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()), 1, 4, 8, 8)
+    found = {str(n.target): origin(n) for n in program.nodes() if n.op == "call_module"}
+    assert found["0.depthwise"] is None
+    assert found["0.pointwise"] == Origin("_0")
+
+
 def test_what_cannot_be_decomposed_is_left_alone_with_the_reason() -> None:
     class Odd(nn.Conv2d):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -226,6 +250,31 @@ def test_a_wrong_part_is_found_by_the_values_check(monkeypatch: pytest.MonkeyPat
     for norm in ("none", "instance"):
         with pytest.raises(gfx.VerificationError, match="decompose: values"):
             gfx.apply({"passes": [{"decompose": {"norm": norm}}]}, small_resnet())
+
+
+def test_fitting_to_data_beats_the_nearest_kernel_on_what_the_layers_read() -> None:
+    model = small_resnet().double().eval()
+    torch.manual_seed(1)
+    # correlated inputs, as images are
+    data = [nn.functional.avg_pool2d(torch.randn(2, 3, 24, 24), 9, 1).double() for _ in range(8)]
+    errors = {}
+    for init in ("svd", "data"):
+        recipe = {"passes": [{"decompose": {"where": "blocks.0.conv1", "init": init}}]}
+        small = gfx.apply(recipe, model, data[0], data=data)
+        with torch.no_grad():
+            errors[init] = distance(model(data[-1]), small(data[-1]))
+    assert errors["data"] < errors["svd"]
+
+
+def test_data_that_is_missing_or_not_finite_is_told() -> None:
+    recipe = {"passes": [{"decompose": {"init": "data"}}]}
+    with pytest.raises(gfx.RecipeError, match="decompose needs data to look at"):
+        gfx.apply(recipe, small_resnet())
+    with pytest.raises(gfx.PreconditionError, match="noise would not do"):
+        decomposed(small_resnet(), 1, 3, 16, 16, init="data")
+    bad = torch.full((1, 3, 16, 16), float("nan"))
+    with pytest.raises(gfx.InputError, match=r"stem.conv reads values that are not finite on ba"):
+        gfx.apply(recipe, small_resnet(), data=[bad])
 
 
 @pytest.mark.parametrize(

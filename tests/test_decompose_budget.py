@@ -219,6 +219,11 @@ def test_a_bare_pass_is_given_the_budget_of_the_recipe_and_a_told_one_is_not() -
     assert report.after is not None
     assert report.after.macs.exact <= 0.5 * report.before.macs.exact
     assert [check.passed for check in report.passes[0].checks] == [True] * 4
+    # what the report says is a recipe that measures nothing
+    again = {"passes": [{"decompose": report.passes[0].details["resolved"]}]}
+    assert (
+        gfx.report(gfx.apply(again, program.module, program.example_inputs)).after == report.after
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,17 @@
 """Decides which layers are written another way, and which groups narrowed, for the least damage."""
 
-from gfx.planning.choose import Chosen, Names, choose
+from gfx.planning.choosing import Chosen, Names, choose
 from gfx.planning.costs import Costs
-from gfx.planning.decide import Decision, decide, removal
+from gfx.planning.deciding import Decision, decide, removal
 from gfx.planning.frontier import Frontier
 from gfx.planning.inputs import Inputs
-from gfx.planning.knapsack import knapsack
 from gfx.planning.layers import Layer, Priced, layers_of, obstacle, price, unlayered
 from gfx.planning.measure import Damages
 from gfx.planning.options import Choice, Option, monotone
+from gfx.planning.packing import knapsack
 from gfx.planning.parts import kernel_error, parts_of
 from gfx.planning.refusals import no_gain, why_not
-from gfx.planning.survey import few_ranks, survey
+from gfx.planning.surveying import few_ranks, survey
 from gfx.planning.where import Condition, named
 from gfx.planning.written import written_out
 

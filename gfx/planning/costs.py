@@ -16,9 +16,9 @@ from gfx.costing.formulas import conv
 from gfx.coupling import Groups
 from gfx.coupling.values import Labeled
 from gfx.factoring import Form, macs, parameters, refusal
-from gfx.planning.knapsack import Numbers, Plans
 from gfx.planning.layers import Layer
 from gfx.planning.options import Choice
+from gfx.planning.packing import Numbers, Plans
 from gfx.pricing import Pricing
 from gfx.pricing.symbols import Number, Symbols
 from gfx.pricing.terms import Terms

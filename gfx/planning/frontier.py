@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gfx.planning.knapsack import Numbers, Plans, Price, knapsack, undominated
 from gfx.planning.options import Choice
+from gfx.planning.packing import Numbers, Plans, Price, knapsack, undominated
 
 __all__ = ["Frontier"]
 
@@ -46,10 +47,10 @@ class Frontier:
         self._damages = [np.array([o.damage for o in c.options]) for c in choices]
         self._price = price
         self._singles = _singles(self._damages)
-        self._plans: list[Plans] = []
+        self._plans: list[NDArray[np.int16]] = []
         self._found: list[tuple[Numbers, Numbers]] = []
         self._explore()
-        self.plans: Plans = np.concatenate(self._plans)
+        self.plans = np.concatenate(self._plans)
         self.prices = np.concatenate([prices for prices, _ in self._found])
         self.damages = np.concatenate([damages for _, damages in self._found])
 
@@ -100,7 +101,7 @@ class Frontier:
     def _try(self, plans: Plans) -> Numbers:
         """Prices plans and remembers them. Returns (plans, measures)."""
         prices = self._price(plans).reshape(len(plans), -1).astype(np.float64)
-        self._plans.append(plans)
+        self._plans.append(plans.astype(np.int16))  # hundreds of thousands are remembered
         self._found.append((prices, self._damage(plans)))
         return prices
 
@@ -165,13 +166,13 @@ class Frontier:
 
     def _within(self, target: float, scale: Numbers) -> Plans:
         """Returns the least damaging plan within a cost, of those found so far."""
-        best: Plans = self._plans[0][0]
+        best = self._plans[0][0]
         least = np.inf
         for plans, (prices, damages) in zip(self._plans, self._found, strict=True):
             good = np.where(prices @ scale <= target, damages, np.inf)
             if good.min(initial=np.inf) < least:
                 best, least = plans[good.argmin()], float(good.min())
-        return best
+        return np.asarray(best, dtype=np.int64)
 
 
 def _singles(damages: Sequence[Numbers]) -> tuple[Plans, Plans]:

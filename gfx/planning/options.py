@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gfx.planning.knapsack import Numbers, Plans, Price
+from gfx.planning.packing import Numbers, Plans, Price
 
 __all__ = ["Choice", "Option", "monotone"]
 
