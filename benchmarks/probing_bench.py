@@ -13,9 +13,10 @@ in forwards of the whole model. MACs are counted, not timed, and do not vary.
 """
 
 import argparse
-import gc
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -66,65 +67,78 @@ def suffix(program: gfx.Program, starts: set[str], values: dict[str, Any]) -> Ca
 class Recorder(fx.Interpreter):
     """Remembers every value by the name of its node."""
 
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[str, Any] = {}
+
     def run_node(self, n: fx.Node) -> Any:
         """Runs a node."""
-        value = super().run_node(n)
-        self.values[n.name] = value
+        value = self.values[n.name] = super().run_node(n)
         return value
 
-    values: dict[str, Any]
+
+@dataclass
+class Clock:
+    """The seconds of each side so far."""
+
+    engine: float = 0.0
+    hand: float = 0.0
+    forwards: list[float] = field(default_factory=list)
 
 
 def seconds(action: Callable[[], Any]) -> float:
     """Times one call."""
     start = time.perf_counter()
-    action()
+    with torch.no_grad():
+        action()
     return time.perf_counter() - start
 
 
-def measure(name: str, size: int, ngf: int) -> tuple[float, float]:
-    """Measures one model and prints what came out; returns the ratio and the forwards."""
-    torch.manual_seed(0)
-    model = gfx.zoo.build(name, ngf=ngf, image_size=size).eval()
-    program = gfx.trace(model, gfx.zoo.example_inputs(name, ngf=ngf, image_size=size))
-    inputs = synthetic(program, 1)
-    changes = changes_of(program)
+def raced(
+    program: gfx.Program, inputs: tuple[Any, ...], changes: list[Change]
+) -> tuple[Clock, Replay]:
+    """Tries every change, by the engine and by hand in turn."""
     recorder = Recorder(program.module)
-    recorder.values = {}
-    with torch.no_grad():
-        recorder.run(*inputs[0])
-        forwards = [seconds(lambda: program.module(*inputs[0])) for _ in range(3)]
-    gc.collect()
+    whole = partial(program.module, *inputs)
+    clock = Clock(forwards=[seconds(partial(recorder.run, *inputs)), seconds(whole)][1:])
     start = time.perf_counter()
-    replay = Replay(program, inputs)
-    engine, hand = time.perf_counter() - start, 0.0
-    total = 0.0
+    replay = Replay(program, [inputs])
+    clock.engine = time.perf_counter() - start
 
     def use(number: int, batch: int, output: Any) -> None:
-        nonlocal engine, hand, total, start
-        total += relative(replay.outputs[batch], output)
-        engine += time.perf_counter() - start
-        steps = {n.name for n in changes[number].steps(program)}
-        action = suffix(program, steps, recorder.values)
-        hand += seconds(action)
+        nonlocal start
+        relative(replay.outputs[batch], output)
+        clock.engine += time.perf_counter() - start
+        names = {n.name for n in changes[number].steps(program)}
+        clock.hand += seconds(suffix(program, names, recorder.values))
         if number % 8 == 0:
-            forwards.append(seconds(lambda: program.module(*inputs[0])))
+            clock.forwards.append(seconds(whole))
         start = time.perf_counter()
 
     start = time.perf_counter()
     replay.each(changes, use)
-    engine += time.perf_counter() - start
-    forward = median(forwards)
-    necessary = sum(map(replay.macs, changes))
+    clock.engine += time.perf_counter() - start
+    return clock, replay
+
+
+def measure(name: str, size: int, ngf: int) -> None:
+    """Measures one model and prints what came out."""
+    torch.manual_seed(0)
+    model = gfx.zoo.build(name, ngf=ngf, image_size=size).eval()
+    program = gfx.trace(model, gfx.zoo.example_inputs(name, ngf=ngf, image_size=size))
+    (inputs,) = synthetic(program, 1)
+    changes = changes_of(program)
+    clock, replay = raced(program, inputs, changes)
+    forward, necessary = median(clock.forwards), sum(map(replay.macs, changes))
+    ratio, spent = clock.engine / clock.hand, replay.spent
     print(
         f"{name} at {size}x{size}, ngf {ngf}: {len(changes)} changes, forward {forward:.2f} s\n"
-        f"  by hand {hand:8.2f} s\n"
-        f"  engine  {engine:8.2f} s, {engine / hand:.3f} of it (at most {MOST_RATIO})\n"
-        f"  that is {engine / forward:8.1f} forwards (at most {MOST_FORWARDS})\n"
-        f"  MACs necessary {necessary:,}, run {replay.spent['suffixes']:,} and "
-        f"{replay.spent['forwards']:,} once; mean damage {total / len(changes):.4f}"
+        f"by hand {clock.hand:8.2f} s\n"
+        f"engine  {clock.engine:8.2f} s, {ratio:.3f} times as long (at most {MOST_RATIO})\n"
+        f"that is {clock.engine / forward:8.1f} forwards (at most {MOST_FORWARDS})\n"
+        f"MACs: {necessary:,} necessary after the changes, {spent['suffixes']:,} run there, and "
+        f"{spent['forwards']:,} before"
     )
-    return engine / hand, engine / forward
 
 
 def main() -> None:
