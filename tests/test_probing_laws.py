@@ -107,7 +107,7 @@ def built(steps: list[Step]) -> Program:
     return Program(fx.GraphModule(root, graph), (torch.randn(1, 4, 2, 2, dtype=torch.float64),))
 
 
-@law(150)
+@law(120)
 @given(st.lists(steps, min_size=1, max_size=8), st.data())
 def test_any_change_of_any_nodes_runs_as_the_whole_changed_program_does(steps, data):
     program = built(steps)

@@ -12,6 +12,8 @@ from gfx.numerics import run
 from gfx.probing import Replacement, Replay
 from gfx.shapes import propagate
 from probing import Scaled, changes_of, check, equal, layers, replaced
+from programs import by_hand
+from programs import program as opaque_program
 
 MODELS: dict[str, type[nn.Module]] = {}
 
@@ -336,3 +338,77 @@ def test_any_node_may_be_replaced_where_views_and_writes_mix(name, other):
         values = [n.meta["val"] for n in (node, *node.all_input_nodes[:1])]
         if node.op.startswith("call") and all(shape == getattr(v, "shape", None) for v in values):
             check_one(program, {node.name: other})
+
+
+class Remembers(nn.Module):
+    """Adds what it was given before."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = 0.0
+
+    def forward(self, x):
+        out, self.before = x + self.before, x.mean()
+        return out
+
+
+class WithMemory(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.memory = Remembers()
+
+    def forward(self, x):
+        return self.memory(self.b(self.memory(self.a(x))))
+
+
+def test_modules_that_remember_something_find_it_as_it_was():
+    x = torch.randn(2, 3, 6, 6)
+    made = opaque_program(WithMemory(), x, opaque=(Remembers,))
+    replay = check(made, [(x,), (x + 1,)])
+    assert replay._facts[0].whole == "memory changes its own state"
+    assert made.module.memory.before == 0.0
+
+
+class Boxed:
+    """Hides a tensor from whoever looks for one."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+class Boxes(nn.Module):
+    def forward(self, x):
+        return Boxed(x)
+
+
+class Unboxes(nn.Module):
+    def forward(self, box):
+        return box.value.relu_()
+
+
+def test_values_that_hide_tensors_are_not_trusted():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Boxes(), Unboxes(), nn.Conv2d(3, 3, 1))
+    x = torch.randn(2, 3, 6, 6)
+    made = opaque_program(model, x, opaque=(Boxes, Unboxes))
+    replay = Replay(made, [(x,)], seed=3)
+    assert "cannot be looked into" in replay._facts[0].whole
+    by = {"_3": Scaled(made.module.get_submodule("3"))}
+    assert equal(run(replaced(made, by), (x,), seed=3), replay.run(Replacement(by))[0])
+
+
+def test_a_mode_that_a_graph_sets_holds_for_changes_too():
+    def write(graph, x):
+        first = graph.call_module("0", (x,))
+        types = ("cpu", torch.bfloat16, True, False)
+        mode = graph.call_function(torch.amp.autocast_mode._enter_autocast, types)
+        second = graph.call_module("1", (first,))
+        graph.call_function(torch.amp.autocast_mode._exit_autocast, (mode,))
+        return graph.call_module("2", (graph.call_method("float", (second,)),))
+
+    x = torch.randn(1, 3, 6, 6)
+    made = by_hand(nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(3)]), write, x)
+    for node in layers(made):
+        by = {node.name: Scaled(made.submodule(node))}
+        (output,) = Replay(made, [(x,)], seed=3).run(Replacement(by))
+        assert equal(run(replaced(made, by), (x,), seed=3), output)
