@@ -3,7 +3,8 @@
 1. Whitened: the weights' own approximation, with what is lost weighed by the covariance of what the
    first part reads (of a low-rank form: by what the layer gives, which is the best there is).
 2. Mixed: the later parts in turn, each by least squares given the others.
-3. A round: the first part too, by a few steps of conjugate gradients; then as in 2.
+3. A round: the first part too, by a few steps of conjugate gradients; then as in 2. Layers of very
+   many inputs have no rounds.
 
 No step makes the error on these rows larger.
 
@@ -22,6 +23,8 @@ from gfx.factoring.weights import leading
 __all__ = ["low_rank", "spatial", "tucker"]
 
 Steps = Iterator[tuple[str, list[Tensor]]]
+
+_WIDEST = 4096  # inputs · area; above, a Gram matrix would take more than 128 MiB: no rounds
 
 
 def low_rank(patches: Tensor, targets: Tensor, kernel: Tensor, rank: int) -> Steps:
@@ -48,9 +51,10 @@ def spatial(patches: Tensor, targets: Tensor, kernel: Tensor, rank: int, rounds:
         return [vertical[None], across.transpose(1, 2).unsqueeze(2)[None]]
 
     yield "whitened", parts()
+    rounds, square = _square(reads, rounds)
     for name in _names(rounds):
         if name != "mixed":
-            change = conjugate(reads, across, targets - _out(reads, first, across))
+            change = conjugate(square, across, _slope(reads, first, across, targets))
             flat, first = unit(across.flatten(0, 1), first + change)
             across = flat.reshape(across.shape)
         features = (reads @ first.mT).flatten(1)
@@ -82,10 +86,11 @@ def tucker(
         return [first[None, ..., None, None], middle[None], expand[None, ..., None, None]]
 
     yield "whitened", parts()
+    rounds, square = _square(reads, rounds)
     for name in _names(rounds):
         if name != "mixed":
             through = torch.einsum("op,pas->oas", expand, core)
-            change = conjugate(reads, through, targets - _out(reads, first, through))
+            change = conjugate(square, through, _slope(reads, first, through, targets))
             flat, first = unit(core.flatten(0, 1), first + change)
             core = flat.reshape(core.shape)
         features = (reads @ first.mT).flatten(1)
@@ -105,6 +110,21 @@ def _first(reads: Tensor, matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Returns the factors of a matrix, weighed by the covariance of what the second one reads."""
     rows = reads.flatten(0, 1)
     return unit(*truncated(matrix, *roots(rows.mT @ rows), rank))
+
+
+def _square(reads: Tensor, rounds: int) -> tuple[int, Tensor]:
+    """Returns the Gram matrix of all that is read, (taps, n, taps, n), if it is needed and fits."""
+    taps, size = reads.shape[1:]
+    if rounds == 0 or taps * size > _WIDEST:
+        return 0, reads.new_zeros(0)
+    columns = reads.flatten(1)
+    return rounds, (columns.mT @ columns).reshape(taps, size, taps, size)
+
+
+def _slope(reads: Tensor, first: Tensor, rest: Tensor, targets: Tensor) -> Tensor:
+    """Returns what is left of the targets times what is read, (outputs, taps, n)."""
+    left = targets - _out(reads, first, rest)
+    return (left.mT @ reads.flatten(1)).reshape(-1, *reads.shape[1:])
 
 
 def _out(reads: Tensor, first: Tensor, rest: Tensor) -> Tensor:

@@ -78,16 +78,14 @@ class Calibration:
         self.fit, self.held = self._rows(self.to_fit), self._rows(self.to_judge)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Iterates over the inputs and, if they were given, the targets."""
-        if self.targets is None:
-            yield from ((x, None) for x in self.inputs)
-            return
-        targets = iter(self.targets)
+        """Iterates over the inputs and, if they were given, the targets, where the layer is."""
+        where = self.layer.weight.device
+        targets = None if self.targets is None else iter(self.targets)
         for number, x in enumerate(self.inputs):
-            target = next(targets, None)
-            if target is None:
+            target = None if targets is None else next(targets, None)
+            if targets is not None and target is None:
                 raise InputError(f"{self.name}: calibration batch {number} has no target")
-            yield x, target
+            yield x.to(where), None if target is None else target.to(where)
 
     def _read(self, generator: torch.Generator) -> list[torch.Size]:
         """Offers every position of every batch to the samples; returns the shapes of batches."""

@@ -19,39 +19,41 @@ def regressed(features: Tensor, errors: Tensor) -> Tensor:
     return torch.cholesky_solve(features.mT @ errors, factor).mT
 
 
-def conjugate(reads: Tensor, rest: Tensor, errors: Tensor, steps: int = 8) -> Tensor:
+def conjugate(square: Tensor, rest: Tensor, slope: Tensor, steps: int = 8) -> Tensor:
     """Returns a change of a first part, (rank, n), that makes errors small given the later parts.
 
     Preconditioned conjugate gradients on the normal equations; each step lowers the error.
 
-    Shapes: reads (rows, taps, n), rest (outputs, taps, rank), errors (rows, outputs).
+    Shapes: square (taps, n, taps, n), the Gram matrix of what is read; rest (outputs, taps, rank);
+    slope (outputs, taps, n), the errors times what is read.
     """
-    columns, after = reads.flatten(0, 1), rest.flatten(1)
-    square, weights = columns.mT @ columns, rest.flatten(0, 1)
-    right = torch.linalg.cholesky(ridged(square))
-    left = torch.linalg.cholesky(ridged(weights.mT @ weights))
+    taps, size = square.shape[:2]
+    rank = rest.shape[2]
+    weights = torch.einsum("osr,otq->rtqs", rest, rest).flatten(1)
+    own = square.diagonal(dim1=0, dim2=2).sum(-1), torch.einsum("osr,osq->rq", rest, rest)
+    right, left = (torch.linalg.cholesky(ridged(one)) for one in own)
 
-    def gradient(value: Tensor) -> Tensor:
-        through = (value @ after).reshape(len(columns), -1)
-        return through.mT @ columns
+    def curved(value: Tensor) -> Tensor:  # the second derivative along a change
+        through = (value @ square.flatten(2)).reshape(taps, rank, taps, size)
+        return weights @ through.flatten(0, 2)
 
     def nearer(value: Tensor) -> Tensor:
         return torch.cholesky_solve(torch.cholesky_solve(value, left).mT, right).mT
 
-    change = reads.new_zeros(rest.shape[2], reads.shape[2])
-    residual = gradient(errors)
+    residual = torch.einsum("osr,osj->rj", rest, slope)
+    change = torch.zeros_like(residual)
     direction = moved = nearer(residual)
-    slope = (residual * moved).sum()
+    now = (residual * moved).sum()
     for _ in range(steps):
-        out = (reads @ direction.mT).flatten(1) @ after.mT
-        curve = out.square().sum()
-        if not bool(curve > 0):
+        curve = curved(direction)
+        bend = (curve * direction).sum()
+        if not bool(bend > 0):
             break
-        change = change + direction * (slope / curve)
-        residual = residual - gradient(out) * (slope / curve)
+        change = change + direction * (now / bend)
+        residual = residual - curve * (now / bend)
         moved = nearer(residual)
-        before, slope = slope, (residual * moved).sum()
-        direction = moved + direction * (slope / before)
+        before, now = now, (residual * moved).sum()
+        direction = moved + direction * (now / before)
     return change
 
 
