@@ -1,7 +1,5 @@
 """State dicts: finding them in a checkpoint, and loading them into the user's own module."""
 
-import importlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gfx.errors import ArchiveError
+from gfx.archive.imports import imported
+from gfx.errors import ArchiveError, InputError
 
 __all__ = ["build_from_factory", "fill", "unwrap"]
 
@@ -49,16 +48,10 @@ def build_from_factory(name: str) -> nn.Module:
 
     Raises: ArchiveError if it cannot be imported or called, or gives no module.
     """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ArchiveError(f"--model {name!r} is not of the form package.module:factory")
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        factory: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-        module = factory()
+        module = imported(name, "--model", "factory")()
+    except InputError as error:
+        raise ArchiveError(str(error)) from error
     except Exception as error:
         raise ArchiveError(f"--model {name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):

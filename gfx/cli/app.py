@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gfx.cli.guard import guarded, warn
+from gfx.cli.inspecting import inspect
 from gfx.cli.listing import describe_pass, print_groups, print_layers
 from gfx.cli.models import Opened, open_named
 from gfx.cli.options import (
@@ -184,6 +185,9 @@ def channels(
         print_json([group.to_dict() for group in groups])
         return
     print_groups(groups)
+
+
+app.command()(inspect)
 
 
 @app.command()

@@ -13,9 +13,12 @@ __all__ = [
     "Evaluate",
     "Factory",
     "GroupNorm",
+    "Init",
     "Input",
     "Json",
+    "Kind",
     "Model",
+    "Norm",
     "Seed",
     "Trust",
 ]
@@ -63,3 +66,28 @@ class GroupNorm(StrEnum):
     auto = "auto"
     whole = "whole"
     regroup = "regroup"
+
+
+class Kind(StrEnum):
+    """How a convolution is decomposed."""
+
+    depthwise_separable = "depthwise_separable"
+    spatial = "spatial"
+    tucker = "tucker"
+    low_rank = "low_rank"
+
+
+class Norm(StrEnum):
+    """What stands between the parts of a decomposed convolution."""
+
+    none = "none"
+    instance = "instance"
+    batch = "batch"
+
+
+class Init(StrEnum):
+    """Where the weights of a decomposed convolution come from."""
+
+    svd = "svd"
+    data = "data"
+    random = "random"

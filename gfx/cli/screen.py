@@ -4,15 +4,21 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-__all__ = ["Progress", "print_json", "print_table"]
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["Progress", "columns_of_screen", "print_json", "print_table"]
 
 _PATIENCE = 1.0  # seconds before progress is reported where there is no terminal
+_PAUSE = 10.0  # seconds between two reports of how far counted work is, there
+_BAR = 24  # characters
 _WIDE = 160  # columns where there is no terminal to fit
 
 
@@ -36,21 +42,30 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a path may hold [brackets]
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    Console(width=columns_of_screen()).print(table)
+
+
+def columns_of_screen() -> int:
+    """Returns how many characters fit on a line of stdout; much where it is no terminal."""
+    from rich.console import Console
+
+    return Console().width if sys.stdout.isatty() else _WIDE
 
 
 class Progress:
     """Shows on stderr what is going on: a spinner on a terminal, else lines after a second.
 
-    The stages are those that gfx logs.
+    The stages are those that gfx logs. Where several processes do one thing, all but one are quiet.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self.text = text
+        self.text, self.quiet = text, quiet
         self.console = Console(stderr=True)
-        self.status = self.console.status(text) if self.console.is_terminal else None
+        shows = self.console.is_terminal and not quiet
+        self.status = self.console.status(_plain(text)) if shows else None
+        self.told = time.monotonic()
         self.timer = threading.Timer(_PATIENCE, self._late)
         self.timer.daemon = True
         self.handler = _Stages(self)
@@ -61,10 +76,10 @@ class Progress:
         logger.addHandler(self.handler)
         self.level = logger.level
         logger.setLevel(logging.INFO)
-        if self.status is None:
-            self.timer.start()
-        else:
+        if self.status is not None:
             self.status.start()
+        elif not self.quiet:
+            self.timer.start()
         return self
 
     def __exit__(
@@ -84,12 +99,29 @@ class Progress:
         """Says what happens from now on."""
         self.text = text
         if self.status is not None:
-            self.status.update(text)
+            self.status.update(_plain(text))
         elif self.timer.finished.is_set():
             self._late()
 
+    def count(self, done: int, total: int, what: str) -> None:
+        """Says how far counted work is: a bar on a terminal, else a line now and then."""
+        if self.status is not None:
+            full = _BAR * done // max(total, 1)
+            bar = _plain("━" * full).append("━" * (_BAR - full), style="dim")
+            self.status.update(bar.append(f" {done}/{total} {what}"))
+        elif not self.quiet and time.monotonic() - self.told >= _PAUSE:
+            self.told = time.monotonic()
+            typer.echo(f"{done} of {total}: {what} …", err=True)
+
     def _late(self) -> None:
         typer.echo(f"{self.text} …", err=True)
+
+
+def _plain(text: str) -> "Text":
+    """Returns text that is shown as it is: a path may hold [brackets]."""
+    from rich.text import Text
+
+    return Text(text)
 
 
 class _Stages(logging.Handler):

@@ -1,0 +1,161 @@
+"""`gfx inspect`: what shrinking each layer would do to the output, and what it would save."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gfx.cli.findings import print_findings, to_csv
+from gfx.cli.guard import guarded
+from gfx.cli.measures import extractor, measure, parse_budget_option
+from gfx.cli.models import open_named
+from gfx.cli.options import (
+    Debug,
+    Evaluate,
+    Factory,
+    Init,
+    Input,
+    Json,
+    Kind,
+    Model,
+    Norm,
+    Seed,
+    Trust,
+)
+from gfx.cli.outputs import STDOUT, Outputs
+from gfx.cli.screen import Progress, print_json
+
+__all__ = ["inspect"]
+
+
+def _rank(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is no number such as 2, or a share such as 0.5"
+        ) from error
+
+
+@guarded
+def inspect(
+    model: Model,
+    inputs: Input = None,
+    factory: Factory = None,
+    trust: Trust = False,
+    evaluate: Evaluate = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Images to run the model on; without them some are made up.",
+        ),
+    ] = None,
+    batches: Annotated[
+        int | None, typer.Option("--batches", min=1, help="Batches to run the model on.")
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="relative_l2, psnr, ssim, feature, or your own package.module:function.",
+        ),
+    ] = "relative_l2",
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--extractor",
+            metavar="PKG.MOD:FACTORY",
+            help="What makes the feature extractor of --metric feature.",
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layers", metavar="GLOB", help="Only these layers; may be repeated."),
+    ] = None,
+    kind: Annotated[
+        Kind, typer.Option(help="The decomposition to try.")
+    ] = Kind.depthwise_separable,
+    rank: Annotated[
+        Any, typer.Option("--rank", parser=_rank, help="Its rank, or a share of the full.")
+    ] = None,
+    norm: Annotated[Norm, typer.Option(help="Between its parts.")] = Norm.none,
+    init: Annotated[Init, typer.Option(help="Where its weights come from.")] = Init.svd,
+    tolerate: Annotated[
+        float,
+        typer.Option("--tolerate", min=0.0, help="Damage up to which a change is recommended."),
+    ] = 0.05,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Estimate from one forward and one backward.")
+    ] = False,
+    budget: Annotated[
+        Any,
+        typer.Option(
+            "--budget",
+            parser=parse_budget_option,
+            metavar="BUDGET",
+            help="What --emit-recipe meets.",
+        ),
+    ] = None,
+    emit: Annotated[
+        Path | None,
+        typer.Option("--emit-recipe", metavar="FILE", help="Write a recipe that acts on it."),
+    ] = None,
+    as_csv: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE", help="Write CSV; to stdout if it is -.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page to look at.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="PNG", help="Draw it; needs matplotlib.")
+    ] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure layer by layer what shrinking would do to the output, and what it would save."""
+    import gfx
+
+    outputs = Outputs(csv=as_csv, html=html, plot=plot, recipe=emit, budget=budget)
+    outputs.check(as_json=as_json)
+    distance = measure(metric)
+    measured_on = None if features is None else extractor(features)
+    with Progress(f"opening {model}") as progress:
+        opened = open_named(
+            model, inputs=inputs or [], factory=factory, trust=trust, evaluate=evaluate, seed=seed
+        )
+        progress.stage(f"inspecting {model}")
+        table = gfx.inspect(
+            opened.model,
+            opened.inputs,
+            data,
+            metric=distance,
+            extractor=measured_on,
+            layers=tuple(layers or ("*",)),
+            kind=kind.value,
+            rank=rank,
+            norm=norm.value,
+            init=init.value,
+            batches=batches,
+            tolerate=tolerate,
+            seed=seed or 0,
+            progress=progress.count,
+        )
+        written = outputs.write(table)
+    if as_json:
+        print_json(table.to_dict())
+    elif as_csv == STDOUT:
+        typer.echo(to_csv(table), nl=False)
+    else:
+        print_findings(table)
+    for path, size in written.items():
+        typer.echo(f"wrote {path} ({size:,} bytes)", err=True)

@@ -1,0 +1,83 @@
+"""What `--metric`, `--extractor` and `--budget` of a command line mean."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import typer
+
+from gfx.errors import InputError
+
+__all__ = ["extractor", "measure", "parse_budget_option"]
+
+_BUDGET = "a share of the MACs such as 0.5, or MEASURE=LIMIT such as macs=2.67G or params=0.5"
+
+
+def measure(name: str) -> "str | Callable[..., Any]":
+    """Returns a metric's name, or the user's own function if it is `package.module:function`.
+
+    Raises: InputError if the function cannot be imported.
+
+    Example:
+        >>> measure("psnr"), measure("math:dist").__name__
+        ('psnr', 'dist')
+    """
+    if ":" not in name:
+        return name
+    found = _own(name, "--metric", "function")
+    if not callable(found):
+        raise InputError(f"--metric {name} is a {type(found).__name__}, no function")
+    return found  # type: ignore[no-any-return]
+
+
+def extractor(name: str) -> "Callable[..., Any]":
+    """Calls the user's own `package.module:factory` and returns the feature extractor it makes.
+
+    Raises: InputError if it cannot be imported or called, or makes nothing that can be called.
+    """
+    factory = _own(name, "--extractor", "factory")
+    try:
+        made = factory()
+    except Exception as error:
+        raise InputError(f"--extractor {name} failed: {type(error).__name__}: {error}") from error
+    if not callable(made):
+        raise InputError(
+            f"--extractor {name} gave a {type(made).__name__}, which cannot be called; it must "
+            "give a function or module that turns images into features"
+        )
+    return made  # type: ignore[no-any-return]
+
+
+def parse_budget_option(text: str) -> Mapping[str, Any]:
+    """Reads a budget as recipes write it, or shorter.
+
+    Raises: typer.BadParameter that shows how it is written.
+
+    Example:
+        >>> parse_budget_option("0.5"), parse_budget_option("macs=2.67G")
+        ({'macs': 0.5}, {'macs': '2.67G'})
+    """
+    from gfx.costing import check_spec
+    from gfx.errors import RecipeError
+    from gfx.recipe_text import parse
+
+    try:
+        if text.lstrip().startswith("{"):
+            spec = parse(text, "--budget")
+        else:
+            name, equals, limit = text.rpartition("=")
+            spec = {name.strip() if equals else "macs": parse(limit, "--budget")}
+        check_spec(spec)
+    except RecipeError as error:
+        raise typer.BadParameter(f"{text!r}: {error}; {_BUDGET}") from error
+    return spec  # type: ignore[no-any-return]
+
+
+def _own(name: str, option: str, wanted: str) -> Any:
+    from gfx.archive.imports import imported
+
+    try:
+        return imported(name, option, wanted)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{option} {name} failed: {type(error).__name__}: {error}") from error

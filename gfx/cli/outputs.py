@@ -1,0 +1,86 @@
+"""The files that `gfx inspect` writes: each appears whole or not at all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import typer
+
+if TYPE_CHECKING:
+    from gfx.sensitivity import Table
+
+__all__ = ["STDOUT", "Outputs"]
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the findings go, besides the screen."""
+
+    csv: str | None = None  # a file, or STDOUT
+    html: Path | None = None
+    plot: Path | None = None
+    recipe: Path | None = None
+    budget: Mapping[str, Any] | None = None  # of the recipe
+
+    def check(self, *, as_json: bool) -> None:
+        """Checks before the long work that everything can be written.
+
+        Raises: typer.BadParameter if two things go to one place; ArchiveError if a file cannot be
+        written; InputError if what draws the plot is not installed.
+        """
+        from gfx.archive import check_writable
+        from gfx.sensitivity.drawing import check_plotting
+
+        if as_json and self.csv == STDOUT:
+            raise typer.BadParameter("--json and --csv - both go to stdout; give --csv a file")
+        if self.budget is not None and self.recipe is None:
+            raise typer.BadParameter("--budget is what --emit-recipe FILE meets; give that too")
+        if self.plot is not None and self.plot.suffix.lower() != ".png":
+            raise typer.BadParameter(f"--plot {self.plot} must end in .png")
+        targets = [Path(check_writable(path)) for path in self._files()]
+        twice = [path for path in targets if targets.count(path) > 1]
+        if twice:
+            raise typer.BadParameter(f"{twice[0]} is to be written twice; give each file a name")
+        if self.plot is not None:
+            check_plotting()
+
+    def write(self, table: "Table") -> dict[Path, int]:
+        """Makes everything first, then writes it; returns the files and their sizes in bytes."""
+        from gfx.archive.disk import write_atomic
+
+        made = {path: make(table) for path, make in self._files().items()}
+        for path, content in made.items():
+            write_atomic(path, _writer(content))
+        return {path: len(content) for path, content in made.items()}
+
+    def _files(self) -> "dict[Path, Callable[[Table], bytes]]":
+        from gfx.cli.findings import to_csv
+        from gfx.sensitivity.drawing import drawing
+        from gfx.sensitivity.page import page
+
+        every: list[tuple[Path | None, Callable[[Table], bytes]]] = [
+            (Path(self.csv) if self.csv not in (None, STDOUT) else None, _text(to_csv)),
+            (self.html, _text(page)),
+            (self.plot, drawing),
+            (self.recipe, self._recipe),
+        ]
+        return {path: make for path, make in every if path is not None}
+
+    def _recipe(self, table: "Table") -> bytes:
+        from gfx.sensitivity.emit import recipe, recipe_text
+
+        return recipe_text(recipe(table, self.budget)).encode()
+
+
+def _text(make: "Callable[[Table], str]") -> "Callable[[Table], bytes]":
+    return lambda table: make(table).encode()
+
+
+def _writer(content: bytes) -> Callable[[BinaryIO], None]:
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    return write

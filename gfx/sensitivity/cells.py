@@ -1,0 +1,83 @@
+"""Cells of an HTML table: text that is escaped, numbers that sort, bars."""
+
+from html import escape
+
+__all__ = ["UP", "WORDS", "bar", "cell", "head", "row_head"]
+
+WORDS, UP = "data-words", "data-up"  # a column of text; numbers of which the small ones come first
+
+
+def cell(
+    text: str,
+    value: float | str | None = None,
+    *,
+    css: str = "",
+    extra: str = "",
+    hint: str = "",
+) -> str:
+    """Returns a table cell.
+
+    Args:
+        text: what it shows.
+        value: what it is sorted by; None: it has no value, and comes last either way.
+        css: its classes.
+        extra: HTML that follows the text, such as a bar; not escaped.
+        hint: what is told where the pointer rests.
+
+    Example:
+        >>> cell("<conv>", "<conv>")
+        '<td data-v="&lt;conv&gt;">&lt;conv&gt;</td>'
+    """
+    sorts = "" if value is None else f' data-v="{escape(_plain(value))}"'
+    classes = f' class="{escape(css)}"' if css else ""
+    told = f' title="{escape(hint)}"' if hint else ""
+    return f"<td{classes}{sorts}{told}>{escape(text)}{extra}</td>"
+
+
+def head(text: str, at: int, *, sorts: str = "", css: str = "", rows: int = 1) -> str:
+    """Returns the head of a column that a click sorts by.
+
+    Args:
+        text: what the column is called.
+        at: the number of the cell in a row that it sorts by.
+        sorts: WORDS, UP, or "" for numbers of which the large ones come first.
+        css: its classes.
+        rows: how many rows of the head it spans.
+
+    Example:
+        >>> head("MACs", 3)
+        '<th scope="col" data-at="3"><button type="button">MACs</button></th>'
+    """
+    classes = f' class="{escape(css)}"' if css else ""
+    spans = f' rowspan="{rows}"' if rows > 1 else ""
+    how = f" {sorts}" if sorts else ""
+    return (
+        f'<th scope="col"{classes}{spans} data-at="{at}"{how}>'
+        f'<button type="button">{escape(text)}</button></th>'
+    )
+
+
+def row_head(text: str, extra: str = "") -> str:
+    """Returns the cell that a row goes by; `extra` is HTML, not escaped.
+
+    Example:
+        >>> row_head("stem")
+        '<th scope="row" data-v="stem">stem</th>'
+    """
+    return f'<th scope="row" data-v="{escape(text)}">{escape(text)}{extra}</th>'
+
+
+def bar(share: float, css: str = "") -> str:
+    """Returns a bar that is filled to a share of its length.
+
+    Example:
+        >>> bar(0.5)
+        '<span class="bar" aria-hidden="true"><i style="width:50.0%"></i></span>'
+    """
+    width = 100 * min(max(share, 0.0), 1.0)
+    kind = f"bar {css}".rstrip()
+    return f'<span class="{kind}" aria-hidden="true"><i style="width:{width:.1f}%"></i></span>'
+
+
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else repr(float(value))

@@ -1,0 +1,145 @@
+"""The changes of a table, priced together: two narrowings save less than each alone says.
+
+Damages are taken to add up: those of relative_l2 squared, as independent errors do.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gfx.costing import Budget
+from gfx.coupling import Groups, analyse
+from gfx.errors import InputError
+from gfx.factoring import Form
+from gfx.planning import Choice, Costs, Layer, Option, layers_of, monotone
+from gfx.program import Program
+from gfx.sensitivity.narrowing import width
+from gfx.sensitivity.rows import DECOMPOSE, Key, Row
+from gfx.sensitivity.table import Table
+
+__all__ = ["Plans", "Step"]
+
+_MACS = (Budget(limit=1),)  # a unit to price in
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change after others, and what all of them come to."""
+
+    name: str  # a layer's path, or a group's name
+    stage: str
+    key: Key  # "decompose", or the share of the group's channels that is left
+    saved: float  # share of the program's MACs
+    damage: float
+
+
+class Plans:
+    """What may be done to the layers and groups of a table.
+
+    Raises: InputError if the table was not made by gfx.inspect.
+
+    Example:
+        >>> import gfx
+        >>> plans = Plans(gfx.inspect(gfx.zoo.build("dcgan", ngf=4)))
+        >>> sorted((c.name, c.kind, len(c.options)) for c in plans.choices)[:2]
+        [('project.conv', 'group', 4), ('project.conv', 'layer', 2)]
+    """
+
+    def __init__(self, table: Table) -> None:
+        if table.program is None or table.form is None:
+            raise InputError("the table knows no program; make it with gfx.inspect")
+        self.table = table
+        self.program: Program = table.program
+        self.form: Form = table.form
+        self.groups: Groups = analyse(self.program)
+        self.layers: dict[str, Layer] = {layer.path: layer for layer in layers_of(self.program)}
+        self.widths = self._widths()
+        self.choices = self._choices()
+
+    def costs(self, choices: Sequence[Choice], budgets: Sequence[Budget] = _MACS) -> Costs:
+        """Prices plans over some choices in the unit of each budget."""
+        return Costs(self.groups, tuple(self.layers.values()), choices, budgets)
+
+    def together(self, rows: Iterable[Row], key: Key) -> int:
+        """Returns the MACs that one change of all these rows' layers or groups saves."""
+        names = {row.layer if key == DECOMPOSE else row.group for row in rows}
+        kind = "layer" if key == DECOMPOSE else "group"
+        plan = np.zeros((2, len(self.choices)), dtype=np.int64)
+        for place, choice in enumerate(self.choices):
+            if choice.kind == kind and choice.name in names:
+                keys = [self._key(choice, at) for at in range(1, len(choice.options))]
+                plan[1, place] = keys.index(key) + 1 if key in keys else 0
+        before, after = self.costs(self.choices)(plan)[:, 0]
+        return round(float(before - after))
+
+    def descent(self) -> list[Step]:
+        """Lists the changes from the best on, each priced after those before it.
+
+        The best does the least damage for what it saves. A group may be narrowed several times.
+        """
+        choices = monotone(self.choices, self.costs(self.choices))
+        price = self.costs(choices)
+        damages = [np.array([option.damage for option in choice.options]) for choice in choices]
+        plan = np.zeros(len(choices), dtype=np.int64)
+        whole = left = float(price(plan[None])[0, 0])
+        steps: list[Step] = []
+        while moves := [(i, n) for i, d in enumerate(damages) for n in range(plan[i] + 1, len(d))]:
+            plans = np.tile(plan, (len(moves), 1))
+            plans[range(len(moves)), [i for i, _ in moves]] = [n for _, n in moves]
+            saved = left - price(plans)[:, 0]
+            more = np.array([damages[i][n] - damages[i][plan[i]] for i, n in moves])
+            if not (saved > 0).any():
+                break
+            rate = np.where(saved > 0, more / np.where(saved > 0, saved, 1), np.inf)
+            best = int(np.lexsort((-saved, rate))[0])
+            place, at = moves[best]
+            plan, left = plans[best], left - float(saved[best])
+            total = sum(float(d[n]) for d, n in zip(damages, plan, strict=True))
+            steps.append(self._step(choices[place], at, 1 - left / whole, total))
+        return steps
+
+    def _step(self, choice: Choice, at: int, saved: float, damage: float) -> Step:
+        by_layer = choice.kind == "layer"
+        names = {(row.layer if by_layer else row.group): row.stage for row in self.table}
+        shown = damage**0.5 if self._squared else damage
+        return Step(choice.name, names[choice.name], self._key(choice, at), saved, shown)
+
+    def _key(self, choice: Choice, at: int) -> Key:
+        """Returns the key of the rows that an option is."""
+        width = choice.options[at].value
+        return DECOMPOSE if choice.kind == "layer" else self.widths[choice.name][width]
+
+    @property
+    def _squared(self) -> bool:
+        return self.table.facts.metric == "relative_l2"
+
+    def _widths(self) -> dict[str, dict[int, float]]:
+        """Returns for each group the widths that were tried, and the shares that they are."""
+        found: dict[str, dict[int, float]] = {}
+        for row in self.table:
+            shares = [k for k in _known(row) if not isinstance(k, str)]
+            if row.group is not None and shares and row.group not in found:
+                group = self.groups[row.group]
+                found[row.group] = {width(self.groups, group, share): share for share in shares}
+        return found
+
+    def _choices(self) -> list[Choice]:
+        """Lists what may be done to each layer, and once to each group."""
+        found: dict[tuple[str, str], Choice] = {}
+        whole = Option(None, 0.0)
+        for row in self.table:
+            damage = {k: d**2 if self._squared else d for k, d in _known(row).items()}
+            if DECOMPOSE in damage:
+                option = Option(self.form, damage[DECOMPOSE])
+                found["layer", row.layer] = Choice(row.layer, (whole, option), "layer")
+            if row.group is not None and row.group in self.widths:
+                tried = [Option(n, damage[share]) for n, share in self.widths[row.group].items()]
+                found["group", row.group] = Choice(row.group, (whole, *tried), "group")
+        return list(found.values())
+
+
+def _known(row: Row) -> dict[Key, float]:
+    """Returns the damage of each change that is known and saves something."""
+    saved = {key: row.saved.get(key) or 0 for key in row.damage}
+    return {key: d for key, d in row.damage.items() if d is not None and saved[key] > 0}
