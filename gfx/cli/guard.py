@@ -27,7 +27,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 if not debug:
                     warnings.simplefilter("ignore")  # libraries talk to programmers
                 command(*args, **kwargs)
-        except (typer.Exit, typer.Abort, BrokenPipeError):
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except GfxError as error:
             fail(str(error), debug)

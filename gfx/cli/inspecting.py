@@ -1,5 +1,6 @@
 """`gfx inspect`: what shrinking each layer would do to the output, and what it would save."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from gfx.cli.findings import print_findings, to_csv
 from gfx.cli.guard import guarded
-from gfx.cli.measures import extractor, measure, parse_budget_option
+from gfx.cli.measures import measure, parse_budget_option
 from gfx.cli.models import open_named
 from gfx.cli.options import (
     Debug,
@@ -127,9 +128,9 @@ def inspect(
 
     outputs = Outputs(csv=as_csv, html=html, plot=plot, recipe=emit, budget=budget)
     outputs.check(as_json=as_json)
-    distance = measure(metric)
-    measured_on = None if features is None else extractor(features)
-    with Progress(f"opening {model}") as progress:
+    distance, made = measure(metric, features)
+    speaks = not int(os.environ.get("RANK", "0"))  # of several processes the first
+    with Progress(f"opening {model}", quiet=not speaks) as progress:
         opened = open_named(
             model, inputs=inputs or [], factory=factory, trust=trust, evaluate=evaluate, seed=seed
         )
@@ -139,7 +140,7 @@ def inspect(
             opened.inputs,
             data,
             metric=distance,
-            extractor=measured_on,
+            extractor=made,
             layers=tuple(layers or ("*",)),
             kind=kind.value,
             rank=rank,
@@ -147,9 +148,13 @@ def inspect(
             init=init.value,
             batches=batches,
             tolerate=tolerate,
+            fast=fast,
             seed=seed or 0,
             progress=progress.count,
         )
+        if not speaks:
+            return
+        progress.stage("writing")
         written = outputs.write(table)
     if as_json:
         print_json(table.to_dict())

@@ -7,33 +7,41 @@ import typer
 
 from gfx.errors import InputError
 
-__all__ = ["extractor", "measure", "parse_budget_option"]
+__all__ = ["measure", "parse_budget_option"]
 
+Function = Callable[..., Any]
+_FEATURE = "feature"
 _BUDGET = "a share of the MACs such as 0.5, or MEASURE=LIMIT such as macs=2.67G or params=0.5"
 
 
-def measure(name: str) -> "str | Callable[..., Any]":
-    """Returns a metric's name, or the user's own function if it is `package.module:function`.
+def measure(name: str, features: str | None) -> tuple["str | Function", "Function | None"]:
+    """Returns a metric and what it extracts features by: None if it needs nothing.
 
-    Raises: InputError if the function cannot be imported.
+    A metric is a name, or the user's own function if it is `package.module:function`.
+
+    Raises: InputError if either cannot be imported, or does not go with the other.
 
     Example:
-        >>> measure("psnr"), measure("math:dist").__name__
-        ('psnr', 'dist')
+        >>> measure("psnr", None)
+        ('psnr', None)
     """
+    if (name == _FEATURE) != (features is not None):
+        raise InputError(
+            f"--metric {_FEATURE} needs --extractor PKG.MOD:FACTORY, which makes what turns images "
+            "into features"
+            if features is None
+            else f"--extractor {features} is for --metric {_FEATURE}, and the metric is {name}"
+        )
     if ":" not in name:
-        return name
+        return name, None if features is None else _extractor(features)
     found = _own(name, "--metric", "function")
     if not callable(found):
         raise InputError(f"--metric {name} is a {type(found).__name__}, no function")
-    return found  # type: ignore[no-any-return]
+    return found, None
 
 
-def extractor(name: str) -> "Callable[..., Any]":
-    """Calls the user's own `package.module:factory` and returns the feature extractor it makes.
-
-    Raises: InputError if it cannot be imported or called, or makes nothing that can be called.
-    """
+def _extractor(name: str) -> "Function":
+    """Calls the user's own `package.module:factory` and returns what it makes."""
     factory = _own(name, "--extractor", "factory")
     try:
         made = factory()

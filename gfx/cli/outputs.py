@@ -40,7 +40,7 @@ class Outputs:
             raise typer.BadParameter("--budget is what --emit-recipe FILE meets; give that too")
         if self.plot is not None and self.plot.suffix.lower() != ".png":
             raise typer.BadParameter(f"--plot {self.plot} must end in .png")
-        targets = [Path(check_writable(path)) for path in self._files()]
+        targets = [check_writable(path) for path, _ in self._files()]
         twice = [path for path in targets if targets.count(path) > 1]
         if twice:
             raise typer.BadParameter(f"{twice[0]} is to be written twice; give each file a name")
@@ -51,12 +51,12 @@ class Outputs:
         """Makes everything first, then writes it; returns the files and their sizes in bytes."""
         from gfx.archive.disk import write_atomic
 
-        made = {path: make(table) for path, make in self._files().items()}
+        made = {path: make(table) for path, make in self._files()}
         for path, content in made.items():
             write_atomic(path, _writer(content))
         return {path: len(content) for path, content in made.items()}
 
-    def _files(self) -> "dict[Path, Callable[[Table], bytes]]":
+    def _files(self) -> "list[tuple[Path, Callable[[Table], bytes]]]":
         from gfx.cli.findings import to_csv
         from gfx.sensitivity.drawing import drawing
         from gfx.sensitivity.page import page
@@ -67,7 +67,7 @@ class Outputs:
             (self.plot, drawing),
             (self.recipe, self._recipe),
         ]
-        return {path: make for path, make in every if path is not None}
+        return [(path, make) for path, make in every if path is not None]
 
     def _recipe(self, table: "Table") -> bytes:
         from gfx.sensitivity.emit import recipe, recipe_text

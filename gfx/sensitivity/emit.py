@@ -134,14 +134,14 @@ def _chosen(plans: Plans, choices: Sequence[Choice], best: Sequence[int]) -> _Pl
 
 def _written(plans: Plans, plan: _Plan, budget: Mapping[str, Any] | None) -> Recipe:
     """Writes a plan as a recipe: channels go first, as they were chosen on the original."""
-    passes: list[dict[str, Any]] = []
+    facts = plans.table.facts
+    passes: list[Any] = [*facts.needs]
     if plan.shares:
         passes.append({"channel_prune": narrowing(plans.groups, plan.shares)})
     if plan.layers:
         ranks = {_literal(path): _rank(plans, path) for path in plan.layers}
         form = {"kind": plans.form.kind, "norm": plans.form.norm, "init": plans.form.init}
         passes.append({"decompose": {**form, "layers": ranks}})
-    facts = plans.table.facts
     what = "what it recommends" if budget is None else "the least damage within the budget"
     return Recipe.load(
         {
