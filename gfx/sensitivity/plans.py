@@ -43,7 +43,7 @@ class Plans:
         >>> import gfx
         >>> plans = Plans(gfx.inspect(gfx.zoo.build("dcgan", ngf=4)))
         >>> sorted((c.name, c.kind, len(c.options)) for c in plans.choices)[:2]
-        [('project.conv', 'group', 4), ('project.conv', 'layer', 2)]
+        [('project.conv', 'group', 4), ('to_rgb', 'layer', 2)]
     """
 
     def __init__(self, table: Table) -> None:
