@@ -6,6 +6,7 @@ import tomllib
 import types
 from pathlib import Path
 
+import pytest
 import yaml
 from torch import nn
 
@@ -19,11 +20,13 @@ def fenced(kind, text=TEXT):
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_blocks_about_pruning_print_what_they_say(capsys):
-    text = (ROOT / "docs" / "pruning.md").read_text("utf-8")
+@pytest.mark.parametrize("name", ["pruning.md", "inspect.md", "decomposing.md", "repairing.md"])
+def test_the_blocks_print_what_they_say(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / name).read_text("utf-8")
     names: dict[str, object] = {}
     for code, shown in zip(fenced("python", text), fenced("text", text), strict=True):
-        exec(compile(code, "pruning.md", "exec"), names)
+        exec(compile(code, name, "exec"), names)
         assert capsys.readouterr().out == shown
 
 
