@@ -1,12 +1,13 @@
 """The table of all layers: iterates, filters, sorts, sums up by stage, turns to plain data."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from gfx.factoring import Form
 from gfx.program import Program
+from gfx.recipe import Recipe
 from gfx.sensitivity.rows import Key, Row, spelled
 from gfx.sensitivity.text import text
 from gfx.stages import STAGES
@@ -147,6 +148,33 @@ class Table:
             "stages": [stage.to_dict() for stage in self.stages()],
             "rows": self.to_dicts(),
         }
+
+    def recipe(self, budget: Mapping[str, Any] | None = None) -> Recipe:
+        """Returns a recipe that acts on the table, under a budget (gfx/sensitivity/emit.py).
+
+        Raises: BudgetError if nothing that was tried meets the budget; InputError if nothing is
+        recommended.
+
+        Example: `gfx.apply(table.recipe({"macs": 0.5}), model)` leaves half the MACs.
+        """
+        from gfx.sensitivity.emit import recipe
+
+        return recipe(self, budget)
+
+    def to_html(self) -> str:
+        """Returns one HTML page that sorts, and loads nothing."""
+        from gfx.sensitivity.page import page
+
+        return page(self)
+
+    def to_png(self) -> bytes:
+        """Draws damage by layer, and damage against saving.
+
+        Raises: InputError if matplotlib is not installed.
+        """
+        from gfx.sensitivity.drawing import drawing
+
+        return drawing(self)
 
     def __str__(self) -> str:
         return text(self)
