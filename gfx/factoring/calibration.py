@@ -22,7 +22,7 @@ __all__ = ["Calibration", "Rows"]
 Batches = Iterable[Tensor]
 
 _MOST = 2**14  # positions
-_ELEMENTS = 2**24  # of all patches together, which bounds the memory: 128 MiB
+_ELEMENTS = 2**24  # of all patches together, 128 MiB; twice that where many are needed
 _EVERY = 4  # one example in so many is held out
 
 
@@ -46,7 +46,7 @@ class Calibration:
     """Reads the rows of a layer, to fit and to judge.
 
     `needed` is the number of unknowns of one output channel, hence of positions at least; twice as
-    many are held, if there are.
+    many are held, if there are, and if memory allows.
 
     Raises: InputError if the data are missing, too few, not finite or of the wrong shape.
     """
@@ -69,7 +69,8 @@ class Calibration:
         self.inputs = replayable(inputs)
         self.targets = None if targets is None else replayable(targets)
         width = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
-        most = max(min(_MOST, _ELEMENTS // width), 2 * needed)
+        fit = _ELEMENTS // width
+        most = max(min(_MOST, fit), min(2 * needed, 2 * fit), 1)
         self.to_fit, self.to_judge = Sample(most), Sample(most // (_EVERY - 1))
         shapes = self._read(torch.Generator().manual_seed(seed))
         self._check_size(shapes, needed)

@@ -101,13 +101,15 @@ def _anchored(
     What the noise shall give is what the layer gives for it. So where data hardly say anything, as
     of a channel that is zero in all examples but one, the weights stay near to the layer's own.
     """
-    if centred:
-        patches, targets = patches - patches.mean(0), targets - targets.mean(0)
-    shape = (-(-len(patches) // _NOISE), *patches.shape[1:])
-    signs = torch.randint(0, 2, shape, generator=generator).to(patches) * 2 - 1
-    noise = signs * (_FAINT * _NOISE * patches.square().mean()).sqrt()
-    given = noise.flatten(1) @ kernel.flatten(1).mT
-    return torch.cat([patches, noise]), torch.cat([targets, given])
+    count = len(patches)
+    shape = (-(-count // _NOISE), *patches.shape[1:])
+    signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8).to(patches)
+    rows = patches.new_empty(count + len(signs), *patches.shape[1:])
+    torch.sub(patches, patches.mean(0) if centred else 0, out=rows[:count])
+    scale = (_FAINT * _NOISE * rows[:count].norm().square() / rows[:count].numel()).sqrt()
+    torch.mul(signs, 2 * scale, out=rows[count:]).sub_(scale)
+    given = rows[count:].flatten(1) @ kernel.flatten(1).mT
+    return rows, torch.cat([targets - targets.mean(0) if centred else targets, given])
 
 
 def _one_group(
