@@ -64,7 +64,10 @@ class ChannelPrune(Pass):
     ratios: Mapping[str, float] = field(default_factory=dict)  # glob over modules: share removed
     importance: Importance = "l1"
     reduce: Reduce = "mean"  # brings together what the layers of a group say of a channel
-    scope: Scope = "local"  # the ratio holds in each group; global: over all; isomorphic: over like
+    scope: Scope = (
+        "local"  # the ratio holds in each group; global: over all; isomorphic: over like;
+    )
+    # knapsack: over all, by what is lost for each share of the budget saved
     approximate: Literal["allow", "refuse"] = "allow"  # groups whose removal is not exact
     attention: Attention = "width"  # one index of every head goes, or whole heads
     group_norm: GroupNorms = "auto"  # whole groups go, or some of each (regroup: approximate)
@@ -171,6 +174,11 @@ class ChannelPrune(Pass):
             outcome.details["importance"] = otherwise
         if self.widths:
             return by_widths(groups, among, ranked, self.widths), outcome
+        if self.budget is None and self.scope == "knapsack":
+            raise RecipeError(
+                "channel_prune: scope=knapsack weighs channels by what they save of a budget; give "
+                "a budget, or use scope: global"
+            )
         if self.budget is None:
             return self._by_ratio(groups, among, ranked, outcome), outcome
         outcome.details["requested"] = {b.name: b.limit for b in self.budget}

@@ -15,27 +15,22 @@ so one backward pass for each draw of v (Hutchinson 1990) gives every gate of ev
 output is linear in what is read, this is no approximation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gfx.costing import cost_of
 from gfx.coupling import Group, Groups, Member
-from gfx.errors import InputError, PreconditionError
 from gfx.importance.layers import Reduce, Scores, Squashed, combined, per_channel, weights_of
-from gfx.importance.running import Session, floating, own, ranking, tensors
+from gfx.importance.running import Session, own, ranking, tensors
 from gfx.importance.sites import Site, shared, sites_of
-from gfx.program import Program
+from gfx.importance.slopes import signs_for, slopes_of, wide
 
 __all__ = ["fisher", "taylor"]
 
 Inputs = Sequence[tuple[Any, ...]]
-
-_WORK = 2.5e11  # MACs that are worth spending on all batches together
-_MOST_SIGNS, _LEAST_SIGNS = 16, 2  # draws of v for each batch
 
 
 def taylor(
@@ -49,7 +44,7 @@ def taylor(
     program, sites = groups.flow.program, sites_of(groups, among)
     gates = _Gates(sites)
     session = Session(program, sites, gates.see, seed)
-    signs = _signs(program, len(batches))
+    signs = signs_for(program, len(batches))
     total = np.zeros(sum(g.size for g in among))
     alone = [np.zeros(len(site.numbers)) for site in sites]
     count = 0
@@ -58,7 +53,7 @@ def taylor(
         nonlocal count
         gates.close(inputs)
         output = session.run(inputs, {}, number)
-        for slopes in _slopes(output, gates.leaves, seed + number, signs):
+        for slopes in slopes_of(output, gates.leaves, seed + number, signs):
             effects = gates.effects(slopes)
             joint = np.zeros((len(effects[0]) if effects else 1, len(total)))
             for site, row, effect in zip(sites, alone, effects, strict=True):
@@ -86,15 +81,15 @@ def fisher(
     values = {m.tensor: value for pairs in layers.values() for m, value in pairs}
     program = groups.flow.program
     session = Session(program, [], lambda _, value: value, seed)
-    signs = max(_signs(program, len(batches)) // 4, 1)  # many weights average out
-    squares = {path: torch.zeros_like(value, dtype=_wide(value)) for path, value in values.items()}
+    signs = max(signs_for(program, len(batches)) // 4, 1)  # many weights average out
+    squares = {path: torch.zeros_like(value, dtype=wide(value)) for path, value in values.items()}
     count = 0
 
     def use(inputs: tuple[Any, ...], number: int) -> None:
         nonlocal count
         leaves = {path: own(value).requires_grad_() for path, value in values.items()}
         output = session.run(inputs, leaves, number)
-        for slopes in _slopes(output, list(leaves.values()), seed + number, signs):
+        for slopes in slopes_of(output, list(leaves.values()), seed + number, signs):
             for path, slope in zip(leaves, slopes, strict=True):
                 if slope is not None:
                     squares[path] += slope.to(squares[path].dtype) ** 2
@@ -142,11 +137,11 @@ class _Gates:
         view[dim] = value.shape[dim]
         if dim > 0 and value.shape[0] == self.batch:
             view[0] = self.batch
-        wide = _wide(value)
-        gate = torch.ones(view, dtype=wide, device=value.device).requires_grad_()
+        dtype = wide(value)
+        gate = torch.ones(view, dtype=dtype, device=value.device).requires_grad_()
         self.gates[number] = gate
         # in half precision the sum over an image would overflow
-        return value * gate if value.is_complex() else (value.to(wide) * gate).to(value.dtype)
+        return value * gate if value.is_complex() else (value.to(dtype) * gate).to(value.dtype)
 
     def effects(self, slopes: Sequence[Tensor | None]) -> list[Scores]:
         """Returns for each site the slopes (examples, channels); one row if some are for all."""
@@ -168,64 +163,6 @@ class _Gates:
         return effects
 
 
-def _signs(program: Program, batches: int) -> int:
-    """Tells how many draws of v a batch is worth: more where the program is small."""
-    macs = max(cost_of(program).macs.exact, 1) * batches
-    return int(min(max(_WORK / macs - 1, _LEAST_SIGNS), _MOST_SIGNS))
-
-
-def _slopes(
-    output: Any, leaves: list[Tensor], seed: int, draws: int
-) -> Iterator[list[Tensor | None]]:
-    """Yields the gradients of vᵀf by the leaves, in units of the output, for a few draws of v.
-
-    Raises: InputError if the output is not finite, PreconditionError if it has no gradient.
-    """
-    outputs = [f for f in floating(output) if f.requires_grad]
-    if not leaves:
-        return
-    if not outputs:
-        raise PreconditionError(
-            "channel_prune: no gradient flows from the model's output to its channels: it holds no "
-            "floating numbers, or something cuts it off, as .detach() does; use an importance "
-            "that needs none, such as l1"
-        )
-    most = max(f.numel() for f in outputs)
-    scales = [_unit(f) * (most / f.numel()) ** 0.5 for f in outputs]
-    generator = torch.Generator().manual_seed(seed)
-    for draw in range(draws):
-        signs = [torch.randint(0, 2, f.shape, generator=generator) * 2 - 1 for f in outputs]
-        directions = [
-            s.to(f.device, f.dtype) * scale
-            for s, f, scale in zip(signs, outputs, scales, strict=True)
-        ]
-        slopes = torch.autograd.grad(
-            outputs, leaves, directions, retain_graph=draw < draws - 1, allow_unused=True
-        )
-        yield [None if s is None else _checked(s) / most**0.5 for s in slopes]
-
-
-def _unit(output: Tensor) -> float:
-    """Returns 1 / root mean square of an output."""
-    wide = output.detach().to(_wide(output))
-    square = float(wide.square().mean())
-    if not np.isfinite(square):
-        raise InputError(
-            "the model's output holds values that are not finite, so its channels cannot be "
-            "ranked by it; repair the model's weights or the data, or use importance: l1"
-        )
-    return square**-0.5 if square > 0 else 1.0
-
-
-def _checked(slope: Tensor) -> Tensor:
-    if not bool(torch.isfinite(slope).all()):
-        raise InputError(
-            "the gradient of the model's output is not finite, so its channels cannot be ranked "
-            "by it; use a wider dtype than the model's, or importance: l1"
-        )
-    return slope
-
-
 def _one_of(sites: Sequence[Site], alone: Sequence[Scores], size: int, reduce: Reduce) -> Scores:
     """Takes for each channel the largest of several reads, or the first that says anything."""
     found = np.zeros(size)
@@ -239,7 +176,3 @@ def _weighted(member: Member, value: Tensor, squares: Tensor, size: int) -> Scor
     """Sums w²F over the slices of each channel."""
     root = value.to(squares.dtype) * squares.sqrt()
     return per_channel(member, Squashed(2)(root, root, member.dim), size)
-
-
-def _wide(value: Tensor) -> torch.dtype:
-    return torch.float64 if value.dtype in (torch.float64, torch.complex128) else torch.float32

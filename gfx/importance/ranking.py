@@ -12,6 +12,7 @@ from gfx.errors import PreconditionError
 from gfx.importance.activity import activation
 from gfx.importance.damage import fisher, taylor
 from gfx.importance.layers import Reduce, Scores, Squashed
+from gfx.importance.reconstruction import reconstruction
 from gfx.importance.scales import bn_scale, without_scale
 from gfx.importance.weights import fpgm, lamp, magnitude
 from gfx.numerics import draw
@@ -19,11 +20,25 @@ from gfx.numerics import draw
 __all__ = ["Importance", "needs_data", "notes", "rank"]
 
 Importance = Literal[
-    "l1", "l2", "bn_scale", "fpgm", "lamp", "random", "activation", "taylor", "fisher"
+    "l1",
+    "l2",
+    "bn_scale",
+    "fpgm",
+    "lamp",
+    "random",
+    "activation",
+    "taylor",
+    "fisher",
+    "reconstruction",
 ]
 
 _POWERS = {"l1": 1, "l2": 2, "lamp": 2}
-_BY_RUNNING = {"activation": activation, "taylor": taylor, "fisher": fisher}
+_BY_RUNNING = {
+    "activation": activation,
+    "taylor": taylor,
+    "fisher": fisher,
+    "reconstruction": reconstruction,
+}
 
 
 def needs_data(importance: Importance) -> bool:
@@ -74,15 +89,18 @@ def rank(
       mask is that of Liu et al. 2021, arXiv:2108.00708).
     - fisher: √Σw²F, with F the diagonal of the Fisher information of the output (LeCun et al.
       1990, Optimal Brain Damage; Theis et al. 2018, arXiv:1801.05787).
+    - reconstruction: the root mean square change of the output if what reads the channel takes from
+      those that stay whatever they tell of it, as `refit` makes it do; channels go one after the
+      other (He et al. 2017, arXiv:1707.06168; Luo et al. 2017, arXiv:1707.06342).
 
-    The last two need no labels: their loss is the distance of the output from the program's own
-    (gfx/importance/damage.py derives it). Without data they look at noise in the shapes of the
-    example inputs.
+    The last three need no labels: their loss is the distance of the output from the program's own
+    (gfx/importance/damage.py and reconstruction.py derive it). Without data they look at noise in
+    the shapes of the example inputs.
 
     Units, and what `scope: global` compares: l1, l2, fpgm and activation average 1 in each group
     (with `mean`); lamp is 1 for the largest channel of each group; bn_scale is |gamma| over its
-    mean in all groups together, as the paper compares it; taylor and fisher are changes of the
-    output relative to its root mean square, the same unit everywhere.
+    mean in all groups together, as the paper compares it; taylor, fisher and reconstruction are
+    changes of the output relative to its root mean square, the same unit everywhere.
 
     Raises: InputError if a weight, an activation or a gradient is not finite, or the data does not
     suit; PreconditionError if the program has no scales, no values (meta), or no data to look at.

@@ -23,6 +23,11 @@ class Site:
     numbers: Ids  # the channels read, each once, counted over all groups one after the other
     _which: Ids  # by index that is mine: position in `numbers`
 
+    @property
+    def owners(self) -> Ids:
+        """The channel of each index that is ranked, counted as in `numbers`."""
+        return self.numbers[self._which]
+
     def by_channel(self, values: Scores) -> Scores:
         """Adds up what the indices have, for each of `numbers`: a channel may own several."""
         total: Scores = np.zeros(len(self.numbers))

@@ -11,6 +11,7 @@ from gfx.coupling.labels import Ids, Mask
 from gfx.importance import Scores
 from gfx.pricing import Pricing
 from gfx.selection.bounds import Bounds
+from gfx.selection.knapsack import by_gain
 from gfx.selection.pools import Scope, pools
 from gfx.selection.search import Search
 
@@ -59,22 +60,35 @@ class Selection:
     def by_budget(self, budgets: Sequence[Budget], cost: Cost, tolerance: float) -> Mask:
         """Removes as little as meets every budget, in the order of importance.
 
-        Pools lose channels in proportion to their size.
+        Pools lose channels in proportion to their size. With the scope `knapsack` those go first
+        that matter least for what they save, rather than least.
 
         Raises: BudgetError with the nearest value that can be reached, and what stands in the way.
         """
+        pricing = Pricing(self.groups, cost)
+        search = Search(self.groups, self.among, pricing, budgets, self.bounds, tolerance)
+        if self.scope == "knapsack":
+            return self.by_counts(search.along(by_gain(self._losses(), self.sizes, search.shares)))
+        return self.by_counts(search.along(self._together()))
+
+    def _together(self) -> Ids:
+        """Lists group numbers in the order in which channels go, from all pools alike."""
         keys, owners = [], []
         for pool in self._pools([None] * len(self.among)):
             sequence = self._sequence(pool)
             keys.append((np.arange(len(sequence)) + 1) / self.sizes[pool].sum())
             owners.append(sequence)
-        sequence = np.zeros(0, dtype=np.int64)
-        if owners:
-            sequence = np.concatenate(owners)[np.argsort(np.concatenate(keys), kind="stable")]
-        search = Search(
-            self.groups, self.among, Pricing(self.groups, cost), budgets, self.bounds, tolerance
-        )
-        return self.by_counts(search.along(sequence))
+        if not owners:
+            return np.zeros(0, dtype=np.int64)
+        return np.concatenate(owners)[np.argsort(np.concatenate(keys), kind="stable")]
+
+    def _losses(self) -> list[Scores]:
+        """Lists for each group the squared scores of what may go, rising, the first to go first."""
+        least = self.bounds.least(self.sizes)
+        return [
+            np.maximum.accumulate(self.scores[g.name][self.order[g.name][: g.size - count]]) ** 2
+            for g, count in zip(self.among, least.tolist(), strict=True)
+        ]
 
     def _pools(self, stages: Sequence[Hashable]) -> list[Ids]:
         return pools(self.groups, self.among, self.scope, stages)

@@ -10,7 +10,7 @@ from gfx.coupling.labels import Ids
 
 __all__ = ["Scope", "isomorphic", "pools"]
 
-Scope = Literal["local", "global", "isomorphic"]
+Scope = Literal["local", "global", "isomorphic", "knapsack"]
 
 
 def pools(
@@ -19,7 +19,7 @@ def pools(
     """Splits groups into pools; the channels of a pool are ranked against each other.
 
     - local: every group is a pool of its own.
-    - global: all groups of a stage are one pool.
+    - global, knapsack: all groups of a stage are one pool.
     - isomorphic: groups of a stage that are built alike are one pool (Fang et al. 2024,
       arXiv:2407.04616: importances are comparable only between like structures).
 
@@ -27,7 +27,7 @@ def pools(
     """
     found: dict[Hashable, list[int]] = {}
     for i, (group, stage) in enumerate(zip(among, stages, strict=True)):
-        like: Hashable = {"local": i, "global": None}.get(scope)
+        like: Hashable = i if scope == "local" else None
         if scope == "isomorphic":
             like = isomorphic(groups, group)
         found.setdefault((stage, like), []).append(i)

@@ -75,17 +75,24 @@ class Search:
 
         Shapes: kept (configurations, groups that may be narrowed).
         """
+        shares: Numbers = self.shares(kept).max(axis=1, initial=0)
+        return shares
+
+    def shares(self, kept: Ids) -> Numbers:
+        """Returns the share that each configuration takes of each budget.
+
+        Shapes: kept (configurations, groups that may be narrowed) -> (configurations, budgets).
+        """
         table = np.tile(self._full, (len(kept), 1))
         table[:, self._columns] = kept
-        fill = np.zeros(len(kept))
-        for budget in self.budgets:
+        shares = np.zeros((len(kept), len(self.budgets)))
+        for column, budget in enumerate(self.budgets):
             values = self.pricing.value(table, budget)
             share = values / budget.limit
             # a quotient may round to 1 on either side
             over = np.maximum(share, np.nextafter(1, 2))
-            share = np.where(values <= budget.limit, np.minimum(share, 1), over)
-            fill = np.maximum(fill, share)
-        return fill
+            shares[:, column] = np.where(values <= budget.limit, np.minimum(share, 1), over)
+        return shares
 
     def _taken(self, sequence: Ids) -> Ids:
         gone = np.bincount(sequence, minlength=len(self.sizes))
