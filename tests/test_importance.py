@@ -28,7 +28,7 @@ from gfx.numerics import draw, run
 from patterns import PATTERNS
 
 EVERY: tuple[Importance, ...] = get_args(Importance)
-RUNNING: tuple[Importance, ...] = ("activation", "taylor", "fisher")
+RUNNING: tuple[Importance, ...] = ("activation", "taylor", "fisher", "reconstruction")
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 

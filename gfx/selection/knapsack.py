@@ -47,8 +47,8 @@ def by_gain(losses: Sequence[Numbers], sizes: Ids, shares: Callable[[Ids], Numbe
         lost = np.array([s[g + t] - s[g] for s, g, t in zip(sums, gone, taken, strict=True)])
         # what saves nothing goes last, or a loss of 0 would let it go first
         price = np.where(saved > 0, lost / np.where(saved > 0, saved, 1), np.inf)
-        price = np.where(taken > 0, price, np.nan)
-        chosen = int(np.nanargmin(price))
+        left = np.flatnonzero(taken)
+        chosen = int(left[np.argmin(price[left])])
         order.append(np.full(taken[chosen], chosen))
         kept[chosen] -= taken[chosen]
         gone[chosen] += taken[chosen]
