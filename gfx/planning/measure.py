@@ -23,7 +23,8 @@ _WORK = 4_000_000_000  # MACs that the batches may take together, as gfx.inspect
 class Damages:
     """Measures how far the output moves when one layer or one group alone is changed.
 
-    It looks at as many batches as are soon run, at most `batches`.
+    It looks at as many batches as are soon run, at most `batches`; weights that are fitted to data
+    are fitted to all of them.
 
     Units: relative L2, ‖changed - original‖ / ‖original‖ over a batch, averaged over the batches;
     infinite where the changed program gives values that are not finite.
@@ -51,8 +52,8 @@ class Damages:
             self.note = synthetic_note(program, count, seed)
             self.batches = synthetic(program, count, seed)
         else:
-            self.batches = batches_of(program, data, count)
-        self._replay = Replay(program, self.batches, seed=seed)
+            self.batches = batches_of(program, data, batches)
+        self._replay = Replay(program, self.batches[:count], seed=seed)
         self._metric = metric("relative_l2")
 
     def of_forms(self, forms: Iterable[tuple[Layer, Form]]) -> list[float]:
