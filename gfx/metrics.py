@@ -119,7 +119,7 @@ def metric(spec: "str | Measure | Metric", *, extractor: _Extractor | None = Non
                 f"metric is a {type(spec).__name__}; give one of {', '.join(METRICS)}, or a "
                 "function (teacher_out, student_out) -> float"
             )
-        return Metric(_named(spec), spec)
+        return Metric(_named(spec), _shielded(spec))
     if spec == "relative_l2":
         return Metric(spec, _relative_l2)
     if spec == "psnr":
@@ -131,6 +131,15 @@ def metric(spec: "str | Measure | Metric", *, extractor: _Extractor | None = Non
     near = get_close_matches(spec, METRICS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(METRICS)}"
     raise InputError(f"there is no metric {spec!r}{hint}")
+
+
+def _shielded(measure: Measure) -> Measure:
+    """Gives a function copies: it may write into what it is given."""
+    return lambda teacher, student: measure(_copied(teacher), _copied(student))
+
+
+def _copied(output: Any) -> Any:
+    return pytree.tree_map_only(Tensor, torch.clone, output)
 
 
 def _named(spec: Any) -> str:
@@ -236,6 +245,7 @@ def _feature(extractor: _Extractor | None) -> Measure:
     seen: list[tuple[Any, Any]] = []  # the teacher's outputs come again for every change
 
     def features(output: Any) -> Any:
+        output = _copied(output)
         if not isinstance(extractor, nn.Module):
             return extractor(output)
         modes = [(module, module.training) for module in extractor.modules()]

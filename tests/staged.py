@@ -241,6 +241,53 @@ class Functional(nn.Module):
         return self.inner["weight"].transpose(0, 1)
 
 
+class GatedBelow(nn.Module):
+    """A gate that is computed at a lower resolution (Liu et al. 2020, RFANet)."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = conv(3, 4), conv(4, 4), conv(4, 4), conv(4, 12)
+        self.less, self.inner, self.more = conv(4, 2, 3, 2), conv(2, 2), conv(2, 4, 1)
+
+    def forward(self, x):
+        x = self.c(F.relu(self.b(F.relu(self.a(x)))))
+        gate = self.inner(F.max_pool2d(self.less(x), 2))
+        x = x * torch.sigmoid(self.more(F.interpolate(gate, size=x.shape[2:])))
+        return F.pixel_shuffle(self.d(x), 2)
+
+
+class Masked(nn.Module):
+    """Most of the layers estimate a mask, at half the resolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = conv(3, 4), conv(4, 4, 3, 2), conv(4, 4), conv(4, 4)
+        self.e, self.f = nn.ConvTranspose2d(4, 4, 4, 2, 1), conv(4, 3)
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.f(x * torch.sigmoid(self.e(self.d(F.relu(self.c(self.b(x)))))))
+
+
+class Attending(nn.Module):
+    """Attention whose map, and scores from the middle, are outputs too."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = conv(3, 4), conv(4, 4, 4, 2), conv(4, 4), conv(4, 4)
+        self.query, self.key, self.score = conv(4, 2, 1), conv(4, 2, 1), nn.Linear(4, 1)
+        self.e, self.f = nn.ConvTranspose2d(4, 4, 4, 2, 1), conv(4, 3)
+
+    def forward(self, x):
+        x = self.c(F.relu(self.b(F.relu(self.a(x)))))
+        query, key = self.query(x).flatten(2), F.max_pool2d(self.key(x), 2).flatten(2)
+        seen = torch.softmax(query.transpose(1, 2) @ key, -1)
+        value = F.max_pool2d(x, 2).flatten(2)
+        mixed = (value @ seen.transpose(1, 2)).view(x.shape)
+        x = self.d(x + mixed)
+        return self.f(self.e(x)), seen, self.score(x.mean((2, 3)))
+
+
 class Upscaled(nn.Module):
     """The image is enlarged before the first layer (Dong et al. 2014)."""
 
@@ -321,6 +368,17 @@ STAGED = {
         Functional,
         IMAGE,
         {"stem": "first", "down": "down", "body": "a", "up": "inner"},
+    ),
+    "a gate below": (
+        GatedBelow,
+        IMAGE,
+        {"stem": "a", "body": "b c less inner more", "up": "d"},
+    ),
+    "a mask": (Masked, IMAGE, {"stem": "a", "down": "b", "body": "c d", "up": "e", "head": "f"}),
+    "attention that is an output": (
+        Attending,
+        IMAGE,
+        {"stem": "a", "down": "b", "body": "c query key d score", "up": "e", "head": "f"},
     ),
     "enlarged before": (Upscaled, IMAGE, {"stem": "a", "body": "b", "head": "c"}),
     "perceptron": (Perceptron, ((1, 4),), {"stem": "a", "body": "b", "head": "c"}),

@@ -75,7 +75,16 @@ def test_an_extractor_sees_the_original_once():
     a = images(0)
     for seed in (1, 2, 3):
         measured(a, images(seed))
-    assert sum(x is a for x in calls) == 1
+    assert sum(torch.equal(x, a) for x in calls) == 1
+
+
+def test_functions_and_extractors_may_write_into_what_they_are_given():
+    a, b = images(0), images(1)
+    kept = a.clone(), b.clone()
+    metric(lambda x, y: (x.sub_(y)).abs_().max())(a, b)
+    metric("feature", extractor=nn.ReLU(inplace=True))(a.sub_(1), b.sub_(1))
+    assert torch.equal(a, kept[0] - 1)
+    assert torch.equal(b, kept[1] - 1)
 
 
 def test_any_function_is_a_metric():

@@ -178,11 +178,11 @@ def _cells(product: Tensor, dim: int) -> Tensor:
 
     What has no places, or examples that are not its first dimension, is in the first cell.
     """
-    rest = product.movedim(dim, 0)
+    rest = product.movedim(dim, 0)  # (channels, …)
     if dim == 0 or product.ndim < 3:
-        per = product.movedim(dim, -1).reshape(-1, product.shape[dim]) if dim else rest.flatten(1).T
-        first = per if dim else per.sum(0, keepdim=True)
-        return F.pad(first[..., None], (0, _GRID * _GRID - 1))
+        flat = rest.reshape(len(rest), -1)
+        per = flat.T if dim else flat.sum(1, keepdim=True).T
+        return F.pad(per[..., None], (0, _GRID * _GRID - 1))
     places = rest.movedim(1, 0)  # (examples, channels, places …)
     if places.ndim == 4:
         size = places.shape[2] * places.shape[3]

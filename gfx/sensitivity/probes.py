@@ -53,6 +53,7 @@ class Found:
 def probes_for(subject: Subject, places: Sequence[Place], widths: Sequence[float]) -> list[Probe]:
     """Lists the probes that the rows of some layers need, in the order of the program."""
     found: list[Probe] = []
+    seen: set[tuple[str, Key]] = set()
     for place in places:
         if not subject.unfit(place):
             found.append(Probe(DECOMPOSE, place=place))
@@ -61,7 +62,8 @@ def probes_for(subject: Subject, places: Sequence[Place], widths: Sequence[float
             continue
         for width in widths:
             probe = Probe(width, group=group)
-            if probe.name not in [p.name for p in found] and subject.width(group, width):
+            if probe.name not in seen:
+                seen.add(probe.name)
                 found.append(probe)
     return found
 

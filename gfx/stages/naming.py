@@ -51,9 +51,7 @@ def stages(program: Program) -> dict[str, Stage]:
     found = survey(program)
     if not found.facts:
         return {}
-    before: Ancestors = {}
-    for node in program.nodes():
-        before[node] = {node}.union(*(before[n] for n in tensors_in(node)))
+    before = found.before
     path = _path(program, found)
     body = _body(program, found, before, path)
     naming = _Naming(found, before, body, _last(program, found), path)
@@ -121,13 +119,23 @@ class _Naming:
         if fact.raises or fact.reach.enlarged or fact.after > body.level + APART:
             return "up"
         follows = body.exit is None or body.exit in self.before[node]
-        if not follows:
-            return "up"
+        if not follows:  # a branch off the body is of the body
+            return "body" if self._branches(fact) else "up"
         if fact.strided:
             return "down"
         after = self.before[node] - (self.before[body.exit] if body.exit is not None else set())
         facts = [self.found.facts[n] for n in after if n in self.found.facts]
         return "up" if any(f.raises or f.reach.enlarged for f in facts) else "body"
+
+    def _branches(self, fact: Fact) -> bool:
+        """Whether a layer follows from layers of the body alone, at its resolution or below."""
+        body = self.body
+        if body.entry is None or body.exit is None:
+            return False
+        inside = self.before[body.exit] - self.before[body.entry]
+        late = self.before[fact.node] - self.before[body.exit]
+        raised = any(n in self.found.facts and self.found.facts[n].raises for n in late)
+        return not raised and any(n in inside for n in self.before[fact.node])
 
     def _is_head(self, fact: Fact) -> bool:
         still = not (fact.raises or fact.strided or fact.reach.enlarged)
@@ -190,7 +198,11 @@ def _last(program: Program, found: Map) -> frozenset[fx.Node]:
     """Lists the layers that write an output: nothing after them is a layer or changes the size."""
     output = next(node for node in program.nodes() if node.op == "output")
     reaches = [found.reach[node] for node in output.all_input_nodes]
-    return frozenset(n for reach in reaches for n, resized in reach.sources if not resized)
+    levels = [reach.level for reach in reaches if reach.level is not None]
+    largest = [  # what else comes out, as scores or attention, is no image
+        r for r in reaches if r.level is None or r.level > max(levels) - APART
+    ]
+    return frozenset(n for reach in largest for n, resized in reach.sources if not resized)
 
 
 def _path(program: Program, found: Map) -> list[fx.Node]:

@@ -19,7 +19,7 @@ from torch import fx
 from gfx.ops import op_name
 from gfx.program import Program
 from gfx.shapes import propagate
-from gfx.stages.calls import conv_stride, places, sort_of, tensors_in
+from gfx.stages.calls import conv_stride, layers, places, sort_of, tensors_in
 
 __all__ = ["APART", "Fact", "Map", "Reach", "survey"]
 
@@ -74,6 +74,7 @@ class Map:
     reach: dict[fx.Node, Reach] = field(default_factory=dict)
     facts: dict[fx.Node, Fact] = field(default_factory=dict)  # by layer
     sides: set[tuple[fx.Node, fx.Node]] = field(default_factory=set)  # edges that come in sideways
+    before: dict[fx.Node, set[fx.Node]] = field(default_factory=dict)  # what each follows from
     batch: int = 1
 
 
@@ -83,6 +84,7 @@ def survey(program: Program) -> Map:
     found = Map(batch=_batch(program))
     walk = _Walk(program, found)
     for node in program.nodes():
+        found.before[node] = {node}.union(*(found.before[n] for n in tensors_in(node)))
         found.reach[node] = walk.visit(node)
     return found
 
@@ -93,6 +95,7 @@ class _Walk:
     def __init__(self, program: Program, found: Map) -> None:
         self.program = program
         self.found = found
+        self.layers = len(layers(program))
 
     def visit(self, node: fx.Node) -> Reach:
         """Returns what is known of a node's value."""
@@ -163,8 +166,8 @@ class _Walk:
 
     def _raise(self, reach: Reach) -> None:
         """Notes that the layers before a shuffle raise the resolution."""
-        for source, _ in reach.sources:
-            if not reach.spread:
+        for source, resized in reach.sources:
+            if not (reach.spread or resized):
                 self.found.facts[source].raises = True
 
     def _resized(self, node: fx.Node, source: fx.Node, reach: Reach, sort: str) -> Reach:
@@ -209,6 +212,9 @@ class _Walk:
         """Finds which of several values leads, and which come in from the side."""
         known = [(o, self.found.reach[o]) for o in operands]
         given = [(o, r) for o, r in known if r.given or r.layered] or known
+        gated = self._gated(node, given)
+        if gated is not None:
+            return gated
         if len(given) == 1:
             return given[0][1]
         lead = max((r for _, r in given), key=lambda r: (_height(r), r.layered))
@@ -219,8 +225,8 @@ class _Walk:
             if lower and self._sideways(node, operand, reach, sort):
                 self.found.sides.add((operand, node))
                 continue
-            for source, resized in reach.sources:
-                sources[source] = sources.get(source, False) or resized
+            for source, resized in reach.sources:  # a product has places of its own
+                sources[source] = sources.get(source, False) or resized or sort == "product"
             enlarged, shrunk = enlarged or reach.enlarged, shrunk or reach.shrunk
         others = [r for _, r in given]
         return replace(
@@ -231,6 +237,21 @@ class _Walk:
             layered=any(r.layered for r in others),
             latent=all(r.latent for r in others),
         )
+
+    def _gated(self, node: fx.Node, given: list[tuple[fx.Node, Reach]]) -> Reach | None:
+        """Finds a value times a gate that is made of itself, `x * g(x)`: the gate is aside.
+
+        Unless most of the layers are in g: then x is masked by what the program is about.
+        """
+        if op_name(node) != "mul" or len(given) != 2:
+            return None
+        for (value, reach), (gate, _) in (given, given[::-1]):
+            inside = self.found.before[gate] - self.found.before[value]
+            count = sum(n in self.found.facts for n in inside)
+            if value in self.found.before[gate] and reach.layered and 0 < 2 * count < self.layers:
+                self.found.sides.add((gate, node))
+                return reach
+        return None
 
     def _sideways(self, node: fx.Node, operand: fx.Node, reach: Reach, sort: str) -> bool:
         """Whether a value of lower level is broadcast, and not of the leader's size by a move."""
