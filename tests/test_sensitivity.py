@@ -3,15 +3,21 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import torch
+from hypothesis import given
 from torch import nn
 
 import gfx
+from generators.register import built
+from generators.register import inputs as inputs_of
 from gfx.errors import InputError, PreconditionError
 from gfx.sensitivity import DECOMPOSE
-from laws import renamed
+from laws import law, renamed
+from patterns import PATTERNS
+from strategies import specs
 from zoo_small import SMALL
 
 KEYS = [DECOMPOSE, 0.75, 0.5, 0.25]
@@ -286,6 +292,16 @@ def test_options_that_make_no_sense_are_refused(options, text):
         gfx.inspect(*resnet(), **options)
 
 
+def pattern(name):
+    """Builds one of the patterns, or of the generators of others."""
+    if name not in PATTERNS:
+        import_module("generators.blocks")
+        return built(name), inputs_of(name)
+    torch.manual_seed(0)
+    kind, shapes = PATTERNS[name]
+    return kind().eval(), tuple(torch.randn(shape) for shape in shapes)
+
+
 def ranks(values):
     order = sorted(range(len(values)), key=values.__getitem__)
     found = [0.0] * len(values)
@@ -346,6 +362,24 @@ def test_fast_takes_batches_of_other_sizes_and_writes_in_place():
     data = [torch.randn(5, 3, 12, 12), torch.randn(2, 3, 8, 8)]
     rows = gfx.inspect(model, torch.randn(1, 3, 8, 8), data, fast=True)
     assert all(row.damage[DECOMPOSE] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["WindowMLP", "WrittenKernels"])
+def test_fast_takes_windows_and_computed_kernels(name):
+    model, inputs = pattern(name)
+    for row in gfx.inspect(model, inputs, fast=True, batches=1):
+        assert all((row.damage[key] is None) == (key in row.notes) for key in KEYS)
+
+
+@law(8)
+@given(specs(approximate=True))
+def test_random_generators_are_inspected(spec):
+    model, inputs = spec.build()
+    exact = gfx.inspect(model, inputs, batches=1, widths=(0.5,))
+    fast = gfx.inspect(model, inputs, batches=1, widths=(0.5,), fast=True)
+    part = gfx.inspect(model, inputs, batches=1, widths=(0.5,), layers=exact[0].layer)
+    assert part.rows == exact.rows[:1]
+    assert {row.layer for row in fast} == {row.layer for row in exact}
 
 
 def test_fast_ranks_by_relative_l2_alone():

@@ -58,7 +58,9 @@ def estimate(
     with torch.inference_mode(False), undisturbed(twin, "inspect"):
         pieces = [piece for batch in batches for piece in _fitting(subject, twin, batch)]
         for number, inputs in enumerate(pieces):
-            look = _Look(subject, twin.module, good, modules)
+            firsts = {len(x) for x in tensors(inputs) if x.ndim}
+            examples = firsts.pop() if len(firsts) == 1 else 1
+            look = _Look(subject, twin.module, good, modules, examples)
             totals += _squares(look, inputs, seed + number).sqrt() / len(pieces)
     for probe, damage in zip(good, totals.tolist(), strict=True):
         found[probe.name] = Found(damage, damage)
@@ -103,11 +105,13 @@ class _Look(fx.Interpreter):
         module: fx.GraphModule,
         probes: Sequence[Probe],
         modules: dict[tuple[str, Key], nn.Module],
+        examples: int,
     ) -> None:
         super().__init__(module)
         self.extra_traceback = False
         self.one = torch.ones(()).requires_grad_()
-        self.moved = [torch.zeros(1, _GRID * _GRID, dtype=torch.float64) for _ in probes]
+        cells = torch.zeros(examples, _GRID * _GRID, dtype=torch.float64)
+        self.moved = [cells for _ in probes]
         self.reads: dict[str, list[tuple[Read, list[tuple[int, Tensor]]]]] = {}
         self.layers: dict[str, tuple[int, nn.Module]] = {}
         for number, probe in enumerate(probes):
@@ -170,7 +174,11 @@ class _Look(fx.Interpreter):
         return seen
 
     def _add(self, number: int, cells: Tensor) -> None:
-        self.moved[number] = self.moved[number] + cells.double().cpu()
+        """Adds up the effects of several places: each example's, or all in the first row."""
+        total, cells = self.moved[number], cells.double().cpu()
+        if len(cells) % len(total):
+            cells = F.pad(cells.sum(0, keepdim=True), (0, 0, 0, len(total) - 1))
+        self.moved[number] = total + cells.view(len(total), -1, cells.shape[1]).sum(1)
 
 
 def _cells(product: Tensor, dim: int) -> Tensor:
