@@ -230,6 +230,32 @@ def test_layers_are_globs_or_stages():
         gfx.inspect(model, inputs, layers=["blocks"])
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_decompositions_take_the_form_they_are_told(fast):
+    model, inputs = resnet(image_size=32)
+    layers = ["blocks.*", "down"]
+    by_rank = [
+        gfx.inspect(model, inputs, rank=rank, layers=layers, widths=(), batches=4, fast=fast)
+        for rank in (1, 4, 9)
+    ]
+    for low, middle, full in zip(*(table.sort("layer") for table in by_rank), strict=True):
+        assert full.damage[DECOMPOSE] < 1e-4 < middle.damage[DECOMPOSE] < low.damage[DECOMPOSE]
+        assert low.saved[DECOMPOSE] > middle.saved[DECOMPOSE] > full.saved[DECOMPOSE]
+    by_data = gfx.inspect(
+        model, inputs, init="data", layers=layers, widths=(), batches=4, fast=fast
+    )
+    total = [sum(r.damage[DECOMPOSE] for r in table) for table in (by_data, by_rank[0])]
+    assert total[0] < 0.95 * total[1]
+    assert by_data.facts.form == "depthwise_separable, norm none, init data"
+
+
+def test_too_few_inputs_to_fit_a_form_to_are_noted():
+    rows = gfx.inspect(*resnet(), init="data", layers="body", widths=(), batches=1)
+    for row in rows:
+        assert row.damage[DECOMPOSE] is None
+        assert row.layer in row.notes[DECOMPOSE]
+
+
 class Called(nn.Module):
     """One convolution called twice, a functional one, and a linear."""
 
@@ -378,7 +404,7 @@ def test_random_generators_are_inspected(spec):
     exact = gfx.inspect(model, inputs, batches=1, widths=(0.5,))
     fast = gfx.inspect(model, inputs, batches=1, widths=(0.5,), fast=True)
     part = gfx.inspect(model, inputs, batches=1, widths=(0.5,), layers=exact[0].layer)
-    assert part.rows == exact.rows[:1]
+    assert part[exact[0].layer] == exact[0]
     assert {row.layer for row in fast} == {row.layer for row in exact}
 
 

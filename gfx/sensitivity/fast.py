@@ -25,6 +25,7 @@ from torch import Tensor, fx, nn
 from gfx.coupling.calls import Read
 from gfx.errors import GfxError, InputError, PreconditionError
 from gfx.importance.running import floating, parts, tensors, undisturbed, unrunnable
+from gfx.planning import Inputs
 from gfx.sensitivity.probes import Batches, Found, Probe, decomposed
 from gfx.sensitivity.rows import Key
 from gfx.sensitivity.subject import Subject
@@ -44,9 +45,12 @@ def estimate(
     """
     found: dict[tuple[str, Key], Found] = {}
     modules: dict[tuple[str, Key], nn.Module] = {}
-    for probe in (p for p in probes if p.place is not None):
+    for probe in probes:
+        if probe.place is None or probe.place.layer is None:
+            continue
+        read = Inputs(subject.program, probe.place.layer, batches, seed)
         try:
-            modules[probe.name] = decomposed(subject, probe, batches, seed).eval()
+            modules[probe.name] = decomposed(subject, probe.place, read, seed).eval()
         except GfxError as error:
             found[probe.name] = Found(why=str(error))
     good = [p for p in probes if p.name not in found]

@@ -4,19 +4,18 @@ A layer that is decomposed is one change; a group that is narrowed is one for ea
 all layers that write it. What a change does is measured alone, so no order matters.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from gfx.coupling import Group
 from gfx.errors import GfxError, InputError
 from gfx.factoring import factor
 from gfx.factoring.forms import Layer as Convolution
 from gfx.metrics import Metric
-from gfx.planning import Inputs
 from gfx.probing import Change, Narrowing, Replacement, Replay
 from gfx.sensitivity.rows import DECOMPOSE, Key
 from gfx.sensitivity.subject import Place, Subject
@@ -81,64 +80,70 @@ def measure(
     A probe that fails for itself, as when its output is not finite, is told in its `why`.
     """
     changes: dict[tuple[str, Key], Change] = {}
-    found: dict[tuple[str, Key], Found] = {}
+    failed: dict[tuple[str, Key], str] = {}
     for probe in probes:
         try:
-            changes[probe.name] = _change(subject, probe, replay.batches, seed)
+            changes[probe.name] = _change(subject, probe, replay, seed)
         except GfxError as error:
-            found[probe.name] = Found(why=str(error))
-    try:
-        found |= _run(replay, changes, metric, progress)
-    except InputError:  # one of them: the others are good
-        for name, change in changes.items():
-            try:
-                found |= _run(replay, {name: change}, metric, progress)
-            except InputError as error:
-                found[name] = Found(why=str(error))
-    return found
-
-
-def _run(
-    replay: Replay,
-    changes: dict[tuple[str, Key], Change],
-    metric: Metric,
-    progress: Progress | None,
-) -> dict[tuple[str, Key], Found]:
+            failed[probe.name] = str(error)
     names = list(changes)
-    values: list[list[float]] = [[0.0] * len(replay.batches) for _ in names]
+    values: dict[tuple[str, Key], list[float]] = {name: [] for name in names}
     done = count(1)
 
     def use(number: int, batch: int, output: Any) -> None:
-        values[number][batch] = metric(replay.outputs[batch], output)
+        try:
+            values[names[number]].append(metric(replay.outputs[batch], output))
+        except InputError as error:
+            fail(number, error)
         if progress is not None:
             progress(next(done), len(names) * len(replay.batches), names[number][0])
 
-    replay.each(list(changes.values()), use)
+    def fail(number: int, error: InputError) -> None:
+        failed.setdefault(names[number], str(error))
+
+    replay.each(list(changes.values()), use, fail)
     return {
-        name: Found(_mean(each), _mean([metric.cost(value) for value in each]))
-        for name, each in zip(names, values, strict=True)
+        probe.name: Found(why=failed[probe.name])
+        if probe.name in failed
+        else _averaged(values[probe.name], metric)
+        for probe in probes
     }
+
+
+def _averaged(values: Sequence[float], metric: Metric) -> Found:
+    return Found(_mean(values), _mean([metric.cost(value) for value in values]))
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _change(subject: Subject, probe: Probe, batches: Batches, seed: int) -> Change:
+def _change(subject: Subject, probe: Probe, replay: Replay, seed: int) -> Change:
     if probe.place is None:
         assert probe.group is not None
         return Narrowing(subject.groups, subject.mask(probe.group, float(probe.key)))
-    return Replacement(dict.fromkeys(probe.place.calls, decomposed(subject, probe, batches, seed)))
+    parts = decomposed(subject, probe.place, _Read(replay, probe.place), seed)
+    return Replacement(dict.fromkeys(probe.place.calls, parts))
 
 
-def decomposed(subject: Subject, probe: Probe, batches: Batches, seed: int) -> nn.Module:
-    """Writes a layer in the table's form."""
-    assert probe.place is not None
-    assert probe.place.layer is not None
-    layer = probe.place.layer
-    inputs = None
-    if subject.form.init == "data":
-        inputs = Inputs(subject.program, layer, batches, seed)
+def decomposed(subject: Subject, place: Place, inputs: Iterable[Tensor], seed: int) -> nn.Module:
+    """Writes a layer in the table's form; it is fitted to inputs where the form says so."""
+    assert place.layer is not None
     return factor(
-        cast(Convolution, layer.module), subject.form, inputs=inputs, seed=seed, name=layer.path
+        cast(Convolution, place.layer.module),
+        subject.form,
+        inputs=inputs if subject.form.init == "data" else None,
+        seed=seed,
+        name=place.path,
     )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a layer reads in all its calls, as often as it is asked for."""
+
+    replay: Replay
+    place: Place
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (value for node in self.place.calls for value in self.replay.inputs(node))
