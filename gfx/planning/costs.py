@@ -25,6 +25,8 @@ from gfx.pricing.terms import Terms
 
 __all__ = ["Costs"]
 
+_BASE = 1 << 16  # more than any layer has channels
+
 
 class Costs:
     """Prices plans over layers and groups, in the unit of each budget.
@@ -110,9 +112,12 @@ class _Rewritten:
 
         Shapes: options (plans,), channels (3, plans); returns (plans, budgets).
         """
-        keys = np.concatenate([options[None], channels]).T
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-        rows = [self._difference(tuple(key)) for key in unique.tolist()]
+        keys = options.astype(np.int64)
+        for row in channels:
+            keys = keys * _BASE + row  # one number for all four is sorted faster
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        places = zip(options[first].tolist(), *channels[:, first].tolist(), strict=True)
+        rows = [self._difference(place) for place in places]
         return np.array(rows, dtype=np.float64)[inverse.reshape(-1)]
 
     def _difference(self, key: tuple[int, ...]) -> list[float]:
