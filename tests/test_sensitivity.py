@@ -154,7 +154,8 @@ def test_the_model_is_left_as_it_was():
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    gfx.inspect(model, inputs, batches=1)
+    notes = gfx.inspect(model, inputs, batches=1).facts.notes
+    assert notes == ("the model is in training mode; it was run in eval mode",)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in model.state_dict().items():

@@ -58,7 +58,9 @@ def inspect(
 
     Each change is made alone, and run from the cached activations of what it does not reach; the
     model is left unchanged. Narrowing takes the least important channels (l1) of the layer's group
-    and damages all layers of the group at once. MACs saved are those of the whole program.
+    and damages all layers of the group at once. MACs saved are those of the whole program. Under
+    torchrun or accelerate launch, or in a process group, the changes are shared out: every process
+    must call it, and gets the table that a single process would.
 
     Args:
         model: a module, or a Program.
@@ -107,7 +109,7 @@ def inspect(
             f"inspect runs the model, and {program.provenance.source} is on the meta device, "
             "without values; load its weights"
         )
-    folded = _folded(program)
+    folded, training = _folded(program), program.training
     subject = Subject(program, form)
     places = subject.chosen(layers)
     given = _batches(subject, data, batches, seed)
@@ -120,7 +122,7 @@ def inspect(
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
     rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
     facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
-    notes = (*facts.notes, *_told(folded))
+    notes = (*facts.notes, *_told(folded, training))
     facts = replace(facts, measured=not fast, tolerate=tolerate, needs=folded, notes=notes)
     return Table(ranked(rows), facts, program, form)
 
@@ -174,11 +176,14 @@ def _folded(program: Program) -> tuple[str, ...]:
     return (_FOLD,)
 
 
-def _told(passes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(
+def _told(passes: Sequence[str], training: bool) -> tuple[str, ...]:
+    told = [
         f"spectral norms and the like were folded first; put {name} before what acts on this"
         for name in passes
-    )
+    ]
+    if training:
+        told.append("the model is in training mode; it was run in eval mode")
+    return tuple(told)
 
 
 def _batches(subject: Subject, data: Any, count: int | None, seed: int) -> Batches:
