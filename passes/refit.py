@@ -3,7 +3,8 @@
 Before   y' = w' x'          x' differs from the original's x, so y' from the original's y
 After    y' = (w' + D) x'    D minimises Σ ‖(w' + D) x' - y‖² + λ ‖D‖² over the data
 Source   He et al. 2017, arXiv:1707.06168 (channel pruning, section 3.2: asymmetric reconstruction;
-         3.3: sums of branches); Luo et al. 2017, arXiv:1707.06342 (ThiNet).
+         3.3: sums of branches); Luo et al. 2017, arXiv:1707.06342 (ThiNet); Zhang et al. 2015,
+         arXiv:1505.06798 (section 3.2: nonlinear responses).
 """
 
 from dataclasses import dataclass
@@ -53,6 +54,9 @@ class Refit(Pass):
     3. After each step the output's error on held-out data is measured. If it grew, the step is
        halved, a few times; if it still grows, the layer is left as it was: a Skip.
     4. A layer that already gives what the original does is left alone.
+    5. A layer before a ReLU, directly or through a norm, is fitted again `relu` times to what the
+       ReLU lets through: where both original and program are below zero, nothing is asked for.
+       A layer that is called twice is not: its second call would read something else each time.
 
     Data: any form of inputs that `gfx.apply` takes, read as a stream; labels are dropped.
     Shapes: all stay.
@@ -79,6 +83,7 @@ class Refit(Pass):
     positions: float = 10.0  # of a layer's output that are looked at, times its unknowns
     held_out: float = 0.25  # share of the data to judge by, 0 < held_out < 1
     rounds: int = 1  # times that all layers are gone through
+    relu: int = 4  # times that a layer is fitted again to what the ReLU behind it lets through
     norms: bool = True  # whether running statistics are estimated anew
     memory: float = 2.0  # GiB of activations that are held; what is beyond is computed again
     seed: int | None = None  # of the positions drawn and the order of the data; None: the recipe's
@@ -90,6 +95,8 @@ class Refit(Pass):
             raise RecipeError(f"refit: held_out={self.held_out} must be above 0 and below 1")
         if self.examples is not None and self.examples < 2:
             raise RecipeError(f"refit: examples={self.examples} must be at least 2")
+        if self.relu < 0:
+            raise RecipeError(f"refit: relu={self.relu} must be at least 0")
         if self.rounds < 1:
             raise RecipeError(f"refit: rounds={self.rounds} must be at least 1")
         if not self.positions >= 1:
@@ -156,7 +163,7 @@ class _Run:
         self.taken: dict[str, list[tuple[float, float]]] = {}  # error before and after each step
         self.left: dict[str, tuple[float, float, float]] = {}  # before, at the step, at the least
         norms: list[Any] = [unit.module for unit in found if isinstance(unit, Norm)]
-        norms += [unit.shift for unit in layers if unit.shift is not None]
+        norms += [unit.shift.module for unit in layers if unit.shift is not None]
         with self.calibration.running():
             self._go(found)
             solved = [(norm, norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
@@ -215,13 +222,16 @@ class _Run:
             return  # rule 4
         check_size(self.calibration, unit, gathered.equations)
         solution = gathered.equations.solve(self.pass_.ridge)
-        steps = [(module.weight.data, solution.weight)]
-        if solution.bias is not None and module.bias is not None:
-            steps.append((module.bias.data, solution.bias))
-        elif solution.bias is not None and unit.shift is not None:
-            assert unit.shift.running_mean is not None
-            steps.append((unit.shift.running_mean, -solution.bias))  # rule 1
-        self._search(unit, steps)
+        weight, base = module.weight.data, module.weight.detach().clone()
+        change, shift = solution.weight, solution.bias
+        for _ in range(self.pass_.relu if [g.cut for g in unit.goals] == [True] else 0):  # rule 5
+            weight.copy_(base.double() + change)
+            again = gather(self.calibration, unit, self.sampling, keep, gathered.equations, shift)
+            further = again.equations.solve(self.pass_.ridge)
+            change = change + further.weight
+            shift = None if shift is None or further.bias is None else shift + further.bias
+        weight.copy_(base)
+        self._search(unit, [(weight, change), *_constants(unit, shift)])
 
     def _norm(self, unit: Norm, keep: set[fx.Node]) -> None:
         mean, var = statistics(self.calibration, unit, keep)
@@ -265,6 +275,18 @@ class _Run:
         fitted, held = self.calibration.examples
         self.outcome.details["held_out"] = {"before": _short(started), "after": _short(ended)}
         self.outcome.details["examples"] = {"fitted": fitted, "held_out": held}
+
+
+def _constants(unit: Target, shift: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """Says what holds the constant, and by how much it changes (rule 1)."""
+    bias = unit.layer.module.bias
+    if shift is None:
+        return []
+    if bias is not None:
+        return [(bias.data, shift)]
+    assert unit.shift is not None
+    assert unit.shift.module.running_mean is not None
+    return [(unit.shift.module.running_mean, -shift)]
 
 
 def _short(error: float) -> float:

@@ -2,6 +2,7 @@
 
 from gfx.fitting.calibration import Calibration
 from gfx.fitting.frontier import Steps
+from gfx.fitting.normal import Solution
 from gfx.fitting.solving import Sampling, check_size, examples_needed, gather, statistics
 from gfx.fitting.units import Norm, Refusal, Target, Unit, units
 
@@ -10,6 +11,7 @@ __all__ = [
     "Norm",
     "Refusal",
     "Sampling",
+    "Solution",
     "Steps",
     "Target",
     "Unit",

@@ -6,7 +6,10 @@ way are undone, with the statistics that they have at present.
 
     wanted = norm⁻¹(original sum - other operand), or the original's output
 
-Source: He et al. 2017, arXiv:1707.06168, section 3.3 (multi-branch networks).
+Where a ReLU follows, what it cuts off need not be met: there every output below zero is right.
+
+Source: He et al. 2017, arXiv:1707.06168, section 3.3 (multi-branch networks); Zhang et al. 2015,
+arXiv:1505.06798, section 3.2 (nonlinear responses).
 """
 
 from collections.abc import Mapping
@@ -38,6 +41,7 @@ class Goal:
     other: fx.Node | None  # the other operand of the sum
     old: fx.Node  # of the original program
     origin: Origin
+    cut: bool = False  # whether only a ReLU reads what is met
 
     @property
     def reads(self) -> tuple[fx.Node, ...]:
@@ -50,10 +54,46 @@ class Goal:
         found = self.origin.of(old)
         if self.other is not None:
             found = found - values[self.other]
+        return found if self.at is self.call else self._back(program, values, found)
+
+    def let_through(
+        self, program: Program, values: Mapping[fx.Node, Any], wanted: Tensor
+    ) -> Tensor:
+        """Returns what the call should give so that the ReLU gives what it gives for `wanted`.
+
+        Where both are cut off, that is what the call gives at present.
+        """
+        present = values[self.call]
+        zero = torch.zeros_like(present)
+        if self.other is not None:
+            zero = zero - values[self.other]
+        level, sign = self._back(program, values, zero), self._sign(program, present)
+        own = level if self.at is not self.call else self._back(program, values, zero, wanted)
+        cut = sign * (wanted - own) <= 0
+        missed = torch.where(sign * (present - level) <= 0, present, level)
+        return torch.where(cut, missed, wanted)
+
+    def _back(
+        self,
+        program: Program,
+        values: Mapping[fx.Node, Any],
+        found: Tensor,
+        read: Tensor | None = None,
+    ) -> Tensor:
+        """Undoes the norms, which read their present inputs, or, the first of them, `read`."""
         for norm in reversed(self.between):
-            module = program.submodule(norm)
-            found = _undone(module, found, values[source(norm)])
+            x = values[source(norm)] if read is None or len(self.between) > 1 else read
+            found = _undone(program.submodule(norm), found, x)
         return found
+
+    def _sign(self, program: Program, like: Tensor) -> Tensor:
+        """Returns whether more of the call's output is more of what the ReLU reads, by channel."""
+        sign = torch.ones((), dtype=like.dtype, device=like.device)
+        for norm in self.between:
+            weight: Any = program.submodule(norm).weight
+            if weight is not None:
+                sign = sign * weight.sign().view([1, -1] + [1] * (like.ndim - 2))
+        return sign
 
 
 def source(node: fx.Node) -> fx.Node:
@@ -81,13 +121,16 @@ def goal_of(program: Program, original: Program, steps: Steps, call: fx.Node) ->
         if other is not None and steps.place[other] < steps.place[call]:
             met = _met(original, user)
             if met is not None:
-                return Goal(call, user, tuple(between), other, *met)
+                return Goal(call, user, tuple(between), other, *met, _is_cut(program, user))
             break
         if not _is_norm(program, user) or source(user) is not node:
             break
         between.append(user)
         node = user
-    return own_goal(original, call)
+    met = _met(original, call)
+    if met is None or not _is_cut(program, node):
+        return own_goal(original, call)
+    return Goal(call, call, tuple(between), None, *met, True)
 
 
 def own_goal(original: Program, call: fx.Node) -> Goal | None:
@@ -117,6 +160,16 @@ def _other(user: fx.Node, node: fx.Node) -> fx.Node | None:
         return None
     shapes = [getattr(n.meta.get("val"), "shape", None) for n in (others[0], node)]
     return others[0] if shapes[0] is not None and shapes[0] == shapes[1] else None
+
+
+def _is_cut(program: Program, node: fx.Node) -> bool:
+    """Whether nothing but one ReLU reads a node."""
+    if len(node.users) != 1:
+        return False
+    user = next(iter(node.users))
+    if user.op == "call_module":
+        return type(program.submodule(user)) is nn.ReLU
+    return op_name(user) == "relu"
 
 
 def _is_norm(program: Program, node: fx.Node) -> bool:

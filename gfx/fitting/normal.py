@@ -53,7 +53,7 @@ class NormalEquations:
             self.rights.append(_zeros(device, layer.groups, size, each))
             self.totals.append(_zeros(device, layer.groups, 1, each))
         self.counts = [0] * len(layer.blocks)
-        self.square = 0.0  # Σ r²
+        self.factors: list[Tensor] = []  # of A + λ, once it was solved
 
     def add(self, x: Tensor, residual: Tensor, chosen: list[Tensor]) -> None:
         """Adds the chosen positions of one call; x is the layer's input, `residual` of its output.
@@ -69,15 +69,21 @@ class NormalEquations:
                 self._add(number, rows.inputs.double(), layer.taken(r, rows).double())
 
     def _add(self, number: int, x: Tensor, r: Tensor) -> None:
-        gram, size = self.grams[number], x.shape[2]
-        for start in range(0, size, _COLUMNS):
+        self.rights[number] += x.mT @ r
+        self.totals[number] += r.sum(1, keepdim=True)
+        if self.factors:
+            return  # the same rows once more
+        gram = self.grams[number]
+        for start in range(0, x.shape[2], _COLUMNS):
             left = x[:, :, start : start + _COLUMNS]
             gram[:, start : start + _COLUMNS, start:] += left.mT @ x[:, :, start:]
         self.sums[number] += x.sum(1)[:, :, None]
-        self.rights[number] += x.mT @ r
-        self.totals[number] += r.sum(1, keepdim=True)
         self.counts[number] += x.shape[1]
-        self.square += float(r.square().sum())
+
+    def again(self) -> None:
+        """Forgets the residuals: the same rows come again, with others."""
+        for part in (*self.rights, *self.totals):
+            part.zero_()
 
     def finite(self) -> bool:
         """Whether all that was added up is finite."""
@@ -88,9 +94,11 @@ class NormalEquations:
         """Solves for the change of the weights."""
         solved, constants = [], []
         weight_of_bias, asked = torch.zeros_like(self.totals[0][:, :, :1]), self.totals[0] * 0
-        parts = zip(self.grams, self.sums, self.rights, self.totals, self.counts, strict=True)
-        for gram, a, right, total, count in parts:
-            both = _solved(gram, torch.cat([right, a], 2), ridge)
+        self.factors = self.factors or [_factor(gram, ridge) for gram in self.grams]
+        parts = zip(self.factors, self.sums, self.rights, self.totals, self.counts, strict=True)
+        for factor, a, right, total, count in parts:
+            both = torch.cat([right, a], 2)
+            both = torch.cholesky_solve(both, factor) if len(a[0]) else both
             inverse_right, inverse_a = both[:, :, :-1], both[:, :, -1:]
             solved.append(inverse_right)
             constants.append(inverse_a)
@@ -107,17 +115,16 @@ def _zeros(device: torch.device, *shape: int) -> Tensor:
     return torch.zeros(shape, dtype=torch.float64, device=device)
 
 
-def _solved(gram: Tensor, right: Tensor, ridge: float) -> Tensor:
-    """Solves (A + λ) X = B for each group, of which A is given above its diagonal."""
+def _factor(gram: Tensor, ridge: float) -> Tensor:
+    """Factorises A + λ for each group, of which A is given above its diagonal."""
     size = gram.shape[1]
-    if not size:
-        return right
     whole = gram.triu() + gram.triu(1).mT
-    mean = whole.diagonal(dim1=1, dim2=2).mean(1)
+    mean = whole.diagonal(dim1=1, dim2=2).sum(1) / max(size, 1)
     scale = torch.where(mean > 0, mean, torch.ones_like(mean))  # a group that reads only zeros
     eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
+    factor: Tensor
     while True:
         factor, failed = torch.linalg.cholesky_ex(whole + (ridge * scale)[:, None, None] * eye)
         if not bool(failed.any()):
-            return torch.cholesky_solve(right, factor)
+            return factor
         ridge = max(10 * ridge, 1e-15)  # rounding made it indefinite

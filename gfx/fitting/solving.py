@@ -49,15 +49,27 @@ class Gathered:
 
 
 def gather(
-    calibration: Calibration, target: Target, sampling: Sampling, keep: Collection[fx.Node]
+    calibration: Calibration,
+    target: Target,
+    sampling: Sampling,
+    keep: Collection[fx.Node],
+    again: NormalEquations | None = None,
+    constant: Tensor | None = None,
 ) -> Gathered:
     """Adds up the normal equations of a layer over the fitting data.
+
+    With `again`, whose left side stays, what the layer falls short of is only what passes the ReLU
+    behind it. `constant` is to be added to what the layer gives at present.
 
     Raises: PreconditionError naming the layer if what it reads or should give is not finite, or if
     the data has fewer positions than it has unknowns.
     """
     layer = target.layer
-    equations = NormalEquations(layer, layer.module.bias is not None or target.shift is not None)
+    equations = again or NormalEquations(
+        layer, layer.module.bias is not None or target.shift is not None
+    )
+    if again:
+        again.again()
     draw = torch.Generator().manual_seed(sampling.seed)
     gap = scale = 0.0
     calls = calibration.batches * len(target.goals)
@@ -67,6 +79,12 @@ def gather(
         for goal in target.goals:
             x, y = values[source(goal.call)], values[goal.call]
             wanted = goal.wanted(calibration.program, values, old.kept[goal.old])
+            if target.shift is not None and goal.at is goal.call:
+                wanted = wanted + _along(target.shift.drift, y)
+            if constant is not None:
+                y = values[goal.call] = y + _along(constant, y)
+            if again and goal.cut:
+                wanted = goal.let_through(calibration.program, values, wanted)
             residual = wanted - y
             out = tuple(layer.outputs_of(residual).shape[:-1])
             equations.add(x, residual, sampling.choose(layer, out, calls, draw))
@@ -78,6 +96,11 @@ def gather(
             "weights before it, or leave out the data that does it"
         )
     return Gathered(equations, (gap / scale if scale > 0 else gap) ** 0.5)
+
+
+def _along(channels: Tensor, like: Tensor) -> Tensor:
+    """Shapes one number for each channel so that it broadcasts over an activation."""
+    return channels.to(like.dtype).view([1, -1] + [1] * (like.ndim - 2))
 
 
 def _pairs(
@@ -147,20 +170,9 @@ def statistics(
             f"{calibration.who}: the activations at {norm.path} are not finite; repair the "
             "weights before it, or leave out the data that does it"
         )
-    before = _own(norm)
+    before = norm.before
     share = torch.where(var_then > 0, var_now / var_then, torch.ones_like(var_now))
     return before[0] + (mean_now - mean_then), before[1] * share
-
-
-def _own(norm: Norm) -> tuple[Tensor, Tensor]:
-    """Returns the original's statistics, of the channels that are left."""
-    mean, var = norm.original.running_mean, norm.original.running_var
-    assert mean is not None
-    assert var is not None
-    kept = norm.goals[0].origin.kept.get(1)
-    index = torch.arange(len(mean)) if kept is None else torch.tensor(kept)
-    index = index.to(mean.device)
-    return mean.double()[index], var.double()[index]
 
 
 class _Moments:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gfx.fitting.frontier import Steps
@@ -23,7 +24,7 @@ class Target:
     path: str
     layer: FitLayer
     goals: tuple[Goal, ...]  # one for each call, in order
-    shift: _BatchNorm | None  # takes up the constant that a layer without bias cannot hold
+    shift: "Norm | None"  # takes up the constant that a layer without bias cannot hold
 
     @property
     def olds(self) -> tuple[fx.Node, ...]:
@@ -39,6 +40,23 @@ class Norm:
     module: _BatchNorm
     original: _BatchNorm
     goals: tuple[Goal, ...]
+
+    @property
+    def before(self) -> tuple[Tensor, Tensor]:
+        """The original's running mean and variance, of the channels that are left, in float64."""
+        mean, var = self.original.running_mean, self.original.running_var
+        assert mean is not None
+        assert var is not None
+        kept = self.goals[0].origin.kept.get(1)
+        index = torch.arange(len(mean)) if kept is None else torch.tensor(kept)
+        index = index.to(mean.device)
+        return mean.double()[index], var.double()[index]
+
+    @property
+    def drift(self) -> Tensor:
+        """How far the running mean is from the original's."""
+        assert self.module.running_mean is not None
+        return self.module.running_mean.double() - self.before[0]
 
     @property
     def olds(self) -> tuple[fx.Node, ...]:
@@ -92,11 +110,11 @@ def _target(
         if goal is None:
             return Refusal(path, "no activation of the original is known to be its output")
         goals.append(goal)
-    shift = _shift(program, nodes) if module.bias is None else None
+    shift = _shift(program, original, nodes) if module.bias is None else None
     return Target(path, FitLayer(cast(Layer, module)), tuple(goals), shift)
 
 
-def _shift(program: Program, nodes: list[fx.Node]) -> _BatchNorm | None:
+def _shift(program: Program, original: Program, nodes: list[fx.Node]) -> Norm | None:
     """Finds the norm that a layer alone feeds, and that nothing else feeds."""
     users = [user for node in nodes for user in node.users]
     if len(nodes) != 1 or len(users) != 1 or users[0].op != "call_module":
@@ -105,8 +123,9 @@ def _shift(program: Program, nodes: list[fx.Node]) -> _BatchNorm | None:
     called = sum(
         n.op == "call_module" and program.submodule(n) is module for n in program.graph.nodes
     )
-    fits = isinstance(module, _BatchNorm) and has_statistics(module) and called == 1
-    return cast(_BatchNorm, module) if fits else None
+    if not isinstance(module, _BatchNorm) or called != 1:
+        return None
+    return _norm(program, original, users)
 
 
 def _norm(program: Program, original: Program, nodes: list[fx.Node]) -> Norm | None:
