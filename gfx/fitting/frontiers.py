@@ -39,7 +39,7 @@ class Frontiers:
             self._hold(number, frontier)
 
     def _held(self) -> Iterator[tuple[int, Frontier]]:
-        yield from list(self.held.items())
+        yield from sorted(self.held.items())
 
     def _read(self) -> Iterator[tuple[int, Frontier]]:
         for number, inputs in self.source():
