@@ -27,7 +27,10 @@ tried = law(8)
 PASSES = pytest.mark.parametrize("kind", passes().values(), ids=list(passes()))
 
 # parameters that ask for nothing, and parameters worth varying; others keep their defaults
-NEUTRAL: dict[str, dict[str, Any]] = {"channel_prune": {"ratio": 0.0}}
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "channel_prune": {"ratio": 0.0},
+    "decompose": {"keep": ("*",)},
+}
 VARIED: dict[str, dict[str, st.SearchStrategy]] = {
     "channel_prune": {
         "ratio": st.sampled_from((0.5, 0.25, 0.75)),
@@ -38,7 +41,11 @@ VARIED: dict[str, dict[str, st.SearchStrategy]] = {
         "attention": st.sampled_from(("width", "heads")),
         "group_norm": st.sampled_from(("whole", "regroup")),
         "round_to": st.sampled_from((1, 2)),
-    }
+    },
+    "decompose": {
+        "kind": st.sampled_from(("depthwise_separable", "spatial", "tucker", "low_rank")),
+        "rank": st.sampled_from((None, 1, 0.5)),
+    },
 }
 
 
