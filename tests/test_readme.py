@@ -1,5 +1,6 @@
 """The README's commands run as they stand, in order, and its outputs are real."""
 
+import json
 import os
 import re
 import subprocess
@@ -96,6 +97,15 @@ def test_the_python_runs_and_prints_what_is_shown(folder, capsys, monkeypatch):
     assert groups in printed
 
 
+def test_what_is_found_is_acted_on_as_shown(folder):
+    assert "what is worth doing first" in run(block("gfx inspect zoo:dcgan"), folder)
+    assert (folder / "findings.html").stat().st_size > 10_000
+    run(block("gfx apply act.yaml"), folder)
+    report = shell("gfx report act.gfx --json", folder)
+    found = json.loads(report.stdout)
+    assert found["after"]["macs"]["exact"] <= 0.5 * found["before"]["macs"]["exact"]
+
+
 @pytest.mark.parametrize("start", ["gfx apply mine.yaml", "gfx cost zoo:unet_256"])
 def test_the_other_commands_run(start, folder):
     run(block(start), folder)
@@ -104,6 +114,7 @@ def test_the_other_commands_run(start, folder):
 def test_every_command_is_run_by_a_test():
     starts = ("pip install", "python examples/faces.py", "gfx apply half out/model.pt")
     starts += ("gfx apply mine.yaml", "gfx cost zoo:unet_256")
+    starts += ("gfx inspect zoo:dcgan", "gfx apply act.yaml")
     assert [c for c in SHELL if not c.startswith(starts)] == []
 
 
