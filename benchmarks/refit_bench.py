@@ -21,7 +21,7 @@ The recipe that wins:
     budget: {macs: 0.5}
     passes:
       - channel_prune: {importance: reconstruction, scope: knapsack}
-      - refit
+      - refit: {positions: 100, ridge: 1.0e-5, norms: false}
 """
 
 import argparse
@@ -49,6 +49,7 @@ ROWS: dict[str, list[Any]] = {
     "gfx decompose, svd": [{"decompose": {"init": "svd"}}],
     "gfx decompose, data": [{"decompose": {"init": "data"}}],
 }
+REFIT = {"refit": {"positions": 100, "ridge": 1e-5, "norms": False}}
 REPAIRED = ("gfx prune, l1", "gfx prune", "gfx decompose, data")  # shown with refit, too
 
 
@@ -114,7 +115,7 @@ def rows() -> dict[str, Callable[[Subject], nn.Module]]:
     for name, passes in ROWS.items():
         found[name] = lambda subject, passes=passes: ours(subject, passes)
         if name in REPAIRED:
-            repaired = [*passes, "refit"]
+            repaired = [*passes, REFIT]
             found[f"{name} + refit"] = lambda subject, passes=repaired: ours(subject, passes)
     return found
 

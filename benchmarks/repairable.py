@@ -31,7 +31,7 @@ class Subject:
     head: str  # the layer that writes the image: no pruner may narrow it
 
 
-def faces(seen: int = 1536, held_out: int = 256) -> Subject:
+def faces(seen: int = 2048, held_out: int = 256) -> Subject:
     """Loads the DCGAN of gan-face-generate, 64x64 faces."""
     sys.path.append(str(Path(__file__).parent.parent / "examples"))
     from faces import LATENT, pretrained
