@@ -61,8 +61,9 @@ def drawn(data: st.DataObject, kind: type[Pass]) -> Pass:
 def applied(pass_: Pass, model: nn.Module, inputs: tuple, verify: bool = False) -> fx.GraphModule:
     """Runs one pass; a program that it refuses, in words, is no example."""
     recipe = {"recipe": 1, "seed": 0, "passes": [pass_.spec()]}
+    data = [inputs, inputs] if pass_.needs_data else None
     try:
-        return gfx.apply(recipe, model, example_inputs=inputs, verify=verify)
+        return gfx.apply(recipe, model, example_inputs=inputs, data=data, verify=verify)
     except gfx.PreconditionError as error:
         if str(error).startswith(pass_.name):
             reject()

@@ -19,7 +19,7 @@ class SeparableConv2d(nn.Module):
     """Convolves each channel by itself, normalises, then mixes channels by a 1x1 convolution.
 
     Shapes: (N, inputs, H, W) -> (N, outputs, H', W'), as the dense convolution it replaces.
-    Source: Li et al. 2020, arXiv:2003.08826, section 3.3 (convolution decomposition).
+    Source: Li et al. 2020, arXiv:2003.08936, section 3.3 (convolution decomposition).
 
     Example:
         >>> import torch

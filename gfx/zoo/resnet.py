@@ -3,7 +3,7 @@
 Source
   Johnson et al. 2016, arXiv:1603.08155, and Zhu et al. 2017, arXiv:1703.10593, section 7.2
   (c7s1-64, d128, d256, nine R256, u128, u64, c7s1-3; reflection padding, instance norm);
-  Li et al. 2020, arXiv:2003.08826, section 3.3 (separable residual blocks, widths);
+  Li et al. 2020, arXiv:2003.08936, section 3.3 (separable residual blocks, widths);
   Wang et al. 2018, arXiv:1711.11585, appendix (global generator: four down-samplings).
 """
 
@@ -74,7 +74,7 @@ class MobileResnet9Blocks(Resnet9Blocks):
 
     Shapes: as resnet_9blocks.
     Raises: InputError if an option is out of range.
-    Source: Li et al. 2020, arXiv:2003.08826, section 3.3.
+    Source: Li et al. 2020, arXiv:2003.08936, section 3.3.
     """
 
     name: ClassVar[str] = "mobile_resnet_9blocks"

@@ -2,7 +2,7 @@
 
 Source
   Park et al. 2019, arXiv:1903.07291, sections 3 and 4, appendix A (figures 11 to 14);
-  Li et al. 2020, arXiv:2003.08826 (the mobile form and its widths).
+  Li et al. 2020, arXiv:2003.08936 (the mobile form and its widths).
 """
 
 from collections.abc import Callable, Sequence
