@@ -91,7 +91,7 @@ class Decompose(Pass):
     # globs over modules, or stages (stem down body up head), or {sensitivity: "< 0.05"}
     where: tuple[str, ...] | Mapping[str, Any] = ()
     keep: tuple[str, ...] = ()  # globs or stages: layers that stay as they are
-    layers: Mapping[str, Rank | None] = field(default_factory=dict)  # glob: rank
+    layers: Mapping[str, Rank | None] = field(default_factory=dict)  # path, glob or stage: rank
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # module: channels that stay
     budget: tuple[Budget, ...] | None = None  # absolute limits; None: the recipe's
     ranks: tuple[Rank, ...] = ()  # options under a budget; (): a few small ones of the kind

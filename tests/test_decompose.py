@@ -229,6 +229,18 @@ def test_layers_gives_each_its_rank_and_keep_takes_some_out() -> None:
     assert skips(outcome)["up.0.conv"] == "layers does not name it"
 
 
+def test_layers_takes_the_path_of_a_layer_before_the_stage_of_that_name() -> None:
+    model = nn.Sequential()
+    for name, outputs in {"head": 8, "up": 8, "body": 3}.items():
+        model.add_module(name, nn.Conv2d(3 if name == "head" else 8, outputs, 3, padding=1))
+    _, one, _ = decomposed(model, 1, 3, 8, 8, layers={"body": 1})
+    assert [change.node for change in one.changes] == ["body"]
+    _, stage, _ = decomposed(model, 1, 3, 8, 8, where="body", rank=1)
+    assert [change.node for change in stage.changes] == ["up"]
+    assert one.resolved is not None
+    assert one.resolved.layers == {"body": 1}  # type: ignore[attr-defined]
+
+
 def test_the_resolved_pass_gives_the_same_bytes() -> None:
     program, outcome, _ = decomposed(small_resnet(), 1, 3, 16, 16, rank=0.3, where=("body",))
     assert outcome.resolved is not None

@@ -77,7 +77,9 @@ def named(
 
     Args:
         layers: those that there are.
-        where: names of stages, or globs over module paths; what is a stage's name means the stage.
+        where: names of stages, or globs over module paths. What is a stage's name means the stage,
+            but in `layers`, where the path of a layer always means that layer: recipes that gfx
+            writes name layers so.
         stages: the stage of each node, by the node's name.
         field: how messages call `where`.
 
@@ -87,7 +89,9 @@ def named(
     paths = [layer.path for layer in layers]
     found: set[str] = set()
     for name in where:
-        if name in STAGES:
+        if field == "layers" and name in paths:
+            chosen = [name]
+        elif name in STAGES:
             of = {x.path: stages.get(x.calls[0].name, "") for x in layers}
             chosen = [path for path in paths if of[path] == name]
             if not chosen:
