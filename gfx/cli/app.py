@@ -15,6 +15,7 @@ from gfx.cli.options import (
     Evaluate,
     Factory,
     GroupNorm,
+    Images,
     Input,
     Json,
     Model,
@@ -84,16 +85,7 @@ def apply(
     factory: Factory = None,
     trust: Trust = False,
     evaluate: Evaluate = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Images for passes that look at some; resized, and scaled to [-1, 1].",
-        ),
-    ] = None,
+    data: Images = None,
     seed: Seed = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Check the program after each pass.")

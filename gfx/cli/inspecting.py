@@ -14,6 +14,7 @@ from gfx.cli.options import (
     Debug,
     Evaluate,
     Factory,
+    Images,
     Init,
     Input,
     Json,
@@ -49,16 +50,7 @@ def inspect(
     factory: Factory = None,
     trust: Trust = False,
     evaluate: Evaluate = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Images to run the model on; without them some are made up.",
-        ),
-    ] = None,
+    data: Images = None,
     batches: Annotated[
         int | None, typer.Option("--batches", min=1, help="Batches to run the model on.")
     ] = None,

@@ -1,6 +1,7 @@
 """The options that several commands share."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ __all__ = [
     "Evaluate",
     "Factory",
     "GroupNorm",
+    "Images",
     "Init",
     "Input",
     "Json",
@@ -48,6 +50,16 @@ Trust = Annotated[
     bool, typer.Option("--trust", help="Run code from the file: only if you trust its author.")
 ]
 Evaluate = Annotated[bool, typer.Option("--eval", help="Put the model in eval mode first.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="Images to look at; cut to the input's shape, scaled down and to [-1, 1].",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
