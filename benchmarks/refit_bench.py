@@ -21,7 +21,7 @@ The recipe that wins:
     budget: {macs: 0.5}
     passes:
       - channel_prune: {importance: reconstruction, scope: knapsack}
-      - refit: {positions: 100, ridge: 1.0e-5, norms: false}
+      - refit: {positions: 100}
 """
 
 import argparse
@@ -49,7 +49,7 @@ ROWS: dict[str, list[Any]] = {
     "gfx decompose, svd": [{"decompose": {"init": "svd"}}],
     "gfx decompose, data": [{"decompose": {"init": "data"}}],
 }
-REFIT = {"refit": {"positions": 100, "ridge": 1e-5, "norms": False}}
+REFIT = {"refit": {"positions": 100}}
 REPAIRED = ("gfx prune, l1", "gfx prune", "gfx decompose, data")  # shown with refit, too
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from gfx.contract import Keeps, Outcome, Pass
+from gfx.costing import cost_of
 from gfx.errors import PreconditionError, RecipeError, VerificationError
 from gfx.fitting import (
     Calibration,
@@ -22,11 +23,11 @@ from gfx.fitting import (
     Refusal,
     Sampling,
     Steps,
+    Supply,
     Target,
     Unit,
-    check_size,
-    examples_needed,
     gather,
+    shortage,
     statistics,
     units,
 )
@@ -36,7 +37,8 @@ from gfx.shapes import propagate
 __all__ = ["Refit"]
 
 _HALVINGS = 3
-_FEWEST, _MOST = 32, 4096  # examples that are read where none are asked for
+_FEWEST, _MOST = 32, 4096  # examples that are read where no number is asked for
+_WORK = 2e13  # MACs of the program: on large ones, fewer examples are read for it
 _NOISE = 64  # units of rounding up to which two activations are the same
 
 
@@ -57,6 +59,9 @@ class Refit(Pass):
     5. A layer before a ReLU, directly or through a norm, is fitted again `relu` times to what the
        ReLU lets through: where both original and program are below zero, nothing is asked for.
        A layer that is called twice is not: its second call would read something else each time.
+    6. A layer for which the data has fewer positions than it has unknowns is left with a Skip
+       (a squeeze-excitation, a style, what lies deep in a U-Net). If such layers do more than a
+       quarter of the work, the data is too small: an error that says how much is needed.
 
     Data: any form of inputs that `gfx.apply` takes, read as a stream; labels are dropped.
     Shapes: all stay.
@@ -79,8 +84,8 @@ class Refit(Pass):
 
     targets: tuple[str, ...] = ("*",)  # globs over the module paths of layers and norms
     ridge: float = 1e-4  # times the mean diagonal of the Gram matrix; 0 ≤ ridge
-    examples: int | None = None  # read at most; None: as `positions` needs, at least 32
-    positions: float = 10.0  # of a layer's output that are looked at, times its unknowns
+    examples: int | None = None  # read at most; None: as the bulk of the layers needs
+    positions: float = 30.0  # of a layer's output that are looked at, times its unknowns
     held_out: float = 0.25  # share of the data to judge by, 0 < held_out < 1
     rounds: int = 1  # times that all layers are gone through
     relu: int = 4  # times that a layer is fitted again to what the ReLU behind it lets through
@@ -150,18 +155,20 @@ class _Run:
         self.sampling = Sampling(pass_.positions, seed)
         found = self._units(original)
         layers = [unit for unit in found if isinstance(unit, Target)]
+        self.supply = Supply(layers)
         self.calibration = Calibration(
             "refit",
             program,
             original,
             data,
-            examples=self._examples(layers),
+            examples=self._examples(),
             held_out=pass_.held_out,
             memory=pass_.memory * 2**30,
             seed=seed,
         )
         self.taken: dict[str, list[tuple[float, float]]] = {}  # error before and after each step
         self.left: dict[str, tuple[float, float, float]] = {}  # before, at the step, at the least
+        self.starved: dict[str, str] = {}  # why the data does not tell
         norms: list[Any] = [unit.module for unit in found if isinstance(unit, Norm)]
         norms += [unit.shift.module for unit in layers if unit.shift is not None]
         with self.calibration.running():
@@ -183,16 +190,17 @@ class _Run:
                 found.append(unit)
         return found
 
-    def _examples(self, layers: list[Target]) -> int:
+    def _examples(self) -> int:
         """Says how many examples are read at most."""
         pass_ = self.pass_
         if pass_.examples is not None:
             return pass_.examples
-        fitted = examples_needed(layers, pass_.positions)
-        least = examples_needed(layers, 1)
-        total = int(-(-fitted // (1 - pass_.held_out)))
-        enough = int(-(-least // (1 - pass_.held_out))) + 1
-        return max(_FEWEST, min(total, _MOST), enough)
+        total, least = (
+            int(self.supply.examples(positions) / (1 - pass_.held_out)) + 1
+            for positions in (pass_.positions, 1)
+        )
+        most = min(max(int(_WORK / max(cost_of(self.program).macs.exact, 1)), _FEWEST), _MOST)
+        return max(_FEWEST, min(total, most), least)
 
     def _go(self, found: list[Unit]) -> None:
         """Fits every unit in turn, and says what came of it."""
@@ -220,7 +228,14 @@ class _Run:
         module = unit.layer.module
         if gathered.gap <= _NOISE * torch.finfo(module.weight.dtype).eps:
             return  # rule 4
-        check_size(self.calibration, unit, gathered.equations)
+        why = shortage(self.calibration, unit, gathered.equations)
+        if why and self.supply.too_small(self.calibration.examples[0]):
+            raise PreconditionError(
+                f"refit: {unit.path} has {why}, or leave the layer out of targets"
+            )
+        if why:  # rule 6
+            self.starved[unit.path] = f"too little data: it has {why}"
+            return
         solution = gathered.equations.solve(self.pass_.ridge)
         weight, base = module.weight.data, module.weight.detach().clone()
         change, shift = solution.weight, solution.bias
@@ -272,6 +287,8 @@ class _Run:
                     f"fitting it raises the held-out error from {before:.4g} to {first:.4g}, and "
                     f"to {last:.4g} at {0.5**_HALVINGS} of the step",
                 )
+        for path, why in self.starved.items():
+            self.outcome.skip(path, why)
         fitted, held = self.calibration.examples
         self.outcome.details["held_out"] = {"before": _short(started), "after": _short(ended)}
         self.outcome.details["examples"] = {"fitted": fitted, "held_out": held}

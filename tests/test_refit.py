@@ -175,6 +175,31 @@ def test_too_little_data_names_the_layer_and_what_it_needs():
     gfx.apply(recipe, model, x[:1], data=torch.randn(42, 6, dtype=F64))
 
 
+class Squeezed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 40, 3, padding=1)
+        self.gate = nn.Conv2d(40, 40, 1)
+        self.to_rgb = nn.Conv2d(40, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        return self.to_rgb(x * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True))))
+
+
+def test_a_small_layer_with_too_little_data_is_left_where_others_have_enough():
+    torch.manual_seed(0)
+    model, x = Squeezed().to(F64).eval(), torch.randn(16, 3, 16, 16, dtype=F64)
+    recipe = {"passes": [{"channel_prune": {"ratio": 0.25}}, "refit"]}
+    done = gfx.report(gfx.apply(recipe, model, x[:1], data=x)).passes[1]
+    assert done.details["held_out"]["after"] < done.details["held_out"]["before"]
+    skips = {skip.node: skip.why for skip in done.skips}
+    assert skips["gate"].startswith(
+        "too little data: it has 31 unknowns for each of its outputs, and the 12 examples to fit "
+        "on give 12 positions; give at least 42 examples"
+    )
+
+
 def test_activations_that_are_not_finite_name_the_layer():
     x = images()
     x[3, 0, 0, 0] = float("nan")

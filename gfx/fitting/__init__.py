@@ -3,7 +3,8 @@
 from gfx.fitting.calibration import Calibration
 from gfx.fitting.frontier import Steps
 from gfx.fitting.normal import Solution
-from gfx.fitting.solving import Sampling, check_size, examples_needed, gather, statistics
+from gfx.fitting.solving import Sampling, gather, shortage, statistics
+from gfx.fitting.supply import Supply
 from gfx.fitting.units import Norm, Refusal, Target, Unit, units
 
 __all__ = [
@@ -13,11 +14,11 @@ __all__ = [
     "Sampling",
     "Solution",
     "Steps",
+    "Supply",
     "Target",
     "Unit",
-    "check_size",
-    "examples_needed",
     "gather",
+    "shortage",
     "statistics",
     "units",
 ]

@@ -14,7 +14,7 @@ from gfx.fitting.layers import FitLayer
 from gfx.fitting.normal import NormalEquations
 from gfx.fitting.units import Norm, Target
 
-__all__ = ["Gathered", "Sampling", "check_size", "examples_needed", "gather", "statistics"]
+__all__ = ["Gathered", "Sampling", "gather", "shortage", "statistics"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def gather(
     With `again`, whose left side stays, what the layer falls short of is only what passes the ReLU
     behind it. `constant` is to be added to what the layer gives at present.
 
-    Raises: PreconditionError naming the layer if what it reads or should give is not finite, or if
-    the data has fewer positions than it has unknowns.
+    Raises: PreconditionError naming the layer if what it reads or should give is not finite.
     """
     layer = target.layer
     equations = again or NormalEquations(
@@ -111,8 +110,8 @@ def _pairs(
     return calibration.pairs(place, old_place, keep)
 
 
-def check_size(calibration: Calibration, target: Target, equations: NormalEquations) -> None:
-    """Raises if a layer has more unknowns than the data has positions."""
+def shortage(calibration: Calibration, target: Target, equations: NormalEquations) -> str:
+    """Says that a layer has more unknowns than the data has positions; "" if it has not."""
     layer = target.layer
     fitted, held = calibration.examples
     for block, count in zip(layer.blocks, equations.counts, strict=True):
@@ -120,28 +119,12 @@ def check_size(calibration: Calibration, target: Target, equations: NormalEquati
         if count < unknowns:
             needed = -(-unknowns * fitted // max(count, 1))
             total = -(-needed * (fitted + held) // fitted)
-            raise PreconditionError(
-                f"{calibration.who}: {target.path} has {unknowns} unknowns for each of its "
-                f"outputs, and the {fitted} examples to fit on give {count} positions; give at "
-                f"least {total} examples ({needed} to fit on, the rest is held out), or leave the "
-                "layer out of targets"
+            return (
+                f"{unknowns} unknowns for each of its outputs, and the {fitted} examples to fit on "
+                f"give {count} positions; give at least {total} examples ({needed} to fit on, the "
+                "rest is held out)"
             )
-
-
-def examples_needed(targets: Collection[Target], positions: float) -> int:
-    """Counts the examples that give each layer so many positions for each of its unknowns.
-
-    The nodes have shapes.
-    """
-    needed = 1
-    for target in targets:
-        layer = target.layer
-        outs = [tuple(layer.outputs_of(g.call.meta["val"]).shape[:-1]) for g in target.goals]
-        for block in layer.blocks:
-            each = sum(layer.positions(block, out) for out in outs) / max(outs[0][0], 1)
-            wanted = positions * (layer.unknowns(block) + 1)
-            needed = max(needed, int(-(-wanted // max(each, 1e-9))))
-    return needed
+    return ""
 
 
 def statistics(
