@@ -20,7 +20,7 @@ from gfx.coupling.labels import Mask
 from gfx.data import batches_of
 from gfx.edit import remove, split
 from gfx.errors import PreconditionError, RecipeError
-from gfx.factoring import Form, rank_of
+from gfx.factoring import Form
 from gfx.factoring.forms import Init, Kind, Norm
 from gfx.planning import (
     Condition,
@@ -37,6 +37,7 @@ from gfx.planning import (
     removal,
     survey,
     written_out,
+    written_rank,
 )
 from gfx.program import Program
 from gfx.shapes import propagate
@@ -169,7 +170,8 @@ class Decompose(Pass):
         chosen = self._chosen(program, outcome)
         made = self._made(program, chosen, data)
         for layer, form in chosen.items():
-            old, new, rank = prices[layer.path], price(layer, form), _rank(layer, form)
+            old, new = prices[layer.path], price(layer, form)
+            rank = written_rank(layer, form)
             row = {"macs": old.macs.exact, "params": old.params}
             now = {"macs": new.macs.exact, "params": new.params}
             error = kernel_error(layer.convolution, made[layer.path])
@@ -178,7 +180,7 @@ class Decompose(Pass):
                 {"layer": layer.path, "rank": rank, "before": row, "after": now, "error": error}
             )
         if outcome.modified:
-            ranks = {layer.path: _rank(layer, form) for layer, form in chosen.items()}
+            ranks = {layer.path: written_rank(layer, form) for layer, form in chosen.items()}
             outcome.resolved = replace(self, rank=None, where=(), keep=(), layers=ranks)
             outcome.expected = lambda before: written_out(before, made, removed)
         for path, parts in made.items():
@@ -256,7 +258,9 @@ class Decompose(Pass):
         for path, damage in told.items():
             if not condition.holds(damage):
                 outcome.skip(path, f"its sensitivity is {damage:.3g}, not {condition}")
-        ranks = {x.path: _rank(x, f) for x, f in chosen.items() if condition.holds(told[x.path])}
+        ranks = {
+            x.path: written_rank(x, f) for x, f in chosen.items() if condition.holds(told[x.path])
+        }
         return replace(self, rank=None, where=(), keep=(), layers=ranks) if ranks else None
 
     def _plan(self, program: Program, data: Any, outcome: Outcome) -> "Decompose | None":
@@ -293,8 +297,3 @@ class Decompose(Pass):
             layers={path: form.rank for path, form in found.forms.items()},
             kept={name: tuple(indices) for name, (_, indices) in kept.items()},
         )
-
-
-def _rank(layer: Layer, form: Form) -> Rank | None:
-    """Writes a rank out; what Tucker has two of is said as it was."""
-    return form.rank if form.kind == "tucker" else rank_of(layer.convolution, form)

@@ -9,7 +9,7 @@ from gfx.planning.layers import Layer, Priced, layers_of, obstacle, price, unlay
 from gfx.planning.measure import Damages
 from gfx.planning.options import Choice, Option, monotone
 from gfx.planning.packing import knapsack
-from gfx.planning.parts import kernel_error, parts_of
+from gfx.planning.parts import kernel_error, parts_of, written_rank
 from gfx.planning.refusals import no_gain, why_not
 from gfx.planning.surveying import few_ranks, survey
 from gfx.planning.where import Condition, named
@@ -45,4 +45,5 @@ __all__ = [
     "unlayered",
     "why_not",
     "written_out",
+    "written_rank",
 ]

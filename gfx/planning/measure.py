@@ -7,7 +7,6 @@ from typing import Any
 from gfx.costing import cost_of
 from gfx.coupling import Group, Groups
 from gfx.data import batches_of
-from gfx.errors import InputError
 from gfx.factoring import Form
 from gfx.metrics import metric
 from gfx.planning.layers import Layer
@@ -76,14 +75,7 @@ class Damages:
         return list(zip(widths, found, strict=True))
 
     def _measured(self, changes: Sequence[Change]) -> list[float]:
-        """Measures each change alone; where some give values that are not finite, one by one."""
-        try:
-            return self._replay.damages(changes, self._metric)
-        except InputError:
-            return [self._alone(change) for change in changes]
-
-    def _alone(self, change: Change) -> float:
-        try:
-            return self._replay.damage(change, self._metric)
-        except InputError:  # the original ran: it is the change that does not give numbers
-            return math.inf
+        """Measures each change alone; infinite where it gives values that are not finite."""
+        failed: set[int] = set()  # the original ran: it is the change that does not give numbers
+        found = self._replay.damages(changes, self._metric, lambda number, _: failed.add(number))
+        return [math.inf if number in failed else d for number, d in enumerate(found)]

@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import nn
 
-from gfx.factoring import Form, compose, factor
+from gfx.factoring import Form, compose, factor, rank_of
 from gfx.planning.inputs import Inputs
 from gfx.planning.layers import Layer
 from gfx.program import Program
 
-__all__ = ["kernel_error", "parts_of"]
+__all__ = ["kernel_error", "parts_of", "written_rank"]
 
 
 def parts_of(
@@ -65,3 +65,16 @@ def kernel_error(layer: nn.Conv2d | nn.ConvTranspose2d, parts: nn.Sequential) ->
         return None
     gap = compose(parts).weight.detach().double() - weight
     return float(gap.norm() / weight.norm()) if bool(weight.any()) else float(gap.norm())
+
+
+def written_rank(layer: Layer, form: Form) -> int | float | None:
+    """Writes the rank of a form out as a number; what Tucker has two of is said as it was.
+
+    Example:
+        >>> import gfx
+        >>> from gfx.planning.layers import layers_of
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> written_rank(layers_of(program)[1], Form("low_rank", rank=0.5))
+        8
+    """
+    return form.rank if form.kind == "tucker" else rank_of(layer.convolution, form)

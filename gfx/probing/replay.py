@@ -93,15 +93,26 @@ class Replay:
         """Returns metric(original output, changed output), averaged over the batches."""
         return self.damages([change], metric)[0]
 
-    def damages(self, changes: Sequence[Change], metric: Metric) -> list[float]:
-        """Returns the damage of each change alone."""
+    def damages(
+        self, changes: Sequence[Change], metric: Metric, fail: Fail | None = None
+    ) -> list[float]:
+        """Returns the damage of each change alone.
+
+        `fail` is that of `each`, and is told of what the metric does not take, too; what comes
+        back for such a change means nothing.
+        """
         totals = [0.0] * len(changes)
 
         def use(number: int, batch: int, output: Any) -> None:
-            # a metric may write into what it is given
-            totals[number] += float(metric(copied(self.outputs[batch]), output))
+            try:
+                # a metric may write into what it is given
+                totals[number] += float(metric(copied(self.outputs[batch]), output))
+            except InputError as error:
+                if fail is None:
+                    raise
+                fail(number, error)
 
-        self.each(changes, use)
+        self.each(changes, use, fail)
         return [total / len(self.batches) for total in totals]
 
     def each(self, changes: Sequence[Change], use: Use, fail: Fail | None = None) -> None:

@@ -17,8 +17,7 @@ from torch import Tensor
 from gfx.contract import Pass
 from gfx.costing import Budget, cost_of, human, parse_budget
 from gfx.errors import BudgetError, InputError
-from gfx.factoring import rank_of
-from gfx.planning import Choice, Frontier, monotone
+from gfx.planning import Choice, Frontier, monotone, written_rank
 from gfx.recipe import Recipe
 from gfx.recipe_text import dump
 from gfx.sensitivity.narrowing import narrowing
@@ -139,7 +138,7 @@ def _written(plans: Plans, plan: _Plan, budget: Mapping[str, Any] | None) -> Rec
     if plan.shares:
         passes.append({"channel_prune": narrowing(plans.groups, plan.shares)})
     if plan.layers:
-        ranks = {_literal(path): _rank(plans, path) for path in plan.layers}
+        ranks = {path: written_rank(plans.layers[path], plans.form) for path in plan.layers}
         form = {"kind": plans.form.kind, "norm": plans.form.norm, "init": plans.form.init}
         passes.append({"decompose": {**form, "layers": ranks}})
     what = "what it recommends" if budget is None else "the least damage within the budget"
@@ -152,12 +151,6 @@ def _written(plans: Plans, plan: _Plan, budget: Mapping[str, Any] | None) -> Rec
             "passes": passes,
         }
     )
-
-
-def _rank(plans: Plans, path: str) -> int | float | None:
-    """Writes out the rank that was tried; what Tucker has two of is said as it was."""
-    module: Any = plans.layers[path].module
-    return plans.form.rank if plans.form.kind == "tucker" else rank_of(module, plans.form)
 
 
 def _inputs(plans: Plans) -> list[dict[str, Any]] | None:
@@ -190,11 +183,6 @@ def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
         name: {**fields, "init": "svd"} if fields.get("init") == "data" else fields
         for name, fields in spec.items()
     }
-
-
-def _literal(path: str) -> str:
-    """Writes a path as a glob that names it alone."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
 
 
 def _unmet(budgets: Sequence[Budget], least: Sequence[float]) -> str:
