@@ -1,0 +1,1 @@
+"""Where masks of channels go, and what channels are worth."""

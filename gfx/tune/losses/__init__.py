@@ -1,0 +1,1 @@
+"""Losses of the papers, each a small module."""
