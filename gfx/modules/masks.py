@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from gfx.modules.ramp import Ramp
 
-__all__ = ["ChannelMask", "Granularity", "LearnedMask", "Scope"]
+__all__ = ["ChannelMask", "Granularity", "Kind", "LearnedMask", "Scope"]
 
 Granularity = Literal["filter", "channel"]
+Kind = Literal["agp", "ppcd", "slimming", "l1"]
 Scope = Literal["local", "global"]
 
 
@@ -40,12 +41,14 @@ class ChannelMask(nn.Module):
         ramp: Ramp | tuple[float, float, int, int, int] = Ramp(),  # noqa: B008 - immutable
         granularity: Granularity = "channel",
         scope: Scope = "local",
+        kind: Kind = "agp",
     ) -> None:
         super().__init__()
         self.size = size
         self.ramp = Ramp(*ramp)
         self.granularity = granularity
         self.scope = scope
+        self.kind = kind
         self.register_buffer("mask", torch.ones(size, dtype=torch.bool))
 
     def factors(self) -> Tensor:
@@ -65,7 +68,7 @@ class ChannelMask(nn.Module):
 
     def extra_repr(self) -> str:
         """Writes the settings."""
-        return f"{self.size}, {self.granularity}, {self.scope}, {self.ramp}"
+        return f"{self.size}, {self.kind}, {self.granularity}, {self.scope}, {self.ramp}"
 
 
 class LearnedMask(ChannelMask):
@@ -99,7 +102,7 @@ class LearnedMask(ChannelMask):
         ramp: Ramp | tuple[float, float, int, int, int] = Ramp(),  # noqa: B008 - immutable
         strength: float = 1.0,
     ) -> None:
-        super().__init__(size, ramp)
+        super().__init__(size, ramp, kind="ppcd")
         self.strength = strength  # of the penalty
         self.m = nn.Parameter(torch.ones(size))
         self.register_buffer("binary", torch.zeros((), dtype=torch.bool))
