@@ -26,7 +26,7 @@ from gfx.errors import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from gfx import testing, zoo
+    from gfx import testing, tune, zoo
     from gfx.archive import load, open_model, save
     from gfx.contract import Change, Keeps, Outcome, Pass, Skip
     from gfx.costing import Budget, Cost
@@ -73,6 +73,7 @@ __all__ = [
     "save",
     "testing",
     "trace",
+    "tune",
     "zoo",
 ]
 
@@ -98,7 +99,7 @@ _HOMES = {
     "save": "gfx.archive",
     "trace": "gfx.frontend",
 }
-_MODULES = ("testing", "zoo")
+_MODULES = ("testing", "tune", "zoo")
 
 
 def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":

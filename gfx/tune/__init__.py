@@ -1,1 +1,5 @@
 """What training needs."""
+
+from gfx.tune import losses
+
+__all__ = ["losses"]

@@ -1,0 +1,121 @@
+"""What every loss asks of its inputs and of its result."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gfx.errors import InputError
+
+__all__ = ["Features", "by_name", "count", "finite", "near", "paired", "size", "wide", "widely"]
+
+Features = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+def size(value: Tensor) -> str:
+    """Writes a shape as in 1x3x64x64."""
+    return "x".join(map(str, value.shape)) or "0-dimensional"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Says which names there are, the likeliest first."""
+    names = sorted(known)
+    found = get_close_matches(name, names, n=1)
+    return f"did you mean {found[0]!r}?" if found else f"there are {', '.join(names) or 'none'}"
+
+
+def wide(value: Tensor) -> Tensor:
+    """Returns the tensor in float32 if it is of 16 bits: sums would overflow or be rough."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def widely(value: Tensor) -> AbstractContextManager[Any]:
+    """Turns autocast off: it would compute in 16 bits what `wide` made wider."""
+    return torch.autocast(value.device.type, enabled=False)
+
+
+def by_name(loss: str, whose: str, features: Features) -> dict[str, Tensor]:
+    """Returns features by name: of taps, or their positions in a list.
+
+    Raises: InputError if something in it is no floating tensor, or there is nothing.
+    """
+    if isinstance(features, Tensor):
+        named: dict[str, Any] = {"": features}
+    elif isinstance(features, Mapping):
+        named = dict(features)
+    else:
+        named = {str(k): value for k, value in enumerate(features)}
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"{loss}: {whose} {name or 'input'} is a {type(value).__name__}; give tensors"
+            )
+        if not value.is_floating_point():
+            raise InputError(
+                f"{loss}: {whose} {name or 'input'} is of {value.dtype}; give floating values"
+            )
+    if not named:
+        raise InputError(f"{loss}: {whose} has no features; tap some layers with distill_taps")
+    return named
+
+
+def paired(loss: str, student: Features, teacher: Features) -> dict[str, tuple[Tensor, Tensor]]:
+    """Pairs the features of a student with those of its teacher, by name.
+
+    Raises: InputError if one has a tap that the other lacks.
+    """
+    ours = by_name(loss, "the student's", student)
+    theirs = by_name(loss, "the teacher's", teacher)
+    for name in ours:
+        if name not in theirs:
+            raise InputError(
+                f"{loss}: the student has a tap {name!r} and the teacher has not; "
+                f"{near(name, theirs)} Tap the same layers of both"
+            )
+    for name in theirs:
+        if name not in ours:
+            raise InputError(
+                f"{loss}: the teacher has a tap {name!r} and the student has not; "
+                f"{near(name, ours)} Tap the same layers of both"
+            )
+    return {name: (ours[name], theirs[name].detach()) for name in ours}
+
+
+def finite(
+    loss: str, value: Tensor, inputs: Mapping[str, Tensor], hidden: Sequence[Tensor] = ()
+) -> Tensor:
+    """Returns the value, if it is finite.
+
+    NaN and inf in an input arrive in the value, so that the value alone is looked at: one number,
+    and on a GPU one wait for it. `hidden` are inputs of which a loss may lose an inf on the way
+    (a hinge is 0 there, a maximum is of the others); they are looked at in the same wait.
+
+    Raises: InputError, which tells the input, if it is not.
+    """
+    sound = torch.isfinite(value.detach()).all()
+    for each in hidden:
+        sound = sound & torch.isfinite(each.detach()).all()
+    if bool(sound):
+        return value
+    for name, given in inputs.items():
+        bad = count(given)
+        if bad:
+            raise InputError(
+                f"{loss}: {name} holds {bad}; lower the learning rate, or look at the step before"
+            )
+    largest = max((float(given.detach().abs().max()) for given in inputs.values()), default=0.0)
+    raise InputError(
+        f"{loss}: the result is {float(value.detach().sum())} while its inputs are finite, up to "
+        f"{largest:.3g}; the numbers are too large for {value.dtype}"
+    )
+
+
+def count(value: Tensor) -> str:
+    """Says how many values are NaN and inf; nothing if all are finite."""
+    nans = int(torch.isnan(value.detach()).sum())
+    infs = int(torch.isinf(value.detach()).sum())
+    found = [f"{number} {kind}" for number, kind in ((nans, "NaN"), (infs, "inf")) if number]
+    return f"{' and '.join(found)} among {value.numel()} values" if found else ""
