@@ -1,7 +1,7 @@
 """What losses have in common."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +60,11 @@ class TapLoss(Loss):
 
     Σ_t λ_t · term(f_t(S_t), T_t)
 
-    `adapters` has the f_t by tap, as `gfx.adapters` builds them; a tap it has none for is compared
-    as it is. They are part of this module: give `loss.parameters()` to the optimizer. `weights` has
-    the λ_t by tap, 1 where none is given.
+    `adapters` has the f_t by tap: what `gfx.adapters` builds, an nn.ModuleDict, or one layer where
+    features are one tensor. They are part of this module: give `loss.parameters()` to the
+    optimizer. A tap without one is compared as it is. `adapts="teacher"` puts the f_t on the
+    teacher's features instead, which still get no gradient; f_t do. `weights` has the λ_t by tap,
+    1 where none is given.
 
     Shapes: (N, C, ...) each; features as `gfx.tapped` returns them, a list, or one tensor.
     """
@@ -71,11 +73,15 @@ class TapLoss(Loss):
         self,
         adapters: nn.Module | None = None,
         weights: Mapping[str, float] | None = None,
+        adapts: Literal["student", "teacher"] = "student",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
+        if adapts not in ("student", "teacher"):
+            raise InputError(f"{self.name}: adapts={adapts!r}; give 'student' or 'teacher'")
         self.adapters = adapters
         self.weights = dict(weights or {})
+        self.adapts = adapts
 
     def forward(self, student: Features, teacher: Features) -> Tensor:
         """Returns the sum over the taps.
@@ -95,53 +101,47 @@ class TapLoss(Loss):
         raise NotImplementedError
 
     def adapted(self, given: Pairs) -> Pairs:
-        """Returns the features by tap, the student's adapted, wide enough to sum.
+        """Returns the features by tap, adapted, wide enough to sum.
 
         Raises: InputError if weights or adapters are of other taps, or of other widths.
         """
-        for what, names in (("weights", self.weights), ("adapters", _names(self.adapters))):
+        layers = _layers(self.adapters)
+        for what, names in (("weights", self.weights), ("adapters", layers)):
             for tap in names:
                 if tap not in given:
                     raise InputError(f"{self.name}: {what} has {tap!r}, no tap; {near(tap, given)}")
-        for tap, (ours, _) in given.items():
+        found = {}
+        for tap, (ours, theirs) in given.items():
             if ours.dim() < 2:
                 raise InputError(
                     f"{self.name}: {described(tap)} is {size(ours)}; features are (N, C, ...)"
                 )
-        return {
-            tap: (wide(self._adapted(tap, ours)), wide(theirs))
-            for tap, (ours, theirs) in given.items()
-        }
+            if tap in layers and self.adapts == "student":
+                ours = self._adapt(tap, layers[tap], ours)
+            elif tap in layers:
+                theirs = self._adapt(tap, layers[tap], theirs)
+            found[tap] = wide(ours), wide(theirs)
+        return found
 
-    def _adapted(self, tap: str, student: Tensor) -> Tensor:
-        adapter = _find(self.adapters, tap)
-        if adapter is None:
-            return student
-        weight = next(adapter.parameters(), None)
-        if weight is None:
-            return adapter(student)  # type: ignore[no-any-return]
-        channels = getattr(adapter, "in_channels", student.shape[1])
-        if channels != student.shape[1]:
+    def _adapt(self, tap: str, layer: nn.Module, feature: Tensor) -> Tensor:
+        weight = next(layer.parameters(), None)
+        if weight is not None and not torch.is_autocast_enabled(feature.device.type):
+            feature = feature.to(weight.dtype)
+        try:
+            found: Tensor = layer(feature)
+        except RuntimeError as error:
             raise InputError(
-                f"{self.name}: the adapter of {described(tap)} reads {channels} channels and the "
-                f"student has {student.shape[1]}; build the adapters anew, by gfx.adapters"
-            )
-        if not torch.is_autocast_enabled(student.device.type):
-            student = student.to(weight.dtype)
-        return adapter(student)  # type: ignore[no-any-return]
+                f"{self.name}: the adapter of {described(tap)}, {layer}, does not take the "
+                f"{self.adapts}'s {size(feature)}; build the adapters anew, by gfx.adapters"
+            ) from error
+        return found
 
 
-def _find(adapters: nn.Module | None, tap: str) -> nn.Module | None:
-    if isinstance(adapters, nn.ModuleDict):
-        # a ModuleDict has no get
-        return adapters[tap] if tap in adapters else None  # noqa: SIM401
-    return adapters  # one tensor, one adapter
-
-
-def _names(adapters: nn.Module | None) -> list[str]:
+def _layers(adapters: nn.Module | None) -> Mapping[str, nn.Module]:
     if adapters is None:
-        return []
-    return list(adapters) if isinstance(adapters, nn.ModuleDict) else [""]
+        return {}
+    layers = getattr(adapters, "layers", adapters)  # as those of gfx.adapters have it
+    return dict(layers.items()) if isinstance(layers, nn.ModuleDict) else {"": adapters}
 
 
 def described(tap: str) -> str:
@@ -157,5 +157,7 @@ def labels(given: Pairs, adapted: Pairs | None = None) -> dict[str, Tensor]:
         found[f"the student's {end}"] = student
         found[f"the teacher's {end}"] = teacher
         if adapted is not None:
-            found[f"the student's adapted {end}"] = adapted[tap][0]
+            found[f"the student's adapted {end}"], found[f"the teacher's adapted {end}"] = adapted[
+                tap
+            ]
     return found

@@ -10,7 +10,18 @@ from torch import Tensor
 
 from gfx.errors import InputError
 
-__all__ = ["Features", "by_name", "count", "finite", "near", "paired", "size", "wide", "widely"]
+__all__ = [
+    "Features",
+    "by_name",
+    "count",
+    "finite",
+    "floating",
+    "near",
+    "paired",
+    "size",
+    "wide",
+    "widely",
+]
 
 Features = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -37,6 +48,20 @@ def widely(value: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(value.device.type, enabled=False)
 
 
+def floating(loss: str, what: str, value: Any) -> Tensor:
+    """Returns the value if it is a floating tensor.
+
+    Raises: InputError if it is not, or has no elements.
+    """
+    if not isinstance(value, Tensor):
+        raise InputError(f"{loss}: {what} is a {type(value).__name__}; give a tensor")
+    if not value.is_floating_point():
+        raise InputError(f"{loss}: {what} is of {value.dtype}; give floating values")
+    if value.numel() == 0:
+        raise InputError(f"{loss}: {what} is empty, {size(value)}")
+    return value
+
+
 def by_name(loss: str, whose: str, features: Features) -> dict[str, Tensor]:
     """Returns features by name: of taps, or their positions in a list.
 
@@ -48,18 +73,12 @@ def by_name(loss: str, whose: str, features: Features) -> dict[str, Tensor]:
         named = dict(features)
     else:
         named = {str(k): value for k, value in enumerate(features)}
-    for name, value in named.items():
-        if not isinstance(value, Tensor):
-            raise InputError(
-                f"{loss}: {whose} {name or 'input'} is a {type(value).__name__}; give tensors"
-            )
-        if not value.is_floating_point():
-            raise InputError(
-                f"{loss}: {whose} {name or 'input'} is of {value.dtype}; give floating values"
-            )
     if not named:
-        raise InputError(f"{loss}: {whose} has no features; tap some layers with distill_taps")
-    return named
+        raise InputError(f"{loss}: the {whose} has no features; tap some layers by distill_taps")
+    return {
+        name: floating(loss, f"the {whose}'s {f'feature {name!r}' if name else 'feature'}", value)
+        for name, value in named.items()
+    }
 
 
 def paired(loss: str, student: Features, teacher: Features) -> dict[str, tuple[Tensor, Tensor]]:
@@ -67,8 +86,8 @@ def paired(loss: str, student: Features, teacher: Features) -> dict[str, tuple[T
 
     Raises: InputError if one has a tap that the other lacks.
     """
-    ours = by_name(loss, "the student's", student)
-    theirs = by_name(loss, "the teacher's", teacher)
+    ours = by_name(loss, "student", student)
+    theirs = by_name(loss, "teacher", teacher)
     for name in ours:
         if name not in theirs:
             raise InputError(
@@ -104,7 +123,7 @@ def finite(
         bad = count(given)
         if bad:
             raise InputError(
-                f"{loss}: {name} holds {bad}; lower the learning rate, or look at the step before"
+                f"{loss}: {bad} in {name}; look at what made it, or lower the learning rate"
             )
     largest = max((float(given.detach().abs().max()) for given in inputs.values()), default=0.0)
     raise InputError(

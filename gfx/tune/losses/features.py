@@ -95,10 +95,11 @@ class TextureLoss(TapLoss):
         self,
         adapters: nn.Module | None = None,
         weights: Mapping[str, float] | None = None,
+        adapts: Literal["student", "teacher"] = "student",
         scale: Literal["paper", "code"] = "paper",
         name: str | None = None,
     ) -> None:
-        super().__init__(adapters, weights, name)
+        super().__init__(adapters, weights, adapts, name)
         if scale not in ("paper", "code"):
             raise InputError(f"{self.name}: scale={scale!r}; give 'paper' or 'code'")
         self.scale = scale

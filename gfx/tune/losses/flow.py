@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,10 +42,11 @@ class FSPLoss(TapLoss):
         self,
         adapters: nn.Module | None = None,
         weights: Mapping[str, float] | None = None,
+        adapts: Literal["student", "teacher"] = "student",
         flows: Sequence[tuple[str, str]] | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(adapters, weights, name)
+        super().__init__(adapters, weights, adapts, name)
         self.flows = None if flows is None else [(first, second) for first, second in flows]
 
     def forward(self, student: Features, teacher: Features) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gfx.errors import InputError
 from gfx.tune.losses.base import Loss
-from gfx.tune.losses.checks import by_name, size, wide, widely
+from gfx.tune.losses.checks import floating, size, wide, widely
 
 __all__ = ["OutputLoss", "ReconstructionLoss", "SSIMLoss", "TotalVariationLoss"]
 
@@ -24,8 +24,8 @@ class _ImageLoss(Loss):
 
         Raises: InputError if the sizes differ, or something is not finite.
         """
-        _floating(self.name, "the output", output)
-        _floating(self.name, self.other, reference)
+        floating(self.name, "the output", output)
+        floating(self.name, self.other, reference)
         if output.shape != reference.shape:
             raise InputError(
                 f"{self.name}: the output is {size(output)} and {self.other} {size(reference)}; "
@@ -176,18 +176,12 @@ class TotalVariationLoss(Loss):
 
         Raises: InputError if it is no image, or not finite.
         """
-        _floating(self.name, "the output", output)
+        floating(self.name, "the output", output)
         _is_image(self.name, output, 1)
         variation = _torchmetrics(self.name).total_variation
         with widely(output):
             value: Tensor = variation(wide(output), reduction=self.reduction)
         return self.sound(value, {"the output": output}, [output])  # a single pixel has none
-
-
-def _floating(loss: str, what: str, value: Any) -> None:
-    (named,) = by_name(loss, what, value if isinstance(value, Tensor) else [value]).values()
-    if named.numel() == 0:
-        raise InputError(f"{loss}: {what} is empty, {size(named)}")
 
 
 def _is_image(loss: str, value: Tensor, least: int) -> None:
