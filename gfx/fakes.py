@@ -15,7 +15,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
-from gfx.foretold import foretell, writes_input
+from gfx.foretold import foretell, returns_input
+from gfx.modules import is_known, is_own
 
 __all__ = ["FakeRunner", "Watch", "fake_of"]
 
@@ -121,7 +122,7 @@ class FakeRunner(fx.Interpreter):
         shape = foretell(leaf, args) if quick else None
         if shape is not None:
             return _contiguous(self.mode, shape, args[0])
-        if quick and writes_input(leaf, args):
+        if quick and returns_input(leaf, args):
             return args[0]
         key = _likeness(leaf, args) if quick else None
         if key in self.known:
@@ -172,7 +173,7 @@ class FakeRunner(fx.Interpreter):
             self.fake(tensor)
         shell = copy.deepcopy(leaf, self.memo)
         for module in shell.modules():
-            if type(module).__module__.startswith("torch.nn."):
+            if is_known(module):
                 module.training = isinstance(module, _FUSED)
         return shell
 
@@ -225,8 +226,8 @@ def _likeness(leaf: nn.Module, args: tuple[Any, ...]) -> Any:
 
     Leaves that are alike give results of the same shape, so that one of them has to run.
     """
-    plain = type(leaf).__module__.startswith("torch.nn.modules") and not leaf._modules
-    if not plain or leaf._forward_pre_hooks or leaf._forward_hooks:
+    plain = type(leaf).__module__.startswith("torch.nn.modules") or is_own(leaf)
+    if not plain or leaf._modules or leaf._forward_pre_hooks or leaf._forward_hooks:
         return None
     if not all(isinstance(x, torch.Tensor) for x in args):
         return None
@@ -259,8 +260,8 @@ def _held(value: Any) -> Iterator[torch.Tensor]:
 
 
 def _opaque(leaf: nn.Module) -> bool:
-    """Whether the code of a module is not torch's alone."""
-    return any(not type(m).__module__.startswith("torch.nn.") for m in leaf.modules())
+    """Whether the code of a module is neither torch's alone nor gfx's."""
+    return not all(map(is_known, leaf.modules()))
 
 
 def _looks_at_values(error: Exception, name: str) -> bool:

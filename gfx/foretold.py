@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["foretell", "writes_input"]
+from gfx.modules import MASKED, OWN, ChannelMask, Penalty, Tap, is_index
+
+__all__ = ["foretell", "returns_input"]
 
 Shape = tuple[int, ...]
 
@@ -24,6 +26,7 @@ _POINTWISE = (
 )  # fmt: skip
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_PLAIN: dict[type[nn.Module], type[nn.Module]] = {masked: plain for plain, masked in MASKED.items()}
 _BATCH_NORMS = {nn.BatchNorm1d: 3, nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
 _INSTANCE_NORMS = {nn.InstanceNorm1d: 3, nn.InstanceNorm2d: 4, nn.InstanceNorm3d: 5}
 
@@ -39,7 +42,9 @@ def foretell(leaf: nn.Module, args: tuple[Any, ...]) -> Shape | None:
         >>> foretell(nn.Conv2d(3, 8, 3), (torch.empty(1, 4, 16, 16),)) is None
         True
     """
-    kind = type(leaf)
+    kind = _PLAIN.get(type(leaf), type(leaf))
+    if isinstance(leaf, ChannelMask) and args and _plain(leaf, args[0]):
+        return _masked(leaf, *args)
     if len(args) != 1 or not _plain(leaf, args[0]):
         return None
     x = args[0]
@@ -51,15 +56,19 @@ def foretell(leaf: nn.Module, args: tuple[Any, ...]) -> Shape | None:
     return shape if _fits_norm(leaf, shape) else None
 
 
-def writes_input(leaf: nn.Module, args: tuple[Any, ...]) -> bool:
-    """Whether a layer overwrites the one tensor it is given, elementwise, and returns it.
+def returns_input(leaf: nn.Module, args: tuple[Any, ...]) -> bool:
+    """Whether a layer returns the one tensor it is given, overwritten elementwise perhaps.
 
     Example:
-        >>> writes_input(nn.ReLU(inplace=True), (torch.empty(1, 3, 16, 16),))
+        >>> returns_input(nn.ReLU(inplace=True), (torch.empty(1, 3, 16, 16),))
         True
     """
+    if len(args) != 1 or leaf._forward_hooks or leaf._forward_pre_hooks:
+        return False
+    if type(leaf) in (Penalty, Tap):
+        return True
     elementwise = type(leaf) in _POINTWISE and getattr(leaf, "inplace", False)
-    return elementwise and len(args) == 1 and _plain(leaf, args[0])
+    return elementwise and _plain(leaf, args[0])
 
 
 def _plain(leaf: nn.Module, x: Any) -> bool:
@@ -73,14 +82,27 @@ def _plain(leaf: nn.Module, x: Any) -> bool:
         return False
     if leaf._modules or leaf._forward_hooks or leaf._forward_pre_hooks:
         return False
-    held = [t for g in (leaf._parameters, leaf._buffers) for t in g.values() if t is not None]
+    names = ("mask", *filter(is_index, leaf._buffers)) if type(leaf) in OWN else ()
+    held = [
+        (n, t) for g in (leaf._parameters, leaf._buffers) for n, t in g.items() if t is not None
+    ]
     return all(
-        (t.dtype == x.dtype or not t.ndim)  # a BatchNorm counts its batches
+        # a BatchNorm counts its batches, and a mask gives the type of what it masks
+        (t.dtype == x.dtype or not t.ndim or name in names)
         and (t.device == x.device or t.is_meta)
         and t.is_contiguous()
         and type(t) in (Tensor, nn.Parameter)
-        for t in held
+        for name, t in held
     )
+
+
+def _masked(mask: ChannelMask, x: Tensor, dim: int = 1, index: Any = None) -> Shape | None:
+    """Whether a mask has an entry for each position, or an index that says which."""
+    if not -x.ndim <= dim < x.ndim:
+        return None
+    given = mask.mask if index is None else index
+    fits = mask.mask.device == x.device and given.device == x.device
+    return tuple(x.shape) if fits and tuple(given.shape) == (x.shape[dim],) else None
 
 
 def _conv(leaf: Any, x: Tensor) -> Shape | None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from gfx.modules import is_own
 from gfx.program import Program
 
 __all__ = ["as_it_was", "distance", "draw", "on_meta", "run", "tolerance"]
@@ -160,4 +161,5 @@ def as_it_was(module: nn.Module) -> Iterator[None]:
 
 def _may_note(module: nn.Module) -> bool:
     """Whether a forward may set attributes of a module: by a hook, or by code not torch's own."""
-    return bool(module._forward_pre_hooks) or not type(module).__module__.startswith("torch.")
+    known = is_own(module) or type(module).__module__.startswith("torch.")
+    return bool(module._forward_pre_hooks) or not known

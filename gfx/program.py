@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from gfx.copies import deepcopy
+from gfx.modules import is_own
 from gfx.ops import is_inplace
 
 __all__ = ["Program", "Provenance", "has_effect"]
@@ -151,8 +152,9 @@ def _found(module: nn.Module, path: str) -> nn.Module:
 
 
 def _settings(module: nn.Module) -> Any:
-    """Lists the attributes of a layer of torch's own that are numbers, texts and the like."""
-    if not type(module).__module__.startswith("torch.nn.modules") or module._modules:
+    """Lists the attributes of a layer of torch or gfx that are numbers, texts and the like."""
+    own = is_own(module) or type(module).__module__.startswith("torch.nn.modules")
+    if not own or module._modules:
         return object()  # what another module does cannot be told from its settings: never equal
     held = vars(module).items()
     return {n: [*v] if type(v) is list else v for n, v in held if not isinstance(v, dict | set)}

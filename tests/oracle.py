@@ -176,11 +176,9 @@ class _Probe(_Contractions):
         return output
 
     def tensor(self, path: str, value: Any) -> Any:
-        return (
-            value
-            if path not in self.kept
-            else value.masked_fill(~self.stays(path, value), torch.nan)
-        )
+        if path not in self.kept or not value.is_floating_point():  # an index says where
+            return value
+        return value.masked_fill(~self.stays(path, value), torch.nan)
 
     def settled(self, node: fx.Node, operand: Any, call: Callable[[], Any]) -> Any:
         known = self.outputs[node]
@@ -224,6 +222,8 @@ class _Probe(_Contractions):
 
         def terms(everything: bool) -> Tensor:
             tensors = {"weight": (weight | everything).to(module.weight.dtype)}
+            if "mask" in module._buffers:  # of the weight's elements, which are all there
+                tensors["mask"] = torch.ones_like(module.mask)
             if getattr(module, "bias", None) is not None:
                 tensors["bias"] = torch.zeros_like(module.bias)
             x = args[0] if read[0] is None else (~read[0] | everything).to(args[0].dtype)

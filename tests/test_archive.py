@@ -282,7 +282,7 @@ def hooked():
 @pytest.mark.parametrize(
     ("leaf", "message"),
     [
-        (Doubler, r"module leaf is a .*Doubler; a .gfx file holds classes of torch.nn only"),
+        (Doubler, r"module leaf is a .*Doubler; a .gfx file holds classes of torch.nn and gfx"),
         (frozen_attribute, "module leaf .* forward is overridden on the instance"),
         (hooked, "module leaf carries a hook"),
         (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfx.foretold import foretell, writes_input
+from gfx.foretold import foretell, returns_input
 
 IMAGE, SOUND = (2, 8, 9, 7), (2, 8, 11)
 CERTAIN = [
@@ -83,6 +83,6 @@ def test_under_autocast_nothing_is_foretold():
 
 def test_only_elementwise_layers_in_place_return_their_input():
     x = torch.ones(IMAGE)
-    assert writes_input(nn.ReLU(inplace=True), (x,))
-    assert not writes_input(nn.ReLU(), (x,))
-    assert not writes_input(nn.Dropout(inplace=True), (x,))
+    assert returns_input(nn.ReLU(inplace=True), (x,))
+    assert not returns_input(nn.ReLU(), (x,))
+    assert not returns_input(nn.Dropout(inplace=True), (x,))

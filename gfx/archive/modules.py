@@ -15,6 +15,7 @@ from torch import nn
 
 from gfx.archive.values import decode, encode
 from gfx.errors import ArchiveError
+from gfx.modules import MASKED, OWN, ChannelMask, Ramp, is_index
 
 __all__ = ["build_module", "is_container", "module_spec"]
 
@@ -46,6 +47,10 @@ _SPECIAL: dict[str, dict[str, Callable[[Any], Any]]] = {
         "bias": lambda m: m.linear1.bias is not None,
     },
 }
+# of gfx's own layers; a name in a file is looked up here, and nothing is imported for it
+_OWN = {f"gfx.modules.{kind.__name__}": kind for kind in sorted(OWN, key=lambda k: k.__name__)}
+_OWN_NAMES = {kind: name for name, kind in _OWN.items()}
+_PLAIN = {masked: plain for plain, masked in MASKED.items()}
 # what __init__ hides behind *args
 _HIDDEN = {
     "torch.nn.RNN": [*_RNN[:3], "nonlinearity", *_RNN[3:-1]],
@@ -72,13 +77,14 @@ def module_spec(module: nn.Module, path: str) -> dict[str, Any]:
         {'class': 'torch.nn.ReLU', 'args': {}}
     """
     _refuse_hooks(module, path)
-    name = f"torch.nn.{type(module).__name__}"
+    name = _OWN_NAMES.get(type(module), f"torch.nn.{type(module).__name__}")
     if is_container(module):
         return {"class": name}
     if _classes().get(name) is not type(module):
         raise ArchiveError(
             f"module {path} is a {type(module).__module__}.{type(module).__qualname__}; a .gfx "
-            "file holds classes of torch.nn only; save as .pt, or let gfx.trace see through it"
+            "file holds classes of torch.nn and gfx.modules only; save as .pt, or let gfx.trace "
+            "see through it"
         )
     spec = {"class": name, "args": {k: encode(v) for k, v in _arguments(module, name, path)}}
     _compare(module, build_module(spec, path), path)
@@ -96,7 +102,8 @@ def build_module(spec: dict[str, Any], path: str) -> nn.Module:
             return container()
     if name not in _classes():
         raise ArchiveError(
-            f"the file asks for the class {name}, which is not on the allow-list of torch.nn"
+            f"the file asks for the class {name}, which is not on the allow-list of torch.nn and "
+            "gfx.modules"
         )
     arguments = {key: decode(value, {}) for key, value in spec["args"].items()}
     try:
@@ -108,7 +115,7 @@ def build_module(spec: dict[str, Any], path: str) -> nn.Module:
 
 @functools.cache
 def _classes() -> dict[str, type[nn.Module]]:
-    """Returns the leaf classes of torch.nn by name."""
+    """Returns the leaf classes of torch.nn, and gfx's own, by name."""
     return {
         f"torch.nn.{name}": value
         for name, value in sorted(vars(nn).items())
@@ -116,7 +123,7 @@ def _classes() -> dict[str, type[nn.Module]]:
         and issubclass(value, nn.Module)
         and name not in _NOT_LEAVES
         and not name.startswith("Lazy")
-    }
+    } | _OWN
 
 
 def _arguments(module: nn.Module, name: str, path: str) -> Iterator[tuple[str, Any]]:
@@ -124,7 +131,7 @@ def _arguments(module: nn.Module, name: str, path: str) -> Iterator[tuple[str, A
     special = _SPECIAL.get(name, {})
     for argument in _HIDDEN.get(name, []):
         yield argument, getattr(module, argument)
-    for parameter in list(inspect.signature(type(module).__init__).parameters.values())[1:]:
+    for parameter in _parameters(type(module)):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         argument = parameter.name
@@ -136,6 +143,7 @@ def _arguments(module: nn.Module, name: str, path: str) -> Iterator[tuple[str, A
             value = module._parameters[argument] is not None
         else:
             value = getattr(module, argument, parameter.default)
+            value = tuple(value) if isinstance(value, Ramp) else value
         if value is parameter.empty:
             raise ArchiveError(
                 f"module {path}: gfx cannot tell the argument {argument} of {name}; save as .pt"
@@ -143,6 +151,12 @@ def _arguments(module: nn.Module, name: str, path: str) -> Iterator[tuple[str, A
         # an older torch may lack an argument that a newer one has
         if type(value) is not type(parameter.default) or value != parameter.default:
             yield argument, value
+
+
+def _parameters(kind: type[nn.Module]) -> list[inspect.Parameter]:
+    """Lists the parameters of a constructor; a masked layer hands on those of the plain one."""
+    kinds = (kind, _PLAIN[kind]) if kind in _PLAIN else (kind,)
+    return [p for k in kinds for p in list(inspect.signature(k.__init__).parameters.values())[1:]]
 
 
 def _compare(module: nn.Module, rebuilt: nn.Module, path: str) -> None:
@@ -170,6 +184,8 @@ def _differences(module: nn.Module, rebuilt: nn.Module) -> Iterator[str]:
             yield f"{key} is overridden on the instance"
     for kind in ("_parameters", "_buffers"):
         mine, made = _shapes(getattr(module, kind)), _shapes(getattr(rebuilt, kind))
+        if isinstance(module, ChannelMask):  # its places bring their indices
+            mine = {name: shape for name, shape in mine.items() if not is_index(name)}
         if mine != made:
             yield f"its {kind[1:]} have shapes {mine}, not {made}"
     if list(module._modules) != list(rebuilt._modules):

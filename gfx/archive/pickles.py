@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gfx.errors import ArchiveError
+from gfx.modules import OWN, Ramp
 
 __all__ = ["load_export", "load_pickle"]
 
@@ -62,7 +63,7 @@ def load_export(file: Path, *, trust: bool) -> nn.Module:
 
 @functools.cache
 def _allowed() -> list[Any]:
-    """Lists the torch.nn classes, and the helpers that their pickles mention."""
+    """Lists the classes of torch.nn and gfx.modules, and the helpers that their pickles mention."""
     from torch.nn.utils import spectral_norm, weight_norm
 
     spectral, weight = (inspect.getmodule(f) for f in (spectral_norm, weight_norm))
@@ -70,7 +71,7 @@ def _allowed() -> list[Any]:
     allowed: list[Any] = [getattr(spectral, name) for name in names]
     allowed += [getattr(weight, "WeightNorm"), torch.nn.modules.module._WrappedHook]  # noqa: B009
     allowed += [torch.nn.modules.linear.NonDynamicallyQuantizableLinear]
-    allowed += [torch.nn.functional.relu]
+    allowed += [torch.nn.functional.relu, Ramp, *sorted(OWN, key=lambda kind: kind.__name__)]
     return allowed + [
         value
         for name, value in sorted(vars(nn).items())

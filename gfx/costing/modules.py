@@ -11,6 +11,7 @@ from torch import nn
 
 from gfx.costing import formulas
 from gfx.costing.cost import Macs
+from gfx.modules import ChannelMask, is_known
 
 __all__ = ["module_macs"]
 
@@ -20,14 +21,14 @@ Rule = Callable[[Any, tuple[Any, ...], dict[str, Any], torch.Tensor], Macs]
 def module_macs(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 ) -> Macs | None:
-    """Counts a call of a torch.nn module on fake tensors; None if there is no closed form.
+    """Counts a call of a layer of torch.nn or gfx on fake tensors; None if there is no formula.
 
     Example:
         >>> x, layer = torch.empty(1, 3, 8, 8), nn.Conv2d(3, 4, 1)
         >>> module_macs(layer, (x,), {}, layer(x))
         Macs(exact=768, output=768, output_norm=768)
     """
-    if not type(module).__module__.startswith("torch.nn."):
+    if not is_known(module):
         return None
     for kinds, rule in _RULES:
         if isinstance(module, kinds):
@@ -91,7 +92,7 @@ _RULES: tuple[tuple[Any, Rule], ...] = (
     (nn.modules.rnn.RNNBase | nn.modules.rnn.RNNCellBase, _recurrent),
     (nn.modules.batchnorm._NormBase, _free),
     (nn.LayerNorm | nn.GroupNorm | nn.RMSNorm, _free),
-    (nn.Embedding | nn.EmbeddingBag | nn.PReLU, _free),
+    (nn.Embedding | nn.EmbeddingBag | nn.PReLU | ChannelMask, _free),
 )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import nn
 
+from gfx.modules import ChannelMask
+
 __all__ = ["fit"]
 
 Shape = tuple[int, ...]
@@ -73,6 +75,10 @@ def _unflatten(module: nn.Unflatten, shape: Shape) -> None:
     )
 
 
+def _mask(module: ChannelMask, shape: Shape) -> None:
+    module.size = module.mask.numel()
+
+
 _RULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.modules.conv._ConvNd: _conv,
     nn.Linear: _linear,
@@ -84,4 +90,5 @@ _RULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.Bilinear: _bilinear,
     nn.PReLU: _prelu,
     nn.Unflatten: _unflatten,
+    ChannelMask: _mask,
 }

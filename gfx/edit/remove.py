@@ -7,6 +7,7 @@ from gfx.coupling import Groups
 from gfx.coupling.labels import Mask
 from gfx.coupling.values import Labeled
 from gfx.edit.literals import repair
+from gfx.edit.masks import renumber
 from gfx.edit.modules import fit
 from gfx.edit.norms import rms_norm
 from gfx.edit.settle import store
@@ -36,6 +37,7 @@ def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
     sizes = Sizes(groups, removed)
     _ = sizes.after  # computed from the old shapes, which the edits below overwrite
     stored = store(program, sizes)
+    renumber(program, sizes)
     _slice_tensors(program, sizes)
     for node in program.nodes():
         if node.op == "output" or not sizes.changed(node):

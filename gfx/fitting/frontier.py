@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from gfx.lineage import origin
+from gfx.modules import is_known
 from gfx.ops import is_inplace
 from gfx.program import Program
 
@@ -44,13 +45,13 @@ class Steps:
     def _mutates(self, node: fx.Node) -> bool:
         if node.op == "call_module":
             module = self.program.submodule(node)
-            return bool(getattr(module, "inplace", False)) or not _is_torch(module)
+            return bool(getattr(module, "inplace", False)) or not is_known(module)
         return is_inplace(node)
 
     def _is_plain(self, node: fx.Node) -> bool:
         """Whether a node draws nothing at random for certain."""
         if node.op == "call_module":
-            return _is_torch(self.program.submodule(node))
+            return is_known(self.program.submodule(node))
         return node.op in ("placeholder", "get_attr", "output")
 
     def run(self, node: fx.Node, env: Env, seed: str) -> Any:
@@ -146,7 +147,3 @@ class Frontier:
 
 def _cloned(value: Any) -> Any:
     return pytree.tree_map_only(Tensor, torch.clone, value)
-
-
-def _is_torch(module: torch.nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.")

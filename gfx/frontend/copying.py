@@ -17,6 +17,7 @@ from torch import nn
 from gfx.copies import deepcopy, flat
 from gfx.errors import InputError
 from gfx.frontend.chance import private_chance
+from gfx.modules import OWN, is_own
 
 __all__ = ["private_copy", "untouched"]
 
@@ -108,6 +109,8 @@ def _unwrap(module: nn.Module) -> nn.Module:
 def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
     """Finds the torch.nn class that computes what this class computes (rule 2)."""
     for base in kind.__mro__:
+        if base in OWN:
+            return base
         if base.__module__.startswith("torch."):
             return base if base.__module__.startswith("torch.nn.modules") else kind
         own = set(vars(base))
@@ -121,8 +124,8 @@ def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
 
 def _saved_module(module: nn.Module) -> Callable[[], None]:
     attributes = dict(vars(module))
-    plain = type(module).__module__.startswith("torch.nn.modules")
-    # of a layer of torch's own only the tensors change; most of its containers are of hooks
+    plain = type(module).__module__.startswith("torch.nn.modules") or is_own(module)
+    # of such a layer only the tensors change; most of its containers are of hooks
     kept = {n: attributes[n] for n in ("_parameters", "_buffers")} if plain else attributes
     containers = [_saved_container(v) for v in kept.values() if _is_container(v)]
     held = [value for item in attributes.values() for value in flat(item)]
@@ -192,7 +195,8 @@ def _saved_class(kind: type) -> Callable[[], None]:
 
 def _user_classes(model: nn.Module) -> list[type]:
     kinds = {base for module in model.modules() for base in type(module).__mro__}
-    return [k for k in kinds if not k.__module__.startswith("torch.") and k is not object]
+    known = OWN | {object}
+    return [k for k in kinds if not k.__module__.startswith("torch.") and k not in known]
 
 
 def _is_container(value: Any) -> bool:

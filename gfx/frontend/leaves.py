@@ -6,12 +6,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from gfx.frontend.composite import is_composite
+from gfx.modules import OWN
 
 __all__ = ["is_leaf", "leaf_paths"]
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module is one step of a graph: a torch.nn layer that computes as torch.nn does.
+    """Whether a module is one step of a graph: a layer of torch.nn, or one of gfx's own.
 
     Containers are not, nor are nn.Transformer and its parts. Neither are subclasses that users
     write: their forward is traced. Layers with hooks or parametrizations (spectral_norm,
@@ -26,7 +27,7 @@ def is_leaf(module: nn.Module) -> bool:
         kind = kind.__mro__[1]  # parametrize puts a class of its own in front
     if issubclass(kind, nn.Sequential | nn.ModuleList | nn.ModuleDict) or is_composite(module):
         return False
-    return kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
+    return kind in OWN or kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
 
 
 def leaf_paths(model: nn.Module, opaque: Collection[str]) -> dict[str, nn.Module]:

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError, PreconditionError
 from gfx.importance.sites import Site
+from gfx.modules import is_own
 from gfx.numerics import as_it_was
 from gfx.ops import is_inplace
 from gfx.program import Program
@@ -150,7 +151,8 @@ def _mutations(program: Program) -> AbstractContextManager[Any]:
     """Lets a graph that writes in place be differentiated: what a gradient needs is kept."""
     modules = program.module.modules()
     if any(map(is_inplace, program.graph.nodes)) or any(
-        getattr(m, "inplace", False) or not type(m).__module__.startswith("torch.") for m in modules
+        getattr(m, "inplace", False) or not (is_own(m) or type(m).__module__.startswith("torch."))
+        for m in modules
     ):
         return torch.autograd.graph.allow_mutation_on_saved_tensors()
     return nullcontext()

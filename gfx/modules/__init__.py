@@ -4,19 +4,24 @@ They are visible in the program's text, hold their state in buffers and paramete
 of the house: copying, saving, compiling and distributing them is what it is for any torch layer.
 """
 
+from gfx.modules.known import OWN, is_known, is_own
 from gfx.modules.layers import MASKED, MaskedLayer, masked_layer, plain_layer
 from gfx.modules.marks import Penalty, Tap
-from gfx.modules.masks import ChannelMask, LearnedMask
+from gfx.modules.masks import ChannelMask, LearnedMask, is_index
 from gfx.modules.ramp import Ramp
 
 __all__ = [
     "MASKED",
+    "OWN",
     "ChannelMask",
     "LearnedMask",
     "MaskedLayer",
     "Penalty",
     "Ramp",
     "Tap",
+    "is_index",
+    "is_known",
+    "is_own",
     "masked_layer",
     "plain_layer",
 ]

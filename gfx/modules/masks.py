@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gfx.modules.ramp import Ramp
 
-__all__ = ["ChannelMask", "Granularity", "Kind", "LearnedMask", "Scope"]
+__all__ = ["ChannelMask", "Granularity", "Kind", "LearnedMask", "Scope", "is_index"]
 
 Granularity = Literal["filter", "channel"]
 Kind = Literal["agp", "ppcd", "slimming", "l1"]
@@ -51,6 +51,17 @@ class ChannelMask(nn.Module):
         self.kind = kind
         self.register_buffer("mask", torch.ones(size, dtype=torch.bool))
 
+    def add_index(self, index: Tensor) -> str:
+        """Registers a buffer that says which channel each position of a place is, -1: of another.
+
+        Shapes: `index` (positions,) of integers.
+
+        Returns: the name of the buffer, which the graph passes back to `forward`.
+        """
+        name = f"index_{sum(map(is_index, self._buffers))}"
+        self.register_buffer(name, index.to(device=self.mask.device, dtype=torch.int64))
+        return name
+
     def factors(self) -> Tensor:
         """Returns what the channels are multiplied by, (size,)."""
         return self.mask
@@ -69,6 +80,16 @@ class ChannelMask(nn.Module):
     def extra_repr(self) -> str:
         """Writes the settings."""
         return f"{self.size}, {self.kind}, {self.granularity}, {self.scope}, {self.ramp}"
+
+
+def is_index(name: str) -> bool:
+    """Whether a buffer of a mask is one that `add_index` registers.
+
+    Example:
+        >>> is_index("index_0"), is_index("mask")
+        (True, False)
+    """
+    return name.startswith("index_")
 
 
 class LearnedMask(ChannelMask):

@@ -20,6 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from gfx.importance.running import tensors
+from gfx.modules import is_own
 from gfx.probing.chance import State, same
 from gfx.probing.held import Version
 from gfx.program import Program
@@ -170,6 +171,6 @@ def _memory(module: nn.Module | None) -> list[Any]:
     held = [*module.parameters(), *module.buffers()]
     found: list[Any] = [(id(t), written_to(t)) for t in held]
     for part in module.modules():
-        if not type(part).__module__.startswith("torch."):
+        if not (is_own(part) or type(part).__module__.startswith("torch.")):
             found.append([(name, id(value)) for name, value in vars(part).items()])
     return found

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from gfx.modules import is_known
 from gfx.ops import op_name
 from gfx.program import Program
 
@@ -80,7 +81,7 @@ def sort_of(program: Program, node: fx.Node) -> Sort:
     name = op_name(node)
     if node.op == "call_module":
         module = program.submodule(node)
-        if not type(module).__module__.startswith("torch.nn"):
+        if not is_known(module):
             return "resize"  # an opaque leaf: its shapes tell
         name = type(module).__name__
     if name in _SHUFFLES:

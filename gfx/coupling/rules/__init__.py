@@ -10,6 +10,7 @@ from gfx.coupling.flow import Flow
 from gfx.coupling.rules import (
     contraction,
     lookup,
+    masks,
     mixing,
     movement,
     norms,
@@ -19,6 +20,7 @@ from gfx.coupling.rules import (
     spatial,
     statistics,
 )
+from gfx.modules import is_known
 
 __all__ = ["FUNCTIONS", "MODULES", "Rule", "function_rule", "module_rule"]
 
@@ -38,6 +40,7 @@ FUNCTIONS: dict[str, Rule] = {
 }
 MODULES: dict[type[nn.Module], Rule] = {
     **contraction.MODULES,
+    **masks.MODULES,
     **norms.MODULES,
     **mixing.MODULES,
     **statistics.MODULES,
@@ -56,7 +59,7 @@ def function_rule(name: str) -> Rule | None:
 
 
 def module_rule(module: nn.Module) -> Rule | None:
-    """Finds the rule of a torch.nn module by its class or the nearest base class."""
-    if not type(module).__module__.startswith("torch.nn"):
+    """Finds the rule of a layer of torch.nn or gfx by its class or the nearest base class."""
+    if not is_known(module):
         return None
     return next((MODULES[kind] for kind in type(module).__mro__ if kind in MODULES), None)

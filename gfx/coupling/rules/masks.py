@@ -1,0 +1,77 @@
+"""gfx's own layers: masks belong to the channels that they mask, taps and penalties change nothing.
+
+An entry of a mask is one channel with the positions that it multiplies, so that it goes with them.
+"""
+
+from typing import Any
+
+from torch import Tensor, fx
+
+from gfx.coupling.calls import Call
+from gfx.coupling.flow import Flow
+from gfx.coupling.labels import Ids
+from gfx.coupling.rules import contraction
+from gfx.coupling.rules.pointwise import elementwise
+from gfx.coupling.values import Labeled
+from gfx.modules import ChannelMask, MaskedLayer, Penalty, Tap
+
+__all__ = ["MODULES", "positions"]
+
+
+def positions(flow: Flow, node: fx.Node) -> Tensor | None:
+    """Returns the `index` that a mask is called with, or None if it has none.
+
+    Raises: TypeError if it is computed, and not a tensor of the program.
+    """
+    index = node.args[2] if len(node.args) > 2 else node.kwargs.get("index")
+    if index is None:
+        return None
+    if not isinstance(index, fx.Node) or index.op != "get_attr":
+        raise TypeError("the index of a mask is no tensor of the program")
+    return flow.program.tensor(str(index.target))
+
+
+def channel_mask(flow: Flow, call: Call) -> Labeled:
+    """Unites each entry of a mask with the positions that it multiplies."""
+    x: Labeled = call.arg(0, "x")
+    ids = flow.along(x, call.arg(1, "dim", 1))
+    index = positions(flow, call.node)
+    if index is not None:
+        flow.connect(ids, flow.along(call.arg(2, "index"), 0), x.why)
+    for name in ("mask", "m"):
+        entries = flow.member(call, name)
+        if entries is not None:
+            _entries(flow, ids, flow.along(entries, 0), index, x.why)
+    return flow.meet([x], call.shape)
+
+
+def _entries(
+    flow: Flow, ids: Ids | None, entries: Ids | None, index: Tensor | None, why: str
+) -> None:
+    if index is None or ids is None or entries is None:
+        flow.connect(ids if index is None else None, entries, why)
+        return
+    numbers = index.cpu().numpy()
+    mine = numbers >= 0  # -1: a channel of another group
+    flow.labels.unite(ids[mine], entries[numbers[mine]])
+
+
+def masked_layer(flow: Flow, call: Call) -> Labeled:
+    """Couples a layer as its plain class is, and its mask to its weight."""
+    weight, mask = flow.member(call, "weight"), flow.member(call, "mask")
+    assert weight is not None
+    assert mask is not None
+    for dim in (0, 1):
+        flow.connect(flow.along(weight, dim), flow.along(mask, dim))
+    kinds = type(call.module).__mro__
+    rule = next(contraction.MODULES[kind] for kind in kinds if kind in contraction.MODULES)
+    found: Labeled = rule(flow, call)
+    return found
+
+
+MODULES: dict[Any, Any] = {
+    ChannelMask: channel_mask,
+    MaskedLayer: masked_layer,
+    Penalty: elementwise,
+    Tap: elementwise,
+}
