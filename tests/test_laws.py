@@ -46,6 +46,12 @@ VARIED: dict[str, dict[str, st.SearchStrategy]] = {
         "kind": st.sampled_from(("depthwise_separable", "spatial", "tucker", "low_rank")),
         "rank": st.sampled_from((None, 1, 0.5)),
     },
+    "mask": {
+        "granularity": st.sampled_from(("channel", "filter", "element")),
+        "sparsity": st.sampled_from((0.5, 0.75)),
+        "one_shot": st.booleans(),
+        "scope": st.sampled_from(("local", "global")),
+    },
 }
 
 

@@ -1,0 +1,57 @@
+"""Masks of the elements of weights: which layers take one, and how they get it."""
+
+from collections import Counter
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from gfx.masking.layers import LAYERS
+from gfx.modules import MASKED, MaskedLayer, Ramp, masked_layer
+from gfx.modules.masks import Scope
+from gfx.program import Program
+
+__all__ = ["candidates", "mask_elements"]
+
+
+def candidates(program: Program) -> dict[str, str]:
+    """Lists the convolutions and linear layers, each with why it cannot be masked, "" if it can.
+
+    Example:
+        >>> import gfx
+        >>> candidates(gfx.trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())))
+        {'0': ''}
+    """
+    read = Counter(str(n.target) for n in program.graph.nodes if n.op == "get_attr")
+    found = {}
+    for node in program.graph.nodes:
+        module = program.submodule(node) if node.op == "call_module" else None
+        if isinstance(module, LAYERS):
+            path = str(node.target)
+            found[path] = _refusal(module, read[f"{path}.weight"])
+    return found
+
+
+def _refusal(module: nn.Module, reads: int) -> str:
+    if isinstance(module, MaskedLayer):
+        return "its weight is masked already"
+    if parametrize.is_parametrized(module) or "weight" not in module._parameters:
+        return "its weight is computed; run fold_parametrizations first"
+    if type(module) not in MASKED:
+        return f"{type(module).__name__} is a class of its own: what it computes is not known"
+    if reads:
+        return "its weight is read at another place too"
+    return ""
+
+
+def mask_elements(program: Program, path: str, ramp: Ramp, scope: Scope) -> int:
+    """Puts a layer that masks its weight in the place of one, and returns the weight's size."""
+    plain = program.module.get_submodule(path)
+    masked = masked_layer(plain, ramp, scope)
+    for name, module in list(program.module.named_modules(remove_duplicate=False)):
+        if module is plain:
+            owner, _, leaf = name.rpartition(".")
+            setattr(program.module.get_submodule(owner), leaf, masked)
+    weight = masked.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.numel()

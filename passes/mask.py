@@ -1,0 +1,271 @@
+"""Puts masks, and penalties, where training can make channels or weights superfluous.
+
+Before   y = conv2(relu(norm(conv1(x))))
+After    y = conv2(masks.conv1(relu(norm(conv1(x))), 1))       a mask of ones: the same values
+Source   Zhu and Gupta 2017, arXiv:1710.01878 (agp); Yu and Pool 2020, arXiv:2007.01491 (agp for
+         generators); PPCD-GAN 2022 (ppcd; reconstructed); Liu et al. 2017, arXiv:1708.06519
+         (slimming); Li et al. 2017, arXiv:1608.08710 (l1); Wang et al. 2020, arXiv:2008.11062
+         (proximal). Which channels go together is gfx's own (docs/architecture.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import ClassVar, Literal
+
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.coupling import Group, analyse
+from gfx.errors import PreconditionError, RecipeError
+from gfx.masking import (
+    CONVS,
+    Place,
+    Placement,
+    candidates,
+    mask_elements,
+    mount,
+    norms_of,
+    outputs,
+    refusal,
+    writers_of,
+)
+from gfx.modules import ChannelMask, LearnedMask, Penalty, Ramp
+from gfx.modules.masks import Granularity
+from gfx.program import Program
+from gfx.widths import modules_of
+
+__all__ = ["Mask"]
+
+_STRENGTHS = {"agp": 0.0, "ppcd": 1.0, "slimming": 1e-2, "l1": 1e-3}  # GCC's λ_scale, λ_weight
+
+
+@dataclass(frozen=True)
+class Mask(Pass):
+    """Inserts masks that a schedule then sets while the model trains (`gfx.schedule`).
+
+    A channel is what `gfx.channels` says it is. Its mask multiplies wherever the channel is read,
+    which is where a removal puts zeros: what a mask sets to zero, `fold_masks` removes exactly.
+
+    - agp: masks that a schedule raises from sparsity `initial` at step `begin` to `sparsity` at
+      step `end`, in steps of `every`; the smallest by magnitude go, and may come back. With
+      `one_shot` there is one step, at `begin`.
+    - ppcd (reconstructed): learned masks, drawn to zero by a term of the loss, and cut off at a
+      threshold that rises to `alpha`.
+    - slimming: an L1 penalty on the scales of BatchNorm and affine InstanceNorm; l1: on the weights
+      of convolutions. The channels that it leaves below a threshold go (`Schedule.binarize`).
+
+    1. Granularity "channel": one mask for each group. Groups that are pinned, of one channel,
+       masked already, or whose removal is approximate are skipped with the reason.
+    2. Granularity "filter": one mask for each layer, ranked by that layer's own filters. Where
+       several layers write the channels (a residual stream) it goes on the layer's own output,
+       after the norm that follows it: a zero there clears the filter and removes nothing.
+    3. Granularity "element": one mask for each weight of a convolution or linear layer.
+    4. Masking nothing although something was asked for is an error.
+
+    Shapes: every activation keeps its own.
+    Cost: no multiplications are counted; ppcd adds a parameter a channel.
+    Raises: PreconditionError if nothing can be masked (rule 4); RecipeError if a glob names
+    nothing.
+
+    Example:
+        >>> import gfx
+        >>> masked = gfx.apply({"passes": ["mask"]}, gfx.zoo.build("dcgan", ngf=4))
+        >>> [name for name, _ in masked.named_buffers() if name.endswith(".mask")][:2]
+        ['masks.project_conv.mask', 'masks.up_0_conv.mask']
+    """
+
+    name: ClassVar[str] = "mask"
+    keeps: ClassVar[Keeps] = Keeps.VALUES
+    grows: ClassVar[bool] = True  # by the parameters of learned masks
+
+    kind: Literal["agp", "ppcd", "slimming", "l1"] = "agp"
+    granularity: Literal["element", "filter", "channel"] = "channel"
+    initial: float = 0.0  # share masked at `begin`, 0 ≤ initial ≤ sparsity
+    sparsity: float = 0.5  # share masked from `end` on, 0 ≤ sparsity < 1
+    begin: int = 0  # steps of the optimizer
+    end: int = 1000  # steps, begin ≤ end
+    every: int = 10  # steps between two changes of the masks
+    one_shot: bool = False  # everything at `begin`; `initial`, `end` and `every` are not looked at
+    alpha: float = 0.5  # ppcd: what m stays below goes; the paper's are 0.5 to 0.8
+    strength: float | None = None  # of the penalty; None: ppcd 1, slimming 0.01, l1 0.001
+    proximal: bool = False  # slimming, l1: shrink weights after each step instead of a loss term
+    scope: Literal["local", "global"] = "local"  # a share of each mask, or of all together
+    targets: tuple[str, ...] = ("*",)  # globs over the modules whose channels or weights may go
+    keep: tuple[str, ...] = ()  # globs over the modules whose channels or weights all stay
+
+    def __post_init__(self) -> None:
+        for name in ("targets", "keep"):
+            if isinstance(getattr(self, name), str):  # one name needs no list
+                object.__setattr__(self, name, (getattr(self, name),))
+        self._check_numbers()
+        self._check_steps()
+        if self.kind != "agp" and self.granularity != "channel":
+            raise RecipeError(
+                f"mask: kind={self.kind} masks channels, not granularity={self.granularity}; leave "
+                "granularity out, or use kind: agp"
+            )
+        if self.proximal and self.kind not in ("slimming", "l1"):
+            raise RecipeError(
+                f"mask: proximal shrinks penalised weights, and kind={self.kind} penalises none; "
+                "use kind: slimming or l1"
+            )
+
+    def _check_numbers(self) -> None:
+        for name in ("initial", "sparsity"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise RecipeError(f"mask: {name}={value} must be at least 0 and below 1")
+        if not 0 < self.alpha <= 1:
+            raise RecipeError(f"mask: alpha={self.alpha} must be above 0 and at most 1")
+        if self.strength is not None and not 0 <= self.strength < float("inf"):
+            raise RecipeError(f"mask: strength={self.strength} must be a number, 0 or above")
+        if self.kind == "agp" and not self.one_shot and self.initial > self.sparsity:
+            raise RecipeError(
+                f"mask: initial={self.initial} is above sparsity={self.sparsity}; a schedule never "
+                "falls"
+            )
+
+    def _check_steps(self) -> None:
+        for name, least in {"begin": 0, "end": 0, "every": 1}.items():
+            if getattr(self, name) < least:
+                raise RecipeError(f"mask: {name}={getattr(self, name)} must be at least {least}")
+        if self.end < self.begin and not self.one_shot:
+            raise RecipeError(
+                f"mask: end={self.end} is before begin={self.begin}; both are counted in steps "
+                "from the start of training"
+            )
+
+    def apply(self, program: Program) -> Outcome:
+        """Inserts the masks, and tells what stays unmasked and why."""
+        outcome = Outcome()
+        if self.granularity == "element":
+            self._elements(program, outcome)
+        else:
+            self._channels(program, outcome)
+        if self.targets and not outcome.modified:
+            reasons = "; ".join(f"{skip.node}: {skip.why}" for skip in outcome.skips[:8])
+            raise PreconditionError(
+                f"mask: nothing can be masked. {reasons or 'No layer is found'}"
+            )
+        program.recompile()
+        return outcome
+
+    def _elements(self, program: Program, outcome: Outcome) -> None:
+        """Masks the weights of layers, element by element (rule 3)."""
+        found = candidates(program)
+        self._check_globs([*found])
+        for path, why in found.items():
+            why = self._unasked((path,)) or why
+            if why:
+                outcome.skip(path, why)
+                continue
+            size = mask_elements(program, path, self._ramp(), self.scope)
+            outcome.change(path, "weights masked", 0, size)
+
+    def _channels(self, program: Program, outcome: Outcome) -> None:
+        """Masks the channels of groups (rules 1 and 2)."""
+        groups = analyse(program)
+        self._check_globs([name for group in groups for name in self._names(group)])
+        for module, why in groups.flow.refused.items():
+            outcome.skip(module, why)
+        placement = Placement(groups)
+        penalised: list[str] = []
+        for group in groups:
+            why = refusal(groups, group) or self._unasked(self._names(group))
+            layers = () if why else self._layers(placement, group)
+            if self.kind in ("slimming", "l1") and not why and not layers:
+                what = "no BatchNorm or affine InstanceNorm scales it"
+                why = what if self.kind == "slimming" else "no convolution writes it"
+            if why:
+                outcome.skip(group.name, why)
+            elif self.granularity == "filter" and len(group.producers) > 1:
+                self._filters(placement, group, outcome)
+            else:
+                self._put(placement, group, group.name, placement.reads(group), outcome)
+            penalised += [path for path in layers if path not in penalised]
+        for path in penalised:
+            self._penalise(placement, path, outcome)
+
+    def _names(self, group: Group) -> tuple[str, ...]:
+        """Lists the modules that globs may name a group by."""
+        others = (m.tensor.rpartition(".")[0] for m in group.members)
+        readers = () if self.kind != "slimming" else tuple(others)
+        mine = modules_of(group)
+        return (*mine, *(o for o in readers if o and o not in (*mine, *group.consumers)))
+
+    def _layers(self, placement: Placement, group: Group) -> tuple[str, ...]:
+        """Lists the modules whose weights are penalised for a group."""
+        if self.kind == "slimming":
+            return norms_of(placement.groups, group)
+        return writers_of(placement.groups, group, CONVS) if self.kind == "l1" else ()
+
+    def _filters(self, placement: Placement, group: Group, outcome: Outcome) -> None:
+        """Masks each of the layers that write a group on its own output (rule 2)."""
+        layers = writers_of(placement.groups, group)
+        for path in group.producers:
+            why = self._unasked((path,))
+            if not why and path not in layers:
+                why = "it is no convolution or linear layer that is called"
+            if why:
+                outcome.skip(path, why)
+                continue
+            self._put(placement, group, path, outputs(placement, group, path), outcome)
+
+    def _put(
+        self,
+        placement: Placement,
+        group: Group,
+        name: str,
+        places: Sequence[Place],
+        outcome: Outcome,
+    ) -> None:
+        if not places:
+            outcome.skip(name, "nothing reads its channels")
+            return
+        path = placement.put(self._mask(group.size), name, list(places))
+        outcome.change(name, f"channels masked by {path}", 0, group.size)
+
+    def _penalise(self, placement: Placement, path: str, outcome: Outcome) -> None:
+        """Marks the output of a module with a penalty of its weight."""
+        strength, kind = self._strength(), self.kind
+        assert kind in ("slimming", "l1")
+        penalty = Penalty(kind, strength, self.proximal)
+        placement.mark(path, mount(placement.program, penalty, path, "penalties"))
+        outcome.change(path, f"{kind} penalty", 0, strength)
+
+    def _mask(self, size: int) -> ChannelMask:
+        if self.kind == "ppcd":
+            return LearnedMask(size, self._ramp(), self._strength())
+        granularity: Granularity = "filter" if self.granularity == "filter" else "channel"
+        return ChannelMask(size, self._ramp(), granularity, self.scope, self.kind)
+
+    def _strength(self) -> float:
+        return _STRENGTHS[self.kind] if self.strength is None else self.strength
+
+    def _ramp(self) -> Ramp:
+        """Says how the sparsity, of ppcd the threshold, rises."""
+        if self.kind in ("slimming", "l1"):
+            return Ramp(0.0, 0.0, 0, 0, 1)  # they follow no schedule
+        first, last = (0.0, self.alpha) if self.kind == "ppcd" else (self.initial, self.sparsity)
+        if self.one_shot:
+            return Ramp(0.0, last, self.begin, self.begin, 1)
+        return Ramp(first, last, self.begin, self.end, self.every)
+
+    def _unasked(self, names: tuple[str, ...]) -> str:
+        """Says which field leaves these modules as they are; "" if none does."""
+        if _matches(names, self.keep):
+            return "keep names it"
+        return "" if _matches(names, self.targets) else "targets does not name it"
+
+    def _check_globs(self, names: Sequence[str]) -> None:
+        for field in ("targets", "keep"):
+            for glob in getattr(self, field):
+                if names and not _matches(names, (glob,)):
+                    near = get_close_matches(glob, sorted(names), n=1, cutoff=0.3)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    what = "layer" if self.granularity == "element" else "module with channels"
+                    raise RecipeError(f"mask: {field}: no {what} is named {glob!r}{hint}")
+
+
+def _matches(names: Sequence[str], globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, glob) for name in names for glob in globs)
