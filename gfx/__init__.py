@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gfx.registry import passes
     from gfx.reporting import Report, report
     from gfx.sensitivity import inspect
+    from gfx.tapping import adapters, tapped
 
 __all__ = [
     "ArchiveError",
@@ -62,6 +63,7 @@ __all__ = [
     "Skip",
     "TraceError",
     "VerificationError",
+    "adapters",
     "apply",
     "channels",
     "cost",
@@ -71,6 +73,7 @@ __all__ = [
     "passes",
     "report",
     "save",
+    "tapped",
     "testing",
     "trace",
     "tune",
@@ -90,6 +93,7 @@ _HOMES = {
     "Recipe": "gfx.recipe",
     "Report": "gfx.reporting",
     "Skip": "gfx.contract",
+    "adapters": "gfx.tapping",
     "apply": "gfx.pipeline",
     "inspect": "gfx.sensitivity",
     "load": "gfx.archive",
@@ -97,6 +101,7 @@ _HOMES = {
     "passes": "gfx.registry",
     "report": "gfx.reporting",
     "save": "gfx.archive",
+    "tapped": "gfx.tapping",
     "trace": "gfx.frontend",
 }
 _MODULES = ("testing", "tune", "zoo")

@@ -2,11 +2,22 @@
 
 from passes.channel_prune import ChannelPrune
 from passes.decompose import Decompose
+from passes.distill_taps import DistillTaps
 from passes.fold_parametrizations import FoldParametrizations
 from passes.fuse_batch_norm import FuseBatchNorm
 from passes.mask import Mask
 from passes.refit import Refit
+from passes.strip_taps import StripTaps
 
 __all__ = ["PASSES"]
 
-PASSES = (ChannelPrune, Decompose, FoldParametrizations, FuseBatchNorm, Mask, Refit)
+PASSES = (
+    ChannelPrune,
+    Decompose,
+    DistillTaps,
+    FoldParametrizations,
+    FuseBatchNorm,
+    Mask,
+    Refit,
+    StripTaps,
+)

@@ -30,6 +30,7 @@ PASSES = pytest.mark.parametrize("kind", passes().values(), ids=list(passes()))
 NEUTRAL: dict[str, dict[str, Any]] = {
     "channel_prune": {"ratio": 0.0},
     "decompose": {"keep": ("*",)},
+    "distill_taps": {"layers": ()},
 }
 VARIED: dict[str, dict[str, st.SearchStrategy]] = {
     "channel_prune": {
@@ -46,6 +47,7 @@ VARIED: dict[str, dict[str, st.SearchStrategy]] = {
         "kind": st.sampled_from(("depthwise_separable", "spatial", "tucker", "low_rank")),
         "rank": st.sampled_from((None, 1, 0.5)),
     },
+    "distill_taps": {"layers": st.sampled_from(("auto", ("*",)))},
     "mask": {
         "granularity": st.sampled_from(("channel", "filter", "element")),
         "sparsity": st.sampled_from((0.5, 0.75)),

@@ -26,7 +26,7 @@ from gfx.stages.blocks import Ancestors, Block, longest_run, residual_blocks
 from gfx.stages.calls import tensors_in
 from gfx.stages.reach import APART, Fact, Map, survey
 
-__all__ = ["STAGES", "Stage", "stages"]
+__all__ = ["STAGES", "Stage", "main_path", "stages"]
 
 Stage = Literal["stem", "down", "body", "up", "head"]
 STAGES: tuple[Stage, ...] = ("stem", "down", "body", "up", "head")
@@ -52,7 +52,7 @@ def stages(program: Program) -> dict[str, Stage]:
     if not found.facts:
         return {}
     before = found.before
-    path = _path(program, found)
+    path = main_path(program, found)
     body = _body(program, found, before, path)
     naming = _Naming(found, before, body, _last(program, found), path)
     named: dict[fx.Node, Stage] = {}
@@ -205,7 +205,7 @@ def _last(program: Program, found: Map) -> frozenset[fx.Node]:
     return frozenset(n for reach in largest for n, resized in reach.sources if not resized)
 
 
-def _path(program: Program, found: Map) -> list[fx.Node]:
+def main_path(program: Program, found: Map) -> list[fx.Node]:
     """Returns the layers of the main path: the one with the most layers, then the most places."""
     best: dict[fx.Node, tuple[int, float, fx.Node | None]] = {}
     for node in program.nodes():

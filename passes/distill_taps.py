@@ -1,0 +1,149 @@
+"""Marks the activations that a student learns from a teacher.
+
+Before   y = f(h),  h = g(x)
+After    y = f(tap(h)),  h = g(x)          tap: identity, a visible node of the graph
+Source   Li et al. 2020, arXiv:2003.08936 (GAN Compression), appendix 6.1; Li et al. 2021,
+         arXiv:2110.14439 (GCC), appendix D, table II.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import ClassVar, Literal
+
+from torch import fx
+
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.errors import PreconditionError, RecipeError
+from gfx.lineage import stands_for
+from gfx.program import Program
+from gfx.shapes import propagate
+from gfx.tapping import Places, auto, gan_compression, gcc, insert, is_floating, plain, taps
+
+__all__ = ["DistillTaps"]
+
+
+@dataclass(frozen=True)
+class DistillTaps(Pass):
+    """Puts an identity node, a tap, behind each activation to be distilled.
+
+    `gfx.tapped` returns what the taps see, `gfx.adapters` fits a student's to a teacher's widths,
+    and `strip_taps` takes the taps out again. A tap is named as the module it is behind, with dots
+    as `_`; as the node, where no module ends there.
+
+    1. `layers` are globs over module paths, where `*` stands for dots too. A module that holds
+       others is tapped where it ends; one that is called several times is tapped at each call, and
+       the taps are numbered from 1.
+    2. `layers: auto` taps where each stage ends (stem, down, body, up), and where a stage has three
+       places or more, at one third and two thirds of it too. Places are the sums of residual blocks
+       and, elsewhere, the activation behind each layer of the main path; the output is none.
+    3. `rule: gan_compression` taps the activation that ends the last layer that lowers the
+       resolution, and the sums of the residual blocks 3, 6, 9, ...
+    4. `rule: gcc` taps the nonlinear activation behind the convolutions with some serial numbers,
+       else the norm, else the convolution; `after: layer` taps the convolution itself. Without
+       `serial` these are those of table II, by the number of all convolutions (5, 16, 24, 37); for
+       another number the nearest row is scaled in proportion, which is reconstructed. An
+       attention's query, key and value are not counted.
+    5. A place that is tapped already, is an input or the output, or holds no floating-point numbers
+       is skipped.
+
+    Shapes: all stay.
+    Cost: none.
+    Raises: PreconditionError if a glob matches nothing, or a rule does not apply; RecipeError if
+    fields contradict each other.
+
+    Example:
+        >>> import gfx
+        >>> model = gfx.zoo.build("resnet_9blocks", ngf=4, image_size=32)
+        >>> small = gfx.apply({"passes": [{"distill_taps": {"rule": "gan_compression"}}]}, model)
+        >>> [change.node for change in gfx.report(small).passes[0].changes]
+        ['down.1.act', 'blocks.2', 'blocks.5', 'blocks.8']
+    """
+
+    name: ClassVar[str] = "distill_taps"
+    keeps: ClassVar[Keeps] = Keeps.VALUES
+
+    layers: Literal["auto"] | tuple[str, ...] = "auto"  # globs over module paths; auto: rule 2
+    rule: Literal["gan_compression", "gcc"] | None = None  # a paper's, in the place of layers
+    serial: tuple[int, ...] = ()  # of convolutions, from 1; for rule gcc
+    after: Literal["activation", "layer"] = "activation"  # what is tapped; for rule gcc
+
+    def __post_init__(self) -> None:
+        if self.rule is not None and self.layers != "auto":
+            raise RecipeError(
+                f"distill_taps: layers={list(self.layers)} and rule={self.rule} both say what to "
+                "tap; give one of them"
+            )
+        if self.rule != "gcc" and (self.serial or self.after != "activation"):
+            raise RecipeError("distill_taps: serial and after are for rule: gcc; add it")
+        wrong = [number for number in self.serial if number < 1]
+        if wrong:
+            raise RecipeError(f"distill_taps: serial={wrong[0]}; convolutions count from 1")
+
+    def apply(self, program: Program) -> Outcome:
+        """Puts the taps in."""
+        outcome = Outcome()
+        bare = plain(program)
+        propagate(bare)  # rules ask for sizes, rule 5 for dtypes
+        places = Places(bare)
+        nodes = {node.name: node for node in program.nodes()}
+        for path, place in self._chosen(bare, places, outcome):
+            node = nodes[place.name]
+            why = _refusal(program, place, node)
+            if why:
+                outcome.skip(path, why)
+                continue
+            name = insert(program, node, path)
+            stands_for(next(iter(node.users)), node)
+            outcome.change(path, "tap", None, name)
+        program.recompile()
+        return outcome
+
+    def _chosen(self, bare: Program, places: Places, outcome: Outcome) -> list[tuple[str, fx.Node]]:
+        """Lists paths and the nodes to be tapped for them."""
+        if self.rule is None and self.layers != "auto":
+            return _matched(places, self.layers)
+        if self.rule == "gcc":
+            found, outcome.details["gcc"] = gcc(bare, self.serial, self.after)
+        elif self.rule == "gan_compression":
+            found = gan_compression(bare)
+        else:
+            found = auto(bare)
+            if not found:
+                outcome.skip("auto", "no layer has another one behind it, so no stage ends inside")
+        return [(places.name(node), node) for node in found]
+
+
+def _matched(places: Places, globs: tuple[str, ...]) -> list[tuple[str, fx.Node]]:
+    """Lists the ends of every module that a glob names (rule 1).
+
+    Raises: PreconditionError if one names none; it says which names are near.
+    """
+    found: list[tuple[str, fx.Node]] = []
+    for glob in globs:
+        paths = [path for path in places.paths if fnmatchcase(path, glob)]
+        if not paths:
+            near = get_close_matches(glob, places.paths, n=3, cutoff=0.4) or places.paths[:6]
+            raise PreconditionError(
+                f"distill_taps: layers: no module that runs is named {glob!r}; "
+                f"near are {', '.join(near) or 'none: the program calls no module'}"
+            )
+        for path in paths:
+            ends = places.ends(path)
+            several = len(ends) > 1
+            found += [(f"{path}.{i}" if several else path, end) for i, end in enumerate(ends, 1)]
+    return found
+
+
+def _refusal(program: Program, place: fx.Node, node: fx.Node) -> str:
+    """Says why a node is not tapped; "" if it can be (rule 5)."""
+    if not is_floating(place):
+        return "it gives no tensor of floating-point numbers"
+    if place.op == "placeholder":
+        return "it is an input"
+    if any(user.op == "output" for user in place.users):
+        return "it is the output, which gfx.tapped returns in any case"
+    if not place.users:
+        return "nothing reads what it gives"
+    known = next((name for name, tap in taps(program.module).items() if node in tap.args), None)
+    return f"it is tapped already, as {known}" if known else ""

@@ -1,0 +1,65 @@
+"""Takes the taps of distill_taps out.
+
+Before   y = f(tap(h))
+After    y = f(h)
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.errors import PreconditionError
+from gfx.program import Program
+from gfx.tapping import strip, taps
+
+__all__ = ["StripTaps"]
+
+
+@dataclass(frozen=True)
+class StripTaps(Pass):
+    """Takes taps out; the program is then the one that would be there without them.
+
+    1. Nodes keep their names and their order, modules and tensors stay.
+
+    Shapes: all stay.
+    Cost: none.
+    Raises: PreconditionError if a glob names no tap.
+
+    Example:
+        >>> import gfx
+        >>> model = gfx.zoo.build("dcgan", ngf=4)
+        >>> tapped = gfx.apply({"passes": ["distill_taps"]}, model)
+        >>> plain = gfx.apply({"passes": ["strip_taps"]}, tapped)
+        >>> plain.code == gfx.trace(model).module.code
+        True
+    """
+
+    name: ClassVar[str] = "strip_taps"
+    keeps: ClassVar[Keeps] = Keeps.VALUES
+
+    targets: tuple[str, ...] = ("*",)  # globs over the names of taps
+
+    def requires(self, program: Program) -> None:
+        """Raises PreconditionError if a glob names no tap."""
+        names = list(taps(program.module))
+        for glob in self.targets:
+            if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
+                near = get_close_matches(glob, names, n=3, cutoff=0.4) or names
+                raise PreconditionError(
+                    f"strip_taps: targets: no tap is named {glob!r}; "
+                    f"there are {', '.join(near) or 'none: distill_taps puts them in'}"
+                )
+
+    def apply(self, program: Program) -> Outcome:
+        """Takes out every tap that a glob names."""
+        outcome = Outcome()
+        for name, tap in taps(program.module).items():
+            if not any(fnmatchcase(name, glob) for glob in self.targets):
+                outcome.skip(name, f"not in targets {', '.join(self.targets)}")
+                continue
+            strip(program, tap)
+            outcome.change(name, "tap", name, None)
+        program.recompile()
+        return outcome
