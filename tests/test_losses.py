@@ -516,6 +516,18 @@ REFUSED = [
         lambda: L.FeatureLoss(nn.ModuleDict({"b": nn.Conv2d(5, 8, 1)}))({"a": A}, {"a": A}),
         "adapters has 'b', no tap; there are a",
     ),
+    (
+        lambda: L.FeatureLoss()(A, A.to("meta")),
+        "the feature is on cpu in the student and on meta in",
+    ),
+    (lambda: L.OutputLoss()(A, A.to("meta")), "the image is on cpu in the student and on meta in"),
+    (
+        lambda: L.RelativeLoss()(ONE, ONE.to("meta")),
+        "the loss is on cpu in the student and on meta",
+    ),
+    (lambda: L.FeatureLoss(weights={"a": nan}), "the weight of a is nan; give a finite number"),
+    (lambda: L.SelfSupervisedLoss(lam=inf), "the setting lam is inf; give a finite number"),
+    (lambda: L.Weighted(gan="1"), "Weighted: the weight of gan is '1'; give a finite number"),
     (lambda: L.FeatureLoss(adapts="both"), "adapts='both'; give 'student' or 'teacher'"),
     (lambda: L.GeneratorLoss("hinges"), "there is no kind 'hinges'; did you mean 'hinge'?"),
     (lambda: L.GeneratorLoss()([]), "GeneratorLoss: the scores of fakes are empty"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError
-from gfx.tune.losses.checks import Features, finite, near, paired, size, wide, widely
+from gfx.tune.losses.checks import Features, finite, near, numbers, paired, size, wide, widely
 
 __all__ = ["Loss", "Pairs", "TapLoss", "described", "labels"]
 
@@ -80,7 +80,7 @@ class TapLoss(Loss):
         if adapts not in ("student", "teacher"):
             raise InputError(f"{self.name}: adapts={adapts!r}; give 'student' or 'teacher'")
         self.adapters = adapters
-        self.weights = dict(weights or {})
+        self.weights = numbers(self.name, "the weight of", weights or {})
         self.adapts = adapts
 
     def forward(self, student: Features, teacher: Features) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ __all__ = [
     "finite",
     "floating",
     "near",
+    "numbers",
     "paired",
+    "same_device",
     "size",
     "wide",
     "widely",
@@ -100,7 +103,32 @@ def paired(loss: str, student: Features, teacher: Features) -> dict[str, tuple[T
                 f"{loss}: the teacher has a tap {name!r} and the student has not; "
                 f"{near(name, ours)} Tap the same layers of both"
             )
+    for name in ours:
+        same_device(loss, f"feature {name!r}" if name else "feature", ours[name], theirs[name])
     return {name: (ours[name], theirs[name].detach()) for name in ours}
+
+
+def same_device(loss: str, what: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuses tensors of two devices.
+
+    Raises: InputError if they are.
+    """
+    if student.device != teacher.device:
+        raise InputError(
+            f"{loss}: the {what} is on {student.device} in the student and on {teacher.device} in "
+            "the teacher; move one of them"
+        )
+
+
+def numbers(loss: str, what: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Returns a copy of the numbers.
+
+    Raises: InputError if one is not finite, or no number.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise InputError(f"{loss}: {what} {name} is {value!r}; give a finite number")
+    return dict(values)
 
 
 def finite(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gfx.errors import InputError
 from gfx.tune.losses.base import Loss
-from gfx.tune.losses.checks import floating, size, wide, widely
+from gfx.tune.losses.checks import floating, same_device, size, wide, widely
 
 __all__ = ["OutputLoss", "ReconstructionLoss", "SSIMLoss", "TotalVariationLoss"]
 
@@ -31,6 +31,7 @@ class _ImageLoss(Loss):
                 f"{self.name}: the output is {size(output)} and {self.other} {size(reference)}; "
                 "give images of one size"
             )
+        same_device(self.name, "image", output, reference)
         given = {"the output": output, self.other: reference}
         ours, theirs = wide(output), wide(reference.detach()).to(wide(output).dtype)
         with widely(ours):

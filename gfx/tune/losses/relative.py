@@ -1,13 +1,13 @@
 """The original discriminator judges the compressed generator, relative to the original."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from gfx.errors import InputError
 from gfx.tune.losses.base import Loss
-from gfx.tune.losses.checks import near, size, wide
+from gfx.tune.losses.checks import near, numbers, same_device, size, wide
 
 __all__ = ["RelativeLoss", "SelfSupervisedLoss", "Terms"]
 
@@ -29,7 +29,8 @@ class RelativeLoss(Loss):
     the same names.
     Raises: InputError if names differ, a term is no single number, or something is not finite.
 
-    Source: Yu and Pool 2020, Self-Supervised Generative Adversarial Compression (NeurIPS), L_GC.
+    Source: Yu and Pool 2020, Self-Supervised Generative Adversarial Compression (NeurIPS),
+    arXiv:2007.01491, L_GC.
 
     Example:
         >>> loss = RelativeLoss({"rec": 10.0})
@@ -46,18 +47,15 @@ class RelativeLoss(Loss):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self.weights = dict(weights or {})
-        self.eps = eps
+        self.weights = numbers(self.name, "the weight of", weights or {})
+        self.eps = numbers(self.name, "the setting", {"eps": eps})["eps"]
 
     def forward(self, compressed: Terms, original: Terms) -> Tensor:
         """Returns the sum over the terms.
 
         Raises: InputError if names differ, a term is no single number, or is not finite.
         """
-        ours, theirs = _pair(self.name, compressed, original)
-        for key in self.weights:
-            if key not in ours:
-                raise InputError(f"{self.name}: weights has {key!r}, no term; {near(key, ours)}")
+        ours, theirs = _pair(self.name, compressed, original, self.weights)
         return self.sound(_sum(ours, theirs, self.weights, self.eps), _labels(ours, theirs))
 
     def extra_repr(self) -> str:
@@ -80,8 +78,9 @@ class SelfSupervisedLoss(Loss):
     `discriminator` too: a term named "gp" has the weight δ, `penalty`.
     Raises: InputError if names differ, a term is no single number, or something is not finite.
 
-    Source: Yu and Pool 2020, Self-Supervised Generative Adversarial Compression (NeurIPS); λ is 0.5
-    throughout. An original term of 0 is compared absolutely, see `RelativeLoss`.
+    Source: Yu and Pool 2020, Self-Supervised Generative Adversarial Compression (NeurIPS),
+    arXiv:2007.01491; λ is 0.5 throughout. An original term of 0 is compared absolutely, as by
+    `RelativeLoss`.
 
     Example:
         >>> two, three = torch.tensor(2.0), torch.tensor(3.0)
@@ -101,10 +100,9 @@ class SelfSupervisedLoss(Loss):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self.weights = dict(weights or {})
-        self.lam = lam
-        self.penalty = penalty
-        self.eps = eps
+        self.weights = numbers(self.name, "the weight of", weights or {})
+        settings = {"lam": lam, "penalty": penalty, "eps": eps}
+        self.lam, self.penalty, self.eps = numbers(self.name, "the setting", settings).values()
 
     def forward(
         self,
@@ -117,10 +115,7 @@ class SelfSupervisedLoss(Loss):
 
         Raises: InputError if names differ, a term is no single number, or is not finite.
         """
-        ours, theirs = _pair(self.name, compressed, original)
-        for key in self.weights:
-            if key not in ours:
-                raise InputError(f"{self.name}: weights has {key!r}, no term; {near(key, ours)}")
+        ours, theirs = _pair(self.name, compressed, original, self.weights)
         value = _sum(ours, theirs, self.weights, self.eps)
         given = _labels(ours, theirs)
         if discriminator_compressed is not None and discriminator_original is not None:
@@ -137,7 +132,9 @@ class SelfSupervisedLoss(Loss):
         return f"lam={self.lam}, penalty={self.penalty}"
 
 
-def _pair(loss: str, compressed: Terms, original: Terms) -> tuple[Named, Named]:
+def _pair(
+    loss: str, compressed: Terms, original: Terms, weights: Iterable[str] = ()
+) -> tuple[Named, Named]:
     """Returns the terms of both by name, the original's detached."""
     ours, theirs = _terms(loss, "compressed", compressed), _terms(loss, "original", original)
     for one, other, whose in ((ours, theirs, "original"), (theirs, ours, "compressed")):
@@ -145,6 +142,11 @@ def _pair(loss: str, compressed: Terms, original: Terms) -> tuple[Named, Named]:
             if key not in other:
                 known = near(key, other)
                 raise InputError(f"{loss}: the {whose} generator has no term {key!r}; {known}")
+    for key in weights:
+        if key not in ours:
+            raise InputError(f"{loss}: weights has {key!r}, no term; {near(key, ours)}")
+    for key in ours:
+        same_device(loss, key or "loss", ours[key], theirs[key])
     return ours, {key: value.detach() for key, value in theirs.items()}
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError
-from gfx.tune.losses.checks import finite, near, size, wide
+from gfx.tune.losses.checks import finite, near, numbers, size, wide
 
 __all__ = ["Weighted"]
 
@@ -30,7 +30,7 @@ class Weighted(nn.Module):
 
     def __init__(self, **weights: float) -> None:
         super().__init__()
-        self.weights = weights
+        self.weights = numbers("Weighted", "the weight of", weights)
 
     def forward(self, **terms: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the total, and the terms by name."""
