@@ -188,6 +188,26 @@ def test_adapters_of_the_teacher_learn_and_the_teacher_does_not():
     assert teacher["a"].grad is None
 
 
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_the_adapters_of_gfx_fit_on_either_side(side):
+    x = torch.rand(2, 3, 8, 8)
+    recipe = {"passes": [{"distill_taps": {"layers": ["0", "2"]}}]}
+
+    def made(width):
+        layers = nn.Conv2d(3, width, 1), nn.ReLU(), nn.Conv2d(width, 3, 1), nn.Tanh()
+        return gfx.apply(recipe, nn.Sequential(*layers), x)
+
+    student, teacher = made(4), made(6)
+    direction = "student_to_teacher" if side == "student" else "teacher_to_student"
+    adapters = gfx.adapters(student, teacher, x, direction=direction)
+    loss = L.FeatureLoss(adapters, adapts=side)
+    (_, ours), (_, theirs) = gfx.tapped(student)(x), gfx.tapped(teacher)(x)
+    loss(ours, theirs).backward()
+    assert all(float(p.grad.abs().max()) > 0 for p in adapters.parameters())
+    assert student.get_submodule("0").weight.grad is not None
+    assert teacher.get_submodule("0").weight.grad is None
+
+
 def test_adapters_take_features_of_16_bits():
     student, teacher = features(0, dtype=torch.bfloat16), features(1, dtype=torch.bfloat16)
     loss = L.FeatureLoss(nn.ModuleDict({"a": nn.Conv2d(4, 4, 1)}))

@@ -47,6 +47,26 @@ def test_a_separable_body_costs_what_the_mobile_resnet_does() -> None:
     assert costs[0].params == costs[1].params == 1_987_075
 
 
+@pytest.mark.parametrize(
+    ("recipe", "model", "module"),
+    [
+        ("agp-half", "resnet_9blocks", "ChannelMask"),
+        ("self-supervised", "dcgan", "MaskedConvTranspose2d"),
+        ("ppcd", "sagan", "LearnedMask"),
+        ("gcc-slimming", "dcgan", "Penalty"),
+        ("gan-compression-taps", "resnet_9blocks", "Tap"),
+        ("gcc-taps", "unet_256", "Tap"),
+    ],
+)
+def test_what_prepares_for_training_puts_its_modules_in(
+    recipe: str, model: str, module: str
+) -> None:
+    with torch.device("meta"):
+        built = gfx.zoo.build(model)
+    prepared = gfx.apply(recipe, built, verify=False)
+    assert module in {type(each).__name__ for each in prepared.modules()}
+
+
 def test_every_shipped_recipe_loads_and_says_what_it_is_for() -> None:
     for name in shipped():
         assert len(Recipe.load(name).about) > 10
