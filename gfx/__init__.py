@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gfx.recipe import Recipe
     from gfx.registry import passes
     from gfx.reporting import Report, report
+    from gfx.scheduling import Schedule, schedule
     from gfx.sensitivity import inspect
     from gfx.tapping import adapters, tapped
 
@@ -60,6 +61,7 @@ __all__ = [
     "RecipeError",
     "RegistryError",
     "Report",
+    "Schedule",
     "Skip",
     "TraceError",
     "VerificationError",
@@ -73,6 +75,7 @@ __all__ = [
     "passes",
     "report",
     "save",
+    "schedule",
     "tapped",
     "testing",
     "trace",
@@ -92,6 +95,7 @@ _HOMES = {
     "Provenance": "gfx.program",
     "Recipe": "gfx.recipe",
     "Report": "gfx.reporting",
+    "Schedule": "gfx.scheduling",
     "Skip": "gfx.contract",
     "adapters": "gfx.tapping",
     "apply": "gfx.pipeline",
@@ -101,6 +105,7 @@ _HOMES = {
     "passes": "gfx.registry",
     "report": "gfx.reporting",
     "save": "gfx.archive",
+    "schedule": "gfx.scheduling",
     "tapped": "gfx.tapping",
     "trace": "gfx.frontend",
 }
