@@ -19,6 +19,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from gfx.chains import Chain, chains, evaluate, read_plainly
 from gfx.contract import Keeps, Outcome, Pass
+from gfx.modules import OWN
 from gfx.program import Program
 
 __all__ = ["FoldParametrizations"]
@@ -198,7 +199,7 @@ def _opaque(program: Program, path: str) -> str:
 def _is_torch(module: nn.Module) -> bool:
     # a parametrized module has a class of its own, made from the one it had before
     kind = type(module).__bases__[0] if is_parametrized(module) else type(module)
-    return kind.__module__.startswith("torch.nn.")
+    return kind in OWN or kind.__module__.startswith("torch.nn.")
 
 
 @torch.no_grad()

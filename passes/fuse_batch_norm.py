@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.errors import PreconditionError
 from gfx.lineage import stands_for
+from gfx.modules import is_known, penalised
 from gfx.program import Program
 from gfx.shapes import propagate
 
@@ -37,6 +38,8 @@ class FuseBatchNorm(Pass):
     4. The norm uses running statistics, else skip: there is nothing constant to fold.
     5. Neither has a hook or a parametrization, else skip: its tensors are not what runs.
     6. Norm or layer has a bias to hold the shift, else skip: parameters would grow.
+    7. No penalty names the scale of the norm, else skip: it would name the layer's weight.
+    8. A layer that masks its weight keeps its mask: a zero times a scale is zero.
 
     Shapes: every activation keeps its own.
     Cost: parameters fall by 2·C per pair, by C if the layer had no bias.
@@ -94,6 +97,8 @@ class FuseBatchNorm(Pass):
             return f"fed by {fed}, not by a convolution, or a linear layer of (N, C)"  # rule 1
         if len(layer.users) > 1:  # rule 2
             return f"{layer.target} feeds {len(layer.users)} nodes"
+        if penalised(program.module, norm):  # rule 7
+            return "a penalty names its scale; run fold_masks before"
         return uses.shared(layer, norm) or _state(*_pair(program, layer, norm))
 
 
@@ -146,7 +151,7 @@ def _state(layer: Layer, norm: _BatchNorm) -> str:
         kind = type(module).__name__
         if hasattr(module, "parametrizations") or _hooked(module):
             return f"its {kind} has a hook or parametrization; run fold_parametrizations before"
-        if not type(module).__module__.startswith("torch.nn."):
+        if not is_known(module):
             return f"{kind} is a class of its own: what it computes is not known"
     if layer.bias is None and norm.bias is None:
         return "neither the norm nor the layer has a bias to hold the shift"

@@ -1,16 +1,22 @@
 """gfx's own layers in every part of the house: traced, analysed, edited, saved, priced."""
 
+import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
-from torch import nn
+from torch import fx, nn
 
 import gfx
-from gfx.modules import ChannelMask, LearnedMask, is_own
+from gfx.costing import cost_of
+from gfx.errors import PreconditionError
+from gfx.importance import rank
+from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, is_own, plain_layer
 from gfx.program import Program
+from gfx.shapes import propagate
+from gfx.stages import stages
 from gfx.structure import differences
 from laws import judge, law, partition, through
-from masked import all_masked, masks_of, tapped, with_masks, zeroed_masks
+from masked import all_masked, masked_weights, masks_of, tapped, with_masks, zeroed_masks
 from oracle import assert_equal_outputs, flat
 from strategies import specs
 
@@ -66,7 +72,7 @@ def test_what_is_saved_and_loaded_is_the_same_program(tmp_path_factory, spec, se
 
 
 @law(10)
-@given(specs(), st.integers(0, 3), st.sampled_from(("symbolic",)))
+@given(specs(), st.integers(0, 3), st.sampled_from(("symbolic", "export")))
 def test_a_masked_graph_inside_a_model_is_traced_again(spec, seed, frontend):
     model, inputs = spec.build()
     before = zeroed_masks(all_masked(gfx.trace(model, inputs), seed), seed)
@@ -89,3 +95,83 @@ class Outer(nn.Module):
 def kinds(program: Program) -> list[str]:
     called = [program.submodule(n) for n in program.nodes() if n.op == "call_module"]
     return sorted(type(m).__name__ for m in called if is_own(m))
+
+
+def written_out(program: Program) -> Program:
+    """Copies a program and writes the masked weights out."""
+    twin = program.copy()
+    plain = {id(m): plain_layer(m) for m in twin.module.modules() if isinstance(m, MaskedLayer)}
+    for path, module in list(twin.module.named_modules(remove_duplicate=False)):
+        if id(module) in plain:
+            owner, _, name = path.rpartition(".")
+            setattr(twin.module.get_submodule(owner), name, plain[id(module)])
+    return twin
+
+
+@law(10)
+@given(specs(), st.sampled_from(("l1", "l2", "fpgm", "lamp", "taylor", "fisher")))
+def test_masked_weights_count_as_zeros_in_every_importance(spec, importance):
+    masked = masked_weights(gfx.trace(*spec.build()), spec.seed)
+    scores, plain = (ranked(p, importance) for p in (masked, written_out(masked)))
+    assert scores.keys() == plain.keys()
+    for name, score in scores.items():
+        np.testing.assert_allclose(score, plain[name], rtol=1e-9, atol=1e-12)
+
+
+@law(10)
+@given(specs(), st.sampled_from(("l1", "fpgm", "bn_scale", "taylor", "fisher")), KINDS)
+def test_channels_that_masks_zero_are_worth_nothing(spec, importance, kind):
+    program = zeroed_masks(with_masks(gfx.trace(*spec.build()), kind), spec.seed)
+    masks = {path.removeprefix("masks."): mask for path, mask in masks_of(program).items()}
+    try:
+        scores = ranked(program, importance)
+    except PreconditionError:
+        reject()
+    for name, score in scores.items():
+        mask = masks.get(name.replace(".", "_"))
+        if mask is not None:
+            assert (score[~mask.mask.numpy()] == 0).all()
+
+
+def ranked(program: Program, importance: str) -> dict:
+    groups = gfx.channels(program)
+    among = [g for g in groups if g.free and g.exact]
+    return rank(groups, among, importance, batches=1)
+
+
+@law(10)
+@given(specs(wraps=True), st.integers(0, 3))
+def test_a_mask_costs_no_macs_and_its_parameters_count(spec, seed):
+    before = gfx.trace(*spec.build())
+    after = masked_weights(tapped(with_masks(before, LearnedMask)), seed)
+    then, now = cost_of(before), cost_of(after)
+    assert now.macs == then.macs
+    learned = sum(mask.size for mask in masks_of(after).values())
+    assert now.params == then.params + learned
+
+
+@law(10)
+@given(specs(), st.integers(0, 3))
+def test_shapes_of_masked_programs_are_foretold(spec, seed):
+    model, inputs = spec.build()
+    program = zeroed_masks(all_masked(gfx.trace(model, inputs), seed), seed)
+    program.forget_shapes()
+    propagate(program)
+    Held(program.module).run(*inputs)
+
+
+class Held(fx.Interpreter):
+    def run_node(self, n: fx.Node):
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor) and n.op != "output":
+            foretold = n.meta["val"]
+            assert (value.shape, value.dtype) == (foretold.shape, foretold.dtype)
+        return value
+
+
+@law(10)
+@given(specs())
+def test_stages_are_seen_through_masks_and_marks(spec):
+    before = gfx.trace(*spec.build())
+    after = all_masked(before, 0)
+    assert {name: stages(after)[name] for name in stages(before)} == stages(before)

@@ -21,7 +21,7 @@ def renumber(program: Program, sizes: Sizes) -> None:
         module = program.submodule(node) if node.op == "call_module" else None
         if not isinstance(module, ChannelMask):
             continue
-        index = positions(sizes.flow, node)
+        index = positions(program, node)
         if index is None or id(index) in done:
             continue
         done.add(id(index))

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from gfx.modules import MaskedLayer
+
 __all__ = ["Block", "FitLayer", "Layer", "Rows", "refusal"]
 
 Layer = _ConvNd | nn.Linear
@@ -48,6 +50,8 @@ def refusal(module: nn.Module) -> str:
         hasattr(module, f"weight_{part}") for part in ("orig", "g")
     ):
         return "a parametrization computes its weight; run fold_parametrizations before"
+    if isinstance(module, MaskedLayer):
+        return "a mask multiplies its weight; run fold_masks before"
     if type(module) not in _KINDS:
         kind = type(module).__name__
         return f"{kind} is no convolution, transposed convolution or linear layer"

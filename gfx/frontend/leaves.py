@@ -25,6 +25,8 @@ def is_leaf(module: nn.Module) -> bool:
     kind = type(module)
     if parametrize.is_parametrized(module):
         kind = kind.__mro__[1]  # parametrize puts a class of its own in front
+    if kind is nn.Module:
+        return False  # a place for what lies below, as in a GraphModule
     if issubclass(kind, nn.Sequential | nn.ModuleList | nn.ModuleDict) or is_composite(module):
         return False
     return kind in OWN or kind.__module__.startswith(("torch.nn", "torch.ao.nn"))

@@ -11,6 +11,7 @@ from gfx.data import batches_of
 from gfx.errors import PreconditionError
 from gfx.importance.activity import activation
 from gfx.importance.damage import fisher, taylor
+from gfx.importance.gates import gates
 from gfx.importance.layers import Reduce, Scores, Squashed
 from gfx.importance.reconstruction import reconstruction
 from gfx.importance.scales import bn_scale, without_scale
@@ -68,6 +69,8 @@ def rank(
     `max`, or the `first` that has a number other than 0. What a channel has several of in one
     tensor is added up first.
 
+    Masks count: a masked weight as 0, a channel that masks zero wherever it is read as 0.
+
     By the weights, each layer divided by its mean so that none drowns another:
 
     - l1: Σ|w| (Li et al. 2017, arXiv:1608.08710).
@@ -115,18 +118,25 @@ def rank(
         rng = np.random.default_rng(seed)
         return {g.name: rng.random(g.size) for g in among}
     if importance == "bn_scale":
-        return bn_scale(groups, among, reduce)
+        return _gated(groups, among, bn_scale(groups, among, reduce))
     if importance == "fpgm":
-        return {g.name: fpgm(groups, g, reduce) for g in among}
+        return _gated(groups, among, {g.name: fpgm(groups, g, reduce) for g in among})
     if importance in _POWERS:
         squashed = Squashed(_POWERS[importance])
         norm = lamp if importance == "lamp" else magnitude
-        return {g.name: norm(groups, g, reduce, squashed) for g in among}
+        found = {g.name: norm(groups, g, reduce, squashed) for g in among}
+        return _gated(groups, among, found)
     if not among:
         return {}
     with torch.inference_mode(False):
         inputs = _inputs(groups, importance, data, batches, seed)
         return _BY_RUNNING[importance](groups, among, reduce, inputs, seed)
+
+
+def _gated(groups: Groups, among: Sequence[Group], scores: dict[str, Scores]) -> dict[str, Scores]:
+    """Multiplies scores by what masks leave of the channels; running the model tells by itself."""
+    factors = gates(groups, among)
+    return {name: score * factors[name] for name, score in scores.items()}
 
 
 def notes(groups: Groups, among: Sequence[Group], importance: Importance) -> dict[str, str]:

@@ -6,7 +6,7 @@ of the house: copying, saving, compiling and distributing them is what it is for
 
 from gfx.modules.known import OWN, is_known, is_own
 from gfx.modules.layers import MASKED, MaskedLayer, masked_layer, plain_layer
-from gfx.modules.marks import Penalty, Tap
+from gfx.modules.marks import Penalty, Tap, penalised
 from gfx.modules.masks import ChannelMask, LearnedMask, is_index
 from gfx.modules.ramp import Ramp
 
@@ -23,5 +23,6 @@ __all__ = [
     "is_known",
     "is_own",
     "masked_layer",
+    "penalised",
     "plain_layer",
 ]

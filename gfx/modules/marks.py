@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-__all__ = ["Penalty", "Tap"]
+__all__ = ["Penalty", "Tap", "penalised"]
 
 
 class Tap(nn.Module):
@@ -54,3 +54,22 @@ class Penalty(nn.Module):
     def extra_repr(self) -> str:
         """Writes the settings."""
         return f"{self.kind}, strength={self.strength}{', proximal' if self.proximal else ''}"
+
+
+def penalised(module: nn.Module, node: fx.Node) -> bool:
+    """Whether a penalty names the weight of the layer that a node of a module's graph calls.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), Penalty("l1"))
+        >>> graph = fx.Graph()
+        >>> node = graph.call_module("0", (graph.placeholder("x"),))
+        >>> _ = graph.call_module("1", (node,))
+        >>> penalised(model, node)
+        True
+    """
+    users = [user for user in node.users if user.op == "call_module"]
+    marks = {user: module.get_submodule(str(user.target)) for user in users}
+    return any(
+        isinstance(mark, Penalty) or (isinstance(mark, Tap) and penalised(module, user))
+        for user, mark in marks.items()
+    )

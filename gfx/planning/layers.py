@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from gfx.costing import Macs
 from gfx.costing.modules import module_macs
 from gfx.factoring import Form, macs, parameters
+from gfx.modules import MaskedLayer, penalised
 from gfx.ops import op_name
 from gfx.program import Program
 from gfx.shapes import propagate
@@ -86,11 +87,15 @@ def obstacle(program: Program, layer: Layer) -> str:
     if hasattr(module, "parametrizations") or any(hooks):
         kind = kind.removeprefix("Parametrized")
         return f"its {kind} has a hook or a parametrization; run fold_parametrizations before"
+    if isinstance(module, MaskedLayer):
+        return "a mask multiplies its weight; run fold_masks before"
     if not type(module).__module__.startswith("torch.nn."):
         return f"{kind} is a class of its own: what it computes is not known"
     for node in layer.calls:
         if len(node.args) + len(node.kwargs) != 1:
             return f"{node.name} calls it with more than its input"
+        if penalised(program.module, node):
+            return "a penalty names its weight; run fold_masks before"
     owners = _owners(program)
     for name, tensor in module.named_parameters():
         if len(owners[id(tensor)]) > 1:

@@ -14,11 +14,12 @@ from gfx.coupling.rules import contraction
 from gfx.coupling.rules.pointwise import elementwise
 from gfx.coupling.values import Labeled
 from gfx.modules import ChannelMask, MaskedLayer, Penalty, Tap
+from gfx.program import Program
 
 __all__ = ["MODULES", "positions"]
 
 
-def positions(flow: Flow, node: fx.Node) -> Tensor | None:
+def positions(program: Program, node: fx.Node) -> Tensor | None:
     """Returns the `index` that a mask is called with, or None if it has none.
 
     Raises: TypeError if it is computed, and not a tensor of the program.
@@ -28,14 +29,14 @@ def positions(flow: Flow, node: fx.Node) -> Tensor | None:
         return None
     if not isinstance(index, fx.Node) or index.op != "get_attr":
         raise TypeError("the index of a mask is no tensor of the program")
-    return flow.program.tensor(str(index.target))
+    return program.tensor(str(index.target))
 
 
 def channel_mask(flow: Flow, call: Call) -> Labeled:
     """Unites each entry of a mask with the positions that it multiplies."""
     x: Labeled = call.arg(0, "x")
     ids = flow.along(x, call.arg(1, "dim", 1))
-    index = positions(flow, call.node)
+    index = positions(flow.program, call.node)
     if index is not None:
         flow.connect(ids, flow.along(call.arg(2, "index"), 0), x.why)
     for name in ("mask", "m"):
