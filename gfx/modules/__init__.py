@@ -5,7 +5,19 @@ of the house: copying, saving, compiling and distributing them is what it is for
 """
 
 from gfx.modules.known import OWN, is_known, is_own
-from gfx.modules.layers import MASKED, MaskedLayer, masked_layer, plain_layer
+from gfx.modules.layers import (
+    MASKED,
+    MaskedConv1d,
+    MaskedConv2d,
+    MaskedConv3d,
+    MaskedConvTranspose1d,
+    MaskedConvTranspose2d,
+    MaskedConvTranspose3d,
+    MaskedLayer,
+    MaskedLinear,
+    masked_layer,
+    plain_layer,
+)
 from gfx.modules.marks import Penalty, Tap, penalised
 from gfx.modules.masks import ChannelMask, LearnedMask, is_index
 from gfx.modules.ramp import Ramp
@@ -15,7 +27,14 @@ __all__ = [
     "OWN",
     "ChannelMask",
     "LearnedMask",
+    "MaskedConv1d",
+    "MaskedConv2d",
+    "MaskedConv3d",
+    "MaskedConvTranspose1d",
+    "MaskedConvTranspose2d",
+    "MaskedConvTranspose3d",
     "MaskedLayer",
+    "MaskedLinear",
     "Penalty",
     "Ramp",
     "Tap",

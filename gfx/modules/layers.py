@@ -10,7 +10,19 @@ from torch import Tensor, nn
 from gfx.modules.masks import Scope
 from gfx.modules.ramp import Ramp
 
-__all__ = ["MASKED", "MaskedLayer", "masked_layer", "plain_layer"]
+__all__ = [
+    "MASKED",
+    "MaskedConv1d",
+    "MaskedConv2d",
+    "MaskedConv3d",
+    "MaskedConvTranspose1d",
+    "MaskedConvTranspose2d",
+    "MaskedConvTranspose3d",
+    "MaskedLayer",
+    "MaskedLinear",
+    "masked_layer",
+    "plain_layer",
+]
 
 _RAMP = Ramp()
 
