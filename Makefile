@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test thirdparty coverage laws lint format types floors check example bench repair clean
+.PHONY: help setup test thirdparty coverage laws lint format types floors check example train bench repair clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -61,6 +61,10 @@ bench: setup ## measure gfx beside its peers
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pricing_bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/probing_bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sensitivity_bench.py
+
+train: setup ## run the examples that train what they compress, into out/ (some minutes)
+	$(BIN)/pip install -c constraints.txt -e '.[test,examples]'
+	$(BIN)/python examples/compress_pix2pix.py --out out
 
 repair: setup ## measure repair and decomposition on trained generators (half an hour)
 	$(BIN)/pip install -c constraints.txt -e '.[test,bench]'

