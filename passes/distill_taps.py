@@ -35,10 +35,10 @@ class DistillTaps(Pass):
        others is tapped where it ends; one that is called several times is tapped at each call, and
        the taps are numbered from 1.
     2. `layers: auto` taps where each stage ends (stem, down, body, up), and where a stage has three
-       places or more, at one third and two thirds of it too. Places are the sums of residual blocks
-       and, elsewhere, the activation behind each layer of the main path; the output is none.
+       places or more, at one third and two thirds of it too. Places are the outputs of residual
+       blocks and, elsewhere, the activation behind each layer of the main path; the output is none.
     3. `rule: gan_compression` taps the activation that ends the last layer that lowers the
-       resolution, and the sums of the residual blocks 3, 6, 9, ...
+       resolution, and the outputs of the residual blocks 3, 6, 9, ...
     4. `rule: gcc` taps the nonlinear activation behind the convolutions with some serial numbers,
        else the norm, else the convolution; `after: layer` taps the convolution itself. Without
        `serial` these are those of table II, by the number of all convolutions (5, 16, 24, 37); for

@@ -10,7 +10,7 @@ from gfx.program import Program
 from gfx.stages import is_layer
 from gfx.stages.calls import sort_of, tensors_in
 
-__all__ = ["After", "convolutions", "ends", "feeds_product"]
+__all__ = ["After", "convolutions", "ends", "feeds_product", "is_activation"]
 
 After = Literal["activation", "layer"]
 
@@ -59,7 +59,7 @@ def ends(program: Program, layer: fx.Node, after: After = "activation") -> fx.No
             continue
         if not all(operand in region or operand.op == "get_attr" for operand in operands):
             continue
-        if _is_activation(program, node):
+        if is_activation(program, node):
             return _gated(node, reads[0])
         if norm is layer and _is_norm(program, node):
             norm = node
@@ -75,7 +75,8 @@ def _gated(node: fx.Node, read: fx.Node) -> fx.Node:
     return node
 
 
-def _is_activation(program: Program, node: fx.Node) -> bool:
+def is_activation(program: Program, node: fx.Node) -> bool:
+    """Whether a node is a nonlinearity, element by element."""
     if node.op != "call_module":
         return op_name(node) in _ACTIVATIONS
     module = program.submodule(node)
@@ -105,6 +106,6 @@ def feeds_product(program: Program, layer: fx.Node) -> bool:
             others = [n for n in tensors_in(node) if n.op != "get_attr"]
             return len(others) > 1
         alone = all(n in region or n.op == "get_attr" for n in tensors_in(node))
-        if sort != "layer" and alone and not _is_activation(program, node):
+        if sort != "layer" and alone and not is_activation(program, node):
             region.add(node)
     return False

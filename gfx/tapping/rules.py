@@ -11,7 +11,7 @@ from gfx.stages.blocks import Block, longest_run, residual_blocks
 from gfx.stages.calls import sort_of
 from gfx.stages.naming import main_path
 from gfx.stages.reach import Map, survey
-from gfx.tapping.following import After, convolutions, ends, feeds_product
+from gfx.tapping.following import After, convolutions, ends, feeds_product, is_activation
 
 __all__ = ["auto", "gan_compression", "gcc"]
 
@@ -45,8 +45,8 @@ def gan_compression(program: Program) -> list[fx.Node]:
     first = found.before[blocks[0].entry]
     down = [n for n in program.nodes() if named.get(n.name) == "down" and n in first]
     taps = [ends(program, down[-1])] if down else []
-    sums = [block.exit for block in blocks]
-    return [*taps, *(sums[_EVERY - 1 :: _EVERY] or sums[-1:])]
+    outputs = _outputs(program, blocks)
+    return [*taps, *(outputs[_EVERY - 1 :: _EVERY] or outputs[-1:])]
 
 
 def gcc(
@@ -89,8 +89,8 @@ def gcc(
 def auto(program: Program) -> list[fx.Node]:
     """Finds places from the stages of a generator: where each ends, and some inside of long ones.
 
-    1. The body of residual blocks is tapped at their sums; other stages (stem, down, body, up) at
-       what ends their layers: the activation, else the norm, else the layer.
+    1. A body of residual blocks is tapped at their outputs; other stages (stem, down, body, up)
+       at what ends their layers: the activation, else the norm, else the layer.
     2. A stage of one or two such places gives its last; a longer one the places at one third, at
        two thirds and the last.
     3. Only layers on the main path count, no query, key and value of an attention, and nothing
@@ -107,7 +107,7 @@ def auto(program: Program) -> list[fx.Node]:
         if layer not in inside and named[layer.name] != "head":
             places.setdefault(named[layer.name], []).append(ends(program, layer))
     if blocks:
-        places["body"] = places.get("body", []) + [block.exit for block in blocks]
+        places["body"] = places.get("body", []) + _outputs(program, blocks)
     order = {node: index for index, node in enumerate(program.nodes())}
     chosen = {n for ended in places.values() for n in _thirds(sorted(ended, key=order.__getitem__))}
     return sorted(chosen, key=order.__getitem__)
@@ -121,6 +121,14 @@ def body_blocks(program: Program, found: Map) -> list[Block]:
         return run
     attends = any(sort_of(program, node) == "product" for node in every[0].inside)
     return [] if attends else every
+
+
+def _outputs(program: Program, blocks: list[Block]) -> list[fx.Node]:
+    """Lists what residual blocks return: their sums, or the activation that ends every one."""
+    behind = [next(iter(block.exit.users)) for block in blocks if len(block.exit.users) == 1]
+    if len(behind) == len(blocks) and all(is_activation(program, node) for node in behind):
+        return behind
+    return [block.exit for block in blocks]
 
 
 def trunk(program: Program, found: Map) -> list[fx.Node]:

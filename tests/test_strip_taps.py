@@ -1,0 +1,129 @@
+"""Taking taps out gives the program that would be there without them; laws of taps and passes."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, reject
+from hypothesis import strategies as st
+from torch import nn
+
+import gfx
+from gfx.lineage import origin
+from gfx.registry import passes
+from gfx.structure import differences
+from gfx.tapping import tapped, taps
+from laws import law
+from oracle import assert_equal_outputs
+from passes.channel_prune import ChannelPrune
+from strategies import specs
+from tapping import members, seen, taps_of
+from test_laws import drawn
+
+EVERYWHERE = {"distill_taps": {"layers": ["*"]}}
+OTHERS = {
+    name: kind for name, kind in passes().items() if name not in ("distill_taps", "strip_taps")
+}
+ACROSS = pytest.mark.parametrize("kind", OTHERS.values(), ids=list(OTHERS))
+
+
+def applied(model: nn.Module, inputs: tuple, *steps: Any, data: Any = None) -> Any:
+    """Runs a recipe; a program that a pass refuses, in words, is no example."""
+    try:
+        return gfx.apply({"seed": 0, "passes": list(steps)}, model, inputs, data=data, verify=False)
+    except gfx.PreconditionError:
+        reject()
+
+
+@law(25)
+@given(specs(wraps=True, approximate=True))
+def test_strip_after_tap_is_the_identity(spec):
+    model, inputs = spec.build()
+    program = gfx.trace(model, inputs)
+    small = applied(model, inputs, EVERYWHERE)
+    assert taps_of(small) or not gfx.report(small).passes[0].changes
+    after = gfx.trace(applied(small, inputs, "strip_taps"), inputs)
+    assert list(differences(program, after)) == []
+    assert after.module.code == program.module.code
+    assert list(dict(after.module.named_modules())) == list(dict(program.module.named_modules()))
+
+
+@law(10)
+@given(specs(approximate=True))
+def test_strip_after_tap_gives_the_same_bytes(tmp_path_factory, spec):
+    folder = tmp_path_factory.mktemp("bytes")
+    model, inputs = spec.build()
+    stripped = applied(model, inputs, EVERYWHERE, "strip_taps")
+    assert members(stripped, folder) == members(applied(model, inputs), folder)
+
+
+@ACROSS
+@law(6)
+@given(specs(wraps=True, approximate=True), st.data())
+def test_strip_gives_what_a_pass_in_between_gives_without_taps(kind, spec, data):
+    model, inputs = spec.build()
+    (step,) = [drawn(data, kind).spec()]
+    batches = [inputs, inputs] if kind(**step[kind.name]).needs_data else None
+    alone = applied(model, inputs, step, data=batches)
+    between = applied(model, inputs, EVERYWHERE, step, "strip_taps", data=batches)
+    if gfx.report(alone).passes[0].changes != gfx.report(between).passes[1].changes:
+        assert kind.name in ("fuse_batch_norm", "decompose", "refit", "mask", "fold_masks")
+        return  # a tap shows what the pass would have done away with
+    one, other = (gfx.trace(small, inputs) for small in (alone, between))
+    assert list(differences(one, other)) == []
+
+
+@ACROSS
+@law(6)
+@given(specs(approximate=True), st.data())
+def test_taps_survive_every_pass_and_see_what_the_program_computes(kind, spec, data):
+    model, inputs = spec.build()
+    pass_ = drawn(data, kind)
+    batches = [inputs, inputs] if pass_.needs_data else None
+    before = applied(model, inputs, EVERYWHERE)
+    after = applied(before, inputs, pass_.spec(), data=batches)
+    assert set(taps_of(after)) == set(taps_of(before))
+    if not taps_of(after):
+        return
+    y, wanted = seen(after, inputs)
+    with torch.no_grad():
+        out, features = tapped(after)(*inputs)
+    assert_equal_outputs(y, out)
+    assert features.keys() == wanted.keys()
+    assert all(torch.equal(features[name], wanted[name]) for name in wanted)
+    if gfx.Keeps.VALUES in pass_.keeps:
+        _, earlier = seen(before, inputs)
+        assert_equal_outputs([earlier[name] for name in wanted], list(wanted.values()))
+
+
+@law(15)
+@given(specs(), st.sampled_from((0.5, 0.25)))
+def test_a_tap_of_a_pruned_program_sees_the_channels_that_are_left(spec, ratio):
+    model, inputs = spec.build()
+    program = gfx.trace(applied(model, inputs, EVERYWHERE), inputs)
+    reference = program.copy()
+    pass_ = ChannelPrune(ratio=ratio)
+    try:
+        pass_ = pass_.apply(program).resolved or pass_
+    except gfx.PreconditionError:
+        reject()
+    _, whole = seen(pass_.reference(reference).module, inputs)
+    _, left = seen(program.module, inputs)
+    for name, node in taps(program.module).items():
+        assert_equal_outputs(origin(node).of(whole[name]), left[name])
+
+
+def test_a_name_that_no_tap_has_is_an_error_that_names_the_taps():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    step = {"distill_taps": {"layers": ["0", "1"]}}
+    small = gfx.apply({"passes": [step]}, model, torch.zeros(1, 3, 8, 8))
+    with pytest.raises(gfx.PreconditionError, match="no tap is named 'x1'; there are 1"):
+        gfx.apply({"passes": [{"strip_taps": {"targets": ["x1"]}}]}, small)
+
+
+def test_only_the_taps_that_are_named_go():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    step = {"distill_taps": {"layers": ["0", "1"]}}
+    small = gfx.apply({"passes": [step]}, model, torch.zeros(1, 3, 8, 8))
+    less = gfx.apply({"passes": [{"strip_taps": {"targets": ["0"]}}]}, small)
+    assert taps_of(less) == ["1"]
