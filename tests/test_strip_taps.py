@@ -35,7 +35,7 @@ def applied(model: nn.Module, inputs: tuple, *steps: Any, data: Any = None) -> A
         reject()
 
 
-@law(25)
+@law(12)
 @given(specs(wraps=True, approximate=True))
 def test_strip_after_tap_is_the_identity(spec):
     model, inputs = spec.build()
@@ -48,7 +48,7 @@ def test_strip_after_tap_is_the_identity(spec):
     assert list(dict(after.module.named_modules())) == list(dict(program.module.named_modules()))
 
 
-@law(10)
+@law(5)
 @given(specs(approximate=True))
 def test_strip_after_tap_gives_the_same_bytes(tmp_path_factory, spec):
     folder = tmp_path_factory.mktemp("bytes")
@@ -58,7 +58,7 @@ def test_strip_after_tap_gives_the_same_bytes(tmp_path_factory, spec):
 
 
 @ACROSS
-@law(6)
+@law(3)
 @given(specs(wraps=True, approximate=True), st.data())
 def test_strip_gives_what_a_pass_in_between_gives_without_taps(kind, spec, data):
     model, inputs = spec.build()
@@ -74,7 +74,7 @@ def test_strip_gives_what_a_pass_in_between_gives_without_taps(kind, spec, data)
 
 
 @ACROSS
-@law(6)
+@law(3)
 @given(specs(approximate=True), st.data())
 def test_taps_survive_every_pass_and_see_what_the_program_computes(kind, spec, data):
     model, inputs = spec.build()
@@ -96,7 +96,7 @@ def test_taps_survive_every_pass_and_see_what_the_program_computes(kind, spec, d
         assert_equal_outputs([earlier[name] for name in wanted], list(wanted.values()))
 
 
-@law(15)
+@law(8)
 @given(specs(), st.sampled_from((0.5, 0.25)))
 def test_a_tap_of_a_pruned_program_sees_the_channels_that_are_left(spec, ratio):
     model, inputs = spec.build()

@@ -133,3 +133,32 @@ def test_a_tap_is_a_visible_module():
     small = tap(net(), image(), layers=["1"])
     assert [path for path, m in small.named_modules() if isinstance(m, Tap)] == ["taps.1"]
     assert "taps" in small.code
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_gradients_of_features_are_exchanged_by_the_wrapper_that_the_model_had(one_process):
+    small, x, exchanged = tap(net(), image(), layers=["1"]), image(), []
+
+    def hook(_, bucket):
+        exchanged.append(bucket.buffer().numel())
+        done = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    wrapped = nn.parallel.DistributedDataParallel(small)
+    wrapped.register_comm_hook(None, hook)
+    both = gfx.tapped(wrapped)
+    for _ in range(2):
+        y, features = both(x)
+        (y.sum() + features["1"].square().sum()).backward()
+    wrapped(x).sum().backward()
+    assert exchanged == [sum(p.numel() for p in small.parameters())] * 3
+    assert torch.equal(features["1"], gfx.tapped(small)(x)[1]["1"])
