@@ -18,7 +18,17 @@ from gfx.errors import PreconditionError, RecipeError
 from gfx.lineage import stands_for
 from gfx.program import Program
 from gfx.shapes import propagate
-from gfx.tapping import Places, auto, gan_compression, gcc, insert, is_floating, plain, taps
+from gfx.tapping import (
+    Places,
+    auto,
+    behind_masks,
+    gan_compression,
+    gcc,
+    insert,
+    is_floating,
+    plain,
+    taps,
+)
 
 __all__ = ["DistillTaps"]
 
@@ -44,7 +54,8 @@ class DistillTaps(Pass):
        `serial` these are those of table II, by the number of all convolutions (5, 16, 24, 37); for
        another number the nearest row is scaled in proportion, which is reconstructed. An
        attention's query, key and value are not counted.
-    5. A place that is tapped already, is an input or the output, or holds no floating-point numbers
+    5. Where a mask is all that reads a place, the tap is behind the mask: it sees the zeros.
+    6. A place that is tapped already, is an input or the output, or holds no floating-point numbers
        is skipped.
 
     Shapes: all stay.
@@ -69,6 +80,9 @@ class DistillTaps(Pass):
     after: Literal["activation", "layer"] = "activation"  # what is tapped; for rule gcc
 
     def __post_init__(self) -> None:
+        if self.layers != "auto":  # one name needs no list
+            globs = (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
+            object.__setattr__(self, "layers", globs)
         if self.rule is not None and self.layers != "auto":
             raise RecipeError(
                 f"distill_taps: layers={list(self.layers)} and rule={self.rule} both say what to "
@@ -84,11 +98,11 @@ class DistillTaps(Pass):
         """Puts the taps in."""
         outcome = Outcome()
         bare = plain(program)
-        propagate(bare)  # rules ask for sizes, rule 5 for dtypes
+        propagate(bare)  # rules ask for sizes, rule 6 for dtypes
         places = Places(bare)
         nodes = {node.name: node for node in program.nodes()}
         for path, place in self._chosen(bare, places, outcome):
-            node = nodes[place.name]
+            node = behind_masks(program, nodes[place.name])
             why = _refusal(program, place, node)
             if why:
                 outcome.skip(path, why)
@@ -136,7 +150,7 @@ def _matched(places: Places, globs: tuple[str, ...]) -> list[tuple[str, fx.Node]
 
 
 def _refusal(program: Program, place: fx.Node, node: fx.Node) -> str:
-    """Says why a node is not tapped; "" if it can be (rule 5)."""
+    """Says why a node is not tapped; "" if it can be (rule 6)."""
     if not is_floating(place):
         return "it gives no tensor of floating-point numbers"
     if place.op == "placeholder":

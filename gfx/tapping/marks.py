@@ -6,9 +6,9 @@ from copy import deepcopy
 from torch import fx, nn
 
 from gfx.modules import ChannelMask, Penalty, Tap
-from gfx.program import Program
+from gfx.program import Program, has_effect
 
-__all__ = ["holders", "insert", "is_tap", "plain", "strip", "taps"]
+__all__ = ["behind_masks", "holders", "insert", "is_tap", "plain", "strip", "taps"]
 
 _HOLDER = "taps"
 
@@ -68,6 +68,16 @@ def strip(program: Program, tap: fx.Node) -> None:
     program.graph.erase_node(tap)
 
 
+def behind_masks(program: Program, node: fx.Node) -> fx.Node:
+    """Returns the last of the masks that are each all that reads a node; else the node itself."""
+    while len(node.users) == 1:
+        reader = next(iter(node.users))
+        if reader.op != "call_module" or not isinstance(program.submodule(reader), ChannelMask):
+            break
+        node = reader
+    return node
+
+
 def plain(program: Program) -> Program:
     """Returns the program without taps, masks and penalties; its layers are the same objects.
 
@@ -83,7 +93,7 @@ def plain(program: Program) -> Program:
         if marks:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
-    graph.eliminate_dead_code()  # what only a mask read
+    graph.eliminate_dead_code(has_effect)  # what only a mask read
     return twin
 
 
