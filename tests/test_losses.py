@@ -437,6 +437,10 @@ NOT_FINITE = [
         "the student's feature '1'",
     ),
     (
+        lambda bad: L.FSPLoss()([spoiled(bad), GOOD[..., ::2, ::2]], [GOOD, GOOD[..., ::2, ::2]]),
+        "the student's feature '0'",  # whose -inf max pooling would drop
+    ),
+    (
         lambda bad: L.RelativeLoss()({"rec": torch.tensor(bad)}, {"rec": torch.tensor(1.0)}),
         "the compressed generator's rec",
     ),

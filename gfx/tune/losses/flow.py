@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfx.errors import InputError
-from gfx.tune.losses.base import TapLoss, described, labels
+from gfx.tune.losses.base import Pairs, TapLoss, described, labels
 from gfx.tune.losses.checks import Features, near, paired, size, widely
 
 __all__ = ["FSPLoss"]
@@ -70,9 +70,10 @@ class FSPLoss(TapLoss):
             with widely(ours):
                 gap = _flow(ours, our_next) - _flow(theirs, their_next)
             terms.append(self.weights.get(first, 1.0) * gap.square().sum((1, 2)).mean())
-        read = [value for pair in pairs.values() for value in pair]
         # the maximum of -inf and a number is a number
-        return self.sound(torch.stack(terms).sum(), labels(given, pairs), read)
+        pooled = [tap for pair in flows if _differ(pairs, *pair) for tap in pair]
+        hidden = [value for tap in dict.fromkeys(pooled) for value in pairs[tap]]
+        return self.sound(torch.stack(terms).sum(), labels(given, pairs), hidden)
 
     def _flows(self, taps: list[str]) -> list[tuple[str, str]]:
         if self.flows is None and len(taps) < 2:
@@ -82,6 +83,11 @@ class FSPLoss(TapLoss):
             if tap not in taps:
                 raise InputError(f"{self.name}: flows has {tap!r}, no tap; {near(tap, taps)}")
         return flows
+
+
+def _differ(pairs: Pairs, first: str, second: str) -> bool:
+    """Whether two taps are of different sizes, so that one is pooled."""
+    return any(a.shape[2:] != b.shape[2:] for a, b in zip(pairs[first], pairs[second], strict=True))
 
 
 def _flow(first: Tensor, second: Tensor) -> Tensor:
