@@ -237,7 +237,7 @@ class Schedule:
         else:
             device = module.mask.device
             scores = magnitudes(self._sources[mask.name], module.mask.numel(), device)
-        if not bool(torch.isfinite(scores).all()):
+        if not bool(torch.isfinite(scores.sum())) and not bool(torch.isfinite(scores).all()):
             raise InputError(
                 f"step {self._steps}: weights behind {mask.name} are not finite, so nothing can be "
                 "ranked by them; look for what made them so, or train with a lower learning rate"
