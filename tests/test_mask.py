@@ -273,6 +273,24 @@ def test_a_name_that_the_model_uses_is_left_to_it():
     assert list(masks(program.module)) == ["masks_.first"]
 
 
+def test_what_is_masked_is_not_masked_again():
+    program = traced()
+    Mask(targets=("stem",)).apply(program)
+    outcome = Mask(kind="ppcd").apply(program)
+    told = {skip.node: skip.why for skip in outcome.skips}
+    assert told["stem"] == "it is masked already, by masks.stem"
+    assert [change.node for change in outcome.changes] == ["inner"]
+    Mask(granularity="element").apply(program)
+    with pytest.raises(gfx.PreconditionError, match=r"stem: its weight is masked already"):
+        Mask(granularity="element").apply(program)
+
+
+def test_the_norms_of_a_group_name_it_where_they_are_penalised():
+    program = traced()
+    Mask(kind="slimming", targets=("norm2",)).apply(program)
+    assert list(masks(program.module)) == ["masks.stem"]
+
+
 def test_what_is_not_masked_is_told():
     outcome = Mask(keep=("inner",)).apply(traced())
     told = {skip.node: skip.why for skip in outcome.skips}

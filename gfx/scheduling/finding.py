@@ -98,7 +98,8 @@ def program_of(home: fx.GraphModule) -> Program:
     Raises: InputError if no inputs are known that the module runs on.
     """
     twin = fx.GraphModule(home, copy.deepcopy(home.graph))
-    inputs = remembered(home) or infer(home)
+    twin.meta = dict(home.meta)
+    inputs = remembered(twin) or infer(twin)  # who wraps the module may have put another forward
     return Program(twin, tuple(inputs.arguments.values()))
 
 
