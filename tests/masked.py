@@ -66,16 +66,16 @@ def like(module: nn.Module, program: Program) -> nn.Module:
     return module.to(dtypes[0]) if dtypes else module
 
 
-def tapped(program: Program, every: int = 1) -> Program:
-    """Copies a program and puts an identity behind every layer: a tap, then a penalty."""
+def tapped(program: Program, kinds: tuple[type[nn.Module], ...] = (Tap, Penalty)) -> Program:
+    """Copies a program and puts an identity behind every layer: of the kinds, in turn."""
     twin = program.copy()
     twin.module.add_module("taps", nn.Module())
     calls = [n for n in twin.nodes() if n.op == "call_module"]
-    for i, node in enumerate(calls[::every]):
+    for i, node in enumerate(calls):
         if not isinstance(node.meta.get("val", torch.empty(0)), torch.Tensor):
             continue
         name = f"{str(node.target).replace('.', '_')}_{i}"
-        module = Penalty() if i % 2 else Tap()
+        module = kinds[i % len(kinds)]()
         twin.module.get_submodule("taps").add_module(name, module)
         with twin.graph.inserting_after(node):
             new = twin.graph.call_module(f"taps.{name}", (node,))

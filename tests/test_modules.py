@@ -10,7 +10,7 @@ import gfx
 from gfx.costing import cost_of
 from gfx.errors import PreconditionError
 from gfx.importance import rank
-from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, is_own, plain_layer
+from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, Tap, is_own, plain_layer
 from gfx.program import Program
 from gfx.shapes import propagate
 from gfx.stages import stages
@@ -18,7 +18,9 @@ from gfx.structure import differences
 from laws import judge, law, partition, through
 from masked import all_masked, masked_weights, masks_of, tapped, with_masks, zeroed_masks
 from oracle import assert_equal_outputs, flat
+from probing import check as check_probing
 from strategies import specs
+from test_pricing import check as check_prices
 
 KINDS = st.sampled_from((ChannelMask, LearnedMask))
 
@@ -175,3 +177,24 @@ def test_stages_are_seen_through_masks_and_marks(spec):
     before = gfx.trace(*spec.build())
     after = all_masked(before, 0)
     assert {name: stages(after)[name] for name in stages(before)} == stages(before)
+
+
+@law(8)
+@given(specs(), st.integers(0, 3))
+def test_the_prices_of_a_masked_program_are_those_of_the_pruned_one(spec, seed):
+    check_prices(masked_weights(tapped(with_masks(gfx.trace(*spec.build()), LearnedMask)), seed), 1)
+
+
+@law(8)
+@given(specs(), st.integers(0, 3))
+def test_a_change_of_a_masked_program_is_measured_bit_for_bit(spec, seed):
+    program = zeroed_masks(all_masked(gfx.trace(*spec.build()), seed), seed)
+    check_probing(program, [spec.inputs(spec.batch)])
+
+
+def test_an_inspection_sees_the_layers_through_masks_and_taps():
+    model = gfx.zoo.build("dcgan", ngf=4).eval()
+    plain = gfx.trace(model)
+    masked = tapped(with_masks(plain), kinds=(Tap,))
+    tables = [gfx.inspect(program.module, program.example_inputs) for program in (plain, masked)]
+    assert tables[0].rows == tables[1].rows
