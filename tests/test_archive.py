@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.archive import check_writable, load, open_model, save
 from gfx.errors import ArchiveError
+from gfx.modules import ChannelMask, LearnedMask, Penalty, Tap, masked_layer
 from gfx.program import Program
 
 # torch's own words, about an old style that users still have
@@ -283,6 +284,10 @@ def hooked():
     ("leaf", "message"),
     [
         (Doubler, r"module leaf is a .*Doubler; a .gfx file holds classes of torch.nn and gfx"),
+        (
+            lambda: type("ChannelMask", (ChannelMask,), {"__module__": "gfx.modules.masks"})(2),
+            r"module leaf is a gfx.modules.masks.ChannelMask; a .gfx file holds classes",
+        ),
         (frozen_attribute, "module leaf .* forward is overridden on the instance"),
         (hooked, "module leaf carries a hook"),
         (
@@ -389,6 +394,10 @@ def node(data, name):
     return next(n for n in data["nodes"] if n["name"] == name)
 
 
+def own(name, **arguments):
+    return lambda data: data["modules"]["1"].update({"class": name, "args": arguments})
+
+
 def retarget(op, target, args=()):
     def change(data):
         node(data, "_1").update(op=op, target=target, args=[{"node": "_0"}, *args])
@@ -433,6 +442,18 @@ def retarget(op, target, args=()):
             lambda d: d["modules"]["0"].update({"class": "torch.nn.DataParallel"}),
             "class torch.nn.DataParallel, which is not on the allow-list",
         ),
+        (
+            own("gfx.modules.Ramp"),
+            "class gfx.modules.Ramp, which is not on the allow-list",
+        ),
+        (own("gfx.modules.MaskedLayer"), "class gfx.modules.MaskedLayer, which is not on the"),
+        (own("gfx.modules.masks.ChannelMask"), "class gfx.modules.masks.ChannelMask, which is"),
+        (own("gfx.modules.ChannelMask", size=2, kind="eval"), "kind is one of agp, ppcd, slimming"),
+        (
+            own("gfx.modules.ChannelMask", size=2, ramp={"tuple": [0.0, 0.5, 9, 3, 1]}),
+            "a schedule needs 0 ≤ begin ≤ end and every ≥ 1, not begin=9, end=3, every=1",
+        ),
+        (own("gfx.modules.Penalty", kind="__class__"), "kind is one of slimming, l1, not"),
         (lambda d: d["modules"]["0"]["args"].update(groups=7), "module 0: torch.nn.Conv2d refuses"),
         (
             lambda d: d["modules"]["0"]["args"].update(out_channels=5),
@@ -584,6 +605,25 @@ def test_every_kind_of_file_opens(tmp_path):
     ]
     for model in opened:
         assert torch.equal(model(x), net(x))
+
+
+def test_masks_and_marks_open_without_trust(tmp_path):
+    layers = [
+        masked_layer(nn.Conv2d(3, 4, 1)),
+        ChannelMask(4),
+        LearnedMask(4),
+        Penalty("l1"),
+        Tap(),
+    ]
+    model = nn.Sequential(*layers, masked_layer(nn.Linear(8, 8)))
+    model[0].mask[0] = False
+    model[1].add_index(torch.tensor([0, -1, 2, 3]))
+    torch.save(model, tmp_path / "model.pt")
+    opened = open_model(tmp_path / "model.pt")
+    x = torch.randn(1, 3, 8, 8)
+    assert torch.equal(opened(x), model(x))
+    assert opened[1].ramp == model[1].ramp
+    assert str(opened) == str(model)
 
 
 @pytest.mark.filterwarnings(OLD_STYLE)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from gfx.foretold import foretell, returns_input
+from gfx.modules import ChannelMask, LearnedMask, Penalty, Tap, masked_layer
 
 IMAGE, SOUND = (2, 8, 9, 7), (2, 8, 11)
 CERTAIN = [
@@ -25,6 +26,10 @@ CERTAIN = [
     (nn.LeakyReLU(0.2), IMAGE),
     (nn.GELU(), (8,)),
     (nn.Tanh(), IMAGE),
+    (masked_layer(nn.Conv2d(8, 6, 3)), IMAGE),
+    (masked_layer(nn.ConvTranspose2d(8, 6, 3, stride=2)), IMAGE),
+    (ChannelMask(8), IMAGE),
+    (LearnedMask(8), IMAGE),
 ]
 # what is unusual or wrong is left to a run, which finds out
 UNCERTAIN = [
@@ -47,6 +52,9 @@ UNCERTAIN = [
     (nn.ReLU(), torch.ones(IMAGE, dtype=torch.int64)),
     (nn.ReLU(inplace=True), torch.ones(IMAGE)),
     (nn.Softmax(dim=1), torch.ones(IMAGE)),
+    (ChannelMask(4), torch.ones(IMAGE)),
+    (ChannelMask(8), torch.ones(IMAGE, dtype=torch.int64)),
+    (LearnedMask(8).double(), torch.ones(IMAGE)),
 ]
 
 
@@ -86,3 +94,18 @@ def test_only_elementwise_layers_in_place_return_their_input():
     assert returns_input(nn.ReLU(inplace=True), (x,))
     assert not returns_input(nn.ReLU(), (x,))
     assert not returns_input(nn.Dropout(inplace=True), (x,))
+
+
+def test_the_shape_of_what_a_mask_at_several_positions_gives_is_foretold():
+    x, mask = torch.ones(2, 5, 3), ChannelMask(4)
+    index = torch.tensor([0, -1, 2])
+    assert foretell(mask, (x, 2, index)) == mask(x, 2, index).shape == (2, 5, 3)
+    assert foretell(mask, (x, -1, index)) == (2, 5, 3)
+    assert foretell(mask, (x, 1, index)) is None
+    assert foretell(mask, (x, 3, index)) is None
+
+
+def test_taps_and_penalties_return_what_they_are_given():
+    x = torch.ones(1, 2, 3, 3, dtype=torch.int64)
+    assert returns_input(Tap(), (x,))
+    assert returns_input(Penalty(), (x,))

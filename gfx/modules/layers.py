@@ -1,14 +1,14 @@
 """Convolutions and linear layers that multiply their weight by a mask."""
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfx.modules.masks import Scope
-from gfx.modules.ramp import Ramp
+from gfx.modules.ramp import Ramp, check_choice, ramp_of
 
 __all__ = [
     "MASKED",
@@ -48,7 +48,8 @@ class MaskedLayer(nn.Module):
 
     def prepare(self, ramp: Any, scope: Scope) -> None:
         """Adds the mask, all ones, and the settings of its schedule."""
-        self.ramp = Ramp(*ramp)
+        check_choice("scope", scope, get_args(Scope))
+        self.ramp = ramp_of(ramp)
         self.scope = scope
         ones = torch.ones(self.weight.shape, dtype=torch.bool, device=self.weight.device)
         self.register_buffer("mask", ones)

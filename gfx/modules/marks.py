@@ -4,6 +4,8 @@ from typing import Literal
 
 from torch import Tensor, fx, nn
 
+from gfx.modules.ramp import check_choice
+
 __all__ = ["Penalty", "Tap", "penalised"]
 
 
@@ -43,6 +45,7 @@ class Penalty(nn.Module):
         proximal: bool = False,
     ) -> None:
         super().__init__()
+        check_choice("kind", kind, ("slimming", "l1"))
         self.kind = kind
         self.strength = strength
         self.proximal = proximal

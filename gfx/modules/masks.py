@@ -1,11 +1,11 @@
 """Masks of channels."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from gfx.modules.ramp import Ramp
+from gfx.modules.ramp import Ramp, check_choice, ramp_of
 
 __all__ = ["ChannelMask", "Granularity", "Kind", "LearnedMask", "Scope", "is_index"]
 
@@ -45,7 +45,10 @@ class ChannelMask(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        self.ramp = Ramp(*ramp)
+        self.ramp = ramp_of(ramp)
+        check_choice("granularity", granularity, get_args(Granularity))
+        check_choice("scope", scope, get_args(Scope))
+        check_choice("kind", kind, get_args(Kind))
         self.granularity = granularity
         self.scope = scope
         self.kind = kind

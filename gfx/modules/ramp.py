@@ -1,8 +1,8 @@
 """The gradual schedule of Zhu and Gupta."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Ramp"]
+__all__ = ["Ramp", "check_choice", "ramp_of"]
 
 
 class Ramp(NamedTuple):
@@ -45,3 +45,45 @@ class Ramp(NamedTuple):
         if not self.begin <= step <= self.end:
             return False
         return step == self.end or (step - self.begin) % self.every == 0
+
+
+def ramp_of(numbers: Any) -> Ramp:
+    """Makes a ramp of five numbers.
+
+    Raises: ValueError if they are none of a schedule.
+
+    Example:
+        >>> ramp_of((0.0, 0.5, 0, 100, 10)).final
+        0.5
+        >>> ramp_of((0.0, 0.5, 100, 0, 10))
+        Traceback (most recent call last):
+        ValueError: a schedule needs 0 ≤ begin ≤ end and every ≥ 1, not begin=100, end=0, every=10
+    """
+    ramp = Ramp(*numbers)
+    if any(type(n) is not int for n in ramp[2:]) or not 0 <= ramp.begin <= ramp.end:
+        raise ValueError(_wanted(ramp))
+    if ramp.every < 1:
+        raise ValueError(_wanted(ramp))
+    for name, share in (("initial", ramp.initial), ("final", ramp.final)):
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise ValueError(f"a schedule needs 0 ≤ {name} ≤ 1, not {share!r}")
+    return ramp
+
+
+def _wanted(ramp: Ramp) -> str:
+    given = f"begin={ramp.begin!r}, end={ramp.end!r}, every={ramp.every!r}"
+    return f"a schedule needs 0 ≤ begin ≤ end and every ≥ 1, not {given}"
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Checks that a setting is one of those that there are.
+
+    Raises: ValueError if it is none.
+
+    Example:
+        >>> check_choice("scope", "all", ("local", "global"))
+        Traceback (most recent call last):
+        ValueError: scope is one of local, global, not 'all'
+    """
+    if value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
