@@ -3,6 +3,7 @@
 from passes.channel_prune import ChannelPrune
 from passes.decompose import Decompose
 from passes.distill_taps import DistillTaps
+from passes.fold_masks import FoldMasks
 from passes.fold_parametrizations import FoldParametrizations
 from passes.fuse_batch_norm import FuseBatchNorm
 from passes.mask import Mask
@@ -15,6 +16,7 @@ PASSES = (
     ChannelPrune,
     Decompose,
     DistillTaps,
+    FoldMasks,
     FoldParametrizations,
     FuseBatchNorm,
     Mask,

@@ -31,6 +31,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "channel_prune": {"ratio": 0.0},
     "decompose": {"keep": ("*",)},
     "distill_taps": {"layers": ()},
+    "fold_masks": {},  # there are no masks
 }
 VARIED: dict[str, dict[str, st.SearchStrategy]] = {
     "channel_prune": {

@@ -1,0 +1,104 @@
+"""Decides what becomes of channels that are read as zero: removed, or kept as zeros."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import fx
+
+from gfx.coupling import Groups
+from gfx.coupling.labels import Ids, Mask
+from gfx.coupling.values import Labeled, core, varying
+from gfx.edit import Sizes
+from gfx.masking.stripping import Zeroed
+
+__all__ = ["Verdict", "carried", "judge"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which channels may be removed, and what is left to be zeroed."""
+
+    removed: Mask  # by class of labels
+    left: tuple[Zeroed, ...]  # reads of channels that stay
+    why: dict[str, str]  # by mask: why some of its zeros remove nothing
+
+
+def judge(groups: Groups, zeroed: Sequence[Zeroed]) -> Verdict:
+    """Finds the channels whose removal equals the zeros: all that reads them reads zero.
+
+    1. Every read of the channel reads zero.
+    2. Its group is free and its removal exact.
+    3. At least one channel of a group stays.
+    """
+    known = {(z.user, z.source, z.dim): z for z in zeroed}
+    removed = groups.none_removed()
+    why: dict[int, str] = {}
+    for read in groups.flow.reads:
+        z = known.get((read.node, read.operand, read.dim))
+        if z is not None:
+            removed[groups.roots[read.ids[z.zeros]]] = True
+    for read in groups.flow.reads:  # rule 1
+        z = known.get((read.node, read.operand, read.dim))
+        open_ = read.ids if z is None else read.ids[~z.zeros]
+        _stay(removed, why, groups.roots[open_], f"{_spell(read.node)} reads them unmasked")
+    for group in groups:
+        if group.pinned or group.approximate:  # rule 2
+            reason = group.pinned or f"their removal is approximate: {group.approximate}"
+            _stay(removed, why, group.roots, reason)
+        elif removed[group.roots].all():  # rule 3
+            _stay(removed, why, group.roots[:1], f"all of {group.name} is zero; one stays")
+    owned = groups.none_removed()
+    for group in groups:
+        owned[group.roots] = True
+    _stay(removed, why, np.flatnonzero(~owned), "no layer holds them")
+    return _verdict(groups, removed, zeroed, why)
+
+
+def carried(old: Groups, removed: Mask, new: Groups) -> Mask:
+    """Finds removed channels again, after the program was edited around its tensors."""
+    found = new.none_removed()
+    for path, axes in old.flow.axes.items():
+        for axis, same in zip(axes, new.flow.axes[path], strict=True):
+            if axis is not None and same is not None:
+                gone = removed[old.roots[axis.ids]]
+                found[new.roots[same.ids[gone]]] = True
+    return found
+
+
+def _stay(removed: Mask, why: dict[int, str], classes: Ids, reason: str) -> None:
+    for root in np.unique(classes[removed[classes]]).tolist():
+        removed[root] = False
+        why.setdefault(root, reason)
+
+
+def _verdict(
+    groups: Groups, removed: Mask, zeroed: Iterable[Zeroed], why: dict[int, str]
+) -> Verdict:
+    """Lists the reads of zeros that stay, and one reason for each mask."""
+    sizes = Sizes(groups, removed)
+    left, reasons = [], {}
+    for z in zeroed:
+        value = groups.flow.values[z.source]
+        assert isinstance(value, Labeled)
+        zeros = z.zeros & sizes.alive(value, z.dim)
+        if zeros.any():
+            left.append(replace(z, zeros=zeros))
+            reason = _reason(groups, value, z.dim, zeros, why)
+            reasons.update(dict.fromkeys(z.masks, reason))
+    return Verdict(removed, tuple(left), reasons)
+
+
+def _reason(groups: Groups, value: Labeled, dim: int, zeros: Mask, why: dict[int, str]) -> str:
+    """Says why the channels at some positions stay."""
+    for labels in value.fields:
+        if dim in varying(labels):
+            rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
+            for root in groups.roots[rows[zeros]].ravel().tolist():
+                if root in why:
+                    return why[root]
+    return value.why or "others write these channels too, or read them unmasked"
+
+
+def _spell(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else node.name

@@ -1,0 +1,147 @@
+"""Turns what masks zero into what is not there, and takes all that masks need out of the graph.
+
+Before   y = conv2(mask(relu(conv1(x))))        mask: 64 channels, 24 of them zero
+After    y = conv2'(relu(conv1'(x)))            conv1': 40 filters
+Source   Zhu and Gupta 2017, arXiv:1710.01878 (masks in training); the removal is gfx's own
+         (docs/architecture.md).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.coupling import Groups, analyse
+from gfx.coupling.labels import Mask
+from gfx.edit import remove
+from gfx.errors import PreconditionError, VerificationError
+from gfx.masking.folding import carried, judge
+from gfx.masking.plain import write_out
+from gfx.masking.stripping import Zeroed, strip
+from gfx.masking.zeroing import write_zeros
+from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, Penalty
+from gfx.program import Program
+from gfx.selection import record
+from gfx.shapes import propagate
+from gfx.widths import stays
+
+__all__ = ["FoldMasks"]
+
+_MACHINERY = (ChannelMask, MaskedLayer, Penalty)
+
+
+@dataclass(frozen=True)
+class FoldMasks(Pass):
+    """Removes what masks zero, and the masks.
+
+    1. Channels that all that reads them reads as zero are removed, with all that belongs to them.
+    2. Other channels that a mask zeroes (those of one layer among several that write a residual
+       stream, or of a group that is pinned or approximate) stay, and are made zero: in the filters
+       and the norm that make them, else in the weights that read them.
+    3. Weights that a mask zeroes are zero.
+    4. Masks, masked layers and penalties are gone; layers are plain again, under the same names.
+
+    Shapes: inputs and outputs keep theirs; what lies between may get narrower.
+    Raises: PreconditionError if a learned mask is not binary yet.
+
+    Example:
+        >>> import gfx, torch
+        >>> from gfx.modules import masked_layer
+        >>> model = nn.Sequential(masked_layer(nn.Linear(4, 2)))
+        >>> model[0].mask[0] = False
+        >>> folded = gfx.apply({"passes": ["fold_masks"]}, model, torch.zeros(1, 4))
+        >>> folded.get_submodule("0")
+        Linear(in_features=4, out_features=2, bias=True)
+        >>> folded.get_submodule("0").weight[0].tolist()
+        [0.0, 0.0, 0.0, 0.0]
+    """
+
+    name: ClassVar[str] = "fold_masks"
+    keeps: ClassVar[Keeps] = Keeps.VALUES
+
+    def requires(self, program: Program) -> None:
+        """Raises PreconditionError if a learned mask is not binary yet."""
+        for path, mask in program.module.named_modules():
+            if isinstance(mask, LearnedMask) and not bool(mask.binary):
+                low, high = float(mask.m.min()), float(mask.m.max())
+                raise PreconditionError(
+                    f"{self.name}: {path} is not binary yet: its {mask.size} values lie between "
+                    f"{low:.3g} and {high:.3g}; call schedule.binarize(alpha) before, with "
+                    "schedule = gfx.schedule(model)"
+                )
+
+    def apply(self, program: Program) -> Outcome:
+        """Folds every mask, and tells what went of each group and layer."""
+        outcome = Outcome()
+        masks = {p: m for p, m in program.module.named_modules() if isinstance(m, _MACHINERY)}
+        if not masks:
+            return outcome
+        propagate(program)
+        layers = set(write_out(program))
+        zeroed = strip(program)
+        program.recompile()
+        for path, module in masks.items():
+            outcome.change(path, _folded(module))
+        if zeroed:
+            layers |= _fold_channels(program, zeroed, outcome)
+        zeros = {path: _zeros(program, path) for path in sorted(layers)}
+        if zeros:
+            outcome.details["zeros"] = zeros
+        return outcome
+
+    def ensures(self, program: Program) -> None:
+        """Raises VerificationError if a mask or a penalty is left."""
+        for path, module in program.module.named_modules():
+            if isinstance(module, _MACHINERY):
+                raise VerificationError(
+                    f"{self.name}: {path} ({type(module).__name__}) is still there"
+                )
+
+
+def _fold_channels(program: Program, zeroed: list[Zeroed], outcome: Outcome) -> set[str]:
+    """Removes the channels that nobody reads, and zeroes the others; returns what was zeroed."""
+    groups = analyse(program)
+    verdict = judge(groups, zeroed)
+    written = write_zeros(program, verdict.left)
+    for mask, why in verdict.why.items():
+        outcome.skip(mask, f"channels that it zeroes stay, as zeros: {why}")
+    for w in written:
+        outcome.change(w.where, f"{w.count} {w.what}")
+    removed = verdict.removed
+    if any(w.product for w in written):  # there are new nodes, whose constants shrink too
+        program.recompile()
+        old, groups = groups, analyse(program)
+        removed = carried(old, removed, groups)
+    if removed.any():
+        _remove(program, groups, removed, outcome)
+    program.recompile()
+    return {w.where for w in written if not w.product}
+
+
+def _remove(program: Program, groups: Groups, removed: Mask, outcome: Outcome) -> None:
+    """Removes channels and lists what each module has left."""
+    stay = stays(groups, removed)
+    for name, (before, indices) in stay.items():
+        outcome.change(name, "channels", before, len(indices))
+    kept = {name: indices for name, (_, indices) in stay.items()}
+    outcome.details |= record(groups, removed, kept)
+    stored = remove(program, groups, removed)
+    if stored:  # statistics of weights, such as a spectral norm that the model computes
+        outcome.details["stored"] = list(stored)
+
+
+def _folded(module: nn.Module) -> str:
+    """Says what a mask or penalty was."""
+    if isinstance(module, Penalty):
+        return f"penalty ({module.kind}) taken out"
+    mask = module.mask
+    assert isinstance(mask, Tensor)
+    what = "weights" if isinstance(module, MaskedLayer) else "channels"
+    return f"mask folded: {int((~mask).sum())} of {mask.numel()} {what} zero"
+
+
+def _zeros(program: Program, path: str) -> dict[str, int]:
+    """Counts the weights of a layer that are zero."""
+    weight = program.tensor(f"{path}.weight")
+    return {"zero": int((weight == 0).sum()), "of": weight.numel()}
