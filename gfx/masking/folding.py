@@ -1,6 +1,6 @@
 """Decides what becomes of channels that are read as zero: removed, or kept as zeros."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,11 @@ from gfx.coupling.labels import Ids, Mask
 from gfx.coupling.values import Labeled, core, varying
 from gfx.edit import Sizes
 from gfx.masking.stripping import Zeroed
+from gfx.ops import op_name
 
 __all__ = ["Verdict", "carried", "judge"]
+
+_PRODUCTS = ("conv", "linear", "matmul", "mm", "bmm")  # of two operands, over one dimension
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,8 @@ def judge(groups: Groups, zeroed: Sequence[Zeroed]) -> Verdict:
         z = known.get((read.node, read.operand, read.dim))
         if z is not None:
             removed[groups.roots[read.ids[z.zeros]]] = True
-    for read in groups.flow.reads:  # rule 1
-        z = known.get((read.node, read.operand, read.dim))
-        open_ = read.ids if z is None else read.ids[~z.zeros]
-        _stay(removed, why, groups.roots[open_], f"{_spell(read.node)} reads them unmasked")
+    for node, unmasked in _unmasked(groups, known).items():  # rule 1
+        _stay(removed, why, unmasked, f"{_spell(node)} reads them unmasked")
     for group in groups:
         if group.pinned or group.approximate:  # rule 2
             reason = group.pinned or f"their removal is approximate: {group.approximate}"
@@ -53,6 +54,29 @@ def judge(groups: Groups, zeroed: Sequence[Zeroed]) -> Verdict:
         owned[group.roots] = True
     _stay(removed, why, np.flatnonzero(~owned), "no layer holds them")
     return _verdict(groups, removed, zeroed, why)
+
+
+def _unmasked(
+    groups: Groups, known: Mapping[tuple[fx.Node, fx.Node, int], Zeroed]
+) -> dict[fx.Node, Ids]:
+    """Lists for each node the classes that it reads values other than zero of.
+
+    Of a product, one of the two operands is enough: their channels meet one by one.
+    """
+    found: dict[fx.Node, tuple[list[Ids], list[Ids]]] = {}
+    for read in groups.flow.reads:
+        z = known.get((read.node, read.operand, read.dim))
+        every = groups.roots[read.ids]
+        values = every if z is None else every[~z.zeros]
+        opened, closed = found.setdefault(read.node, ([], []))
+        opened.append(values)
+        closed.append(np.setdiff1d(every, values))
+    result = {}
+    for node, (opened, closed) in found.items():
+        one = node.op != "call_module" and op_name(node).startswith(_PRODUCTS)
+        zero = np.concatenate(closed) if one else np.array([], dtype=np.int64)
+        result[node] = np.setdiff1d(np.concatenate(opened), zero)
+    return result
 
 
 def carried(old: Groups, removed: Mask, new: Groups) -> Mask:
