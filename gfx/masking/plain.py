@@ -50,6 +50,7 @@ def _shared(layer: MaskedLayer, plain: Any, weights: dict[Any, nn.Parameter]) ->
     """Returns the masked weight: one for all that mask the same weight alike."""
     if bool(layer.mask.all()):
         return layer.weight
+    plain.weight.data.masked_fill_(~layer.mask, 0)  # a product may be -0
     key = (id(layer.weight), layer.mask.cpu().numpy().tobytes())
     return weights.setdefault(key, plain.weight)
 
