@@ -242,6 +242,14 @@ def test_elements_keep_their_paths_and_parameters():
     assert masked == ["stem", "body", "inner"]
 
 
+def test_a_pattern_of_fours_leaves_layers_whose_inputs_are_none():
+    program = traced()
+    outcome = Mask(granularity="element", pattern="2:4").apply(program)
+    told = {skip.node: skip.why for skip in outcome.skips}
+    assert told["stem"] == "2:4 counts fours of its inputs, and it has 3 for each output"
+    assert [change.node for change in outcome.changes] == ["body", "inner"]
+
+
 def test_a_layer_under_two_names_is_masked_once():
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -323,6 +331,8 @@ def test_computed_weights_are_told_to_be_folded_first():
         ({"strength": -1.0}, "strength=-1.0 must be a number, 0 or above"),
         ({"strength": float("nan")}, "strength=nan must be a number, 0 or above"),
         ({"kind": "ppcd", "granularity": "element"}, "kind=ppcd masks channels, not granularity"),
+        ({"pattern": "2:4", "granularity": "element", "sparsity": 0.75}, "pattern=2:4 zeroes half"),
+        ({"pattern": "2:4"}, "pattern=2:4 zeroes half"),
         ({"proximal": True}, "proximal shrinks penalised weights, and kind=agp penalises none"),
     ],
 )

@@ -242,6 +242,44 @@ def test_elements_go_by_magnitude_under_one_threshold_where_the_scope_is_global(
     assert len(shares) > 1
 
 
+class Fours(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.up, self.mix = nn.ConvTranspose2d(8, 12, 2, 2), nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mix(self.up(self.first(x)).movedim(1, -1)).movedim(-1, 1)
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_a_pattern_of_two_in_four_holds_along_the_inputs(scope):
+    fields = {"granularity": "element", "pattern": "2:4", "scope": scope, "end": 6}
+    model = masked(fields, Fours())
+    assert list(masks(model)) == ["up", "mix"]  # the first has 3 inputs
+    schedule = gfx.schedule(model)
+    rising = []
+    while not schedule.done:
+        schedule.step()
+        rising.append(schedule.sparsity())
+        for name, dim in {"up": 0, "mix": 1}.items():
+            fours = masks(model)[name].mask.movedim(dim, -1).reshape(-1, 4)
+            assert int(fours.sum(1).min()) >= 2
+    assert rising == sorted(rising)
+    assert 0 < rising[2] < 0.5 == rising[-1]
+    weight, mask = (getattr(model.get_submodule("mix"), name) for name in ("weight", "mask"))
+    kept = torch.where(mask, weight.abs(), torch.inf).reshape(-1, 4).amin(1)
+    gone = torch.where(mask, 0.0, weight.abs()).reshape(-1, 4).amax(1)
+    assert (gone <= kept).all()
+
+
+def test_a_pattern_that_no_longer_fits_the_width_is_an_error():
+    model = masked({"granularity": "element", "pattern": "2:4"}, Fours())
+    small = gfx.apply({"passes": [{"channel_prune": {"widths": {"up": 9}}}]}, model, batch(0)[0])
+    with pytest.raises(gfx.InputError, match=r"mix is masked in fours.*has 9 inputs"):
+        gfx.schedule(small)
+
+
 def test_what_was_masked_may_come_back():
     model = masked({"end": 4, "every": 2})
     schedule = gfx.schedule(model)

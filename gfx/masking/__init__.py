@@ -1,6 +1,6 @@
 """Where masks go in a program, and what the weights say of each entry."""
 
-from gfx.masking.elements import candidates, mask_elements
+from gfx.masking.elements import candidates, fours, mask_elements
 from gfx.masking.layers import CONVS, LAYERS, norms_of, outputs, writers_of
 from gfx.masking.placement import Place, Placement, mount, refusal
 
@@ -10,6 +10,7 @@ __all__ = [
     "Place",
     "Placement",
     "candidates",
+    "fours",
     "mask_elements",
     "mount",
     "norms_of",

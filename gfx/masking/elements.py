@@ -4,17 +4,19 @@ from collections import Counter
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from gfx.masking.layers import LAYERS
 from gfx.modules import MASKED, MaskedLayer, Ramp, masked_layer
+from gfx.modules.layers import Pattern
 from gfx.modules.masks import Scope
 from gfx.program import Program
 
-__all__ = ["candidates", "mask_elements"]
+__all__ = ["candidates", "fours", "mask_elements"]
 
 
-def candidates(program: Program) -> dict[str, str]:
+def candidates(program: Program, pattern: Pattern = "free") -> dict[str, str]:
     """Lists the convolutions and linear layers, each with why it cannot be masked, "" if it can.
 
     Example:
@@ -29,7 +31,27 @@ def candidates(program: Program) -> dict[str, str]:
         if isinstance(module, LAYERS):
             path = str(node.target)
             found[path] = _refusal(module, read[f"{path}.weight"])
+            if pattern == "2:4" and not found[path]:
+                found[path] = _uneven(module)
     return found
+
+
+def fours(layer: nn.Module) -> tuple[int, int]:
+    """Returns the dimension of a weight that is summed over, where 2:4 counts, and its size.
+
+    Example:
+        >>> fours(nn.Linear(8, 2)), fours(nn.ConvTranspose2d(4, 2, 3))
+        ((1, 8), (0, 4))
+    """
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    dim = 0 if isinstance(layer, _ConvTransposeNd) else 1
+    return dim, weight.shape[dim]
+
+
+def _uneven(module: nn.Module) -> str:
+    size = fours(module)[1]
+    return f"2:4 counts fours of its inputs, and it has {size} for each output" if size % 4 else ""
 
 
 def _refusal(module: nn.Module, reads: int) -> str:
@@ -44,10 +66,12 @@ def _refusal(module: nn.Module, reads: int) -> str:
     return ""
 
 
-def mask_elements(program: Program, path: str, ramp: Ramp, scope: Scope) -> int:
+def mask_elements(
+    program: Program, path: str, ramp: Ramp, scope: Scope, pattern: Pattern = "free"
+) -> int:
     """Puts a layer that masks its weight in the place of one, and returns the weight's size."""
     plain = program.module.get_submodule(path)
-    masked = masked_layer(plain, ramp, scope)
+    masked = masked_layer(plain, ramp, scope, pattern)
     for name, module in list(program.module.named_modules(remove_duplicate=False)):
         if module is plain:
             owner, _, leaf = name.rpartition(".")

@@ -1,7 +1,7 @@
 """Convolutions and linear layers that multiply their weight by a mask."""
 
 import copy
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,12 @@ __all__ = [
     "MaskedConvTranspose3d",
     "MaskedLayer",
     "MaskedLinear",
+    "Pattern",
     "masked_layer",
     "plain_layer",
 ]
+
+Pattern = Literal["free", "2:4"]
 
 _RAMP = Ramp()
 
@@ -31,6 +34,8 @@ class MaskedLayer(nn.Module):
     """Multiplies the weight by a mask of its shape, element by element, before it is used.
 
     The masked weights keep their values and get no gradient; they come back if the mask lets them.
+    The pattern says where a schedule may put zeros: anywhere, or on at most two of each four
+    neighbours along the dimension that is summed over.
 
     Shapes: `mask` is a buffer of booleans, of the weight's shape.
     """
@@ -39,18 +44,26 @@ class MaskedLayer(nn.Module):
     mask: Tensor
     ramp: Ramp
     scope: Scope
+    pattern: Pattern
 
     def __init__(
-        self, *args: Any, ramp: Any = _RAMP, scope: Scope = "local", **options: Any
+        self,
+        *args: Any,
+        ramp: Any = _RAMP,
+        scope: Scope = "local",
+        pattern: Pattern = "free",
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)  # of the layer, the next class
-        self.prepare(ramp, scope)
+        self.prepare(ramp, scope, pattern)
 
-    def prepare(self, ramp: Any, scope: Scope) -> None:
+    def prepare(self, ramp: Any, scope: Scope, pattern: Pattern) -> None:
         """Adds the mask, all ones, and the settings of its schedule."""
         check_choice("scope", scope, get_args(Scope))
+        check_choice("pattern", pattern, get_args(Pattern))
         self.ramp = ramp_of(ramp)
         self.scope = scope
+        self.pattern = pattern
         ones = torch.ones(self.weight.shape, dtype=torch.bool, device=self.weight.device)
         self.register_buffer("mask", ones)
 
@@ -133,21 +146,23 @@ MASKED: dict[type[nn.Module], type[MaskedLayer]] = {
 _PLAIN = {masked: plain for plain, masked in MASKED.items()}
 
 
-def masked_layer(layer: nn.Module, ramp: Any = _RAMP, scope: Scope = "local") -> MaskedLayer:
+def masked_layer(
+    layer: nn.Module, ramp: Any = _RAMP, scope: Scope = "local", pattern: Pattern = "free"
+) -> MaskedLayer:
     """Returns a layer that masks its weight, and shares all tensors with the one given.
 
     Raises: KeyError if it is none of those in MASKED.
     """
     twin = _twin(layer, MASKED[type(layer)])
     assert isinstance(twin, MaskedLayer)
-    twin.prepare(ramp, scope)
+    twin.prepare(ramp, scope, pattern)
     return twin
 
 
 def plain_layer(layer: MaskedLayer) -> nn.Module:
     """Returns the torch.nn layer with the masked weight written out, under a tensor of its own."""
     twin = _twin(layer, _PLAIN[type(layer)])
-    for name in ("ramp", "scope"):
+    for name in ("ramp", "scope", "pattern"):
         del twin.__dict__[name]
     del twin._buffers["mask"]
     value = layer.masked_weight.detach().clone()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["chosen", "chosen_together"]
+__all__ = ["chosen", "chosen_together", "two_of_four"]
 
 
 def chosen(scores: Tensor, share: float) -> Tensor:
@@ -40,6 +40,26 @@ def chosen_together(scores: Sequence[Tensor], share: float) -> list[Tensor]:
     parts = torch.split(_without(every, count), [row.numel() for row in rows])
     pairs = zip(parts, scores, strict=True)
     return [part.view(score.shape).to(score.device) for part, score in pairs]
+
+
+def two_of_four(scores: Tensor, dim: int) -> Tensor:
+    """Returns scores that are infinite for the two highest of each four neighbours.
+
+    Of equals the later count as higher.
+
+    Shapes: those of the scores, whose size along `dim` is a multiple of 4.
+
+    Example:
+        >>> two_of_four(torch.tensor([3.0, 1.0, 2.0, 4.0, 1.0, 1.0, 1.0, 1.0]), 0)
+        tensor([inf, 1., 2., inf, 1., 1., inf, inf])
+    """
+    parts = torch.unflatten(scores, dim, (-1, 4)).unbind(dim + 1)
+    found = []
+    for i, mine in enumerate(parts):
+        lower = [other <= mine if j < i else other < mine for j, other in enumerate(parts)]
+        rank = torch.stack(lower).sum(0)
+        found.append(mine.masked_fill(rank > 1, torch.inf))
+    return torch.stack(found, dim + 1).flatten(dim, dim + 1)
 
 
 def _without(scores: Tensor, count: int) -> Tensor:

@@ -12,7 +12,16 @@ from gfx.frontend.inputs import infer, remembered
 from gfx.modules import ChannelMask, MaskedLayer, Penalty, Tap
 from gfx.program import Program
 
-__all__ = ["Held", "Mask", "Masked", "Penalised", "masked_in", "penalised_in", "program_of"]
+__all__ = [
+    "Held",
+    "Mask",
+    "Masked",
+    "Penalised",
+    "kind_of",
+    "masked_in",
+    "penalised_in",
+    "program_of",
+]
 
 Mask = ChannelMask | MaskedLayer
 
@@ -56,6 +65,11 @@ class Penalised:
     name: str  # path of the penalty in the model
     penalty: Penalty
     weight: Held
+
+
+def kind_of(mask: Masked) -> str:
+    """Returns the method that a mask follows: agp, ppcd, slimming or l1."""
+    return mask.module.kind if isinstance(mask.module, ChannelMask) else "agp"
 
 
 def masked_in(model: nn.Module) -> Iterator[Masked]:

@@ -23,6 +23,8 @@ def described(masks: Sequence[Masked], penalised: Sequence[Penalised]) -> dict[s
             "entries": module.mask.numel(),
             **module.ramp._asdict(),
         }
+        if not channels:
+            found[mask.name]["pattern"] = module.pattern
         if isinstance(module, LearnedMask):
             found[mask.name]["strength"] = module.strength
     for each in penalised:

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError
-from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, Ramp
+from gfx.modules import ChannelMask, LearnedMask, Ramp
 from gfx.scheduling.choosing import chosen, chosen_together
-from gfx.scheduling.finding import Masked, masked_in, penalised_in
+from gfx.scheduling.finding import Masked, kind_of, masked_in, penalised_in
 from gfx.scheduling.penalties import penalty_term, shrink
-from gfx.scheduling.sources import magnitudes, sources_of
+from gfx.scheduling.ranks import Ranks
 from gfx.scheduling.states import check_same, described
 
 __all__ = ["Schedule", "schedule"]
@@ -75,9 +75,8 @@ class Schedule:
             )
         self._optimizer = optimizer
         self._steps = 0
-        ranked = [m for m in self._masks if _kind(m) in ("agp", *_THRESHOLDED)]
-        self._sources = sources_of(m for m in ranked if isinstance(m.module, ChannelMask))
-        self._ramps = {m.module.ramp for m in self._masks if _kind(m) not in _THRESHOLDED}
+        self._ranks = Ranks(self._masks, self._penalised)
+        self._ramps = {m.module.ramp for m in self._masks if kind_of(m) not in _THRESHOLDED}
         self._proximal = [p for p in self._penalised if p.penalty.proximal]
         shrink(self._proximal, optimizer, dry=True)
 
@@ -138,7 +137,7 @@ class Schedule:
         """
         if alpha is not None and not 0 <= alpha < float("inf"):
             raise InputError(f"binarize: alpha={alpha} is no threshold; give a number, 0 or above")
-        kinds = {_kind(mask) for mask in self._masks}
+        kinds = {kind_of(mask) for mask in self._masks}
         if not kinds & {"ppcd", *_THRESHOLDED}:
             raise InputError(
                 "binarize: these masks are of kind agp: they are binary, and follow their "
@@ -149,7 +148,7 @@ class Schedule:
             if isinstance(module, LearnedMask):
                 module.binarize(module.ramp.final if alpha is None else alpha)
             elif isinstance(module, ChannelMask) and module.kind in _THRESHOLDED:
-                worth = self._worth(mask, module)
+                worth = self._ranks.worth(mask)
                 keep = worth > 0 if alpha is None else worth >= alpha
                 module.mask.copy_(keep.index_fill(0, worth.argmax().view(1), True))
 
@@ -165,7 +164,7 @@ class Schedule:
 
     def target(self) -> float:
         """Returns s_t, of ppcd the threshold, at this step; the mean over entries of several."""
-        followed = [m.module for m in self._masks if _kind(m) not in _THRESHOLDED]
+        followed = [m.module for m in self._masks if kind_of(m) not in _THRESHOLDED]
         levels = [(module.ramp.at(self._steps), module.mask.numel()) for module in followed]
         if len({level for level, _ in levels}) < 2:
             return levels[0][0] if levels else 0.0
@@ -213,52 +212,24 @@ class Schedule:
         together: list[Masked] = []
         for mask in self._masks:
             module = mask.module
-            if module.ramp != ramp or _kind(mask) in _THRESHOLDED:
+            if module.ramp != ramp or kind_of(mask) in _THRESHOLDED:
                 continue
             if isinstance(module, LearnedMask):
                 module.binarize(level)
             elif module.scope == "global":
                 together.append(mask)
             else:
-                module.mask.copy_(chosen(self._scores(mask), level))
+                module.mask.copy_(chosen(self._ranks.scores(mask, self._steps), level))
         together.sort(key=_pass_of)
         for _, same in groupby(together, _pass_of):
             masks = list(same)
-            keeps = chosen_together([self._scores(mask) for mask in masks], level)
+            keeps = chosen_together([self._ranks.scores(m, self._steps) for m in masks], level)
             for mask, keep in zip(masks, keeps, strict=True):
                 mask.module.mask.copy_(keep)
-
-    def _scores(self, mask: Masked) -> Tensor:
-        """Scores the entries of a mask by the weights as they are now."""
-        module = mask.module
-        if isinstance(module, MaskedLayer):
-            wide = torch.promote_types(module.weight.dtype, torch.float32)
-            scores = module.weight.detach().abs().to(wide)
-        else:
-            device = module.mask.device
-            scores = magnitudes(self._sources[mask.name], module.mask.numel(), device)
-        if not bool(torch.isfinite(scores.sum())) and not bool(torch.isfinite(scores).all()):
-            raise InputError(
-                f"step {self._steps}: weights behind {mask.name} are not finite, so nothing can be "
-                "ranked by them; look for what made them so, or train with a lower learning rate"
-            )
-        return scores
-
-    def _worth(self, mask: Masked, module: ChannelMask) -> Tensor:
-        """Returns the largest |γ|, or mean |w|, that each channel has in a penalised layer."""
-        penalised = {id(p.weight.owner) for p in self._penalised}
-        size, device = module.mask.numel(), module.mask.device
-        own = [s for s in self._sources[mask.name] if id(s.weight.owner) in penalised]
-        rows = [source.means(size).to(device) for source in own]
-        return torch.stack(rows).amax(0) if rows else torch.ones(size, device=device)
 
     def _device(self) -> torch.device:
         held = [m.module.mask for m in self._masks] or [p.weight.value for p in self._penalised]
         return held[0].device
-
-
-def _kind(mask: Masked) -> str:
-    return mask.module.kind if isinstance(mask.module, ChannelMask) else "agp"
 
 
 def _pass_of(mask: Masked) -> tuple[int, str]:
