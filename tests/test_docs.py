@@ -20,7 +20,10 @@ def fenced(kind, text=TEXT):
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["pruning.md", "inspect.md", "decomposing.md", "repairing.md"])
+SHOWN = ["pruning.md", "inspect.md", "decomposing.md", "repairing.md", "training.md"]
+
+
+@pytest.mark.parametrize("name", SHOWN)
 def test_the_blocks_print_what_they_say(name, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / name).read_text("utf-8")

@@ -67,6 +67,20 @@ def test_what_prepares_for_training_puts_its_modules_in(
     assert module in {type(each).__name__ for each in prepared.modules()}
 
 
+def test_convert_takes_out_all_that_preparing_put_in() -> None:
+    torch.manual_seed(0)
+    model = gfx.zoo.build("dcgan", ngf=8).eval()
+    recipe = {"passes": ["distill_taps", {"mask": {"one_shot": True}}]}
+    prepared = gfx.apply(recipe, model)
+    gfx.schedule(prepared).step()
+    small = gfx.apply("convert", prepared)
+    machinery = [name for name, m in small.named_modules() if "gfx." in type(m).__module__]
+    assert machinery == []
+    x = torch.randn(2, 100, 1, 1)
+    assert torch.allclose(small(x), prepared(x), atol=1e-5)
+    assert gfx.cost(small).params < 0.5 * gfx.cost(model).params
+
+
 def test_every_shipped_recipe_loads_and_says_what_it_is_for() -> None:
     for name in shipped():
         assert len(Recipe.load(name).about) > 10
