@@ -97,12 +97,13 @@ def _plain(leaf: nn.Module, x: Any) -> bool:
 
 
 def _masked(mask: ChannelMask, x: Tensor, dim: int = 1, index: Any = None) -> Shape | None:
-    """Whether a mask has an entry for each position, or an index that says which."""
+    """Whether a mask has entries for the positions, or an index that says which; they repeat."""
     if not -x.ndim <= dim < x.ndim:
         return None
     given = mask.mask if index is None else index
     fits = mask.mask.device == x.device and given.device == x.device
-    return tuple(x.shape) if fits and tuple(given.shape) == (x.shape[dim],) else None
+    whole = given.ndim == 1 and given.numel() and x.shape[dim] % given.numel() == 0
+    return tuple(x.shape) if fits and whole else None
 
 
 def _conv(leaf: Any, x: Tensor) -> Shape | None:

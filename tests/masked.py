@@ -10,6 +10,7 @@ from torch import fx, nn
 import gfx
 from gfx.coupling import Group, Groups
 from gfx.coupling.calls import Read
+from gfx.coupling.rules.masks import period
 from gfx.modules import MASKED, ChannelMask, LearnedMask, Penalty, Tap, masked_layer
 from gfx.program import Program
 from gfx.shapes import propagate
@@ -43,6 +44,7 @@ def _mask(
     assert isinstance(module, ChannelMask)
     channel = {int(root): k for k, root in enumerate(group.roots)}
     numbers = [channel.get(int(root), -1) for root in groups.roots[read.ids]]
+    numbers = numbers[: period(groups.roots[read.ids])]  # of a batch that is folded in
     path = f"masks.{name}"
     operand = next(n for n in read.node.all_input_nodes if source(n) is read.operand)
     with program.graph.inserting_before(read.node):

@@ -52,7 +52,7 @@ UNCERTAIN = [
     (nn.ReLU(), torch.ones(IMAGE, dtype=torch.int64)),
     (nn.ReLU(inplace=True), torch.ones(IMAGE)),
     (nn.Softmax(dim=1), torch.ones(IMAGE)),
-    (ChannelMask(4), torch.ones(IMAGE)),
+    (ChannelMask(3), torch.ones(IMAGE)),
     (ChannelMask(8), torch.ones(IMAGE, dtype=torch.int64)),
     (LearnedMask(8).double(), torch.ones(IMAGE)),
 ]

@@ -6,7 +6,9 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from torch import fx, nn
 
+import blocks
 import gfx
+from blocks import Source, Spec
 from gfx.costing import cost_of
 from gfx.errors import PreconditionError
 from gfx.importance import rank
@@ -198,3 +200,17 @@ def test_an_inspection_sees_the_layers_through_masks_and_taps():
     masked = tapped(with_masks(plain), kinds=(Tap,))
     tables = [gfx.inspect(program.module, program.example_inputs) for program in (plain, masked)]
     assert tables[0].rows == tables[1].rows
+
+
+def test_a_mask_repeats_where_a_batch_is_folded_into_the_channels():
+    block = blocks.Modulated(out=6, demodulate=False, blur=True)
+    for kind in (ChannelMask, LearnedMask):
+        for batch in (1, 2):
+            spec = Spec(source=Source(kind="latent"), blocks=(block,), batch=batch)
+            plain = gfx.trace(*spec.build())
+            program = zeroed_masks(with_masks(plain, kind), 1)
+            judge(spec, program, ratio=0.5)
+            x = spec.inputs(3)
+            twin = with_masks(plain, kind)
+            assert torch.equal(flat(twin.module(*x)), flat(plain.module(*x)))
+            assert not torch.equal(flat(program.module(*x)), flat(plain.module(*x)))

@@ -45,7 +45,7 @@ def _factors(program: Program, node: fx.Node, dim: int, size: int) -> Scores:
     while node.op == "call_module":
         module = program.submodule(node)
         if isinstance(module, ChannelMask) and _dim(node) in (dim, dim - node.meta["val"].ndim):
-            factors = factors * _of(program, node, module)
+            factors = factors * _of(program, node, module, size)
         elif not isinstance(module, Penalty | Tap):
             break
         node = node.all_input_nodes[0]
@@ -56,11 +56,10 @@ def _dim(node: fx.Node) -> Any:
     return node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 1)
 
 
-def _of(program: Program, node: fx.Node, module: ChannelMask) -> Scores:
+def _of(program: Program, node: fx.Node, module: ChannelMask, size: int) -> Scores:
     with torch.no_grad():
         factors = module.factors().double().abs().cpu().numpy()
     index = positions(program, node)
-    if index is None:
-        return np.asarray(factors, dtype=np.float64)
-    gated: Scores = np.append(factors, 1.0)[index.cpu().numpy()]
-    return gated
+    if index is not None:
+        factors = np.append(factors, 1.0)[index.cpu().numpy()]
+    return np.asarray(np.tile(factors, -(-size // len(factors))), dtype=np.float64)

@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from gfx.coupling import Group, Groups
 from gfx.coupling.calls import Read
 from gfx.coupling.labels import Ids
+from gfx.coupling.rules.masks import period
 from gfx.coupling.values import Labeled
 from gfx.lineage import stands_for
 from gfx.modules import ChannelMask
@@ -42,7 +43,7 @@ class Place:
 
     node: fx.Node
     dim: int
-    channels: Ids  # by position: number of the channel in its group, -1: none of the group
+    channels: Ids  # by position, repeated: number of the channel in its group, -1: of another
     reader: fx.Node | None = None  # who reads it here; None: everyone
 
     def index(self, size: int) -> Tensor | None:
@@ -93,7 +94,8 @@ class Placement:
         found: dict[Any, Place] = {}
         reads = sorted(self.groups.flow.reads, key=lambda read: self._order[read.node])
         for read in reads:
-            channels = self.numbers(group, read.ids)
+            one = period(self.groups.roots[read.ids])  # of a batch that is folded in
+            channels = self.numbers(group, read.ids[:one])
             if (channels >= 0).any() and not self._told(read, reads):
                 dim = read.dim % read.operand.meta["val"].ndim
                 place = Place(read.operand, dim, channels, read.node)

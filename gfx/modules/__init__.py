@@ -4,7 +4,7 @@ They are visible in the program's text, hold their state in buffers and paramete
 of the house: copying, saving, compiling and distributing them is what it is for any torch layer.
 """
 
-from gfx.modules.known import OWN, is_known, is_own
+from gfx.modules.known import OWN, is_known, is_own, without_content
 from gfx.modules.layers import (
     MASKED,
     MaskedConv1d,
@@ -44,4 +44,5 @@ __all__ = [
     "masked_layer",
     "penalised",
     "plain_layer",
+    "without_content",
 ]

@@ -4,9 +4,9 @@ from torch import nn
 
 from gfx.modules.layers import MASKED
 from gfx.modules.marks import Penalty, Tap
-from gfx.modules.masks import ChannelMask, LearnedMask
+from gfx.modules.masks import ChannelMask, LearnedMask, is_index
 
-__all__ = ["OWN", "is_known", "is_own"]
+__all__ = ["OWN", "is_known", "is_own", "without_content"]
 
 # by identity: a class that only says it is of gfx is none of them, nor is a subclass
 OWN: frozenset[type[nn.Module]] = frozenset(
@@ -32,3 +32,20 @@ def is_known(module: nn.Module) -> bool:
         (True, True, False)
     """
     return is_own(module) or type(module).__module__.startswith("torch.nn.")
+
+
+def without_content(module: nn.Module) -> None:
+    """Moves a module to the meta device, all but the indices of masks: shapes follow from them.
+
+    Example:
+        >>> mask = ChannelMask(2)
+        >>> _ = mask.add_index(torch.tensor([0, 1, 1]))
+        >>> without_content(mask)
+        >>> mask.mask.device, mask.index_0
+        (device(type='meta'), tensor([0, 1, 1]))
+    """
+    masks = [m for m in module.modules() if isinstance(m, ChannelMask)]
+    held = [(m, name, b) for m in masks for name, b in m._buffers.items() if is_index(name)]
+    module.to("meta")
+    for mask, name, index in held:
+        mask._buffers[name] = index

@@ -20,7 +20,9 @@ class ChannelMask(nn.Module):
     One mask may be called at several places of a graph: wherever the channels of its group are
     read. It has one entry for each channel of the group. Where a place has other positions than
     that (several positions a channel, or channels of several groups), `index` says for each
-    position along `dim` which channel is there, -1 for one of another group.
+    position along `dim` which channel is there, -1 for one of another group. Where there are more
+    positions than the mask or the index tells of, they repeat, as where a batch is folded into the
+    channels.
 
     Shapes: `mask` (size,) of booleans; the output is that of the input.
 
@@ -75,6 +77,8 @@ class ChannelMask(nn.Module):
         if index is not None:
             one = torch.ones(1, dtype=factors.dtype, device=factors.device)
             factors = torch.cat([factors, one])[index]  # -1 is the last
+        if 0 < factors.numel() < x.shape[dim]:  # a batch folded into the channels
+            factors = factors.repeat(x.shape[dim] // factors.numel())
         view = [1] * x.dim()
         view[dim] = -1
         factors = factors.view(view)

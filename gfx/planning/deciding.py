@@ -14,6 +14,7 @@ from gfx.coupling.labels import Mask
 from gfx.edit import remove, split
 from gfx.errors import BudgetError
 from gfx.factoring import Form, refusal, skeleton
+from gfx.modules import without_content
 from gfx.planning.costs import Costs
 from gfx.planning.frontier import Frontier
 from gfx.planning.layers import Layer, layers_of
@@ -108,7 +109,7 @@ def removal(groups: Groups, widths: Mapping[str, int]) -> Mask:
 def _true_cost(groups: Groups, forms: Mapping[str, Form], widths: Mapping[str, int]) -> Cost:
     """Counts the rewritten program, on a copy that has shapes and no content."""
     small = groups.flow.program.copy()
-    small.module.to("meta")
+    without_content(small.module)
     small.example_inputs = pytree.tree_map_only(Tensor, _on_meta, small.example_inputs)
     flow = groups.flow
     own = analyse(small, attention=flow.attention, group_norm=flow.group_norm)

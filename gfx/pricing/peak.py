@@ -21,6 +21,7 @@ from gfx.costing.memory import lives
 from gfx.coupling import analyse
 from gfx.coupling.values import Labeled, tensors
 from gfx.edit import remove
+from gfx.modules import without_content
 from gfx.ops import op_name
 from gfx.pricing.symbols import Number, Size, Symbols
 from gfx.pricing.terms import Terms
@@ -92,7 +93,7 @@ class Peak:
     def _narrowed(self, widths: NDArray[Any]) -> Program:
         """Removes channels from a copy that has shapes and no content."""
         small = self._symbols.flow.program.copy()
-        small.module.to("meta")
+        without_content(small.module)
         small.example_inputs = pytree.tree_map_only(
             Tensor, lambda x: x.to("meta"), small.example_inputs
         )

@@ -5,6 +5,7 @@ An entry of a mask is one channel with the positions that it multiplies, so that
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor, fx
 
 from gfx.coupling.calls import Call
@@ -16,20 +17,44 @@ from gfx.coupling.values import Labeled
 from gfx.modules import ChannelMask, MaskedLayer, Penalty, Tap
 from gfx.program import Program
 
-__all__ = ["MODULES", "positions"]
+__all__ = ["MODULES", "period", "positions"]
 
 
 def positions(program: Program, node: fx.Node) -> Tensor | None:
     """Returns the `index` that a mask is called with, or None if it has none.
 
-    Raises: TypeError if it is computed, and not a tensor of the program.
+    Raises: TypeError if it is computed, and not a tensor of the program, or has no values.
     """
     index = node.args[2] if len(node.args) > 2 else node.kwargs.get("index")
     if index is None:
         return None
     if not isinstance(index, fx.Node) or index.op != "get_attr":
         raise TypeError("the index of a mask is no tensor of the program")
-    return program.tensor(str(index.target))
+    found = program.tensor(str(index.target))
+    if found.is_meta:
+        raise TypeError("the index of a mask is on the meta device, without values")
+    return found
+
+
+def period(classes: Ids) -> int:
+    """Returns after how many positions the channels of a place repeat: a batch may be folded in.
+
+    Example:
+        >>> period(np.array([0, 1, 1, 0, 1, 1])), period(np.array([0, 1, 0]))
+        (3, 3)
+    """
+    size = len(classes)
+    for n in range(1, size // 2 + 1):
+        if size % n == 0 and (classes.reshape(-1, n) == classes[:n]).all():
+            return n
+    return size
+
+
+def _repeated(numbers: Any, ids: Ids | None) -> Any:
+    """Repeats what a mask or its index tells until it tells of every position."""
+    if numbers is None or ids is None or len(numbers) >= len(ids):
+        return numbers
+    return np.tile(numbers, len(ids) // len(numbers))
 
 
 def channel_mask(flow: Flow, call: Call) -> Labeled:
@@ -38,7 +63,7 @@ def channel_mask(flow: Flow, call: Call) -> Labeled:
     ids = flow.along(x, call.arg(1, "dim", 1))
     index = positions(flow.program, call.node)
     if index is not None:
-        flow.connect(ids, flow.along(call.arg(2, "index"), 0), x.why)
+        flow.connect(ids, _repeated(flow.along(call.arg(2, "index"), 0), ids), x.why)
     for name in ("mask", "m"):
         entries = flow.member(call, name)
         if entries is not None:
@@ -50,9 +75,9 @@ def _entries(
     flow: Flow, ids: Ids | None, entries: Ids | None, index: Tensor | None, why: str
 ) -> None:
     if index is None or ids is None or entries is None:
-        flow.connect(ids if index is None else None, entries, why)
+        flow.connect(ids if index is None else None, _repeated(entries, ids), why)
         return
-    numbers = index.cpu().numpy()
+    numbers = _repeated(index.cpu().numpy(), ids)
     mine = numbers >= 0  # -1: a channel of another group
     flow.labels.unite(ids[mine], entries[numbers[mine]])
 
