@@ -2,6 +2,7 @@
 
 import sys
 from math import inf, nan
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -615,6 +616,13 @@ def test_losses_compile():
     assert compiled({"a": GOOD}, {"a": GOOD}).item() == pytest.approx(
         loss({"a": GOOD}, {"a": GOOD}).item()
     )
+
+
+def test_every_loss_is_in_the_table_of_the_docs():
+    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text("utf-8")
+    table = text[text.index("## The losses") : text.index("## On real data")]
+    missing = {name for name in L.__all__ if f"`{name}`" not in table}
+    assert missing == {"Loss", "TapLoss"}  # what they are made of
 
 
 def test_the_losses_are_reached_from_the_facade_and_say_where_they_are_from():
