@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, reject
+from hypothesis import strategies as st
 from torch import nn
 
 import gfx
@@ -363,3 +364,20 @@ def test_the_pipeline_takes_every_kind(fields):
     masked = gfx.apply({"passes": [{"mask": fields}]}, model, image())
     assert torch.equal(masked(image()), model(image()))
     assert not masked.training
+
+
+@law(4)
+@given(specs(approximate=True), st.sampled_from(("ppcd", "slimming", "l1")))
+def test_every_kind_keeps_values_and_comes_back_from_a_file(tmp_path_factory, spec: Spec, kind):
+    model, inputs = spec.build()
+    try:
+        masked = gfx.apply({"passes": [{"mask": {"kind": kind}}]}, model, inputs)
+    except gfx.PreconditionError:
+        reject()
+    assert_equal_outputs(model(*inputs), masked(*inputs))
+    path = tmp_path_factory.mktemp("kinds") / "masked.gfx"
+    gfx.save(masked, path)
+    loaded = gfx.load(path)
+    assert loaded.code == masked.code
+    assert str(loaded) == str(masked)  # settings too
+    assert gfx.schedule(loaded).state_dict() == gfx.schedule(masked).state_dict()
