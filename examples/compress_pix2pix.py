@@ -57,9 +57,11 @@ from rich.table import Table
 from torch import Tensor, fx, nn
 
 import gfx
+from gfx.tapping import Adapters
 from gfx.tune.losses import FeatureLoss, ReconstructionLoss, Weighted
 
 DISTILL = 1.0  # weight of the distance of the features, as in GAN Compression
+FITTED = 32  # drawings that the adapters are fitted on before training
 SHOWN = 8  # drawings in the picture
 TAPS = {"passes": [{"distill_taps": {"rule": "gan_compression"}}]}
 PRUNE = {"budget": {"macs": 0.25}, "passes": ["channel_prune"]}
@@ -77,7 +79,7 @@ class Plan:
     drawings: int | None = None  # as many are rendered; None means all
     batch: int = 8
     features: int = 300  # steps
-    teacher: int = 1200
+    teacher: int = 2000
     student: int = 300  # from scratch as many
 
 
@@ -93,7 +95,9 @@ def distil(
     makes its features as wide as the teacher's.
     """
     ours, theirs = gfx.tapped(student), gfx.tapped(teacher)
-    features = FeatureLoss(gfx.adapters(student, teacher, seed=course.seed))
+    adapters = gfx.adapters(student, teacher, seed=course.seed)
+    fit(adapters, ours, theirs, course.data.outlines[:FITTED])
+    features = FeatureLoss(adapters)
     adversary = Adversary(discriminator, course.steps)
     learner = Learner([*student.parameters(), *features.parameters()], RATE, course.steps)
     recon, objective = ReconstructionLoss(), Weighted(gan=1.0, recon=RECON, distill=DISTILL)
@@ -110,6 +114,25 @@ def distil(
         )
         learner.step(total)
     student.eval()
+
+
+@torch.no_grad()
+def fit(adapters: Adapters, ours: nn.Module, theirs: nn.Module, outlines: Tensor) -> None:
+    """Begins with the adapters that bring the features nearest to each other, by least squares.
+
+    Drawn at random they would first have to learn what to ask of the student, and until then ask
+    for something else.
+    """
+    (_, seen), (_, wanted) = ours(outlines), theirs(outlines)
+    for name, adapter in adapters.layers.items():
+        if isinstance(adapter, nn.Identity):  # no channel is missing
+            continue
+        known, asked = (each[name].movedim(1, 3).flatten(0, 2) for each in (seen, wanted))
+        known = torch.cat([known, torch.ones(len(known), 1)], dim=1)  # the bias's column
+        # dead channels make the columns dependent: gelsd takes that
+        solution = torch.linalg.lstsq(known, asked, driver="gelsd").solution
+        adapter.weight.copy_(solution[:-1].T[:, :, None, None])
+        adapter.bias.copy_(solution[-1])
 
 
 def with_new_weights(model: fx.GraphModule, seed: int) -> fx.GraphModule:

@@ -39,18 +39,24 @@ class Encoder(nn.Module):
         return features
 
 
-def train_encoder(images: Tensor, steps: int, batch: int = 32, seed: int = 0) -> Encoder:
-    """Trains an encoder whose numbers are enough for a decoder to draw the images again."""
+def train_encoder(
+    images: Tensor, targets: Tensor, steps: int, batch: int = 32, seed: int = 0
+) -> Encoder:
+    """Trains an encoder whose numbers are enough for a decoder to draw the targets.
+
+    Shapes: images and targets are (N, 3, 64, 64); a target may be what matters of its image.
+    """
     torch.manual_seed(seed)
     encoder, decoder = Encoder(), _decoder()
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=2e-3)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=2e-3)
+    rate = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     for _ in track(range(steps), f"features of the Fréchet distance, {steps} steps"):
-        some = images[torch.randint(len(images), (batch,))]
-        loss = F.mse_loss(decoder(encoder(some)), some)
+        chosen = torch.randint(len(images), (batch,))
+        loss = F.mse_loss(decoder(encoder(images[chosen])), targets[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        rate.step()
     return encoder.eval().requires_grad_(False)
 
 

@@ -135,7 +135,9 @@ class Scorer:
 
     def __init__(self, data: Pairs, steps: int) -> None:
         self.data = data
-        encoder = train_encoder(data.colours, steps)
+        # the lines are all alike: what counts is the colours between them
+        fills = data.colours - data.outlines
+        encoder = train_encoder(data.colours, fills, steps)
         self.frechet = distance_to(encoder, data.held_colours)
 
     def __call__(self, model: nn.Module) -> Score:
