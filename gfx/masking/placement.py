@@ -23,6 +23,7 @@ from gfx.coupling.rules.masks import period
 from gfx.coupling.values import Labeled
 from gfx.lineage import stands_for
 from gfx.modules import ChannelMask
+from gfx.modules.masks import is_index
 from gfx.ops import is_inplace, op_name
 from gfx.program import Program
 
@@ -238,14 +239,9 @@ def mount(program: Program, module: nn.Module, stem: str, root: str = "masks") -
 
 def _held(mask: ChannelMask, index: Tensor) -> str:
     """Gives a mask the buffer of an index, one for all places that have the same."""
-    device = mask.mask.device
-    own = {name: b for name, b in mask.named_buffers() if name.startswith("index_")}
-    for name, buffer in own.items():
-        if torch.equal(buffer.cpu(), index):
-            return name
-    name = f"index_{len(own)}"
-    mask.register_buffer(name, index.to(device))
-    return name
+    own = {name: buffer for name, buffer in mask.named_buffers() if is_index(name)}
+    same = (name for name, buffer in own.items() if torch.equal(buffer.cpu(), index))
+    return next(same, None) or mask.add_index(index)
 
 
 def _writes(program: Program, node: fx.Node) -> bool:

@@ -155,12 +155,11 @@ class Schedule:
     def sparsity(self) -> float:
         """Returns the share of all entries of masks that are 0."""
         entries = sum(mask.module.mask.numel() for mask in self._masks)
-        kept = sum(int(mask.module.mask.sum()) for mask in self._masks)
-        return (entries - kept) / entries if entries else 0.0
+        return sum(_zeros(mask) for mask in self._masks) / entries if entries else 0.0
 
     def sparsities(self) -> dict[str, float]:
         """Returns the share of entries that are 0, by mask."""
-        return {m.name: 1 - float(m.module.mask.double().mean()) for m in self._masks}
+        return {m.name: _zeros(m) / m.module.mask.numel() for m in self._masks}
 
     def target(self) -> float:
         """Returns s_t, of ppcd the threshold, at this step; the mean over entries of several."""
@@ -230,6 +229,10 @@ class Schedule:
     def _device(self) -> torch.device:
         held = [m.module.mask for m in self._masks] or [p.weight.value for p in self._penalised]
         return held[0].device
+
+
+def _zeros(mask: Masked) -> int:
+    return mask.module.mask.numel() - int(mask.module.mask.sum())
 
 
 def _pass_of(mask: Masked) -> tuple[int, str]:
