@@ -55,8 +55,8 @@ class DistillTaps(Pass):
        another number the nearest row is scaled in proportion, which is reconstructed. An
        attention's query, key and value are not counted.
     5. Where a mask is all that reads a place, the tap is behind the mask: it sees the zeros.
-    6. A place that is tapped already, is an input or the output, or holds no floating-point numbers
-       is skipped.
+    6. A place that is tapped already, does not follow from the input, is the output, or holds no
+       floating-point numbers is skipped.
 
     Shapes: all stay.
     Cost: none.
@@ -99,11 +99,13 @@ class DistillTaps(Pass):
         outcome = Outcome()
         bare = plain(program)
         propagate(bare)  # rules ask for sizes, rule 6 for dtypes
-        places = Places(bare)
+        places, following = Places(bare), _following(bare)
         nodes = {node.name: node for node in program.nodes()}
         for path, place in self._chosen(bare, places, outcome):
             node = behind_masks(program, nodes[place.name])
             why = _refusal(program, place, node)
+            if place not in following:
+                why = "it does not follow from the input"
             if why:
                 outcome.skip(path, why)
                 continue
@@ -149,12 +151,19 @@ def _matched(places: Places, globs: tuple[str, ...]) -> list[tuple[str, fx.Node]
     return found
 
 
+def _following(program: Program) -> set[fx.Node]:
+    """Lists what is computed from an input."""
+    found: set[fx.Node] = set()
+    for node in program.nodes():
+        if any(operand.op == "placeholder" or operand in found for operand in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
 def _refusal(program: Program, place: fx.Node, node: fx.Node) -> str:
     """Says why a node is not tapped; "" if it can be (rule 6)."""
     if not is_floating(place):
         return "it gives no tensor of floating-point numbers"
-    if place.op == "placeholder":
-        return "it is an input"
     if any(user.op == "output" for user in place.users):
         return "it is the output, which gfx.tapped returns in any case"
     if not place.users:

@@ -5,11 +5,16 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import given, reject
+from hypothesis import strategies as st
 from torch import nn
 
 import gfx
 from gfx.tapping import Adapters
+from laws import law
+from strategies import specs
 from tapping import tap as put
+from tapping import taps_of
 
 
 def tap(model, x, *layers):
@@ -218,3 +223,20 @@ def test_adapters_between_a_teacher_and_its_pruned_student():
         "down_1_act": 16,
         "blocks_2": 16,
     }
+
+
+@law(8)
+@given(specs(), st.sampled_from(("student_to_teacher", "teacher_to_student")))
+def test_adapters_fit_a_pruned_student_to_its_teacher(spec, direction):
+    model, inputs = spec.build()
+    teacher = put(model, inputs, layers=["*"])
+    try:
+        student = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, teacher, inputs)
+    except gfx.PreconditionError:
+        reject()
+    if not taps_of(teacher):
+        return
+    layers = gfx.adapters(student, teacher, inputs, direction=direction)
+    source, target = (student, teacher) if direction.startswith("s") else (teacher, student)
+    adapted, wanted = layers(gfx.tapped(source)(*inputs)[1]), gfx.tapped(target)(*inputs)[1]
+    assert [(n, f.shape) for n, f in adapted.items()] == [(n, f.shape) for n, f in wanted.items()]

@@ -319,6 +319,25 @@ def test_what_cannot_be_tapped_is_skipped_with_the_reason():
     assert "no layer has another one behind it" in skips(tap(Odd(), X))["auto"]
 
 
+def test_a_weight_that_a_module_computes_is_no_activation():
+    class Scaled(nn.Module):
+        def forward(self, weight):
+            return weight * 2
+
+    class Computes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scaled, self.conv = Scaled(), nn.Conv2d(3, 4, 1)
+            self.weight = nn.Parameter(torch.ones(3, 4, 1, 1))
+
+        def forward(self, x):
+            return F.conv2d(self.conv(x), self.scaled(self.weight))
+
+    small = tap(Computes(), X, layers=["scaled", "conv"])
+    assert taps_of(small) == ["conv"]
+    assert skips(small) == {"scaled": "it does not follow from the input"}
+
+
 def test_tapping_twice_adds_nothing():
     small = tap(net(), image(), layers=["1", "3"])
     again = tap(small, image(), layers=["1"])

@@ -98,8 +98,8 @@ def adapters(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, (value, dim) in ours.items():
-            dim = _channels(name, value, theirs[name][0], dim)
             source, target = value, theirs[name][0]
+            dim = _channels(name, source, target, dim, batch=example_inputs is not None)
             if direction == "teacher_to_student":
                 source, target = target, source
             built[name] = _layer(source, target, dim, bias)
@@ -148,8 +148,10 @@ _MOVES = frozenset(
 )
 
 
-def _channels(name: str, student: Tensor, teacher: Tensor, dim: int | None) -> int:
+def _channels(name: str, student: Tensor, teacher: Tensor, dim: int | None, *, batch: bool) -> int:
     """Returns the dimension in which two features differ in width.
+
+    `batch` says whether both are of the same examples: else the first dimension may differ.
 
     Raises: InputError if they differ in anything else.
     """
@@ -157,7 +159,9 @@ def _channels(name: str, student: Tensor, teacher: Tensor, dim: int | None) -> i
     both = f"tap {name}: the student's feature is {_text(ours)}, the teacher's {_text(theirs)}"
     if len(ours) != len(theirs):
         raise InputError(f"{both}; features of different rank cannot match: tap another place")
-    differ = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b and i > 0]
+    differ = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
+    if not batch:
+        differ = [i for i in differ if i > 0]
     if not differ:
         return 1
     if len(differ) > 1 or differ[0] not in (1, len(ours) - 1) or dim not in (None, differ[0]):

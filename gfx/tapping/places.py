@@ -17,6 +17,7 @@ import torch
 from torch import fx, nn
 
 from gfx.program import Program
+from gfx.stages.calls import tensors_in
 
 __all__ = ["Places", "is_floating"]
 
@@ -79,13 +80,17 @@ def _ancestors(path: str) -> Iterator[str]:
 
 
 def _has_notes(program: Program) -> bool:
-    """Whether the notes of symbolic trace are there and whole (rule 2)."""
+    """Whether the notes of symbolic trace are there and whole (rule 2).
+
+    A module whose children are numbers may lack: an nn.ModuleList is not called.
+    """
     noted = [n for n in program.nodes() if n.op == "call_module" and _STACK in n.meta]
-    if not noted:
-        return False
-    return all(
-        {*_ancestors(str(n.target))} <= {p for p, _ in n.meta[_STACK].values()} for n in noted
-    )
+    lacking = {
+        path
+        for n in noted
+        for path in {*_ancestors(str(n.target))} - {p for p, _ in n.meta[_STACK].values()}
+    }
+    return bool(noted) and all(_numbered(program.module.get_submodule(p)) for p in lacking)
 
 
 def _noted(program: Program) -> Calls:
@@ -94,9 +99,10 @@ def _noted(program: Program) -> Calls:
     latest: dict[str, str] = {}
     for node in program.nodes():
         stack = {key: path for key, (path, _) in node.meta.get(_STACK, {}).items()}
+        inside = [*stack.values(), *([str(node.target)] if node.op == "call_module" else [])]
+        missing = {holder for path in inside for holder in _ancestors(path)} - {*stack.values()}
+        stack |= {latest.get(path, path): path for path in missing}
         if node.op == "call_module":
-            missing = {*_ancestors(str(node.target))} - {*stack.values()}
-            stack |= {latest.get(path, path): path for path in missing}
             # a layer that is called by two modules has one node for each call
             stack = {key: path for key, path in stack.items() if path != node.target}
             stack[f"{node.target}@{node.name}"] = str(node.target)
@@ -145,19 +151,20 @@ def _owners(program: Program) -> dict[fx.Node, str]:
 
 def _owner(module: fx.GraphModule, node: fx.Node, owners: dict[fx.Node, str]) -> str:
     """Finds what a function is inside of (rule 3)."""
-    operands = [operand for operand in node.all_input_nodes if operand in owners]
+    read = tensors_in(node) or node.all_input_nodes  # where a size is from does not matter
+    operands = [operand for operand in read if operand in owners]
     if not operands:
         weights = [n for n in node.all_input_nodes if n.op == "get_attr"]
         return str(weights[0].target).rpartition(".")[0] if weights else ""
     candidates = {path for operand in operands for path in _chain(owners[operand])}
-    if len(operands) == 1 and len(node.all_input_nodes) == 1 and len(operands[0].users) > 1:
+    if len(operands) == 1 and len(read) == 1 and len(operands[0].users) > 1:
         beside = [owners[user] for user in operands[0].users if user in owners]
         beside += [str(user.target) for user in node.users if user.op == "call_module"]
         candidates = {path for path in candidates if all(_within(b, path) for b in beside)}
     for path in sorted(candidates, key=len, reverse=True):
         if path and _numbered(module.get_submodule(path)):
             continue
-        if all(_belongs(operand, path, owners) for operand in node.all_input_nodes):
+        if all(_belongs(operand, path, owners) for operand in read):
             return path
     return ""
 
