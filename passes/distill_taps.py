@@ -21,7 +21,6 @@ from gfx.shapes import propagate
 from gfx.tapping import (
     Places,
     auto,
-    behind_masks,
     gan_compression,
     gcc,
     insert,
@@ -38,8 +37,9 @@ class DistillTaps(Pass):
     """Puts an identity node, a tap, behind each activation to be distilled.
 
     `gfx.tapped` returns what the taps see, `gfx.adapters` fits a student's to a teacher's widths,
-    and `strip_taps` takes the taps out again. A tap is named as the module it is behind, with dots
-    as `_`; as the node, where no module ends there.
+    and `strip_taps` takes the taps out again. Tap a teacher before other passes make students of
+    it: taps survive them, and so all have the same. A tap is named as the module it is behind,
+    with dots as `_`; as the node, where no module ends there.
 
     1. `layers` are globs over module paths, where `*` stands for dots too. A module that holds
        others is tapped where it ends; one that is called several times is tapped at each call, and
@@ -54,7 +54,8 @@ class DistillTaps(Pass):
        `serial` these are those of table II, by the number of all convolutions (5, 16, 24, 37); for
        another number the nearest row is scaled in proportion, which is reconstructed. An
        attention's query, key and value are not counted.
-    5. Where a mask is all that reads a place, the tap is behind the mask: it sees the zeros.
+    5. A tap is before the masks of its place, whichever pass comes first: it sees what the module
+       gives, also in channels that a mask zeroes and `fold_masks` will remove.
     6. A place that is tapped already, does not follow from the input, is the output, or holds no
        floating-point numbers is skipped.
 
@@ -102,7 +103,7 @@ class DistillTaps(Pass):
         places, following = Places(bare), _following(bare)
         nodes = {node.name: node for node in program.nodes()}
         for path, place in self._chosen(bare, places, outcome):
-            node = behind_masks(program, nodes[place.name])
+            node = nodes[place.name]
             why = _refusal(program, place, node)
             if place not in following:
                 why = "it does not follow from the input"

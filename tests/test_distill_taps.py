@@ -285,15 +285,6 @@ def test_a_glob_that_matches_nothing_names_what_is_near():
         tap(small_resnet(), layers=["block.2"])
 
 
-def test_behind_a_mask_a_tap_sees_the_zeros():
-    masked = gfx.apply({"passes": ["mask"]}, net(), image())
-    small = tap(masked, image(), layers=["1"])
-    small.get_buffer("masks.0.mask")[1] = False
-    feature = gfx.tapped(small)(image())[1]["1"]
-    assert feature[:, 1].abs().max() == 0
-    assert feature[:, 0].abs().max() > 0
-
-
 def test_rules_and_layers_contradict_each_other():
     with pytest.raises(gfx.RecipeError, match="both say what to tap"):
         tap(net(), image(), layers=["1"], rule="gcc")

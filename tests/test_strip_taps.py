@@ -10,6 +10,7 @@ from torch import nn
 
 import gfx
 from gfx.lineage import origin
+from gfx.modules import ChannelMask
 from gfx.registry import passes
 from gfx.structure import differences
 from gfx.tapping import tapped, taps
@@ -111,6 +112,27 @@ def test_a_tap_of_a_pruned_program_sees_the_channels_that_are_left(spec, ratio):
     _, left = seen(program.module, inputs)
     for name, node in taps(program.module).items():
         assert_equal_outputs(origin(node).of(whole[name]), left[name])
+
+
+@law(8)
+@given(specs(), st.sampled_from(("channel", "filter")), st.booleans())
+def test_folding_masks_removes_as_much_with_taps_as_without(spec, granularity, first):
+    model, inputs = spec.build()
+    steps = [EVERYWHERE, {"mask": {"granularity": granularity}}]
+    masked = applied(model, inputs, *(steps if first else steps[::-1]))
+    for module in masked.modules():
+        if isinstance(module, ChannelMask):
+            module.mask[::2] = False
+            module.mask[-1] = True
+    folded = applied(masked, inputs, "fold_masks")
+    assert taps_of(folded) == taps_of(masked)
+    assert_equal_outputs(seen(masked, inputs)[0], seen(folded, inputs)[0])
+    if gfx.report(folded).passes[0].skips:
+        return  # zeros that stay are put where no tap sees them
+    alone = applied(masked, inputs, "strip_taps", "fold_masks")
+    stripped = applied(folded, inputs, "strip_taps")
+    one, other = (gfx.trace(small, inputs) for small in (alone, stripped))
+    assert list(differences(one, other)) == []
 
 
 def test_a_name_that_no_tap_has_is_an_error_that_names_the_taps():

@@ -2,7 +2,7 @@
 
 from gfx.tapping.adapting import Adapters, adapters
 from gfx.tapping.features import tapped
-from gfx.tapping.marks import behind_masks, holders, insert, plain, strip, taps
+from gfx.tapping.marks import holders, insert, plain, strip, taps
 from gfx.tapping.places import Places, is_floating
 from gfx.tapping.rules import auto, gan_compression, gcc
 
@@ -11,7 +11,6 @@ __all__ = [
     "Places",
     "adapters",
     "auto",
-    "behind_masks",
     "gan_compression",
     "gcc",
     "holders",

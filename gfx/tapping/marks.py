@@ -8,7 +8,7 @@ from torch import fx, nn
 from gfx.modules import ChannelMask, Penalty, Tap
 from gfx.program import Program, has_effect
 
-__all__ = ["behind_masks", "holders", "insert", "is_tap", "plain", "strip", "taps"]
+__all__ = ["holders", "insert", "is_tap", "plain", "strip", "taps"]
 
 _HOLDER = "taps"
 
@@ -66,16 +66,6 @@ def strip(program: Program, tap: fx.Node) -> None:
     """Takes a tap out: whoever read it reads what it read."""
     tap.replace_all_uses_with(tap.all_input_nodes[0])
     program.graph.erase_node(tap)
-
-
-def behind_masks(program: Program, node: fx.Node) -> fx.Node:
-    """Returns the last of the masks that are each all that reads a node; else the node itself."""
-    while len(node.users) == 1:
-        reader = next(iter(node.users))
-        if reader.op != "call_module" or not isinstance(program.submodule(reader), ChannelMask):
-            break
-        node = reader
-    return node
 
 
 def plain(program: Program) -> Program:
