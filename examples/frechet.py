@@ -1,4 +1,4 @@
-"""A Fréchet distance between sets of images, with features of an encoder that is trained here.
+"""A Fréchet distance between sets of images, with features of a net that is trained here.
 
 It is what FID is, with other features: the weights of the Inception net that FID is defined by are
 fetched from the internet. So it says which of two sets is nearer to a third one, and cannot be
@@ -60,10 +60,11 @@ def train_encoder(
     return encoder.eval().requires_grad_(False)
 
 
-def distance_to(encoder: Encoder, real: Tensor) -> Any:
+def distance_to(features: nn.Module, real: Tensor) -> Any:
     """Returns a FrechetInceptionDistance of torchmetrics that remembers real images.
 
-    Update it with others, compute, and reset it before the next ones.
+    Update it with others, compute, and reset it before the next ones. The features are the outputs
+    of a net, (N, num_features), which is an attribute of it.
 
     Raises: SystemExit, with the command to run, if torchmetrics is not installed.
     """
@@ -74,7 +75,7 @@ def distance_to(encoder: Encoder, real: Tensor) -> Any:
             "the Fréchet distance needs the package torchmetrics, which the extra examples "
             "installs:\n    pip install 'gfx-compiler[examples]'"
         ) from error
-    metric = FrechetInceptionDistance(feature=encoder, reset_real_features=False)
+    metric = FrechetInceptionDistance(feature=features, reset_real_features=False)
     metric.update(real, real=True)
     return metric
 

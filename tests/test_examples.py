@@ -23,6 +23,11 @@ needs_drawings = pytest.mark.skipif(
     reason="pip install 'gfx-compiler[examples]' was not run",
 )
 
+needs_animals = pytest.mark.skipif(
+    not all(map(find_spec, ("animal_mnist", "torchmetrics"))),
+    reason="pip install 'gfx-compiler[examples]' and --no-deps animal-mnist==0.4 were not run",
+)
+
 
 @pytest.fixture(scope="module")
 def faces():
@@ -141,3 +146,55 @@ def test_the_mean_of_one_seed_has_no_spread(pix2pix):
     from common import spread
 
     assert (spread([1.0], 1), spread([1.0, 2.0], 2)) == ("1.0", "1.50 ± 0.71")
+
+
+@pytest.fixture
+def dcgan(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import compress_dcgan
+
+    return compress_dcgan
+
+
+@needs_animals
+def test_a_dcgan_is_masked_folded_and_compared(tmp_path):
+    script = EXAMPLES / "compress_dcgan.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path), "--quick", "--seeds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "1 seeds; less is better" in done.stdout
+    for name in ("filters, AGP", "filters, one-shot", "weights, one-shot", "from scratch, long"):
+        assert name in done.stdout
+    assert "'filters, AGP' beats 'from scratch' for" in done.stdout
+    with Image.open(tmp_path / "animals.png") as picture:
+        assert picture.size == (16 * 96, 10 * 96)
+    names = ("teacher", "filters", "weights", "scratch")
+    nets = {name: gfx.load(tmp_path / f"{name}.gfx") for name in names}
+    cost = {name: gfx.cost(net) for name, net in nets.items()}
+    assert cost["filters"].macs.exact < 0.3 * cost["teacher"].macs.exact
+    assert (cost["filters"].params, cost["filters"].macs) == (
+        cost["scratch"].params,
+        cost["scratch"].macs,
+    )
+    convs = [m.weight for m in nets["weights"].modules() if hasattr(m, "kernel_size")]
+    assert [float((weight == 0).double().mean()) for weight in convs] == [0.5] * 4
+    assert not any("mask" in type(m).__name__.lower() for m in nets["weights"].modules())
+
+
+def test_pictures_that_folding_changes_are_an_error(dcgan, monkeypatch):
+    student = dcgan.masked(gfx.zoo.build("dcgan", ngf=4), "filter", 4, False).eval()
+    noise = iter(torch.randn(2, 1))
+    monkeypatch.setattr(dcgan, "drawn_by", lambda *_: next(noise))
+    with pytest.raises(SystemExit, match="folding changed a pixel by"):
+        dcgan.folded(student, torch.zeros(1, 100, 1, 1))
+
+
+def test_a_verdict_on_a_dcgan_counts_seeds(dcgan):
+    seeds = {"a": (1.0, 2.0, 3.0), "b": (2.0, 3.0, 1.0)}
+    found = {name: [dcgan.Score(value, 0.0) for value in values] for name, values in seeds.items()}
+    assert dcgan.verdict(found, "a", "b") == "'a' beats 'b' for 2 of 3 seeds"
+
+
+def test_without_animal_mnist_the_example_says_what_to_install(dcgan, monkeypatch):
+    monkeypatch.setitem(sys.modules, "animal_mnist", None)
+    with pytest.raises(SystemExit, match="pip install --no-deps animal-mnist"):
+        dcgan.animals()
