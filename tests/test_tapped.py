@@ -121,6 +121,20 @@ def test_a_tapped_module_copies_and_pickles():
         assert next(twin.parameters()) is not next(small.parameters())
 
 
+def test_a_tapped_module_is_not_tapped_again():
+    both = gfx.tapped(tap(net(), image(), layers=["1"]))
+    for module in (both, copy.deepcopy(both)):
+        assert gfx.tapped(module) is module
+
+
+def test_a_tapped_module_is_exported_and_fits_adapters():
+    small, x = tap(net(), image(), layers=["1"]), image()
+    both = gfx.tapped(small)
+    exported = torch.export.export(both, (x,)).module()
+    assert torch.equal(exported(x)[1]["1"], both(x)[1]["1"])
+    assert list(gfx.adapters(both, small).layers) == ["1"]
+
+
 def test_taps_are_saved_and_loaded(tmp_path):
     small, x = tap(net(), image(), layers=["1"]), image()
     gfx.save(small, tmp_path / "small.gfx")

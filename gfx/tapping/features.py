@@ -15,6 +15,7 @@ from gfx.tapping.marks import replace_graph, taps
 __all__ = ["tapped", "unwrapped"]
 
 _WRAPPERS = (DistributedDataParallel, DataParallel)
+_TAPPED = "gfx_tapped"  # noted on what this file returns
 _QUIET = (Tap, Penalty, ChannelMask, MaskedLayer)  # of gfx's own; none writes into what it is given
 
 
@@ -48,12 +49,15 @@ def tapped(model: nn.Module) -> nn.Module:
         return _around(model, tapped(model.module))
     if not isinstance(model, fx.GraphModule) or not taps(model):
         raise InputError(_no_taps(model))
+    if model.meta.get(_TAPPED):
+        return model
     graph = deepcopy(model.graph)
     program = replace_graph(Program(model, ()), graph)
     features = {name: _kept(program, tap) for name, tap in taps(program.module).items()}
     output = next(node for node in graph.nodes if node.op == "output")
     output.args = ((output.args[0], features),)
     program.module.recompile()
+    program.module.meta.update(model.meta, **{_TAPPED: True})
     return program.module
 
 
@@ -79,7 +83,7 @@ def _kept(program: Program, tap: fx.Node) -> fx.Node:
 def _may_write(program: Program, node: fx.Node) -> bool:
     """Whether a step may write into memory that was there before it."""
     if node.op != "call_module":
-        return is_inplace(node)
+        return is_inplace(node) or node.kwargs.get("out") is not None
     module = program.submodule(node)
     if getattr(module, "inplace", False):
         return True
