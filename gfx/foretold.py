@@ -13,7 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gfx.modules import MASKED, OWN, ChannelMask, Penalty, Tap, is_index
+from gfx.modules import (
+    MASKED,
+    OWN,
+    ChannelMask,
+    CsrLinear,
+    Penalty,
+    SemiStructuredLinear,
+    Tap,
+    is_index,
+)
 
 __all__ = ["foretell", "returns_input"]
 
@@ -25,6 +34,7 @@ _POINTWISE = (
     nn.Mish, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign,
 )  # fmt: skip
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_SPARSE = (CsrLinear, SemiStructuredLinear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _PLAIN: dict[type[nn.Module], type[nn.Module]] = {masked: plain for plain, masked in MASKED.items()}
 _BATCH_NORMS = {nn.BatchNorm1d: 3, nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
@@ -45,6 +55,8 @@ def foretell(leaf: nn.Module, args: tuple[Any, ...]) -> Shape | None:
     kind = _PLAIN.get(type(leaf), type(leaf))
     if isinstance(leaf, ChannelMask) and args and _plain(leaf, args[0]):
         return _masked(leaf, *args)
+    if isinstance(leaf, _SPARSE) and len(args) == 1:  # fake tensors have no such layouts
+        return _linear(leaf, args[0])
     if len(args) != 1 or not _plain(leaf, args[0]):
         return None
     x = args[0]
@@ -104,6 +116,15 @@ def _masked(mask: ChannelMask, x: Tensor, dim: int = 1, index: Any = None) -> Sh
     fits = mask.mask.device == x.device and given.device == x.device
     whole = given.ndim == 1 and given.numel() and x.shape[dim] % given.numel() == 0
     return tuple(x.shape) if fits and whole else None
+
+
+def _linear(leaf: CsrLinear | SemiStructuredLinear, x: Any) -> Shape | None:
+    """Whether a product with a sparse weight fits."""
+    if leaf._forward_hooks or leaf._forward_pre_hooks or not isinstance(x, Tensor):
+        return None
+    fits = x.ndim > 0 and x.shape[-1] == leaf.in_features
+    same = all(p.dtype == x.dtype for p in leaf.parameters())
+    return (*x.shape[:-1], leaf.out_features) if fits and same else None
 
 
 def _conv(leaf: Any, x: Tensor) -> Shape | None:

@@ -6,6 +6,7 @@ Source   Zhu and Gupta 2017, arXiv:1710.01878 (masks in training); the removal i
          (docs/architecture.md).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,10 +18,11 @@ from gfx.coupling.labels import Mask
 from gfx.edit import remove
 from gfx.errors import PreconditionError, VerificationError
 from gfx.masking.folding import carried, judge
+from gfx.masking.layouts import Layout, lay_out, unfit
 from gfx.masking.plain import write_out
 from gfx.masking.stripping import Zeroed, strip
 from gfx.masking.zeroing import write_zeros
-from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, Penalty
+from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, MaskedLinear, Penalty
 from gfx.program import Program
 from gfx.selection import record
 from gfx.shapes import propagate
@@ -41,9 +43,12 @@ class FoldMasks(Pass):
        and the norm that make them, else in the weights that read them.
     3. Weights that a mask zeroes are zero.
     4. Masks, masked layers and penalties are gone; layers are plain again, under the same names.
+    5. On request masked linear weights are kept in a sparse layout of torch's: `csr`, or `2:4`
+       where at most two of each four neighbours are not zero. Convolutions have none.
 
     Shapes: inputs and outputs keep theirs; what lies between may get narrower.
-    Raises: PreconditionError if a learned mask is not binary yet.
+    Raises: PreconditionError if a learned mask is not binary yet, or the layout is not for the
+    model's device and dtype.
 
     Example:
         >>> import gfx, torch
@@ -60,16 +65,28 @@ class FoldMasks(Pass):
     name: ClassVar[str] = "fold_masks"
     keeps: ClassVar[Keeps] = Keeps.VALUES
 
+    layout: Layout = "dense"  # of masked linear weights: csr, or 2:4 (CUDA, half precision)
+
     def requires(self, program: Program) -> None:
-        """Raises PreconditionError if a learned mask is not binary yet."""
+        """Raises PreconditionError if a mask is not binary, or 2:4 not to be had."""
         for path, mask in program.module.named_modules():
             if isinstance(mask, LearnedMask) and not bool(mask.binary):
-                low, high = float(mask.m.min()), float(mask.m.max())
+                low, high = (float(v) for v in mask.m.detach().aminmax())
                 raise PreconditionError(
                     f"{self.name}: {path} is not binary yet: its {mask.size} values lie between "
                     f"{low:.3g} and {high:.3g}; call schedule.binarize(alpha) before, with "
                     "schedule = gfx.schedule(model)"
                 )
+            if self.layout == "2:4" and isinstance(mask, MaskedLinear):
+                self._check_device(path, mask)
+
+    def _check_device(self, path: str, layer: MaskedLinear) -> None:
+        why = unfit(layer, "2:4")
+        if why:
+            raise PreconditionError(
+                f"{self.name}: layout=2:4: {path}: {why}; move the model there, or use layout: "
+                "dense, which leaves the zeros where they are"
+            )
 
     def apply(self, program: Program) -> Outcome:
         """Folds every mask, and tells what went of each group and layer."""
@@ -78,7 +95,8 @@ class FoldMasks(Pass):
         if not masks:
             return outcome
         propagate(program)
-        layers = set(write_out(program))
+        masked = list(write_out(program))
+        layers = set(masked)
         zeroed = strip(program)
         program.recompile()
         for path, module in masks.items():
@@ -88,7 +106,18 @@ class FoldMasks(Pass):
         zeros = {path: _zeros(program, path) for path in sorted(layers)}
         if zeros:
             outcome.details["zeros"] = zeros
+        if self.layout != "dense":
+            self._lay_out(program, masked, outcome)
         return outcome
+
+    def _lay_out(self, program: Program, paths: Iterable[str], outcome: Outcome) -> None:
+        """Keeps masked weights without their zeros (rule 5)."""
+        assert self.layout != "dense"
+        for path, why in lay_out(program, paths, self.layout).items():
+            if why:
+                outcome.skip(path, why)
+            else:
+                outcome.change(path, "layout", "dense", self.layout)
 
     def ensures(self, program: Program) -> None:
         """Raises VerificationError if a mask or a penalty is left."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from gfx.costing import formulas
 from gfx.costing.cost import Macs
-from gfx.modules import ChannelMask, is_known
+from gfx.modules import ChannelMask, CsrLinear, SemiStructuredLinear, is_known
 
 __all__ = ["module_macs"]
 
@@ -50,6 +50,11 @@ def _linear(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: tor
     return formulas.contraction(out.shape, module.in_features)
 
 
+def _sparse(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> Macs:
+    kept = module.nnz if isinstance(module, CsrLinear) else module.packed.numel()
+    return formulas.contraction(out.shape[:-1], kept)
+
+
 def _bilinear(
     module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor
 ) -> Macs:
@@ -86,6 +91,7 @@ def _recurrent(
 _RULES: tuple[tuple[Any, Rule], ...] = (
     (nn.modules.conv._ConvNd, _conv),
     (nn.Linear, _linear),
+    (CsrLinear | SemiStructuredLinear, _sparse),
     (nn.Bilinear, _bilinear),
     (nn.modules.instancenorm._InstanceNorm, _norm),
     (nn.MultiheadAttention, _multihead),

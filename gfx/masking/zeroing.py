@@ -1,7 +1,7 @@
 """Writes zeros into the layers around a value, so that it needs no mask to be zero."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,33 +42,45 @@ def write_zeros(program: Program, left: Sequence[Zeroed]) -> list[Written]:
 
     Shapes: every activation keeps its own.
     """
-    layers = _Layers(program)
+    every = {
+        (z.source, z.dim): [y for y in left if (y.source, y.dim) == (z.source, z.dim)] for z in left
+    }
+    layers = _Layers(program, {at: _common(at[0], reads) for at, reads in every.items()})
     written: list[Written] = []
-    for source, dim in dict.fromkeys((z.source, z.dim) for z in left):
-        reads = [z for z in left if (z.source, z.dim) == (source, dim)]
-        common = np.logical_and.reduce([z.zeros for z in reads])
-        masks = tuple(dict.fromkeys(mask for z in reads for mask in z.masks))
-        alone = {z.user for z in reads} == set(source.users) and common.any()
-        where = _at_source(layers, source, dim, common) if alone else None
+    for (source, dim), reads in every.items():
+        common = layers.common[source, dim]
+        where = _at_source(layers, source, dim, common) if common.any() else None
         if where is not None:  # rule 1
+            masks = tuple(dict.fromkeys(mask for z in reads for mask in z.masks))
             written.append(Written(where, "filters that are zero", int(common.sum()), masks))
             reads = [replace(z, zeros=z.zeros & ~common) for z in reads]
-        for z in reads:
-            if z.zeros.any():
-                written.append(_at_user(layers, z))
-    return written
+        written += [_at_user(layers, z) for z in reads if z.zeros.any()]
+    return list(dict.fromkeys(written))  # a layer that is called twice is written once
+
+
+def _common(source: fx.Node, reads: Sequence[Zeroed]) -> Mask:
+    """Finds the positions that all that reads a value reads as zero."""
+    zeros: Mask = np.logical_and.reduce([z.zeros for z in reads])
+    return zeros if {z.user for z in reads} == set(source.users) else np.zeros_like(zeros)
 
 
 class _Layers:
-    """Knows which layers may be written into: plain ones, called once, that share no tensor."""
+    """Knows which layers may be written into: plain ones that share no tensor.
 
-    def __init__(self, program: Program) -> None:
+    What they make is zero at each of their calls, or they are called once.
+    """
+
+    def __init__(self, program: Program, common: Mapping[tuple[fx.Node, int], Mask]) -> None:
         self.program = program
-        calls = [n for n in program.nodes() if n.op == "call_module"]
-        self.calls = Counter(id(program.submodule(n)) for n in calls)
+        self.common = common  # by value and dimension: what all that reads it reads as zero
+        self.read: dict[tuple[fx.Node, fx.Node], fx.Node] = {}  # products in the place of values
+        self.calls: dict[int, list[fx.Node]] = {}
+        for node in program.nodes():
+            if node.op == "call_module":
+                self.calls.setdefault(id(program.submodule(node)), []).append(node)
         self.owners = Counter(id(tensor) for tensor in _tensors(program))
 
-    def plain(self, node: Any, kinds: Any) -> Any:
+    def plain(self, node: Any, kinds: Any, *, once: bool = False) -> Any:
         """Returns the layer that a node calls, if it is of these kinds and may be written into."""
         if not isinstance(node, fx.Node) or node.op != "call_module":
             return None
@@ -78,15 +90,27 @@ class _Layers:
         if layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations"):
             return None  # its tensors are not what runs
         held = [*layer.parameters(), *layer.buffers()]
-        if self.calls[id(layer)] > 1 or any(self.owners[id(t)] > 1 for t in held):
+        several = len(self.calls[id(layer)]) > 1
+        if several and (once or not self._alike(layer, node)):
+            return None
+        if any(self.owners[id(t)] > 1 for t in held):
             return None
         return layer
+
+    def _alike(self, layer: nn.Module, node: fx.Node) -> bool:
+        """Whether each call of a layer may make the same zeros."""
+        own = {dim: zeros for (n, dim), zeros in self.common.items() if n is node}
+        others = [n for n in self.calls[id(layer)] if n is not node]
+        there = {dim: [self.common.get((n, dim)) for n in others] for dim in own}
+        same = [z is not None and np.array_equal(z, own[d]) for d, zs in there.items() for z in zs]
+        return bool(own) and all(same)
 
 
 def _tensors(program: Program) -> Iterator[Tensor]:
     """Iterates over all that holds or reads a tensor."""
-    yield from (t for _, t in program.module.named_parameters(remove_duplicate=False))
-    yield from (t for _, t in program.module.named_buffers(remove_duplicate=False))
+    for module in program.module.modules():  # each once, whatever it is called
+        held = (*module._parameters.values(), *module._buffers.values())
+        yield from (tensor for tensor in held if tensor is not None)
     for node in program.nodes():
         value: Any = program.module
         if node.op == "get_attr":
@@ -134,13 +158,15 @@ def _silence(norm: Any, index: Tensor, source: fx.Node) -> str:
 def _at_user(layers: _Layers, z: Zeroed) -> Written:
     """Lets what reads a value read zeros (rules 2 and 3)."""
     count = int(z.zeros.sum())
-    layer = layers.plain(z.user, _LAYERS)
-    alone = z.user.all_input_nodes == [z.source]
+    layer = layers.plain(z.user, _LAYERS, once=True)
+    read = layers.read.get((z.user, z.source), z.source)  # it may be masked along two dimensions
+    alone = z.user.all_input_nodes == [read]
     if layer is not None and alone and z.dim == _channels(layer, z.source):
         _zero(layer, torch.from_numpy(z.zeros.nonzero()[0]), outputs=False)
         return Written(str(z.user.target), "inputs read with weights that are zero", count, z.masks)
-    product = multiplied(layers.program, z.source, z.dim, z.zeros)
-    z.user.replace_input_with(z.source, product)
+    product = multiplied(layers.program, read, z.dim, z.zeros)
+    z.user.replace_input_with(read, product)
+    layers.read[z.user, z.source] = product
     return Written(product.name, "channels multiplied by a constant zero", count, z.masks, True)
 
 

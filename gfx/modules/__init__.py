@@ -1,4 +1,4 @@
-"""Layers of gfx's own that passes put into a graph: masks, penalties, taps.
+"""Layers of gfx's own that passes put into a graph: masks, penalties, taps, sparse layers.
 
 They are visible in the program's text, hold their state in buffers and parameters, and know nothing
 of the house: copying, saving, compiling and distributing them is what it is for any torch layer.
@@ -21,11 +21,13 @@ from gfx.modules.layers import (
 from gfx.modules.marks import Penalty, Tap, penalised
 from gfx.modules.masks import ChannelMask, LearnedMask, is_index
 from gfx.modules.ramp import Ramp
+from gfx.modules.sparse import CsrLinear, SemiStructuredLinear
 
 __all__ = [
     "MASKED",
     "OWN",
     "ChannelMask",
+    "CsrLinear",
     "LearnedMask",
     "MaskedConv1d",
     "MaskedConv2d",
@@ -37,6 +39,7 @@ __all__ = [
     "MaskedLinear",
     "Penalty",
     "Ramp",
+    "SemiStructuredLinear",
     "Tap",
     "is_index",
     "is_known",
