@@ -69,16 +69,21 @@ class FoldMasks(Pass):
 
     def requires(self, program: Program) -> None:
         """Raises PreconditionError if a mask is not binary, or 2:4 not to be had."""
+        learned: list[tuple[float, float, str, int]] = []
         for path, mask in program.module.named_modules():
             if isinstance(mask, LearnedMask) and not bool(mask.binary):
-                low, high = (float(v) for v in mask.m.detach().aminmax())
-                raise PreconditionError(
-                    f"{self.name}: {path} is not binary yet: its {mask.size} values lie between "
-                    f"{low:.3g} and {high:.3g}; call schedule.binarize(alpha) before, with "
-                    "schedule = gfx.schedule(model)"
-                )
+                least, most = mask.m.detach().aminmax()
+                learned.append((float(least), float(most), path, mask.size))
             if self.layout == "2:4" and isinstance(mask, MaskedLinear):
                 self._check_device(path, mask)
+        if learned:
+            low, high, path, size = min(learned)
+            others = f" ({len(learned)} masks are not)" if len(learned) > 1 else ""
+            raise PreconditionError(
+                f"{self.name}: {path} is not binary yet{others}: its {size} values lie between "
+                f"{low:.3g} and {high:.3g}; call schedule.binarize(alpha) before, with schedule = "
+                "gfx.schedule(model)"
+            )
 
     def _check_device(self, path: str, layer: MaskedLinear) -> None:
         why = unfit(layer, "2:4")
