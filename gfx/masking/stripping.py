@@ -95,6 +95,7 @@ def _with(
     if isinstance(index, fx.Node):
         positions = program.tensor(str(index.target)).cpu().numpy()
         here = np.append(here, False)[positions]  # -1 is the last: of another group
+    here = np.tile(here, source.meta["val"].shape[dim] // len(here))  # a batch may be folded in
     if not here.any():
         return zeros
     added = Zeroed(node, source, dim, here, (str(node.target),))
