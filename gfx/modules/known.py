@@ -39,6 +39,7 @@ def without_content(module: nn.Module) -> None:
     """Moves a module to the meta device, all but the indices of masks: shapes follow from them.
 
     Example:
+        >>> import torch
         >>> mask = ChannelMask(2)
         >>> _ = mask.add_index(torch.tensor([0, 1, 1]))
         >>> without_content(mask)
