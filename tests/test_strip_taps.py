@@ -54,8 +54,13 @@ def test_strip_after_tap_is_the_identity(spec):
 def test_strip_after_tap_gives_the_same_bytes(tmp_path_factory, spec):
     folder = tmp_path_factory.mktemp("bytes")
     model, inputs = spec.build()
-    stripped = applied(model, inputs, EVERYWHERE, "strip_taps")
-    assert members(stripped, folder) == members(applied(model, inputs), folder)
+    wanted = members(applied(model, inputs), folder)
+    assert members(applied(model, inputs, EVERYWHERE, "strip_taps"), folder) == wanted
+    small = applied(model, inputs, EVERYWHERE)
+    assert members(applied(small, None, "strip_taps"), folder) == wanted
+    gfx.save(small, folder / "small.gfx")
+    loaded = gfx.load(folder / "small.gfx")
+    assert members(applied(loaded, None, "strip_taps"), folder) == wanted
 
 
 @ACROSS

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from gfx.copies import deepcopy, flat
 from gfx.errors import InputError
@@ -32,6 +32,7 @@ def private_copy(model: nn.Module) -> nn.Module:
 
     1. Wrappers (DataParallel, DistributedDataParallel, torch.compile) are taken off.
     2. Subclasses of torch.nn layers that add nothing but a constructor become the plain layers.
+    3. A graph keeps the name of the model that it was made from.
 
     Raises: InputError if it is no module, cannot be copied, or has uninitialised parameters.
 
@@ -47,7 +48,11 @@ def private_copy(model: nn.Module) -> nn.Module:
             "build it first and pass the module itself"
         )
     _require_initialised(model)
-    twin = _deepcopy(_unwrap(model))
+    inner = _unwrap(model)
+    twin = _deepcopy(inner)
+    if isinstance(twin, fx.GraphModule) and type(twin) is not type(inner):
+        # each has a class of its own, and torch does not copy its name
+        type(twin).__name__ = type(inner).__name__
     for module in list(twin.modules()):
         for name, child in list(module._modules.items()):
             if child is not None:
