@@ -106,6 +106,8 @@ class FoldMasks(Pass):
         program.recompile()
         for path, module in masks.items():
             outcome.change(path, _folded(module))
+            if _is_whole(module):
+                outcome.skip(path, "it zeroes nothing; call schedule.binarize(alpha) before")
         if zeroed:
             layers |= _fold_channels(program, zeroed, outcome)
         zeros = {path: _zeros(program, path) for path in sorted(layers)}
@@ -163,6 +165,13 @@ def _remove(program: Program, groups: Groups, removed: Mask, outcome: Outcome) -
     stored = remove(program, groups, removed)
     if stored:  # statistics of weights, such as a spectral norm that the model computes
         outcome.details["stored"] = list(stored)
+
+
+def _is_whole(module: nn.Module) -> bool:
+    """Whether a mask waits for a threshold that cuts off what penalties made small."""
+    if not isinstance(module, ChannelMask) or module.kind not in ("slimming", "l1"):
+        return False
+    return bool(module.mask.all())
 
 
 def _folded(module: nn.Module) -> str:

@@ -5,13 +5,19 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from torch import fx, nn
 from typer.testing import CliRunner
 
 import gfx
 from gfx.cli import app
-from gfx.modules import is_own
-from oracle import assert_equal_outputs
+from gfx.modules import MaskedLayer, Tap, is_own
+from gfx.program import Program
+from laws import law
+from masked import zeroed_masks
+from oracle import assert_equal_outputs, flat
+from strategies import specs
 
 KINDS: dict[str, dict[str, Any]] = {
     "channel": {"sparsity": 0.5},
@@ -100,6 +106,13 @@ def test_what_was_trained_with_masks_is_saved_loaded_and_folded(name, tmp_path):
     assert torch.equal(gfx.load(tmp_path / "small.gfx")(x), small(x))
 
 
+def test_penalised_channels_that_no_threshold_cut_are_told():
+    small = gfx.apply({"passes": ["fold_masks"]}, prepared({"kind": "slimming"}), batch(0)[0])
+    assert plain(small)
+    skips = gfx.report(small).passes[0].skips
+    assert {s.why for s in skips} == {"it zeroes nothing; call schedule.binarize(alpha) before"}
+
+
 def test_the_shell_folds_a_saved_model(tmp_path):
     masked = trained(prepared({})).eval()
     gfx.save(masked, tmp_path / "masked.gfx")
@@ -110,3 +123,55 @@ def test_the_shell_folds_a_saved_model(tmp_path):
     small = gfx.load(tmp_path / "s.gfx")
     assert plain(small)
     assert_equal_outputs(masked(batch(9)[0]), small(batch(9)[0]))
+
+
+MASKS = st.sampled_from(
+    (
+        {"granularity": "channel"},
+        {"granularity": "filter"},
+        {"granularity": "element"},
+        {"kind": "slimming"},
+        {"kind": "ppcd"},
+    )
+)
+BETWEEN = st.sampled_from(
+    (
+        {"channel_prune": {"ratio": 0.25, "importance": "random"}},
+        {"decompose": {"kind": "tucker", "rank": 0.5}},
+        {"distill_taps": {"layers": "auto"}},
+        {"fuse_batch_norm": {}},
+    )
+)
+
+
+@law(6)
+@given(specs(2), MASKS, st.lists(BETWEEN, max_size=2, unique_by=str), st.booleans())
+def test_other_passes_may_come_between_masking_and_folding(spec, fields, between, training):
+    model, inputs = spec.build()
+    masked = applied({"mask": fields}, model.train(training), inputs)
+    masked = zeroed(masked or gfx.trace(model, inputs).module, inputs)
+    for pass_ in between:
+        masked = applied(pass_, masked, inputs) or masked
+    wanted = masked(*inputs)
+    assume(flat(wanted).isfinite().all())
+    small = gfx.apply({"passes": ["fold_masks"]}, masked, inputs)
+    assert_equal_outputs(wanted, small(*inputs))
+    assert not any(is_own(m) for m in small.modules() if not isinstance(m, Tap))
+    assert gfx.cost(small, inputs).macs.exact <= gfx.cost(masked, inputs).macs.exact
+
+
+def applied(pass_: dict[str, Any], model: nn.Module, inputs: tuple) -> fx.GraphModule | None:
+    """Applies a pass, or returns None where there is nothing for it to do."""
+    try:
+        return gfx.apply({"seed": 0, "passes": [pass_]}, model, inputs, verify=False)
+    except gfx.PreconditionError:
+        return None
+
+
+def zeroed(model: fx.GraphModule, inputs: tuple) -> fx.GraphModule:
+    """Zeroes some of what each mask masks."""
+    program = zeroed_masks(Program(model, inputs), share=0.4)
+    for layer in program.module.modules():
+        if isinstance(layer, MaskedLayer):
+            layer.mask.copy_(torch.rand(layer.mask.shape) > 0.4)
+    return program.module

@@ -53,7 +53,7 @@ def held(before: Program, spec: Spec) -> Outcome:
     return outcome
 
 
-@law(20)
+@law(14)
 @given(specs(), st.integers(0, 7), st.sampled_from((0.5, 0.25, 0.9)))
 def test_folding_channel_masks_keeps_values(spec, seed, share):
     masked = zeroed_masks(with_masks(gfx.trace(*spec.build())), seed, share)
@@ -63,7 +63,7 @@ def test_folding_channel_masks_keeps_values(spec, seed, share):
     assert outcome.skips == []
 
 
-@law(20)
+@law(14)
 @given(specs(approximate=True))
 def test_masks_of_ones_fold_to_the_identical_program(spec):
     program = gfx.trace(*spec.build())
@@ -73,7 +73,7 @@ def test_masks_of_ones_fold_to_the_identical_program(spec):
     assert outcome.skips == []
 
 
-@law(20)
+@law(14)
 @given(specs(approximate=True), st.data())
 def test_masks_anywhere_fold_exactly(spec, data):
     program = gfx.trace(*spec.build())

@@ -34,6 +34,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "fold_masks": {},  # there are no masks
 }
 VARIED: dict[str, dict[str, st.SearchStrategy]] = {
+    "fold_masks": {"layout": st.sampled_from(("dense", "csr"))},
     "channel_prune": {
         "ratio": st.sampled_from((0.5, 0.25, 0.75)),
         "importance": st.sampled_from(("l1", "l2", "random", "fpgm", "lamp", "taylor", "fisher")),
