@@ -4,8 +4,15 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
+
+try:
+    from PIL import Image
+except ImportError as error:  # before anything is trained
+    raise SystemExit(
+        "pictures need the package pillow, which the extra examples installs:\n"
+        "    pip install 'gfx-compiler[examples]'"
+    ) from error
 
 __all__ = ["picture", "spread"]
 

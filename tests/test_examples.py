@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -140,6 +141,13 @@ def test_without_torchmetrics_the_example_says_what_to_install(pix2pix, monkeypa
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     with pytest.raises(SystemExit, match=r"torchmetrics(.|\n)*gfx-compiler\[examples\]"):
         distance_to(Encoder(), torch.zeros(2, 3, 64, 64))
+
+
+def test_without_pillow_the_example_says_what_to_install(pix2pix, monkeypatch):
+    monkeypatch.delitem(sys.modules, "common", raising=False)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(SystemExit, match=r"pillow(.|\n)*gfx-compiler\[examples\]"):
+        import_module("common")
 
 
 def test_the_mean_of_one_seed_has_no_spread(pix2pix):
