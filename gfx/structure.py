@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gfx.modules import ChannelMask, MaskedLayer
 from gfx.program import Program, has_effect
 
 __all__ = ["differences", "faults"]
@@ -45,6 +46,11 @@ def faults(program: Program) -> Iterator[str]:
         for attribute, said, shown in _claims(module):
             if said != shown:
                 yield f"module {path} says {attribute}={said}, but its weight has {shown}"
+        if isinstance(module, ChannelMask) and module.size != module.mask.numel():
+            yield f"module {path} says size={module.size}, but its mask has {module.mask.numel()}"
+        if isinstance(module, MaskedLayer) and module.mask.shape != module.weight.shape:
+            mask, weight = tuple(module.mask.shape), tuple(module.weight.shape)
+            yield f"module {path} has a mask of shape {mask}, but a weight of shape {weight}"
 
 
 def differences(before: Program, after: Program) -> Iterator[str]:

@@ -16,7 +16,7 @@ from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, Tap, is_own, plai
 from gfx.program import Program
 from gfx.shapes import propagate
 from gfx.stages import stages
-from gfx.structure import differences
+from gfx.structure import differences, faults
 from laws import judge, law, partition, through
 from masked import all_masked, masked_weights, masks_of, tapped, with_masks, zeroed_masks
 from oracle import assert_equal_outputs, flat
@@ -24,6 +24,7 @@ from probing import check as check_probing
 from strategies import specs
 from test_pricing import check as check_prices
 
+X = torch.zeros(1, 3, 8, 8)
 KINDS = st.sampled_from((ChannelMask, LearnedMask))
 
 
@@ -214,3 +215,24 @@ def test_a_mask_repeats_where_a_batch_is_folded_into_the_channels():
             twin = with_masks(plain, kind)
             assert torch.equal(flat(twin.module(*x)), flat(plain.module(*x)))
             assert not torch.equal(flat(program.module(*x)), flat(plain.module(*x)))
+
+
+def test_a_mask_that_does_not_fit_is_told():
+    program = all_masked(gfx.trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3)), X))
+    assert list(faults(program)) == []
+    program.module.get_submodule("masks.0").mask = torch.ones(4, dtype=torch.bool)
+    program.module.get_submodule("1").mask = torch.ones(3, 4, 3, 3, dtype=torch.bool)
+    assert list(faults(program)) == [
+        "module 1 has a mask of shape (3, 4, 3, 3), but a weight of shape (3, 8, 3, 3)",
+        "module masks.0 says size=8, but its mask has 4",
+    ]
+
+
+def test_the_index_of_a_mask_must_have_values():
+    spec = Spec(source=Source(kind="latent"), blocks=(blocks.Concat(inner=(blocks.Conv(),)),))
+    program = with_masks(gfx.trace(*spec.build()))
+    assert not any(group.pinned and "meta" in group.pinned for group in gfx.channels(program))
+    program.module.to("meta")
+    program.example_inputs = tuple(x.to("meta") for x in program.example_inputs)
+    pinned = [group.pinned for group in gfx.channels(program) if group.pinned]
+    assert any("the index of a mask is on the meta device, without values" in p for p in pinned)
