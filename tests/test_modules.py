@@ -38,7 +38,7 @@ def channels(program: Program) -> dict[frozenset, bool]:
     return {own(members): free for members, free in found.items() if own(members)}
 
 
-@law(15)
+@law(8)
 @given(specs(approximate=True), KINDS)
 def test_masks_taps_and_penalties_change_neither_values_nor_groups(spec, kind):
     model, inputs = spec.build()
@@ -48,21 +48,21 @@ def test_masks_taps_and_penalties_change_neither_values_nor_groups(spec, kind):
     assert channels(after) == channels(before)
 
 
-@law(15)
+@law(8)
 @given(specs(), KINDS, st.integers(0, 3), st.sampled_from((0.5, 0.25)))
 def test_what_is_pruned_of_a_masked_program_is_what_nothing_reads(spec, kind, seed, ratio):
     before = zeroed_masks(with_masks(gfx.trace(*spec.build()), kind), seed)
     judge(spec, before, ratio=ratio, seed=seed)
 
 
-@law(10)
+@law(6)
 @given(specs(), st.integers(0, 3), st.sampled_from((0.5, 0.25)))
 def test_all_kinds_of_masks_and_marks_follow_a_removal(spec, seed, ratio):
     before = zeroed_masks(all_masked(gfx.trace(*spec.build()), seed), seed)
     judge(spec, before, ratio=ratio, seed=seed)
 
 
-@law(10)
+@law(6)
 @given(specs(), st.integers(0, 3))
 def test_what_is_saved_and_loaded_is_the_same_program(tmp_path_factory, spec, seed):
     model, inputs = spec.build()
@@ -76,7 +76,7 @@ def test_what_is_saved_and_loaded_is_the_same_program(tmp_path_factory, spec, se
     assert channels(loaded) == channels(before)
 
 
-@law(10)
+@law(6)
 @given(specs(), st.integers(0, 3), st.sampled_from(("symbolic", "export")))
 def test_a_masked_graph_inside_a_model_is_traced_again(spec, seed, frontend):
     model, inputs = spec.build()
@@ -113,7 +113,7 @@ def written_out(program: Program) -> Program:
     return twin
 
 
-@law(10)
+@law(6)
 @given(specs(), st.sampled_from(("l1", "l2", "fpgm", "lamp", "taylor", "fisher")))
 def test_masked_weights_count_as_zeros_in_every_importance(spec, importance):
     masked = masked_weights(gfx.trace(*spec.build()), spec.seed)
@@ -123,7 +123,7 @@ def test_masked_weights_count_as_zeros_in_every_importance(spec, importance):
         np.testing.assert_allclose(score, plain[name], rtol=1e-9, atol=1e-12)
 
 
-@law(10)
+@law(6)
 @given(specs(), st.sampled_from(("l1", "fpgm", "bn_scale", "taylor", "fisher")), KINDS)
 def test_channels_that_masks_zero_are_worth_nothing(spec, importance, kind):
     program = zeroed_masks(with_masks(gfx.trace(*spec.build()), kind), spec.seed)
@@ -144,7 +144,7 @@ def ranked(program: Program, importance: str) -> dict:
     return rank(groups, among, importance, batches=1)
 
 
-@law(10)
+@law(6)
 @given(specs(wraps=True), st.integers(0, 3))
 def test_a_mask_costs_no_macs_and_its_parameters_count(spec, seed):
     before = gfx.trace(*spec.build())
@@ -155,7 +155,7 @@ def test_a_mask_costs_no_macs_and_its_parameters_count(spec, seed):
     assert now.params == then.params + learned
 
 
-@law(10)
+@law(6)
 @given(specs(), st.integers(0, 3))
 def test_shapes_of_masked_programs_are_foretold(spec, seed):
     model, inputs = spec.build()
@@ -174,7 +174,7 @@ class Held(fx.Interpreter):
         return value
 
 
-@law(10)
+@law(6)
 @given(specs())
 def test_stages_are_seen_through_masks_and_marks(spec):
     before = gfx.trace(*spec.build())

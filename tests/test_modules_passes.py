@@ -70,7 +70,7 @@ def test_a_penalised_layer_is_not_decomposed():
 
 
 @pytest.mark.parametrize("kind", passes().values(), ids=list(passes()))
-@law(5)
+@law(3)
 @given(specs(), st.integers(0, 3), st.data())
 def test_every_pass_takes_a_masked_program(kind, spec, seed, data):
     model, inputs = spec.build()
