@@ -26,7 +26,7 @@ written
                     their difference to the teacher ten times enlarged; both for masked weights, for
                     filters masked in one shot, and for the small net from scratch
 
-and a table is printed: MACs and weights that are not 0; the Fréchet distance to the 2,000 pictures
+and a table is printed: MACs, and weights that are not 0; the Fréchet distance to the 2,000 pictures
 held out, by the features of a classifier that is trained here; and the mean change of a pixel from
 the teacher's picture of the same noise, of a range of 2.
 
@@ -42,13 +42,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from animals import Animals, animals
-from common import picture, spread
 from dcgan import (
     Course,
-    Score,
     Scorer,
+    Scores,
     adam,
     descend,
     drawn_by,
@@ -56,13 +54,14 @@ from dcgan import (
     new_discriminator,
     new_generator,
     noise,
+    pictured,
+    results,
     tells,
     train,
+    verdict,
     with_new_weights,
 )
-from PIL import Image
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, fx, nn
 
 import gfx
@@ -70,7 +69,8 @@ from gfx.tune.losses import SelfSupervisedLoss
 
 SHOWN = 16  # pictures a row
 
-# how a small net comes about
+# how a net comes about
+TEACHER = "teacher"
 FILTERS, FILTERS_AT_ONCE = "filters, AGP", "filters, one-shot"
 WEIGHTS, WEIGHTS_AT_ONCE = "weights, AGP", "weights, one-shot"
 ORDINARY = "filters, GAN loss"
@@ -78,7 +78,6 @@ SCRATCH = "from scratch"
 LONGER = "from scratch, long"
 
 Nets = dict[str, fx.GraphModule]  # by one of these
-Scores = dict[str, list[Score]]  # of each seed
 
 
 @dataclass(frozen=True)
@@ -212,67 +211,43 @@ def compare(begun: Trained, seeds: int) -> list[Nets]:
     return found
 
 
-def pictured(teacher: nn.Module, nets: Nets, latents: Tensor) -> Image.Image:
-    """Draws the rows that the top of this file lists, three times as large."""
-    taught = drawn_by(teacher, latents)
-    rows = [F.interpolate(latents.view(-1, 1, 8, 8) / 3, size=taught.shape[-1]), taught]
-    for name in (FILTERS, WEIGHTS, FILTERS_AT_ONCE, SCRATCH):
-        made = drawn_by(nets[name], latents)
-        rows += [made, 10 * (made - taught)]  # grey where nothing differs
-    image = picture([row.expand(-1, 3, -1, -1) for row in rows])
-    return image.resize((3 * image.width, 3 * image.height), Image.Resampling.NEAREST)
+def report(begun: Trained, first: Nets, scores: Scores) -> None:
+    """Prints the figures, and which way beats which."""
+    plan, seeds = begun.plan, len(scores[SCRATCH])
+    steps = {name: plan.student for name in first}
+    steps |= {TEACHER: plan.teacher, LONGER: plan.teacher + plan.student}
+    console = Console()
+    console.print(results(first, steps, scores, f"{seeds} seeds; less is better"))
+    console.print("The Fréchet distance is not FID: its features are a small classifier's.")
+    for better, worse in (
+        (FILTERS, SCRATCH),
+        (FILTERS, FILTERS_AT_ONCE),
+        (FILTERS, ORDINARY),
+        (WEIGHTS, WEIGHTS_AT_ONCE),
+    ):
+        console.print(verdict(scores, better, worse))
 
 
-def results(begun: Trained, found: list[Nets], scores: Scores) -> Table:
-    """Writes what each generator costs and its scores; of seeds mean and standard deviation."""
-    plan = begun.plan
-    steps = {"teacher": plan.teacher, LONGER: plan.teacher + plan.student}
-    title = f"{len(found)} seeds; less is better"
-    table = Table("generator", "steps", "MACs", "weights", "Fréchet", "pixel", title=title)
-    for name, net in {"teacher": begun.teacher, **found[0]}.items():
-        table.add_row(
-            name,
-            f"{steps.get(name, plan.student):,}",
-            f"{gfx.cost(net).macs.exact / 1e6:.2f} M",
-            f"{sum(int(weight.count_nonzero()) for weight in net.parameters()):,}",
-            spread([score.frechet for score in scores[name]], 2),
-            spread([score.change for score in scores[name]], 3),
-        )
-    return table
-
-
-def verdict(scores: Scores, better: str, worse: str) -> str:
-    """Says for how many seeds one way ended nearer to the held-out pictures than another."""
-    pairs = list(zip(scores[better], scores[worse], strict=True))
-    wins = sum(one.frechet < other.frechet for one, other in pairs)
-    return f"'{better}' beats '{worse}' for {wins} of {len(pairs)} seeds"
-
-
-def run(out: Path, seeds: int, plan: Plan) -> Scores:
-    """Does all of it; returns the scores."""
+def run(out: Path, seeds: int, plan: Plan) -> None:
+    """Does all of it."""
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     data = animals()
     scorer = Scorer(data, plan.classifier, plan.drawn)
     begun = begin(data, plan)
-    found = compare(begun, seeds)
-    first = {"teacher": begun.teacher, **found[0]}
+    first, *others = compare(begun, seeds)
+    first = {TEACHER: begun.teacher, **first}
     scores = {
-        name: [scorer(nets[name], begun.teacher) for nets in (first, *found[1:]) if name in nets]
+        name: [scorer(nets[name], begun.teacher) for nets in (first, *others) if name in nets]
         for name in first
     }
-    for name, file in {"teacher": "teacher", FILTERS: "filters", WEIGHTS: "weights"}.items():
+    files = {TEACHER: "teacher", FILTERS: "filters", WEIGHTS: "weights", SCRATCH: "scratch"}
+    for name, file in files.items():
         gfx.save(first[name], out / f"{file}.gfx")
-    gfx.save(first[SCRATCH], out / "scratch.gfx")
-    pictured(begun.teacher, found[0], scorer.latents[:SHOWN]).save(out / "animals.png")
-    console = Console()
-    console.print(results(begun, found, scores))
-    console.print("The Fréchet distance is not FID: its features are a small classifier's.")
-    for other in (SCRATCH, FILTERS_AT_ONCE, ORDINARY):
-        console.print(verdict(scores, FILTERS, other))
-    console.print(verdict(scores, WEIGHTS, WEIGHTS_AT_ONCE))
-    console.print(f"wrote {out / 'animals.png'}; {time.perf_counter() - started:.0f} s in all")
-    return scores
+    shown = [first[name] for name in (TEACHER, FILTERS, WEIGHTS, FILTERS_AT_ONCE, SCRATCH)]
+    pictured(shown, scorer.latents[:SHOWN]).save(out / "animals.png")
+    report(begun, first, scores)
+    print(f"wrote {out / 'animals.png'}; {time.perf_counter() - started:.0f} s in all")
 
 
 def main() -> None:
@@ -282,6 +257,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the small nets")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds {arguments.seeds}: there must be one at least")
     # sums in another order, on more threads, would give other weights
     torch.set_num_threads(1)
     run(arguments.out, arguments.seeds, QUICK if arguments.quick else Plan())

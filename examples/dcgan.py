@@ -6,14 +6,18 @@ Source: Radford et al. 2016, arXiv:1511.06434 (DCGAN); Goodfellow et al. 2014, a
 (the loss).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from animals import Animals, train_classifier
+from common import picture, spread
 from frechet import distance_to
+from PIL import Image
 from rich.progress import track
+from rich.table import Table
 from torch import Tensor, nn
 
 import gfx
@@ -23,6 +27,7 @@ __all__ = [
     "Course",
     "Score",
     "Scorer",
+    "Scores",
     "adam",
     "descend",
     "drawn_by",
@@ -30,8 +35,11 @@ __all__ = [
     "new_discriminator",
     "new_generator",
     "noise",
+    "pictured",
+    "results",
     "tells",
     "train",
+    "verdict",
     "with_new_weights",
 ]
 
@@ -143,3 +151,43 @@ class Scorer:
         self.frechet.update(made, real=False)
         change = (made - drawn_by(teacher, self.latents)).abs().mean()
         return Score(float(self.frechet.compute()), float(change))
+
+
+Scores = Mapping[str, Sequence[Score]]  # of several seeds, by the name of the generator
+
+
+def results(
+    nets: Mapping[str, nn.Module], steps: Mapping[str, int], scores: Scores, title: str
+) -> Table:
+    """Writes what generators cost and their scores: mean and standard deviation of the seeds."""
+    table = Table("generator", "steps", "MACs", "nonzero", "Fréchet", "pixel", title=title)
+    for name, net in nets.items():
+        table.add_row(
+            name,
+            f"{steps[name]:,}",
+            f"{gfx.cost(net).macs.exact / 1e6:.2f} M",
+            f"{sum(int(weight.count_nonzero()) for weight in net.parameters()):,}",
+            spread([score.frechet for score in scores[name]], 2),
+            spread([score.change for score in scores[name]], 3),
+        )
+    return table
+
+
+def verdict(scores: Scores, better: str, worse: str) -> str:
+    """Says for how many seeds one way ended nearer to the held-out pictures than another."""
+    pairs = list(zip(scores[better], scores[worse], strict=True))
+    wins = sum(one.frechet < other.frechet for one, other in pairs)
+    return f"'{better}' beats '{worse}' for {wins} of {len(pairs)} seeds"
+
+
+def pictured(nets: Sequence[nn.Module], latents: Tensor) -> Image.Image:
+    """Draws noise, the pictures of the first net, and of each other and ten times the difference.
+
+    All of it three times as large; a pixel that does not differ is grey.
+    """
+    first, *others = (drawn_by(net, latents) for net in nets)
+    rows = [F.interpolate(latents.view(-1, 1, 8, 8) / 3, size=first.shape[-1]), first]
+    for made in others:
+        rows += [made, 10 * (made - first)]
+    image = picture([row.expand(-1, 3, -1, -1) for row in rows])
+    return image.resize((3 * image.width, 3 * image.height), Image.Resampling.NEAREST)

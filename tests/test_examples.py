@@ -198,7 +198,9 @@ def test_pictures_that_folding_changes_are_an_error(dcgan, monkeypatch):
 
 def test_a_verdict_on_a_dcgan_counts_seeds(dcgan):
     seeds = {"a": (1.0, 2.0, 3.0), "b": (2.0, 3.0, 1.0)}
-    found = {name: [dcgan.Score(value, 0.0) for value in values] for name, values in seeds.items()}
+    from dcgan import Score
+
+    found = {name: [Score(value, 0.0) for value in values] for name, values in seeds.items()}
     assert dcgan.verdict(found, "a", "b") == "'a' beats 'b' for 2 of 3 seeds"
 
 
