@@ -307,6 +307,19 @@ def test_what_is_not_masked_is_told():
     assert told["head"] == "its channels are the model's output"
 
 
+def test_weights_that_no_layer_holds_are_told():
+    class Called(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = nn.Parameter(torch.randn(3, 3, 1, 1))
+
+        def forward(self, x):
+            return torch.nn.functional.conv2d(x, self.kernel)
+
+    with pytest.raises(gfx.PreconditionError, match="kernel: a call of conv2d on tensors, not a"):
+        Mask(granularity="element").apply(gfx.trace(Called().eval(), image()))
+
+
 def test_computed_weights_are_told_to_be_folded_first():
     model = nn.Sequential(
         torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 3, 1)

@@ -11,7 +11,9 @@ from gfx.masking.layers import LAYERS
 from gfx.modules import MASKED, MaskedLayer, Ramp, masked_layer
 from gfx.modules.layers import Pattern
 from gfx.modules.masks import Scope
+from gfx.planning import unlayered
 from gfx.program import Program
+from gfx.stages import layer_path
 
 __all__ = ["candidates", "fours", "mask_elements"]
 
@@ -33,6 +35,7 @@ def candidates(program: Program, pattern: Pattern = "free") -> dict[str, str]:
             found[path] = _refusal(module, read[f"{path}.weight"])
             if pattern == "2:4" and not found[path]:
                 found[path] = _uneven(module)
+    found.update((layer_path(node), why) for node, why in unlayered(program))
     return found
 
 
