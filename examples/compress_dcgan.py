@@ -13,7 +13,7 @@ and needs no GPU:
    (AGP). The loss is the self-supervised one: the discriminator that was trained with the teacher,
    and goes on training, is to judge the student as it judges the teacher.
 3. `fold_masks` takes the masks out, and with them what they mask.
-4. Beside it, for as many steps on the same pictures and noise: masks that are set in one shot; the
+4. Beside it, for as many steps on the same pictures and noise: masks that are set in one shot;
    masks of filters with the ordinary loss of a GAN; and the folded small net from scratch, with new
    weights and a new discriminator. That last one once more for as many steps as the teacher and a
    student have together.
@@ -71,9 +71,9 @@ SHOWN = 16  # pictures a row
 
 # how a net comes about
 TEACHER = "teacher"
-FILTERS, FILTERS_AT_ONCE = "filters, AGP", "filters, one-shot"
-WEIGHTS, WEIGHTS_AT_ONCE = "weights, AGP", "weights, one-shot"
-ORDINARY = "filters, GAN loss"
+FILTERS, FILTERS_AT_ONCE = "AGP filters", "one-shot filters"
+ORDINARY, ORDINARY_AT_ONCE = "AGP, GAN loss", "one-shot, GAN loss"  # filters, too
+WEIGHTS, WEIGHTS_AT_ONCE = "AGP weights", "one-shot weights"
 SCRATCH = "from scratch"
 LONGER = "from scratch, long"
 
@@ -181,6 +181,7 @@ def students(begun: Trained, seed: int) -> Nets:
         (FILTERS, "filter", False, relative),
         (FILTERS_AT_ONCE, "filter", True, relative),
         (ORDINARY, "filter", False, ordinary),
+        (ORDINARY_AT_ONCE, "filter", True, ordinary),
         (WEIGHTS, "element", False, relative),
         (WEIGHTS_AT_ONCE, "element", True, relative),
     ):
@@ -223,6 +224,7 @@ def report(begun: Trained, first: Nets, scores: Scores) -> None:
         (FILTERS, SCRATCH),
         (FILTERS, FILTERS_AT_ONCE),
         (FILTERS, ORDINARY),
+        (ORDINARY, ORDINARY_AT_ONCE),
         (WEIGHTS, WEIGHTS_AT_ONCE),
     ):
         console.print(verdict(scores, better, worse))

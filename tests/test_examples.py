@@ -170,9 +170,9 @@ def test_a_dcgan_is_masked_folded_and_compared(tmp_path):
     command = [sys.executable, str(script), "--out", str(tmp_path), "--quick", "--seeds", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "1 seeds; less is better" in done.stdout
-    for name in ("filters, AGP", "filters, one-shot", "weights, one-shot", "from scratch, long"):
+    for name in ("AGP filters", "one-shot, GAN loss", "one-shot weights", "from scratch, long"):
         assert name in done.stdout
-    assert "'filters, AGP' beats 'from scratch' for" in done.stdout
+    assert "'AGP filters' beats 'from scratch' for" in done.stdout
     with Image.open(tmp_path / "animals.png") as picture:
         assert picture.size == (16 * 96, 10 * 96)
     names = ("teacher", "filters", "weights", "scratch")
