@@ -59,7 +59,6 @@ from rich.table import Table
 from torch import Tensor, fx, nn
 
 import gfx
-from gfx.tapping import Adapters
 from gfx.tune.losses import FeatureLoss, ReconstructionLoss, Weighted
 
 DISTILL = 1.0  # weight of the distance of the features, as in GAN Compression
@@ -98,7 +97,9 @@ def distil(
     """
     ours, theirs = gfx.tapped(student), gfx.tapped(teacher)
     adapters = gfx.adapters(student, teacher, seed=course.seed)
-    fit(adapters, ours, theirs, course.data.outlines[:FITTED])
+    with torch.no_grad():
+        some = course.data.outlines[:FITTED]
+        adapters.fit(ours(some)[1], theirs(some)[1])
     features = FeatureLoss(adapters)
     adversary = Adversary(discriminator, course.steps)
     learner = Learner([*student.parameters(), *features.parameters()], RATE, course.steps)
@@ -116,25 +117,6 @@ def distil(
         )
         learner.step(total)
     student.eval()
-
-
-@torch.no_grad()
-def fit(adapters: Adapters, ours: nn.Module, theirs: nn.Module, outlines: Tensor) -> None:
-    """Begins with the adapters that bring the features nearest to each other, by least squares.
-
-    Drawn at random they would first have to learn what to ask of the student, and until then ask
-    for something else.
-    """
-    (_, seen), (_, wanted) = ours(outlines), theirs(outlines)
-    for name, adapter in adapters.layers.items():
-        if isinstance(adapter, nn.Identity):  # no channel is missing
-            continue
-        known, asked = (each[name].movedim(1, 3).flatten(0, 2) for each in (seen, wanted))
-        known = torch.cat([known, torch.ones(len(known), 1)], dim=1)  # the bias's column
-        # dead channels make the columns dependent: gelsd takes that
-        solution = torch.linalg.lstsq(known, asked, driver="gelsd").solution
-        adapter.weight.copy_(solution[:-1].T[:, :, None, None])
-        adapter.bias.copy_(solution[-1])
 
 
 def with_new_weights(model: fx.GraphModule, seed: int) -> fx.GraphModule:

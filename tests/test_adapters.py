@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, reject
@@ -203,6 +204,62 @@ def test_adapters_learn_to_match_a_teacher():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 4
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("layer", "shape", "dim"),
+    [
+        (nn.Conv1d, (4, 5, 9), 1),
+        (nn.Conv2d, (4, 5, 3, 3), 1),
+        (nn.Conv3d, (3, 5, 2, 3, 3), 1),
+        (nn.Linear, (40, 5), 1),
+        (nn.Linear, (4, 9, 5), 2),
+    ],
+)
+def test_fitted_adapters_are_those_of_numpy(layer, shape, dim, bias):
+    torch.manual_seed(0)
+    kernel = () if layer is nn.Linear else (1,)
+    layers = Adapters({"mid": layer(5, 3, *kernel, bias=bias)}).double()
+    given = torch.randn(shape, dtype=torch.float64)
+    wanted = torch.randn([*shape[:dim], 3, *shape[dim + 1 :]], dtype=torch.float64)
+    layers.fit({"mid": given}, {"mid": wanted})
+    known, asked = (np.moveaxis(x.numpy(), dim, -1) for x in (given, wanted))
+    known = known.reshape(-1, 5)
+    known = np.hstack([known, np.ones((len(known), 1))]) if bias else known
+    best = known @ np.linalg.lstsq(known, asked.reshape(-1, 3), rcond=None)[0]
+    made = np.moveaxis(layers({"mid": given})["mid"].detach().numpy(), dim, -1).reshape(-1, 3)
+    assert np.abs(made - best).max() < 1e-9 * np.abs(best).max()
+
+
+def test_adapters_that_are_fitted_have_nothing_left_to_learn():
+    torch.manual_seed(0)
+    student, teacher, x = pair(ours=6, theirs=8)
+    with torch.no_grad():
+        student.get_submodule("0").weight[:2] = 0  # dead channels leave the solution open
+        student.get_submodule("0").bias[:2] = 0
+    layers = gfx.adapters(student, teacher, x)
+    seen, wanted = gfx.tapped(student)(x)[1], gfx.tapped(teacher)(x)[1]
+
+    def slope():
+        loss = (layers(seen)["1"] - wanted["1"]).square().mean()
+        gradients = torch.autograd.grad(loss, list(layers.parameters()), retain_graph=True)
+        return max(float(gradient.abs().max()) for gradient in gradients)
+
+    before = slope()
+    layers.fit(seen, wanted)
+    assert slope() < 1e-4 * before
+
+
+def test_fitting_leaves_identities_and_refuses_what_does_not_fit():
+    layers = Adapters({"mid": nn.Identity()})
+    x = torch.zeros(2, 3, 4, 4)
+    layers.fit({"mid": x}, {"mid": x + 1})
+    assert torch.equal(layers({"mid": x})["mid"], x)
+    with pytest.raises(gfx.InputError, match="the adapters and what is wanted have different taps"):
+        layers.fit({"mid": x}, {"end": x})
+    with pytest.raises(gfx.InputError, match="the adapter gives 2x3x4x4, and 1x3x4x4 is"):
+        layers.fit({"mid": x}, {"mid": x[:1]})
 
 
 def test_adapters_copy_and_pickle():

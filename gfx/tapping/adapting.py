@@ -48,6 +48,54 @@ class Adapters(nn.Module):
             )
         return {name: layer(features[name]) for name, layer in self.layers.items()}
 
+    @torch.no_grad()
+    def fit(self, features: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+        """Sets each layer to the one that brings the features nearest to what is wanted.
+
+        By least squares over all examples and positions: a start for training from which the
+        features of a pruned student are near its teacher's. Drawn at random, adapters must first
+        learn what to ask of the student, and ask for something else until then.
+
+        Shapes: as for a call, and what its result is to be. Some hundred positions for each channel
+        determine a layer well.
+        Raises: InputError if taps differ, or something wanted has another size than the result.
+
+        Example:
+            >>> fitted = Adapters({"mid": nn.Conv2d(2, 1, 1)})
+            >>> x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+            >>> fitted.fit({"mid": x}, {"mid": 3 * x[:, :1] - x[:, 1:] + 0.5})
+            >>> {name: p.data.flatten().round(decimals=4).tolist()
+            ...  for name, p in fitted.layers["mid"].named_parameters()}
+            {'weight': [3.0, -1.0], 'bias': [0.5]}
+        """
+        made = self(features)
+        if wanted.keys() != made.keys():
+            raise InputError(_other_sets("the adapters", made, "what is wanted", wanted))
+        for name, layer in self.layers.items():
+            if made[name].shape != wanted[name].shape:
+                raise InputError(
+                    f"tap {name}: the adapter gives {_text(tuple(made[name].shape))}, and "
+                    f"{_text(tuple(wanted[name].shape))} is wanted; run both models on the same "
+                    "inputs"
+                )
+            if not isinstance(layer, nn.Identity):
+                _least_squares(layer, features[name], wanted[name])
+
+
+def _least_squares(layer: nn.Module, features: Tensor, wanted: Tensor) -> None:
+    """Solves for the weight, and the bias if there is one, of a 1x1 convolution or linear layer."""
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
+    dim = features.ndim - 1 if isinstance(layer, nn.Linear) else 1
+    known, asked = (x.double().movedim(dim, -1).flatten(0, -2) for x in (features, wanted))
+    if bias is not None:  # its column
+        known = torch.cat([known, known.new_ones(len(known), 1)], dim=1)
+    # dead channels make columns dependent, which the pseudo-inverse takes
+    solution = torch.linalg.pinv(known.T @ known, hermitian=True) @ (known.T @ asked)
+    weight.copy_(solution[: weight.shape[1]].T.view_as(weight))
+    if isinstance(bias, Tensor):
+        bias.copy_(solution[-1])
+
 
 def adapters(
     student: nn.Module,
