@@ -412,6 +412,18 @@ def test_slimming_removes_a_channel_of_a_residual_stream_only_if_no_norm_needs_i
     assert model.get_submodule("masks.a").mask.tolist() == [False, True, True, True]
 
 
+@pytest.mark.parametrize(("kind", "layer"), [("slimming", "norm2"), ("l1", "inner")])
+def test_thresholds_look_at_what_is_penalised_not_at_the_bias_beside_it(kind, layer):
+    model = masked({"kind": kind})
+    with torch.no_grad():
+        weight = model.get_submodule(layer).weight
+        weight.fill_(1.0)
+        weight[3] = 0.0
+        model.get_submodule(layer).bias.fill_(5.0)
+    gfx.schedule(model).binarize()
+    assert model.get_submodule("masks.inner").mask.tolist() == [i != 3 for i in range(6)]
+
+
 def test_l1_thresholds_the_mean_magnitude_of_filters():
     model = masked({"kind": "l1"})
     layer = model.get_submodule("inner")

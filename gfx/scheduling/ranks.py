@@ -64,9 +64,11 @@ class Ranks:
 
         Shapes: those of the mask.
         """
-        penalised = {id(p.weight.owner) for p in self._penalised}
+        # the tensor that is penalised, not the shift or bias beside it
+        penalised = {(id(p.weight.owner), p.weight.attribute) for p in self._penalised}
         size, device = mask.module.mask.numel(), mask.module.mask.device
-        own = [s for s in self._sources[mask.name] if id(s.weight.owner) in penalised]
+        sources = self._sources[mask.name]
+        own = [s for s in sources if (id(s.weight.owner), s.weight.attribute) in penalised]
         rows = [source.means(size).to(device) for source in own]
         return torch.stack(rows).amax(0) if rows else torch.ones(size, device=device)
 
