@@ -16,6 +16,7 @@ from gfx.importance.layers import Reduce, Scores, Squashed
 from gfx.importance.reconstruction import reconstruction
 from gfx.importance.scales import bn_scale, without_scale
 from gfx.importance.weights import fpgm, lamp, magnitude
+from gfx.modules import ChannelMask
 from gfx.numerics import draw
 
 __all__ = ["Importance", "needs_data", "notes", "rank"]
@@ -135,6 +136,8 @@ def rank(
 
 def _gated(groups: Groups, among: Sequence[Group], scores: dict[str, Scores]) -> dict[str, Scores]:
     """Multiplies scores by what masks leave of the channels; running the model tells by itself."""
+    if not any(isinstance(m, ChannelMask) for m in groups.flow.program.module.modules()):
+        return scores
     factors = gates(groups, among)
     return {name: score * factors[name] for name, score in scores.items()}
 
