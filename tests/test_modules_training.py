@@ -4,6 +4,7 @@ import copy
 import pickle
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -208,7 +209,11 @@ def _process(rank: int, folder: str) -> None:
     """Trains one step's gradients on its own half of the batch; only rank 0 knows new masks."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(minutes=2),
     )
     module = masked(LearnedMask).module.eval()
     parallel = DistributedDataParallel(module)
@@ -223,7 +228,8 @@ def _process(rank: int, folder: str) -> None:
 
 
 def test_two_processes_average_the_gradients_of_masks_and_share_their_buffers(tmp_path):
-    mp.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="fork")
+    # spawned: a fork of a process whose libraries hold locks in other threads may wait for ever
+    mp.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="spawn")
     (first, state), (second, other) = (torch.load(tmp_path / f"{r}.pt") for r in (0, 1))
     assert all(torch.equal(state[name], other[name]) for name in state)
     module = masked(LearnedMask).module.eval()
