@@ -262,6 +262,12 @@ def test_fitting_leaves_identities_and_refuses_what_does_not_fit():
         layers.fit({"mid": x}, {"mid": x[:1]})
 
 
+def test_adapters_are_found_by_tap():
+    student, teacher, x = pair()
+    layers = gfx.adapters(student, teacher, x)
+    assert (len(layers), list(layers), layers["1"].out_channels) == (1, ["1"], 8)
+
+
 def test_adapters_copy_and_pickle():
     student, teacher, x = pair()
     layers = gfx.adapters(student, teacher, x)

@@ -1,6 +1,6 @@
 """Learnable 1x1 layers between features of different widths."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -31,6 +31,8 @@ class Adapters(nn.Module):
         >>> features = {"mid": torch.zeros(1, 4, 5, 5), "end": torch.zeros(1, 3, 5, 5)}
         >>> {name: tuple(f.shape) for name, f in layers(features).items()}
         {'mid': (1, 8, 5, 5), 'end': (1, 3, 5, 5)}
+        >>> list(layers), layers["mid"]
+        (['mid', 'end'], Conv2d(4, 8, kernel_size=(1, 1), stride=(1, 1)))
     """
 
     def __init__(self, layers: Mapping[str, nn.Module]) -> None:
@@ -47,6 +49,15 @@ class Adapters(nn.Module):
                 _other_sets("the adapters", self.layers.keys(), "the features", features)
             )
         return {name: layer(features[name]) for name, layer in self.layers.items()}
+
+    def __getitem__(self, tap: str) -> nn.Module:
+        return self.layers[tap]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
 
     @torch.no_grad()
     def fit(self, features: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
