@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
 
-__all__ = ["METRICS", "Metric", "metric"]
+__all__ = ["METRICS", "Metric", "image_metrics", "metric"]
 
 Measure = Callable[[Any, Any], Any]
 METRICS = ("relative_l2", "psnr", "ssim", "feature")
@@ -184,7 +184,7 @@ def _relative_l2(teacher: Any, student: Any) -> float:
 
 
 def _psnr() -> Measure:
-    peak = _torchmetrics("psnr").peak_signal_noise_ratio
+    peak = image_metrics("metric psnr").peak_signal_noise_ratio
 
     def measure(teacher: Any, student: Any) -> float:
         found = [
@@ -197,7 +197,7 @@ def _psnr() -> Measure:
 
 
 def _ssim() -> Measure:
-    similarity = _torchmetrics("ssim").structural_similarity_index_measure
+    similarity = image_metrics("metric ssim").structural_similarity_index_measure
 
     def measure(teacher: Any, student: Any) -> float:
         pairs = _images("ssim", teacher, student)
@@ -269,12 +269,16 @@ def _feature(extractor: _Extractor | None) -> Measure:
 _REMEMBERED = 8  # batches whose features are kept
 
 
-def _torchmetrics(name: str) -> Any:
+def image_metrics(who: str) -> Any:
+    """Returns torchmetrics' functions on images.
+
+    Raises: InputError that says who needs them, if torchmetrics is not installed.
+    """
     try:
         from torchmetrics.functional import image
     except ImportError as error:
         raise InputError(
-            f"metric {name} is computed by torchmetrics, which is not installed: pip install "
+            f"{who} is computed by torchmetrics, which is not installed: pip install "
             "'gfx-compiler[metrics]'"
         ) from error
     return image

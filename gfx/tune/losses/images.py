@@ -1,11 +1,12 @@
 """Images of a student made like others."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from gfx.errors import InputError
+from gfx.metrics import image_metrics
 from gfx.tune.losses.base import Loss
 from gfx.tune.losses.checks import floating, same_device, size, wide, widely
 
@@ -138,7 +139,7 @@ class SSIMLoss(_ImageLoss):
     def distance(self, output: Tensor, reference: Tensor) -> Tensor:
         """Returns one minus the similarity."""
         _is_image(self.name, output, _WINDOW)
-        similarity = _torchmetrics(self.name).structural_similarity_index_measure
+        similarity = image_metrics(self.name).structural_similarity_index_measure
         value: Tensor = 1 - similarity(output, reference, data_range=self.data_range)
         return value
 
@@ -179,7 +180,7 @@ class TotalVariationLoss(Loss):
         """
         floating(self.name, "the output", output)
         _is_image(self.name, output, 1)
-        variation = _torchmetrics(self.name).total_variation
+        variation = image_metrics(self.name).total_variation
         with widely(output):
             value: Tensor = variation(wide(output), reduction=self.reduction)
         return self.sound(value, {"the output": output}, [output])  # a single pixel has none
@@ -192,14 +193,3 @@ def _is_image(loss: str, value: Tensor, least: int) -> None:
         raise InputError(
             f"{loss}: images of at least {least} pixels are needed, and the output is {size(value)}"
         )
-
-
-def _torchmetrics(loss: str) -> Any:
-    try:
-        from torchmetrics.functional import image
-    except ImportError as error:
-        raise InputError(
-            f"{loss} is computed by torchmetrics, which is not installed: pip install "
-            "'gfx-compiler[metrics]'"
-        ) from error
-    return image
