@@ -19,7 +19,7 @@ from gfx.errors import InputError
 from gfx.frontend.chance import private_chance
 from gfx.modules import OWN, is_own
 
-__all__ = ["private_copy", "untouched"]
+__all__ = ["private_copy", "untouched", "unwrap"]
 
 # what a subclass may define without changing how its torch.nn base computes
 _HARMLESS = frozenset(["reset_parameters", "init_weights", "extra_repr"])
@@ -48,7 +48,7 @@ def private_copy(model: nn.Module) -> nn.Module:
             "build it first and pass the module itself"
         )
     _require_initialised(model)
-    inner = _unwrap(model)
+    inner = unwrap(model)
     twin = _deepcopy(inner)
     if isinstance(twin, fx.GraphModule) and type(twin) is not type(inner):
         # each has a class of its own, and torch does not copy its name
@@ -56,7 +56,7 @@ def private_copy(model: nn.Module) -> nn.Module:
     for module in list(twin.modules()):
         for name, child in list(module._modules.items()):
             if child is not None:
-                module._modules[name] = _unwrap(child)
+                module._modules[name] = unwrap(child)
     for module in twin.modules():
         module.__class__ = _plain_class(type(module))
     return twin
@@ -101,7 +101,8 @@ def _deepcopy(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _unwrap(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
+    """Returns the module inside of torch.compile and parallel wrappers."""
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module

@@ -8,12 +8,12 @@ from torch import Tensor, fx, nn
 
 from gfx.errors import InputError
 from gfx.frontend.arguments import bind
+from gfx.frontend.copying import unwrap
 from gfx.frontend.inputs import infer, remembered
 from gfx.ops import op_name
 from gfx.program import Program
 from gfx.shapes import propagate
 from gfx.stages import is_layer
-from gfx.tapping.features import unwrapped
 from gfx.tapping.marks import replace_graph, taps
 
 __all__ = ["Adapters", "Direction", "adapters"]
@@ -170,7 +170,7 @@ Seen = dict[str, tuple[Tensor, int | None]]  # by tap: a fake of the feature, wh
 
 def _seen(model: nn.Module, who: str, example_inputs: Any) -> Seen:
     """Runs a tapped model on shapes alone."""
-    inner = unwrapped(model)
+    inner = unwrap(model)
     if not isinstance(inner, fx.GraphModule) or not taps(inner):
         raise InputError(
             f"the {who} ({type(inner).__name__}) has no taps; apply the pass distill_taps first"

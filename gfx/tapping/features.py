@@ -12,7 +12,7 @@ from gfx.ops import is_inplace
 from gfx.program import Program
 from gfx.tapping.marks import replace_graph, taps
 
-__all__ = ["tapped", "unwrapped"]
+__all__ = ["tapped"]
 
 _WRAPPERS = (DistributedDataParallel, DataParallel)
 _TAPPED = "gfx_tapped"  # noted on what this file returns
@@ -59,14 +59,6 @@ def tapped(model: nn.Module) -> nn.Module:
     program.module.recompile()
     program.module.meta.update(model.meta, **{_TAPPED: True})
     return program.module
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Returns the module inside of torch.compile and parallel wrappers."""
-    inner = getattr(model, "_orig_mod", None)
-    if isinstance(inner, nn.Module):
-        return unwrapped(inner)
-    return unwrapped(model.module) if isinstance(model, _WRAPPERS) else model
 
 
 def _kept(program: Program, tap: fx.Node) -> fx.Node:
