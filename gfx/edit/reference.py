@@ -16,7 +16,7 @@ from gfx.ops import op_name
 from gfx.program import Program
 from gfx.shapes import propagate
 
-__all__ = ["masked", "masks_of", "multiply", "restrict", "restrictions"]
+__all__ = ["constant", "masked", "masks_of", "multiply", "restrict", "restrictions"]
 
 
 def masked(program: Program, groups: Groups, removed: Mask) -> None:
@@ -75,8 +75,8 @@ def restrictions(groups: Groups, removed: Mask) -> list[tuple[Statistic, dict[in
 def multiply(program: Program, node: fx.Node, operand: fx.Node, mask: Tensor) -> None:
     """Makes a node read its operand times a constant mask."""
     with program.graph.inserting_before(node):
-        constant = _constant(program, mask)
-        product = program.graph.call_function(torch.mul, (operand, constant))
+        factor = constant(program, mask)
+        product = program.graph.call_function(torch.mul, (operand, factor))
     node.replace_input_with(operand, product)
 
 
@@ -86,7 +86,7 @@ def restrict(program: Program, statistic: Statistic, stays: dict[int, Tensor]) -
     shape, ndim = tuple(node.meta["val"].shape) if statistic.carries else (), x.meta["val"].ndim
     with program.graph.inserting_before(node):
         index = {
-            d: _constant(program, stay.nonzero()[:, 0].to(x.meta["val"].device))
+            d: constant(program, stay.nonzero()[:, 0].to(x.meta["val"].device))
             for d, stay in stays.items()
         }
         part = x
@@ -165,8 +165,9 @@ def _narrow_vectors(
         put(node, position, value, vector)
 
 
-def _constant(program: Program, value: Tensor) -> fx.Node:
-    name = fresh_name(program.module, "mask")
+def constant(program: Program, value: Tensor, stem: str = "mask") -> fx.Node:
+    """Adds a buffer under a name of its own, and a node that reads it, where nodes go in now."""
+    name = fresh_name(program.module, stem)
     program.module.register_buffer(name, value)
     return program.graph.get_attr(name)
 

@@ -1,7 +1,6 @@
 """What masks leave of each channel: one that is read as zero wherever it is read matters not."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +8,10 @@ from torch import fx
 
 from gfx.coupling import Group, Groups
 from gfx.coupling.rules.masks import positions
+from gfx.edit.arguments import argument
 from gfx.importance.layers import Scores
 from gfx.importance.sites import shared, sites_of
-from gfx.modules import ChannelMask, Penalty, Tap
+from gfx.modules import ChannelMask, Penalty, Tap, spread
 from gfx.program import Program
 
 __all__ = ["gates"]
@@ -44,7 +44,8 @@ def _factors(program: Program, node: fx.Node, dim: int, size: int) -> Scores:
     factors = np.ones(size)
     while node.op == "call_module":
         module = program.submodule(node)
-        if isinstance(module, ChannelMask) and _dim(node) in (dim, dim - node.meta["val"].ndim):
+        along = (dim, dim - node.meta["val"].ndim)
+        if isinstance(module, ChannelMask) and argument(node, 1, "dim", default=1) in along:
             factors = factors * _of(program, node, module, size)
         elif not isinstance(module, Penalty | Tap):
             break
@@ -52,14 +53,7 @@ def _factors(program: Program, node: fx.Node, dim: int, size: int) -> Scores:
     return factors
 
 
-def _dim(node: fx.Node) -> Any:
-    return node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 1)
-
-
 def _of(program: Program, node: fx.Node, module: ChannelMask, size: int) -> Scores:
     with torch.no_grad():
-        factors = module.factors().double().abs().cpu().numpy()
-    index = positions(program, node)
-    if index is not None:
-        factors = np.append(factors, 1.0)[index.cpu().numpy()]
-    return np.asarray(np.tile(factors, -(-size // len(factors))), dtype=np.float64)
+        factors = spread(module.factors(), size, positions(program, node))
+    return np.asarray(factors.double().abs().cpu().numpy())

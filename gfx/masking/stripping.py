@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import fx
 
 from gfx.coupling.labels import Mask
+from gfx.coupling.rules.masks import positions
 from gfx.edit.arguments import argument
-from gfx.edit.reference import fresh_name
+from gfx.edit.reference import constant
 from gfx.lineage import stands_for
-from gfx.modules import ChannelMask, Penalty
+from gfx.modules import ChannelMask, Penalty, spread
 from gfx.program import Program
 
 __all__ = ["Zeroed", "multiplied", "strip"]
@@ -60,11 +60,9 @@ def multiplied(program: Program, source: fx.Node, dim: int, zeros: Mask) -> fx.N
     value = source.meta["val"]
     view = [1] * value.ndim
     view[dim] = -1
-    constant = torch.from_numpy(~zeros).to(device=value.device, dtype=value.dtype).view(view)
-    name = fresh_name(program.module, "zeros")
-    program.module.register_buffer(name, constant)
+    ones = torch.from_numpy(~zeros).to(device=value.device, dtype=value.dtype).view(view)
     with program.graph.inserting_after(source):
-        factor = program.graph.get_attr(name)
+        factor = constant(program, ones, "zeros")
     with program.graph.inserting_after(factor):
         product = program.graph.call_function(torch.mul, (source, factor))
     stands_for(factor, None)
@@ -90,12 +88,8 @@ def _with(
 ) -> tuple[Zeroed, ...]:
     """Adds the zeros of one mask to those before it."""
     dim = int(argument(node, 1, "dim", default=1)) % source.meta["val"].ndim
-    index = argument(node, 2, "index")
-    here = ~module.mask.cpu().numpy()
-    if isinstance(index, fx.Node):
-        positions = program.tensor(str(index.target)).cpu().numpy()
-        here = np.append(here, False)[positions]  # -1 is the last: of another group
-    here = np.tile(here, source.meta["val"].shape[dim] // len(here))  # a batch may be folded in
+    size = source.meta["val"].shape[dim]
+    here = ~spread(module.mask, size, positions(program, node)).cpu().numpy()
     if not here.any():
         return zeros
     added = Zeroed(node, source, dim, here, (str(node.target),))

@@ -12,12 +12,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from gfx.coupling.labels import Mask
+from gfx.masking.layers import LAYERS
 from gfx.masking.stripping import Zeroed, multiplied
 from gfx.program import Program
 
 __all__ = ["Written", "write_zeros"]
 
-_LAYERS = (_ConvNd, nn.Linear)
 _ACROSS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # statistics cross channels
 
 
@@ -42,9 +42,9 @@ def write_zeros(program: Program, left: Sequence[Zeroed]) -> list[Written]:
 
     Shapes: every activation keeps its own.
     """
-    every = {
-        (z.source, z.dim): [y for y in left if (y.source, y.dim) == (z.source, z.dim)] for z in left
-    }
+    every: dict[tuple[fx.Node, int], list[Zeroed]] = {}
+    for z in left:
+        every.setdefault((z.source, z.dim), []).append(z)
     layers = _Layers(program, {at: _common(at[0], reads) for at, reads in every.items()})
     written: list[Written] = []
     for (source, dim), reads in every.items():
@@ -126,7 +126,7 @@ def _at_source(layers: _Layers, source: fx.Node, dim: int, zeros: Mask) -> str |
     index = torch.from_numpy(zeros.nonzero()[0])
     norm = layers.plain(source, (_NormBase, *_ACROSS))
     if norm is None:
-        layer = layers.plain(source, _LAYERS)
+        layer = layers.plain(source, LAYERS)
         if layer is None or dim != _channels(layer, source):
             return None
         _zero(layer, index, outputs=True)
@@ -135,7 +135,7 @@ def _at_source(layers: _Layers, source: fx.Node, dim: int, zeros: Mask) -> str |
         done = norm.weight is not None and norm.weight.ndim == 1 and dim == _channels(norm, source)
         return _silence(norm, index, source) if done else None
     before = source.all_input_nodes[0]
-    layer = layers.plain(before, _LAYERS) if len(before.users) == 1 else None
+    layer = layers.plain(before, LAYERS) if len(before.users) == 1 else None
     if dim != 1 or (norm.weight is None and layer is None):
         return None
     where = _silence(norm, index, source)
@@ -158,7 +158,7 @@ def _silence(norm: Any, index: Tensor, source: fx.Node) -> str:
 def _at_user(layers: _Layers, z: Zeroed) -> Written:
     """Lets what reads a value read zeros (rules 2 and 3)."""
     count = int(z.zeros.sum())
-    layer = layers.plain(z.user, _LAYERS, once=True)
+    layer = layers.plain(z.user, LAYERS, once=True)
     read = layers.read.get((z.user, z.source), z.source)  # it may be masked along two dimensions
     alone = z.user.all_input_nodes == [read]
     if layer is not None and alone and z.dim == _channels(layer, z.source):

@@ -19,7 +19,7 @@ from gfx.modules.layers import (
     plain_layer,
 )
 from gfx.modules.marks import Penalty, Tap, penalised
-from gfx.modules.masks import ChannelMask, LearnedMask, is_index
+from gfx.modules.masks import ChannelMask, LearnedMask, is_index, spread
 from gfx.modules.ramp import Ramp
 from gfx.modules.sparse import CsrLinear, SemiStructuredLinear
 
@@ -47,5 +47,6 @@ __all__ = [
     "masked_layer",
     "penalised",
     "plain_layer",
+    "spread",
     "without_content",
 ]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gfx.modules.ramp import Ramp, check_choice, ramp_of
 
-__all__ = ["ChannelMask", "Granularity", "Kind", "LearnedMask", "Scope", "is_index"]
+__all__ = ["ChannelMask", "Granularity", "Kind", "LearnedMask", "Scope", "is_index", "spread"]
 
 Granularity = Literal["filter", "channel"]
 Kind = Literal["agp", "ppcd", "slimming", "l1"]
@@ -73,12 +73,7 @@ class ChannelMask(nn.Module):
 
     def forward(self, x: Tensor, dim: int = 1, index: Tensor | None = None) -> Tensor:
         """Masks the channels along `dim`."""
-        factors = self.factors()
-        if index is not None:
-            one = torch.ones(1, dtype=factors.dtype, device=factors.device)
-            factors = torch.cat([factors, one])[index]  # -1 is the last
-        if 0 < factors.numel() < x.shape[dim]:  # a batch folded into the channels
-            factors = factors.repeat(x.shape[dim] // factors.numel())
+        factors = spread(self.factors(), x.shape[dim], index)
         view = [1] * x.dim()
         view[dim] = -1
         factors = factors.view(view)
@@ -87,6 +82,23 @@ class ChannelMask(nn.Module):
     def extra_repr(self) -> str:
         """Writes the settings."""
         return f"{self.size}, {self.kind}, {self.granularity}, {self.scope}, {self.ramp}"
+
+
+def spread(factors: Tensor, size: int, index: Tensor | None = None) -> Tensor:
+    """Returns what each of `size` positions is multiplied by, from what each channel is.
+
+    Shapes: `factors` (channels,), `index` as `ChannelMask` has it; the result is (size,).
+
+    Example:
+        >>> spread(torch.tensor([2.0, 3.0]), 6, torch.tensor([0, 1, -1]))
+        tensor([2., 3., 1., 2., 3., 1.])
+    """
+    if index is not None:
+        one = torch.ones(1, dtype=factors.dtype, device=factors.device)
+        factors = torch.cat([factors, one])[index]  # -1 is the last
+    if 0 < factors.numel() < size:  # a batch folded into the channels
+        factors = factors.repeat(size // factors.numel())
+    return factors
 
 
 def is_index(name: str) -> bool:
