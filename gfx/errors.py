@@ -7,11 +7,13 @@ __all__ = [
     "ArchiveError",
     "BudgetError",
     "EditError",
+    "ExportError",
     "GfxError",
     "InputError",
     "PreconditionError",
     "RecipeError",
     "RegistryError",
+    "TimingError",
     "TraceError",
     "VerificationError",
 ]
@@ -51,6 +53,14 @@ class EditError(GfxError):
 
 class BudgetError(GfxError):
     """A cost budget was not, or cannot be, met."""
+
+
+class TimingError(GfxError):
+    """The machine is too noisy to decide what was asked of the clock."""
+
+
+class ExportError(GfxError):
+    """A program cannot be exported, or what was exported computes something else."""
 
 
 class VerificationError(GfxError):
