@@ -23,7 +23,7 @@ from gfx.pricing import Pricing
 from gfx.pricing.symbols import Number, Symbols
 from gfx.pricing.terms import Terms
 
-__all__ = ["Costs"]
+__all__ = ["Costs", "like"]
 
 _BASE = 1 << 16  # more than any layer has channels
 
@@ -129,7 +129,7 @@ class _Rewritten:
     def _priced(self, form: Form | None, inputs: int, outputs: int, fan: int) -> list[float]:
         old: Any = self.layer.module
         groups = (outputs if old.transposed else inputs) // fan
-        module = _like(old, inputs, outputs, groups)
+        module = like(old, inputs, outputs, groups)
         if form is None or refusal(module, form):
             return [0.0] * len(self.budgets)
         total = Macs()
@@ -156,7 +156,7 @@ def _negative(value: Macs) -> Macs:
     return Macs(-value.exact, -value.output, -value.output_norm)
 
 
-def _like(old: Any, inputs: int, outputs: int, groups: int) -> Any:
+def like(old: Any, inputs: int, outputs: int, groups: int) -> Any:
     """Makes a convolution of the same kind with other channels, without values."""
     more = {"output_padding": old.output_padding} if old.transposed else {}
     return (nn.ConvTranspose2d if old.transposed else nn.Conv2d)(
