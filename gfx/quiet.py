@@ -13,6 +13,7 @@ _LOUD = (
     "torch.export",
     "torch._dynamo",
 )
+_FAMILIES = ("torch.onnx", "onnxscript", "onnx_ir")  # with all loggers below
 
 
 @contextlib.contextmanager
@@ -26,10 +27,16 @@ def quiet_torch() -> Iterator[None]:
     """
     loggers = [logging.getLogger(name) for name in _LOUD]
     before = [logger.disabled for logger in loggers]
+    families = [logging.getLogger(name) for name in _FAMILIES]
+    levels = [logger.level for logger in families]
     for logger in loggers:
         logger.disabled = True
+    for logger in families:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
+        for logger, level in zip(families, levels, strict=True):
+            logger.setLevel(level)
         for logger, disabled in zip(loggers, before, strict=True):
             logger.disabled = disabled

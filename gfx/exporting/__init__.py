@@ -1,3 +1,5 @@
 """Writes programs for other runtimes, and shows that they compute the same there."""
 
-__all__: list[str] = []
+from gfx.exporting.onnx import onnx_bytes
+
+__all__ = ["onnx_bytes"]
