@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from gfx.costing import Budget, Cost, Macs, check_spec, parse_budget
-from gfx.errors import BudgetError, RecipeError
+from gfx.coerce import coerce, plain
+from gfx.costing import Budget, Cost, Macs, Reading, check_spec, parse_budget
+from gfx.errors import BudgetError, RecipeError, TimingError
+from gfx.recipe import Recipe
 
 WHOLE = Cost(Macs(1000, 2000, 3000), 100, 400, 4096)
 
@@ -43,7 +45,7 @@ def test_budgets_are_read(spec, expected):
         (0.5, r"budget: 0.5 is no mapping; write for example \{macs: 0.5\}"),
         ({}, r"budget: \{\} is no mapping"),
         ({"mac": 0.5}, r"budget: unknown measure 'mac'; did you mean 'macs'\?"),
-        ({"latency": 3}, "budget: unknown measure 'latency'; known: macs, params, param_bytes"),
+        ({"flops": 3}, "budget: unknown measure .flops.; known: macs, params, param_bytes"),
         ({"macs": {"limit": 1, "convention": "outptu"}}, r"macs: unknown convention 'outptu'; did"),
         ({"macs": {"limits": 1}}, r"budget: macs: unknown key 'limits'; did you mean 'limit'\?"),
         ({"macs": {"convention": "output"}}, r"budget: macs has no limit; write \{macs: \{limit"),
@@ -60,6 +62,25 @@ def test_budgets_are_read(spec, expected):
         ({"macs": "16MB"}, "budget: macs is '16MB', which is no positive number"),
         ({"macs": None}, "budget: macs is None, which is no positive number"),
         ({3: 0.5}, "budget: unknown measure 3"),
+        ({"latncy": 0.5}, r"budget: unknown measure 'latncy'; did you mean 'latency'\?"),
+        ({"latency": 40}, r"which is no fraction .* in milliseconds, write \{latency_ms: 40\}"),
+        ({"latency": 0}, "budget: latency is 0, which is no fraction of what the original takes"),
+        ({"latency": "fast"}, "budget: latency is 'fast', which is no fraction"),
+        ({"latency": True}, "budget: latency is True, which is no fraction"),
+        ({"latency": math.nan}, "budget: latency is nan, which is no fraction"),
+        ({"latency_ms": -4}, "budget: latency_ms is -4, which is no positive number of millis"),
+        ({"latency_ms": "40 s"}, "budget: latency_ms is '40 s', which is no positive number"),
+        ({"latency_ms": "ms"}, "budget: latency_ms is 'ms', which is no positive number"),
+        ({"latency_ms": math.inf}, "budget: latency_ms is inf, which is no positive number"),
+        ({"latency_ms": {"backend": "eager"}}, r"has no limit; write \{latency_ms: \{limit"),
+        (
+            {"latency": {"limit": 0.1, "backend": "onnx"}},
+            "latency: unknown backend 'onnx'; did you mean 'onnxruntime'",
+        ),
+        ({"latency": {"limit": 0.1, "thread": 2}}, r"unknown key 'thread'; did you mean 'threads'"),
+        ({"latency": {"limit": 0.1, "threads": 0}}, "threads is 0; it is a number of threads"),
+        ({"latency": {"limit": 0.1, "threads": True}}, "threads is True; it is a number"),
+        ({"latency": {"limit": 0.1, "convention": "exact"}}, "latency: unknown key 'convention'"),
     ],
     ids=str,
 )
@@ -75,7 +96,91 @@ def test_a_fraction_of_nothing_is_refused():
         parse_budget({"macs": 0.5}, Cost(Macs(), 0, 0, 0))
 
 
-@pytest.mark.parametrize("fields", [{"measure": "mac"}, {"convention": "both"}, {"limit": 0}])
+@pytest.mark.parametrize(
+    ("spec", "limit", "name"),
+    [
+        ({"latency_ms": 40}, 40, "latency (eager)"),
+        ({"latency_ms": "40 ms"}, 40, "latency (eager)"),
+        ({"latency_ms": "1e-1"}, 0.1, "latency (eager)"),
+        ({"latency": 0.1}, 5, "latency (eager)"),
+        ({"latency": 1}, 50, "latency (eager)"),
+        ({"latency_ms": {"limit": 40, "backend": "compile"}}, 40, "latency (compile)"),
+        (
+            {"latency": {"limit": "0.5", "backend": "onnxruntime", "threads": 2}},
+            25,
+            "latency (onnxruntime, 2 threads)",
+        ),
+    ],
+    ids=str,
+)
+def test_a_latency_is_limited_in_milliseconds_or_by_what_the_original_takes(spec, limit, name):
+    check_spec(spec)
+    (found,) = parse_budget(spec, WHOLE, lambda budget: Reading((49.0, 50.0, 51.0)))
+    assert (found.measure, found.limit, found.name) == ("latency", pytest.approx(limit), name)
+    assert coerce(plain(found), Budget) == found  # as the record of a pass has it
+    recipe = Recipe(budget=spec)
+    assert Recipe.load(recipe.spec()) == recipe
+
+
+def test_without_a_clock_a_fraction_of_the_latency_keeps_its_limit_open():
+    macs, latency = parse_budget({"macs": 0.5, "latency": 0.1}, WHOLE)
+    assert (macs.limit, latency.limit, latency.asked) == (500, 0, 0.1)
+    assert latency.kept(WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("times", "error", "message"),
+    [
+        ([39, 39.5, 40.5], None, ""),
+        ([40, 40.5, 41], None, ""),  # within the noise
+        (
+            [44, 44.5, 45, 45, 46],
+            BudgetError,
+            r"^latency \(eager\) is 45 ms and the limit 40 ms: it exceeds the budget by 5 ms "
+            r"\(12.5 %\); remove more, or raise the budget; measured 45 ms \(median of 5 runs, "
+            r"between 44 ms and 46 ms\)$",
+        ),
+        (
+            [20, 45, 90],
+            TimingError,
+            r"latency \(eager\): this machine is too noisy to tell whether the limit of 40 ms is "
+            r"kept: measured 45 ms \(median of 3 runs, between 20 ms and 90 ms\)",
+        ),
+        ([20, 30, 90], TimingError, "too noisy"),
+    ],
+)
+def test_a_latency_is_judged_with_its_spread(times, error, message):
+    budget = Budget(measure="latency", limit=40)
+    if error is None:
+        budget.check_time(Reading(tuple(times)))
+        return
+    with pytest.raises(error, match=message):
+        budget.check_time(Reading(tuple(times)))
+
+
+def test_a_fraction_is_judged_round_by_round_so_that_a_slow_machine_does_not_matter():
+    budget = Budget(measure="latency", fraction=0.5)
+    before = Reading((100.0, 200.0, 400.0))
+    budget.check_time(Reading((49.0, 99.0, 197.0)), before)
+    with pytest.raises(BudgetError, match="is 120 ms and the limit 100 ms"):
+        budget.check_time(Reading((60.0, 120.0, 240.0)), before)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"measure": "mac"},
+        {"convention": "both"},
+        {"limit": 0},
+        {"backend": "compile"},
+        {"threads": 2},
+        {"fraction": 0.5},
+        {"measure": "latency", "fraction": 2},
+        {"measure": "latency", "threads": 0},
+        {"measure": "latency", "backend": "onnx"},
+        {"measure": "latency", "limit": -1, "fraction": 0.5},
+    ],
+)
 def test_a_budget_checks_its_fields(fields):
     with pytest.raises(RecipeError, match="budget: "):
         Budget(**{"limit": 1, **fields})

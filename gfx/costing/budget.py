@@ -1,50 +1,96 @@
-"""Limits on what a program may cost, as recipes write them."""
+"""Limits on what a program may cost."""
 
 import difflib
 import math
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from gfx.costing.cost import CONVENTIONS, Cost, human
-from gfx.errors import BudgetError, RecipeError
+from gfx.costing.meter import Reading, verdict
+from gfx.errors import BudgetError, RecipeError, TimingError
 
-__all__ = ["Budget", "check_spec", "parse_budget"]
+__all__ = ["BACKENDS", "LATENCY", "MEASURES", "Budget", "known", "overrun"]
 
-_MEASURES = ("macs", "params", "param_bytes", "peak_activation_bytes")
-_SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+LATENCY = "latency"
+MEASURES = ("macs", "params", "param_bytes", "peak_activation_bytes", LATENCY)
+BACKENDS = ("eager", "compile", "onnxruntime")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """One limit that a program must keep.
 
+    A latency is limited in milliseconds, or to a fraction of what the original takes. Such a
+    budget has no limit until the original is measured.
+
     Raises: RecipeError if a field has no meaning.
 
     Example:
-        >>> Budget(limit=2.67e9, convention="output")
-        Budget(measure='macs', convention='output', limit=2670000000.0)
+        >>> budget = Budget(limit=2.67e9, convention="output")
+        >>> budget.name, budget.said(budget.limit)
+        ('macs (output)', '2.67 G')
+        >>> Budget(measure="latency", limit=40, backend="onnxruntime").name
+        'latency (onnxruntime)'
     """
 
-    measure: str = "macs"  # macs, params, param_bytes or peak_activation_bytes
+    measure: str = "macs"  # macs, params, param_bytes, peak_activation_bytes or latency
     convention: str = "exact"  # of counting macs: exact, output or output+norm
-    limit: float  # largest value allowed, > 0
+    limit: float = 0.0  # largest value allowed, > 0, of a latency ms; 0: the fraction says it
+    fraction: float | None = None  # of the original's latency, 0 < fraction ≤ 1
+    backend: str = "eager"  # what runs the program: eager, compile or onnxruntime
+    threads: int | None = None  # that it runs on; None: as many as torch takes
 
     def __post_init__(self) -> None:
-        _known("budget", "measure", self.measure, _MEASURES)
-        _known("budget", "convention", self.convention, CONVENTIONS)
-        if not 0 < self.limit < math.inf:
+        known("budget", "measure", self.measure, MEASURES)
+        known("budget", "convention", self.convention, CONVENTIONS)
+        known("budget", "backend", self.backend, BACKENDS)
+        if not self.timed and (self.fraction, self.backend, self.threads) != (None, "eager", None):
+            raise RecipeError(
+                f"budget: fraction, backend and threads are of a latency, not of {self.measure}"
+            )
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise RecipeError(f"budget: fraction={self.fraction} must be above 0 and at most 1")
+        if self.threads is not None and self.threads < 1:
+            raise RecipeError(f"budget: threads={self.threads} must be at least 1")
+        if not 0 < self.limit < math.inf and (self.fraction is None or self.limit):
             raise RecipeError(f"budget: limit={self.limit} must be positive and finite")
 
+    @property
+    def timed(self) -> bool:
+        """Whether it takes a clock, not a count, to tell that the budget is kept."""
+        return self.measure == LATENCY
+
+    @property
+    def name(self) -> str:
+        """The measure, with the convention or the backend where there is one."""
+        if self.timed:
+            threads = "" if self.threads is None else f", {_plural(self.threads, 'thread')}"
+            return f"latency ({self.backend}{threads})"
+        return f"macs ({self.convention})" if self.measure == "macs" else self.measure
+
+    @property
+    def asked(self) -> float:
+        """The fraction if there is one, else the limit: what does not depend on the clock."""
+        return self.limit if self.fraction is None else self.fraction
+
+    def said(self, value: float) -> str:
+        """Writes a value with its unit."""
+        unit = "ms" if self.timed else "B" if self.measure.endswith("bytes") else ""
+        return human(value, unit)
+
     def value(self, cost: Cost) -> int:
-        """Returns the figure of a cost that this budget limits."""
+        """Returns the figure of a cost that this budget limits; no cost has a latency."""
+        assert not self.timed, "a latency is measured, not counted"
         if self.measure == "macs":
             return int(getattr(cost.macs, CONVENTIONS[self.convention]))
         return int(getattr(cost, self.measure))
 
+    def kept(self, cost: Cost) -> bool:
+        """Whether a cost is within the limit; what only a clock can tell counts as kept."""
+        return self.timed or self.value(cost) <= self.limit
+
     def check(self, cost: Cost) -> None:
-        """Checks a cost.
+        """Checks a cost; a budget on latency is checked by `check_time`.
 
         Raises: BudgetError with measure, value, limit and shortfall if the cost is too high.
 
@@ -52,100 +98,56 @@ class Budget:
             >>> from gfx.costing import Macs
             >>> Budget(limit=100).check(Cost(Macs.same(100), 2, 8, 64))
         """
-        value = self.value(cost)
-        if value <= self.limit:
-            return
-        over = value - self.limit
-        unit = "B" if self.measure.endswith("bytes") else ""
-        raise BudgetError(
-            f"{self.name} is {human(value, unit)} and the limit {human(self.limit, unit)}:"
-            f" it exceeds the budget by {human(over, unit)} ({100 * over / self.limit:.1f} %);"
-            " remove more, or raise the budget"
-        )
+        if not self.kept(cost):
+            raise overrun(self, self.value(cost))
 
-    @property
-    def name(self) -> str:
-        """The measure, with the convention where there is one."""
-        return f"macs ({self.convention})" if self.measure == "macs" else self.measure
+    def of(self, original: Reading) -> "Budget":
+        """Returns the budget with its limit in milliseconds, of what the original took.
 
+        Example:
+            >>> Budget(measure="latency", fraction=0.1).of(Reading((50.0,))).limit
+            5.0
+        """
+        return self if self.fraction is None else replace(self, limit=self.fraction * original.ms)
 
-def parse_budget(spec: Any, cost: Cost) -> tuple[Budget, ...]:
-    """Reads the budget of a recipe, fractions against the cost of the input program.
+    def check_time(self, after: Reading, before: Reading | None = None) -> None:
+        """Checks what a program took; of a fraction, against what the original took beside it.
 
-    A number up to 1 is a fraction, any other an absolute limit; K, M, G and T are decimal.
-    None is no budget.
+        Raises: BudgetError with what was measured, the limit and the spread if it is above the
+        limit by more than noise; TimingError if the noise leaves that open.
 
-    Raises: RecipeError if the spec says nothing gfx can check.
-
-    Example:
-        >>> from gfx.costing import Macs
-        >>> parse_budget({"macs": 0.5, "params": "1.5K"}, Cost(Macs.same(800), 2, 8, 64))[0]
-        Budget(measure='macs', convention='exact', limit=400.0)
-    """
-    budgets = []
-    for measure, convention, limit in _read(spec):
-        whole = Budget(measure=measure, convention=convention, limit=max(limit, 1))
-        if limit <= 1:
-            limit *= whole.value(cost)
-        if limit <= 0:
-            raise RecipeError(f"budget: {whole.name} of the model is 0, a fraction of it no limit")
-        budgets.append(Budget(measure=measure, convention=convention, limit=limit))
-    return tuple(budgets)
+        Example:
+            >>> Budget(measure="latency", limit=40).check_time(Reading((39.0, 38.5, 39.5)))
+        """
+        budget = self if before is None else self.of(before)
+        found = (after.ms, *after.bounds)
+        if before is not None and self.fraction is not None:  # a ratio of paired runs drifts less
+            value, low, high = after.share_of(before)
+            found = (value * before.ms, low * before.ms, high * before.ms)
+        result = verdict(*found, budget.limit)
+        middle, *ends = map(self.said, found)
+        spread = f"{middle} (median of {len(after.times)} runs, between {' and '.join(ends)})"
+        if result == "over":
+            raise BudgetError(f"{overrun(budget, found[0])}; measured {spread}")
+        if result == "unclear":
+            raise TimingError(
+                f"{self.name}: this machine is too noisy to tell whether the limit of "
+                f"{self.said(budget.limit)} is kept: measured {spread}; stop what else runs on it, "
+                "or raise the budget"
+            )
 
 
-def check_spec(spec: Any) -> None:
-    """Checks the budget of a recipe before there is a model to measure.
-
-    Raises: RecipeError if the spec says nothing gfx can check.
-
-    Example:
-        >>> check_spec({"macs": {"limit": "2.67G", "convention": "output+norm"}})
-    """
-    _read(spec)
-
-
-def _read(spec: Any) -> list[tuple[str, str, float]]:
-    """Reads a spec into (measure, convention, limit or fraction)."""
-    if spec is None:
-        return []
-    if not isinstance(spec, Mapping) or not spec:
-        raise RecipeError(f"budget: {spec!r} is no mapping; write for example {{macs: 0.5}}")
-    return [_entry(measure, value) for measure, value in spec.items()]
+def overrun(budget: Budget, value: float) -> BudgetError:
+    """Makes the error that tells by how much a value exceeds a budget."""
+    over = value - budget.limit
+    return BudgetError(
+        f"{budget.name} is {budget.said(value)} and the limit {budget.said(budget.limit)}:"
+        f" it exceeds the budget by {budget.said(over)} ({100 * over / budget.limit:.1f} %);"
+        " remove more, or raise the budget"
+    )
 
 
-def _entry(measure: Any, value: Any) -> tuple[str, str, float]:
-    _known("budget", "measure", measure, _MEASURES)
-    if not isinstance(value, Mapping):
-        return measure, "exact", _number(f"budget: {measure}", value)
-    allowed = ("limit", "convention") if measure == "macs" else ("limit",)
-    for key in value:
-        _known(f"budget: {measure}", "key", key, allowed)
-    if "limit" not in value:
-        raise RecipeError(f"budget: {measure} has no limit; write {{{measure}: {{limit: 0.5}}}}")
-    convention = value.get("convention", "exact")
-    _known(f"budget: {measure}", "convention", convention, CONVENTIONS)
-    return measure, convention, _number(f"budget: {measure}", value["limit"])
-
-
-def _number(where: str, value: Any) -> float:
-    """Reads a positive number, also from text such as "2.67G" or "16 MB"."""
-    number = math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        number = float(value)
-    elif isinstance(value, str):
-        unit = "B?" if where.endswith("bytes") else ""
-        match = re.fullmatch(rf"\s*([\d.]+(?:e[+-]?\d+)?)\s*([KMGT]?){unit}\s*", value, re.I)
-        if match and match[1].count(".") <= 1 and match[1].strip(".eE"):
-            number = float(match[1]) * _SUFFIXES[match[2].upper()]
-    if not 0 < number < math.inf:
-        raise RecipeError(
-            f"{where} is {value!r}, which is no positive number;"
-            " write a fraction such as 0.5, or a limit such as 2.67G"
-        )
-    return number
-
-
-def _known(where: str, what: str, name: Any, names: Iterable[str]) -> None:
+def known(where: str, what: str, name: object, names: Iterable[str]) -> None:
     """Raises RecipeError, with the nearest name, if a name is unknown."""
     names = tuple(names)
     if name in names:
@@ -153,3 +155,7 @@ def _known(where: str, what: str, name: Any, names: Iterable[str]) -> None:
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     raise RecipeError(f"{where}: unknown {what} {name!r}; {hint}")
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" + ("" if count == 1 else "s")

@@ -102,12 +102,16 @@ class Cost:
 
 
 def human(number: float, unit: str = "") -> str:
-    """Writes a number with two decimals and a decimal suffix: K, M, G or T.
+    """Writes a number with two decimals and a decimal suffix: K, M, G or T; of ms, four digits.
 
     Example:
         >>> human(56_799_264_768), human(356_867), human(64), human(4_096, "B")
         ('56.80 G', '356.87 K', '64', '4.10 KB')
+        >>> human(1240.25, "ms"), human(0.12345, "ms")
+        ('1240 ms', '0.1235 ms')
     """
+    if unit == "ms":
+        return f"{number:.0f} ms" if abs(number) >= 1000 else f"{number:.4g} ms"
     if abs(number) < 1000:
         return f"{number:g} {unit}".rstrip()
     size = float(number)
