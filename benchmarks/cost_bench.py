@@ -11,10 +11,10 @@ import warnings
 from functools import partial
 
 import torch
-from timing import interleaved
 from torch import Tensor, nn
 
 import gfx
+from gfx.timing import medians
 
 NORM = "instance_norm"  # the peer counts these too
 
@@ -45,7 +45,7 @@ def main() -> None:
     ours, peer = count_with_gfx(model, images[256]), count_with_peer(model, images[256])
     print(f"exact MACs at 256x256: gfx {ours:,}, fvcore {peer:,}, equal: {ours == peer}")
     counts = [partial(count_with_gfx, model, image) for image in images.values()]
-    *times, peer_time = interleaved([*counts, partial(count_with_peer, model, images[256])], rounds)
+    *times, peer_time = medians([*counts, partial(count_with_peer, model, images[256])], rounds)
     for size, seconds in zip(images, times, strict=True):
         print(f"gfx.cost    {size:4}x{size:<4} {seconds:8.3f} s")
     print(f"fvcore       256x256  {peer_time:8.3f} s")

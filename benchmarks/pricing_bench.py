@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import torch_pruning
 from prune_bench import heads
-from timing import interleaved, seconds
 from torch import nn
 
 import gfx
 from gfx.costing import cost_of
 from gfx.pricing import Pricing
+from gfx.timing import medians, seconds
 
 COUNT = 1_000_000
 TARGET = 1_000_000
@@ -50,7 +50,7 @@ def main() -> None:
     pricing = Pricing(groups, cost)
     full = np.array([group.size for group in pricing.groups])
     table = np.random.default_rng(0).integers(1, full + 1, size=(COUNT, len(full)))
-    (taken,) = interleaved([lambda: pricing.price(table)], rounds=3)
+    (taken,) = medians([lambda: pricing.price(table)], rounds=3)
     rate, peer = COUNT / taken, 1 / seconds(lambda: price_with_peer(model, inputs))
     print(f"closed form of {len(full)} groups made in {made * 1000:.0f} ms")
     print(f"{'configurations priced per second':34} {'gfx':>12} {'peer':>10} {'ratio':>12}")

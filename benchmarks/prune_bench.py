@@ -21,10 +21,10 @@ from typing import Any
 import torch
 import torch_pruning
 from subjects import resnet50
-from timing import interleaved
 from torch import Tensor, nn
 
 import gfx
+from gfx.timing import medians
 
 RECIPE = {"recipe": 1, "passes": [{"channel_prune": {"ratio": 0.5}}]}
 FOLDED = {"recipe": 1, "passes": ["fold_parametrizations"]}
@@ -87,7 +87,7 @@ def compare(name: str, rounds: int) -> float | None:
         copies += [copy.deepcopy(model) for _ in range(rounds + 1)]
     except Exception as error:  # the peer raises whatever its index arithmetic runs into
         failure = f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
-    times = interleaved(actions, rounds)
+    times = medians(actions, rounds)
     shares = {who: parameters(m) / parameters(model) for who, m in left.items()}
     line = f"{name:22} {parameters(model) / 1e6:6.1f} M {times[0]:8.3f} s"
     if len(times) == 1:

@@ -16,10 +16,10 @@ from itertools import takewhile
 import numpy as np
 import torch
 from subjects import RandomGenerator, chain
-from timing import interleaved
 from torch import Tensor, nn
 
 from gfx.frontend import trace
+from gfx.timing import medians
 from passes.channel_prune import ChannelPrune
 
 SIZES = (250, 500, 1000, 2000)  # convolutions
@@ -41,7 +41,7 @@ def measure(kind: str, sizes: tuple[int, ...], rounds: int) -> float:
     image = torch.zeros(1, 3, 32, 32)
     models = [chain(n) if kind == "chain" else RandomGenerator(n, seed=n) for n in sizes]
     counts = [convolutions(model.eval()) for model in models]
-    times = interleaved([partial(prune, model, image) for model in models], rounds)
+    times = medians([partial(prune, model, image) for model in models], rounds)
     for i, (count, seconds) in enumerate(zip(counts, times, strict=True)):
         grown = f"{seconds / times[i - 1]:5.2f}x for {count / counts[i - 1]:.2f}x" if i else ""
         each = seconds / count * 1e3

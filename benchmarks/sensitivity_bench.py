@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import interleaved, seconds
 from torch import Tensor, nn
 
 import gfx
 from gfx.sensitivity import DECOMPOSE, Key, Table
+from gfx.timing import medians, seconds
 
 TARGET = 60  # forwards of the model that the whole command may take
 SMALLER: dict[str, dict[str, Any]] = {
@@ -98,7 +98,7 @@ def command(rounds: int) -> None:
     model, inputs = gfx.zoo.build("resnet_9blocks").eval(), gfx.zoo.example_inputs("resnet_9blocks")
     run = [sys.executable, "-m", "gfx", "inspect", "zoo:resnet_9blocks", "--json"]
     with torch.no_grad():
-        (forward,) = interleaved([lambda: model(*inputs)], rounds)
+        (forward,) = medians([lambda: model(*inputs)], rounds)
     whole = seconds(lambda: subprocess.run(run, check=True, stdout=subprocess.DEVNULL))
     fast = seconds(lambda: subprocess.run([*run, "--fast"], check=True, stdout=subprocess.DEVNULL))
     print(

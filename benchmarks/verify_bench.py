@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from timing import interleaved
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import gfx
+from gfx.timing import medians
 
 RECIPE = {
     "recipe": 1,
@@ -63,7 +63,7 @@ def time_ratio(model: nn.Module, inputs: tuple[Any, ...], rounds: int) -> float:
         with torch.no_grad():
             model(*inputs)
 
-    checked, unchecked, once = interleaved(
+    checked, unchecked, once = medians(
         [
             lambda: gfx.apply(RECIPE, model, example_inputs=inputs, verify=True),
             lambda: gfx.apply(RECIPE, model, example_inputs=inputs, verify=False),
