@@ -3,6 +3,7 @@
 from passes.channel_prune import ChannelPrune
 from passes.decompose import Decompose
 from passes.distill_taps import DistillTaps
+from passes.fast_instance_norm import FastInstanceNorm
 from passes.fold_masks import FoldMasks
 from passes.fold_parametrizations import FoldParametrizations
 from passes.fuse_batch_norm import FuseBatchNorm
@@ -16,6 +17,7 @@ PASSES = (
     ChannelPrune,
     Decompose,
     DistillTaps,
+    FastInstanceNorm,
     FoldMasks,
     FoldParametrizations,
     FuseBatchNorm,

@@ -1,4 +1,4 @@
-"""Layers of gfx's own that passes put into a graph: masks, penalties, taps, sparse layers.
+"""Layers of gfx's own that passes put into a graph: masks, penalties, taps, sparse layers, norms.
 
 They are visible in the program's text, hold their state in buffers and parameters, and know nothing
 of the house: copying, saving, compiling and distributing them is what it is for any torch layer.
@@ -20,14 +20,19 @@ from gfx.modules.layers import (
 )
 from gfx.modules.marks import Penalty, Tap, penalised
 from gfx.modules.masks import ChannelMask, LearnedMask, is_index, spread
+from gfx.modules.norms import FAST, FastInstanceNorm1d, FastInstanceNorm2d, FastInstanceNorm3d
 from gfx.modules.ramp import Ramp
 from gfx.modules.sparse import CsrLinear, SemiStructuredLinear
 
 __all__ = [
+    "FAST",
     "MASKED",
     "OWN",
     "ChannelMask",
     "CsrLinear",
+    "FastInstanceNorm1d",
+    "FastInstanceNorm2d",
+    "FastInstanceNorm3d",
     "LearnedMask",
     "MaskedConv1d",
     "MaskedConv2d",

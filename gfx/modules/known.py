@@ -5,13 +5,18 @@ from torch import nn
 from gfx.modules.layers import MASKED
 from gfx.modules.marks import Penalty, Tap
 from gfx.modules.masks import ChannelMask, LearnedMask, is_index
+from gfx.modules.norms import FAST
 from gfx.modules.sparse import CsrLinear, SemiStructuredLinear
 
 __all__ = ["OWN", "is_known", "is_own", "without_content"]
 
 # by identity: a class that only says it is of gfx is none of them, nor is a subclass
 OWN: frozenset[type[nn.Module]] = frozenset(
-    (ChannelMask, LearnedMask, Penalty, Tap, CsrLinear, SemiStructuredLinear, *MASKED.values())
+    [
+        *(ChannelMask, LearnedMask, Penalty, Tap, CsrLinear, SemiStructuredLinear),
+        *MASKED.values(),
+        *FAST.values(),
+    ]
 )
 
 
