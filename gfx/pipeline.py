@@ -26,6 +26,7 @@ from gfx.lineage import forget
 from gfx.numerics import tolerance
 from gfx.program import Program
 from gfx.recipe import InputSpec, Recipe, Source
+from gfx.recording import Record, layers_of, sample_of
 from gfx.reporting import PassReport, Report, attach, pass_report
 from gfx.shapes import propagate
 from gfx.verify import Check, honesty, signature, structure, values
@@ -75,8 +76,9 @@ def apply(
         run = _Run(program, recipe, data, verify)
         if any(pass_.needs_original for pass_ in recipe.passes):
             program.original = program.copy()
-        before = run.cost
+        before, recorded = run.cost, _Recording(run)
         passes = tuple(run.step(pass_) for pass_ in recipe.passes)
+        record = recorded.finished()
     for budget in run.budgets:
         budget.check(run.cost)
     small = program.module
@@ -84,6 +86,7 @@ def apply(
     forget(program)
     _set_modes(small, model)
     report = _report(program, recipe, before, run.cost, passes, verify)
+    report = replace(report, record=record)
     _remember_inputs(small, program)
     attach(small, replace(report, seconds=time.perf_counter() - started))
     return small
@@ -144,6 +147,35 @@ class _Run:
         equal, self.known = values(pass_, new, reference, known)
         return (well_formed, same, honest, equal)
 
+
+class _Recording:
+    """Records the original before the passes run, the user's data only after them.
+
+    The data is read when the passes have read theirs: a loader that shuffles gives them the batches
+    that it would give them anyway.
+    """
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+        program, late = run.program, run.verify and run.data is not None
+        self.record = Record(layers_of(program, run.cost), None, _UNVERIFIED)
+        self.original = program.copy() if late else None
+        if run.verify and not late:
+            self._sample(program)
+
+    def finished(self) -> Record:
+        """Returns the record."""
+        if self.original is not None:
+            self._sample(self.original)
+        return self.record
+
+    def _sample(self, program: Program) -> None:
+        _logger.info("running the original once, for the report")
+        sample, why = sample_of(program, self.run.data, seed=self.run.seed)
+        self.record = replace(self.record, sample=sample, why=why)
+
+
+_UNVERIFIED = "verify=False, so the original was not run"
 
 # fields by which a pass says itself how far it goes
 _SAYS = ("budget", "ratio", "ratios", "widths", "kept", "rank", "layers", "where")

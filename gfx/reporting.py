@@ -15,6 +15,7 @@ from gfx.coerce import coerce, plain
 from gfx.contract import Change, Outcome, Pass, Skip
 from gfx.costing import Cost
 from gfx.errors import GfxError
+from gfx.recording import Record
 from gfx.report_text import render
 from gfx.verify import Check
 
@@ -69,9 +70,10 @@ class Report:
     gfx_version: str = ""
     torch_version: str = ""
     seconds: float = field(default=0.0, compare=False)
+    record: Record | None = None  # of the original; None in files of before gfx kept one
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the report as data that JSON can hold.
+        """Returns the report as data that JSON can hold; pictures are in it too, as base64.
 
         Example:
             >>> Report(source="Net").to_dict()["source"]

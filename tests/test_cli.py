@@ -332,3 +332,12 @@ def test_quick_work_is_not_reported(capsys):
     with screen.Progress("opening") as progress:
         progress.stage("counting")
     assert capsys.readouterr().err == ""
+
+
+def test_json_of_a_report_leaves_out_the_bytes_of_pictures(tmp_path, recipe):
+    small = tmp_path / "small.gfx"
+    applied = json.loads(run("apply", recipe, MODEL, "-o", small, "--json").stdout)
+    stored = json.loads(run("report", small, "--json").stdout)
+    for data in (applied, stored):
+        assert "png" not in data["record"]["sample"]["output"]
+        assert data["record"]["layers"][0]["stage"]

@@ -22,6 +22,7 @@ from gfx.cli.options import (
     Seed,
     Trust,
 )
+from gfx.cli.reporting import print_report, report
 from gfx.cli.screen import Progress, print_json, print_table
 
 __all__ = ["app", "main"]
@@ -111,11 +112,7 @@ def apply(
         small = gfx.apply(loaded, opened.model, given, data=data, seed=seed, verify=verify)
         progress.stage(f"writing {output}")
         gfx.save(small, output)
-    report = gfx.report(small)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        typer.echo(str(report))
+    print_report(gfx.report(small), as_json=as_json)
     typer.echo(f"wrote {output} ({output.stat().st_size:,} bytes)", err=True)
 
 
@@ -235,21 +232,7 @@ def zoo(as_json: Json = False, debug: Debug = False) -> None:
     print_table(("generator", "about", "options"), rows)
 
 
-@app.command()
-@guarded
-def report(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .gfx file that gfx apply wrote.")],
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Print the report that is stored in a .gfx file."""
-    import gfx
-
-    stored = gfx.report(gfx.load(file))
-    if as_json:
-        print_json(stored.to_dict())
-    else:
-        typer.echo(str(stored))
+app.command()(report)
 
 
 def _open(model: str, inputs: list[Any] | None, factory: str | None, trust: bool) -> Opened:

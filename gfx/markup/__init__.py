@@ -1,0 +1,1 @@
+"""What HTML pages and plots share."""
