@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gfx.contract import Change, Keeps, Outcome, Pass, Skip
     from gfx.costing import Budget, Cost
     from gfx.coupling import Groups
+    from gfx.exporting import Exported, export
     from gfx.frontend import trace
     from gfx.pipeline import apply
     from gfx.program import Program, Provenance
@@ -51,6 +52,7 @@ __all__ = [
     "Cost",
     "EditError",
     "ExportError",
+    "Exported",
     "GfxError",
     "Groups",
     "InputError",
@@ -73,6 +75,7 @@ __all__ = [
     "apply",
     "channels",
     "cost",
+    "export",
     "inspect",
     "load",
     "open_model",
@@ -91,6 +94,7 @@ _HOMES = {
     "Budget": "gfx.costing",
     "Change": "gfx.contract",
     "Cost": "gfx.costing",
+    "Exported": "gfx.exporting",
     "Groups": "gfx.coupling",
     "Keeps": "gfx.contract",
     "Outcome": "gfx.contract",
@@ -103,6 +107,7 @@ _HOMES = {
     "Skip": "gfx.contract",
     "adapters": "gfx.tapping",
     "apply": "gfx.pipeline",
+    "export": "gfx.exporting",
     "inspect": "gfx.sensitivity",
     "load": "gfx.archive",
     "open_model": "gfx.archive",

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gfx.cli.exporting import export
 from gfx.cli.guard import guarded, warn
 from gfx.cli.inspecting import inspect
 from gfx.cli.listing import describe_pass, print_groups, print_layers
@@ -177,6 +178,7 @@ def channels(
 
 
 app.command()(inspect)
+app.command()(export)
 
 
 @app.command()

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from gfx.copies import deepcopy
 from gfx.quiet import quiet_torch
 
-__all__ = ["capture", "hushed"]
+__all__ = ["capture", "hushed", "origin"]
+
+_NOTE = "gfx_node"  # torch notes on what a node was made from if there is any note on that
 
 
 @contextlib.contextmanager
@@ -36,5 +38,19 @@ def capture(
         ('input',)
     """
     twin = deepcopy(module).eval()  # torch.export may leave tensors of its own on a module
+    for node in twin.graph.nodes if isinstance(twin, fx.GraphModule) else ():
+        node.meta[_NOTE] = node.name
     with hushed(), torch.no_grad():
-        return torch.export.export(twin, inputs, dynamic_shapes=dynamic_shapes, strict=False)
+        exported = torch.export.export(twin, inputs, dynamic_shapes=dynamic_shapes, strict=False)
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)  # files of this machine
+    return exported
+
+
+def origin(node: fx.Node) -> str | None:
+    """Names the node of the module's graph that a node of the ExportedProgram was made from."""
+    made: Any = node.meta.get("from_node")
+    name: str | None = None
+    while made:
+        name, made = made[-1].name, made[-1].from_node
+    return name

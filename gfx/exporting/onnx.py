@@ -4,10 +4,11 @@ import importlib
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from gfx.errors import ExportError, InputError
 from gfx.exporting.capture import capture, hushed
+from gfx.exporting.names import clean, name_nodes, output_names
 
 __all__ = ["check_opset", "needed", "onnx_bytes", "translated"]
 
@@ -28,7 +29,7 @@ def onnx_bytes(module: nn.Module, inputs: tuple[Any, ...], *, opset: int | None 
         '080a'
     """
     check_opset(opset)
-    data: bytes = translated(capture(module, inputs), opset).SerializeToString()
+    data: bytes = translated(capture(module, inputs), module, opset).SerializeToString()
     return data
 
 
@@ -63,8 +64,10 @@ def needed(name: str) -> Any:
         ) from error
 
 
-def translated(program: torch.export.ExportedProgram, opset: int | None = None) -> Any:
-    """Returns an exported program as an onnx.ModelProto.
+def translated(
+    program: torch.export.ExportedProgram, module: nn.Module, opset: int | None = None
+) -> Any:
+    """Returns what was captured of a module as an onnx.ModelProto with readable names.
 
     Raises: InputError if what it takes is not installed; ExportError if the weights are too large
     for one file, or the program cannot be written in the opset; whatever torch raises.
@@ -72,16 +75,22 @@ def translated(program: torch.export.ExportedProgram, opset: int | None = None) 
     for name in ("onnx", "onnxscript"):
         needed(name)
     _check_size(program)
+    names = output_names(program)
     with hushed(), torch.no_grad():
-        made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset)
+        made = torch.onnx.export(
+            program, dynamo=True, verbose=False, opset_version=opset, output_names=names
+        )
         assert made is not None  # it is where no file is named
-        model = made.model_proto
+        model, lowered = made.model_proto, made.exported_program
     got = {item.domain: item.version for item in model.opset_import}[""]
     if opset not in (None, got):
         raise ExportError(
             f"the program cannot be written in opset {opset}: an operation of it has no form "
             f"there; torch wrote opset {got}, which --opset {got} takes"
         )
+    if isinstance(module, fx.GraphModule) and lowered is not None:
+        name_nodes(model, lowered, module)
+    clean(model)
     return model
 
 
