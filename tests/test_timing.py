@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -279,17 +280,36 @@ def test_a_model_that_does_not_run_on_the_inputs_is_said(net):
         prepare(net, (torch.ones(1, 5, 6, 6),))
 
 
-def test_a_missing_package_names_the_extra(net, monkeypatch):
-    from gfx.timing import runtime
-
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(runtime, "import_module", missing)
-    with pytest.raises(
-        InputError, match=r"needs onnx, which .* pip install 'gfx-compiler\[onnx\]'"
-    ):
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
+def test_a_missing_package_names_the_extra(net, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    text = rf"ONNX takes {name}, which is not installed: pip install 'gfx-compiler\[onnx\]'"
+    with pytest.raises(InputError, match=text):
         prepare(net, INPUTS, "onnxruntime")
+
+
+def test_onnxruntime_computes_what_the_model_does(net):
+    runner = prepare(net, INPUTS, "onnxruntime", threads=1)
+    torch.testing.assert_close(runner.outputs()[0], net.eval()(*INPUTS))
+    assert runner.written
+
+
+def test_a_model_that_cannot_be_exported_is_said():
+    class Looks(nn.Module):
+        def forward(self, x):
+            return x + 1 if x.sum() > 0 else x
+
+    with pytest.raises(InputError, match="Looks does not run on these inputs with the backend on"):
+        prepare(Looks(), INPUTS, "onnxruntime")
+
+
+def test_compiled_modules_of_one_class_do_not_crowd_each_other_out(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda own, **_: compiled.append(own) or own)
+    for _ in range(2):
+        prepare(nn.Sequential(nn.Conv2d(3, 4, 3)), INPUTS, "compile")
+    first, second = compiled
+    assert first.__code__ is not second.__code__
 
 
 def test_the_key_is_short_stable_and_fit_for_a_file():
@@ -310,3 +330,14 @@ def test_a_machine_without_cpuinfo_still_has_a_name(monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", missing)
     assert _model()
+
+
+def test_what_the_user_froze_stays_frozen():
+    interleaved([int], rounds=1)
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        interleaved([int], rounds=1)
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

@@ -16,8 +16,10 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import GfxError, InputError
+from gfx.exporting.onnx import needed, onnx_bytes
 from gfx.frontend.copying import private_copy
 from gfx.quiet import quiet_torch
+from gfx.timing.runtime import session_runner
 
 __all__ = ["BACKENDS", "Backend", "Runner", "on_device", "prepare", "threads_of", "using_threads"]
 
@@ -37,6 +39,7 @@ class Runner:
     threads: int
     device: str
     run: Callable[[], Any]
+    written: bytes | None = None  # the ONNX file that it runs, with the backend onnxruntime
 
     def __call__(self) -> None:
         """Runs once."""
@@ -82,10 +85,7 @@ def prepare(
     twin = private_copy(module).eval().to(where)
     moved = pytree.tree_map_only(torch.Tensor, lambda x: x.detach().to(where), inputs)
     with torch.random.fork_rng(devices=[]), using_threads(count):
-        run = _MAKERS[backend](twin, moved, count, where)
-        runner = Runner(backend, count, where, run)
-        _first(runner, type(module).__name__)
-    return runner
+        return _started(backend, twin, moved, count, where)
 
 
 def threads_of(threads: int | None) -> int:
@@ -142,29 +142,40 @@ def using_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _first(runner: Runner, name: str) -> None:
-    """Runs once, which compiles what is compiled late.
+def _started(
+    backend: Backend, module: nn.Module, inputs: tuple[Any, ...], threads: int, device: str
+) -> Runner:
+    """Makes a runner and runs it once, which compiles what is compiled late.
 
     Raises: InputError with the first line of what went wrong.
     """
+    written = None
     try:
         with quiet_torch():
+            if backend == "onnxruntime":
+                needed("onnxruntime")  # before the long work
+                written = onnx_bytes(module, inputs)
+                run = session_runner(written, inputs, threads, device)
+            else:
+                run = _compiled(module, inputs) if backend == "compile" else _eager(module, inputs)
+            runner = Runner(backend, threads, device, run, written)
             runner()
     except GfxError:
         raise
     except Exception as error:
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise InputError(
-            f"{name} does not run on these inputs with the backend {runner.backend} "
+            f"{type(module).__name__} does not run on these inputs with the backend {backend} "
             f"({type(error).__name__}: {first}); give other inputs, or another backend"
         ) from error
+    return runner
 
 
-def _eager(module: nn.Module, inputs: tuple[Any, ...], threads: int, device: str) -> Any:
+def _eager(module: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Any]:
     return lambda: module(*inputs)
 
 
-def _compiled(module: nn.Module, inputs: tuple[Any, ...], threads: int, device: str) -> Any:
+def _compiled(module: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Any]:
     def forward() -> Any:
         return module(*inputs)
 
@@ -173,16 +184,3 @@ def _compiled(module: nn.Module, inputs: tuple[Any, ...], threads: int, device: 
     code = forward.__code__.replace(co_name="forward")
     own = FunctionType(code, forward.__globals__, "forward", None, forward.__closure__)
     return torch.compile(own, dynamic=False)
-
-
-def _onnxruntime(module: nn.Module, inputs: tuple[Any, ...], threads: int, device: str) -> Any:
-    from gfx.timing.runtime import session_runner
-
-    return session_runner(module, inputs, threads, device)
-
-
-_MAKERS: dict[str, Callable[[nn.Module, tuple[Any, ...], int, str], Any]] = {
-    "eager": _eager,
-    "compile": _compiled,
-    "onnxruntime": _onnxruntime,
-}

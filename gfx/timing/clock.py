@@ -66,12 +66,13 @@ def interleaved(
         for _ in range(warmups):
             runner()
     times = np.zeros((len(runners), rounds))
-    for done in range(rounds):
-        with _no_garbage():
-            for index in _order(len(runners), done):
-                times[index, done] = _timed(runners[index], clock)
-        if progress is not None:
-            progress(done + 1, rounds)
+    with _settled():
+        for done in range(rounds):
+            with _no_garbage():
+                for index in _order(len(runners), done):
+                    times[index, done] = _timed(runners[index], clock)
+            if progress is not None:
+                progress(done + 1, rounds)
     return [Sample(row) for row in times]
 
 
@@ -112,3 +113,17 @@ def _no_garbage() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """Spares what exists by now from being looked at by each collection, which takes long."""
+    gc.collect()
+    mine = gc.get_freeze_count() == 0  # else the user's own, which thawing would thaw too
+    if mine:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if mine:
+            gc.unfreeze()

@@ -1,80 +1,72 @@
 """The backend onnxruntime: a module as ONNX, in a session of its own."""
 
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
+from gfx.exporting.onnx import needed
 
-__all__ = ["load", "session", "session_runner"]
-
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+__all__ = ["feeds", "session", "session_runner"]
 
 
 def session_runner(
-    module: nn.Module, inputs: tuple[Any, ...], threads: int, device: str
+    written: bytes, inputs: tuple[Any, ...], threads: int, device: str
 ) -> Callable[[], tuple[torch.Tensor, ...]]:
-    """Returns what runs a module in onnxruntime on the inputs.
+    """Returns what runs an ONNX file in onnxruntime on the inputs.
 
-    Raises: InputError if a package is missing, or onnxruntime has nothing for the device;
-    ExportError if the module cannot be written as ONNX.
+    Raises: InputError if onnxruntime is missing, or has nothing for the device.
     """
-    made, feeds = session(module, inputs, threads, device)
-    return lambda: tuple(map(torch.from_numpy, made.run(None, feeds)))
+    made = session(written, threads, device)
+    given = feeds([item.name for item in made.get_inputs()], inputs)
+    return lambda: tuple(map(torch.from_numpy, made.run(None, given)))
 
 
 def session(
-    module: nn.Module,
-    inputs: tuple[Any, ...],
+    written: bytes,
     threads: int,
-    device: str,
+    device: str = "cpu",
     *,
+    arena: bool = True,
     profile: str | None = None,
-) -> tuple[Any, dict[str, Any]]:
-    """Makes a session and what to feed it; with a profile it writes times by node to that prefix.
+) -> Any:
+    """Makes a session; with a profile it writes times by node into a file of that prefix.
 
-    Raises: as session_runner.
+    `arena=False` gives memory back after each run, so that a peak can be seen.
+
+    Raises: InputError if onnxruntime is missing, or has nothing for the device.
     """
-    runtime = load()
-    provider = _provider(runtime, device)
+    runtime = needed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
+    options.enable_cpu_mem_arena = arena
     # else its threads go on spinning after a run, in the time of whoever runs next
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
-    written = import_module("gfx.exporting").onnx_bytes(module, inputs)
-    made = runtime.InferenceSession(written, options, providers=[provider])
+    return runtime.InferenceSession(written, options, providers=[_provider(runtime, device)])
+
+
+def feeds(names: Sequence[str], inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """Returns the tensors of the inputs by the names that a session gives them, as arrays.
+
+    Raises: InputError if there are more or fewer.
+
+    Example:
+        >>> list(feeds(["image"], (torch.ones(1, 3, 8, 8),)))
+        ['image']
+    """
     tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, torch.Tensor)]
-    names = [item.name for item in made.get_inputs()]
     if len(names) != len(tensors):
         raise InputError(
             f"as ONNX the model has {len(names)} inputs ({', '.join(names)}) for "
             f"{len(tensors)} tensors; some of them do nothing, leave them out"
         )
-    return made, {n: x.cpu().numpy() for n, x in zip(names, tensors, strict=True)}
-
-
-def load() -> Any:
-    """Imports onnxruntime, having looked that all is there to write ONNX too.
-
-    Raises: InputError that names the extra if a package is missing.
-    """
-    for name in _NEEDED:
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise InputError(
-                f"the backend onnxruntime needs {name}, which is not installed: "
-                "pip install 'gfx-compiler[onnx]'"
-            ) from error
-    return import_module("onnxruntime")
+    return {n: x.cpu().numpy() for n, x in zip(names, tensors, strict=True)}
 
 
 def _provider(runtime: Any, device: str) -> Any:
