@@ -142,7 +142,9 @@ def _same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
 def _describe(tensor: torch.Tensor) -> str:
     grad = "requires grad" if tensor.requires_grad else "no grad"
     shape = "x".join(map(str, tensor.shape))
-    return f"{type(tensor).__name__} {shape} {tensor.dtype} on {tensor.device}, {grad}"
+    row_major = tensor.is_contiguous()
+    order = "" if row_major else f", strides {'x'.join(map(str, tensor.stride()))}"
+    return f"{type(tensor).__name__} {shape} {tensor.dtype} on {tensor.device}, {grad}{order}"
 
 
 def _unused(program: Program) -> list[str]:

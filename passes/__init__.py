@@ -1,6 +1,7 @@
 """The passes that ship with gfx, offered through the entry point group `gfx.passes`."""
 
 from passes.channel_prune import ChannelPrune
+from passes.channels_last import ChannelsLast
 from passes.decompose import Decompose
 from passes.distill_taps import DistillTaps
 from passes.fast_instance_norm import FastInstanceNorm
@@ -15,6 +16,7 @@ __all__ = ["PASSES"]
 
 PASSES = (
     ChannelPrune,
+    ChannelsLast,
     Decompose,
     DistillTaps,
     FastInstanceNorm,
