@@ -19,11 +19,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Flag
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import fx
 
 from gfx.program import Program
+
+if TYPE_CHECKING:
+    from gfx.planning import Offer
 
 __all__ = ["Change", "Keeps", "Outcome", "Pass", "Skip"]
 
@@ -86,6 +89,7 @@ class Outcome:
     changes: list[Change] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)  # plain data for the report
+    timings: dict[str, Any] = field(default_factory=dict)  # the same, of what the clock said
     resolved: "Pass | None" = None  # what the pass is once its choices are made; None: itself
     expected: Callable[[Program], Program] | None = None  # makes the reference (rule 3)
 
@@ -124,6 +128,15 @@ class Pass(ABC):
     def needs_original(self) -> bool:
         """Whether `program.original` must hold the program that the recipe began with."""
         return False
+
+    def offer(self, program: Program, data: Any) -> "Offer | None":
+        """Says what the pass may do under a budget that it shares with others; edits nothing.
+
+        Where passes of a recipe were given its budget alike, the pipeline asks each for its offer
+        when the first of them is due, decides about all together, and runs what each offer makes
+        of the plan. None, as here: the pass meets the budget by itself, as far as it still can.
+        """
+        return None
 
     def requires(self, program: Program) -> None:  # noqa: B027 - optional hook (rule 1)
         """Raises PreconditionError if the program cannot be taken."""

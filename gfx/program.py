@@ -47,6 +47,9 @@ class Program:
     example_inputs: tuple[Any, ...]
     provenance: Provenance = field(default_factory=lambda: Provenance("GraphModule"))
     original: "Program | None" = field(default=None, repr=False, compare=False)  # see gfx.lineage
+    stopwatch: Any = field(
+        default=None, repr=False, compare=False
+    )  # of gfx.costing, if one is asked
     shaped: Any = field(default=None, repr=False, compare=False)  # what gfx.shapes last ran on
     leaves: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # see gfx.fakes
 

@@ -110,8 +110,8 @@ class Budget:
         """
         return self if self.fraction is None else replace(self, limit=self.fraction * original.ms)
 
-    def check_time(self, after: Reading, before: Reading | None = None) -> None:
-        """Checks what a program took; of a fraction, against what the original took beside it.
+    def check_time(self, after: Reading) -> None:
+        """Checks what a program took.
 
         Raises: BudgetError with what was measured, the limit and the spread if it is above the
         limit by more than noise; TimingError if the noise leaves that open.
@@ -119,20 +119,15 @@ class Budget:
         Example:
             >>> Budget(measure="latency", limit=40).check_time(Reading((39.0, 38.5, 39.5)))
         """
-        budget = self if before is None else self.of(before)
-        found = (after.ms, *after.bounds)
-        if before is not None and self.fraction is not None:  # a ratio of paired runs drifts less
-            value, low, high = after.share_of(before)
-            found = (value * before.ms, low * before.ms, high * before.ms)
-        result = verdict(*found, budget.limit)
-        middle, *ends = map(self.said, found)
-        spread = f"{middle} (median of {len(after.times)} runs, between {' and '.join(ends)})"
-        if result == "over":
-            raise BudgetError(f"{overrun(budget, found[0])}; measured {spread}")
-        if result == "unclear":
+        found = verdict(after.ms, *after.bounds, self.limit)
+        between = " and ".join(map(self.said, after.bounds))
+        spread = f"{self.said(after.ms)} (median of {len(after.times)} runs, between {between})"
+        if found == "over":
+            raise BudgetError(f"{overrun(self, after.ms)}; measured {spread}")
+        if found == "unclear":
             raise TimingError(
                 f"{self.name}: this machine is too noisy to tell whether the limit of "
-                f"{self.said(budget.limit)} is kept: measured {spread}; stop what else runs on it, "
+                f"{self.said(self.limit)} is kept: measured {spread}; stop what else runs on it, "
                 "or raise the budget"
             )
 

@@ -42,15 +42,17 @@ class Reading:
         """Where the true median lies, 19 times out of 20: two of the sorted times."""
         return _bounds(np.array(self.times))
 
-    def share_of(self, other: "Reading") -> tuple[float, float, float]:
-        """Returns the median over the rounds of this by another, and where the true one lies.
+    def beside(self, other: "Reading", ms: float) -> "Reading":
+        """Returns what this one would have been where another, read with it, takes so many ms.
+
+        Round by round, so that a machine that gets slower does not matter.
 
         Example:
-            >>> Reading((2.0, 3.0, 2.0)).share_of(Reading((4.0, 6.0, 4.0)))
-            (0.5, 0.5, 0.5)
+            >>> Reading((2.0, 6.0, 2.0)).beside(Reading((4.0, 12.0, 4.0)), 8.0).times
+            (4.0, 4.0, 4.0)
         """
-        shares = np.array(self.times) / np.array(other.times)
-        return (float(np.median(shares)), *_bounds(shares))
+        pairs = zip(self.times, other.times, strict=True)
+        return Reading(tuple(ms * mine / theirs for mine, theirs in pairs))
 
 
 class Differences(Protocol):

@@ -4,13 +4,13 @@ The program at other widths is priced by its polynomials (gfx/pricing). A layer 
 costs the difference between the form and the layer, both at the channels that are left to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import fx, nn
 
-from gfx.costing import Budget, Macs, cost_of
+from gfx.costing import Budget, Foreseen, Macs, cost_of
 from gfx.costing.cost import CONVENTIONS
 from gfx.costing.formulas import conv
 from gfx.coupling import Groups
@@ -34,6 +34,7 @@ class Costs:
     An option's value is a Form for a layer, a width for a group, and None for what is left as it
     is. Prices are those of `gfx.cost` of the program that is really rewritten. The peak of memory
     is the exception: it is that of the narrowed program, without what lies between the parts.
+    Milliseconds are foreseen, by what `times` has for each budget on latency.
 
     Example:
         >>> import gfx
@@ -54,8 +55,10 @@ class Costs:
         layers: Sequence[Layer],
         choices: Sequence[Choice],
         budgets: Sequence[Budget],
+        times: Mapping[Budget, Foreseen] | None = None,
     ) -> None:
         self.budgets = tuple(budgets)
+        self._times = times or {}  # of every budget on latency, what predicts it
         self.choices = tuple(choices)
         by_path = {layer.path: layer for layer in layers}
         wide, deep = ([i for i, c in enumerate(choices) if c.kind == k] for k in ("group", "layer"))
@@ -70,7 +73,10 @@ class Costs:
             (
                 i,
                 _Rewritten(
-                    by_path[choices[i].name], [o.value for o in choices[i].options], budgets
+                    by_path[choices[i].name],
+                    [o.value for o in choices[i].options],
+                    budgets,
+                    self._times,
                 ),
             )
             for i in deep
@@ -82,13 +88,20 @@ class Costs:
     def __call__(self, plans: Plans) -> Numbers:
         """Prices plans. Shapes: plans (plans, choices); returns (plans, budgets)."""
         widths = self.widths(plans)
-        values = [self._pricing.value(widths, budget) for budget in self.budgets]
+        values = [self._whole(widths, budget) for budget in self.budgets]
         prices: Numbers = np.stack(values, axis=1).astype(np.float64)
         if self._rewritten:
             channels = self._channels(widths).reshape(len(self._rewritten), 3, len(plans))
             for (place, layer), sizes in zip(self._rewritten, channels, strict=True):
                 prices += layer.differences(plans[:, place], sizes)
         return prices
+
+    def _whole(self, widths: Plans, budget: Budget) -> Numbers:
+        """Prices the program at some widths, its layers as they are."""
+        foreseen = self._times.get(budget)
+        if foreseen is not None:
+            return foreseen.predict(widths)
+        return np.asarray(self._pricing.value(widths, budget), dtype=np.float64)
 
     def widths(self, plans: Plans) -> Plans:
         """Returns the width of every free group. Shapes: (plans, free groups)."""
@@ -102,9 +115,18 @@ class _Rewritten:
     """Prices the forms of one layer against the layer, at any number of channels."""
 
     def __init__(
-        self, layer: Layer, forms: Sequence[Form | None], budgets: Sequence[Budget]
+        self,
+        layer: Layer,
+        forms: Sequence[Form | None],
+        budgets: Sequence[Budget],
+        times: Mapping[Budget, Foreseen],
     ) -> None:
         self.layer, self.forms, self.budgets = layer, forms, budgets
+        self._times = {
+            place: times[budget].of_forms(layer, forms)
+            for place, budget in enumerate(budgets)
+            if budget in times
+        }
         self._known: dict[tuple[int, ...], list[float]] = {}
 
     def differences(self, options: Plans, channels: Plans) -> Numbers:
@@ -117,8 +139,10 @@ class _Rewritten:
             keys = keys * _BASE + row  # one number for all four is sorted faster
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         places = zip(options[first].tolist(), *channels[:, first].tolist(), strict=True)
-        rows = [self._difference(place) for place in places]
-        return np.array(rows, dtype=np.float64)[inverse.reshape(-1)]
+        rows = np.array([self._difference(place) for place in places], dtype=np.float64)
+        for place, times in self._times.items():
+            rows[:, place] = times.differences(options[first], channels[:, first])
+        return np.asarray(rows[inverse.reshape(-1)])
 
     def _difference(self, key: tuple[int, ...]) -> list[float]:
         if key not in self._known:

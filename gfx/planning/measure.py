@@ -6,6 +6,7 @@ from typing import Any
 
 from gfx.costing import cost_of
 from gfx.coupling import Group, Groups
+from gfx.coupling.labels import Mask
 from gfx.data import batches_of
 from gfx.factoring import Form
 from gfx.metrics import metric
@@ -71,8 +72,11 @@ class Damages:
         """Returns the width and the damage of narrowing each group alone to a share."""
         masks = [weakest(groups, group, share) for group, share in shares]
         widths = [g.size - int(m[g.roots].sum()) for (g, _), m in zip(shares, masks, strict=True)]
-        found = self._measured([Narrowing(groups, mask) for mask in masks])
-        return list(zip(widths, found, strict=True))
+        return list(zip(widths, self.of_masks(groups, masks), strict=True))
+
+    def of_masks(self, groups: Groups, masks: Sequence[Mask]) -> list[float]:
+        """Returns the damage of each removal alone."""
+        return self._measured([Narrowing(groups, mask) for mask in masks])
 
     def _measured(self, changes: Sequence[Change]) -> list[float]:
         """Measures each change alone; infinite where it gives values that are not finite."""

@@ -1,0 +1,74 @@
+"""One meter, and the original that fractions of its latency are of."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gfx.costing.budget import Budget
+from gfx.costing.meter import Foreseen, Meter, Reading, verdict
+
+__all__ = ["Stopwatch"]
+
+_MORE = 4  # times the rounds, where a first reading leaves open what was asked
+
+Place = tuple[str, int | None]
+
+
+@dataclass
+class Stopwatch:
+    """Measures programs for budgets on latency.
+
+    Under a fraction, a program is read beside the original, and what it takes is told as if the
+    original took what it took at first: a machine that gets slower slows both.
+
+    Example:
+        >>> class Always:
+        ...     def read(self, programs, backend, threads, effort=1):
+        ...         return [Reading((10.0,) * 9) for _ in programs]
+        >>> watch = Stopwatch(Always(), original=None)
+        >>> budget = watch.settled(Budget(measure="latency", fraction=0.5))
+        >>> budget.limit, watch.read(None, budget).ms
+        (5.0, 10.0)
+    """
+
+    meter: Meter
+    original: Any  # a Program
+    _first: dict[Place, Reading] = field(default_factory=dict)
+
+    def before(self, budget: Budget) -> Reading:
+        """Returns what the original took when it was first measured."""
+        key = (budget.backend, budget.threads)
+        if key not in self._first:
+            (self._first[key],) = self.meter.read([self.original], *key)
+        return self._first[key]
+
+    def settled(self, budget: Budget) -> Budget:
+        """Returns a budget with its limit in milliseconds."""
+        open_ = budget.timed and budget.fraction is not None
+        return budget.of(self.before(budget)) if open_ else budget
+
+    def read(self, program: Any, budget: Budget) -> Reading:
+        """Measures a program, with more rounds where the limit is too near to tell.
+
+        Raises: TimingError if it stays open whether the limit is kept.
+        """
+        reading = self._read(program, budget, 1)
+        if _unclear(reading, budget):
+            reading = self._read(program, budget, _MORE)
+        if _unclear(reading, budget):
+            budget.check_time(reading)
+        return reading
+
+    def foresee(self, groups: Any, budget: Budget) -> Foreseen:
+        """Returns what predicts the latency of the groups' program."""
+        return self.meter.foresee(groups, budget.backend, budget.threads)
+
+    def _read(self, program: Any, budget: Budget, effort: int) -> Reading:
+        where = (budget.backend, budget.threads, effort)
+        if budget.fraction is None:
+            return self.meter.read([program], *where)[0]
+        other, reading = self.meter.read([self.original, program], *where)
+        return reading.beside(other, self.before(budget).ms)
+
+
+def _unclear(reading: Reading, budget: Budget) -> bool:
+    return verdict(reading.ms, *reading.bounds, budget.limit) == "unclear"
