@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gfx.contract import Change
     from gfx.costing import Cost
-    from gfx.reporting import PassReport, Report
+    from gfx.reporting import PassReport, Report, Timing
     from gfx.verify import Check
 
 __all__ = ["render"]
@@ -58,6 +58,16 @@ def _costs(report: "Report") -> Iterator[str]:
         old, new = pick(before), pick(after)
         share = f"{new / old:.3f}" if old else "-"
         yield f"{label:<24}{old:>18,}{new:>18,}{share:>14}"
+    for timing in report.timings:
+        yield from _timing(timing)
+
+
+def _timing(timing: "Timing") -> Iterator[str]:
+    label = f"latency, {timing.backend}, ms"
+    share = timing.after / timing.before
+    yield f"{label:<24}{timing.before:>18,.4g}{timing.after:>18,.4g}{share:>14.3f}"
+    threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
+    yield f"  limit {timing.limit:.4g} ms; {threads} of {timing.machine}"
 
 
 def _pass(number: int, pass_: "PassReport", verified: bool) -> Iterator[str]:
@@ -70,6 +80,7 @@ def _pass(number: int, pass_: "PassReport", verified: bool) -> Iterator[str]:
     reasons = details.pop("approximate", {})
     if isinstance(reasons, Mapping):  # a sentence for each group, too long for one line
         yield from _cut([f"     approximate {name}: {why}" for name, why in reasons.items()])
+    details |= {f"ms {key}": value for key, value in pass_.timings.items()}
     yield from _cut([f"   {key}: {_short(value)}" for key, value in details.items()])
     if pass_.before is not None and pass_.after is not None:
         yield (

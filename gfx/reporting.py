@@ -19,9 +19,34 @@ from gfx.recording import Record
 from gfx.report_text import render
 from gfx.verify import Check
 
-__all__ = ["PassReport", "Report", "attach", "pass_report", "report"]
+__all__ = ["PassReport", "Report", "Timing", "attach", "pass_report", "report"]
 
 ATTRIBUTE = "gfx_report"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Tells what the clock said of a budget on latency.
+
+    Units: milliseconds of one run.
+
+    Example:
+        >>> Timing(backend="eager", threads=2, machine="A", limit=5, before=50, after=4).speedup
+        12.5
+    """
+
+    backend: str
+    threads: int
+    machine: str
+    limit: float
+    before: float  # the model, median
+    after: float  # the result, median
+    between: tuple[float, float] = (0.0, 0.0)  # where the true median of the result lies
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast the result is."""
+        return self.before / self.after
 
 
 @dataclass(frozen=True)
@@ -42,6 +67,7 @@ class PassReport:
     after: Cost | None = None
     checks: tuple[Check, ...] = ()  # empty: not verified
     asked: tuple[str, ...] = ()  # fields that are not at their defaults
+    timings: dict[str, Any] = field(default_factory=dict, compare=False)  # what the clock said
     seconds: float = field(default=0.0, compare=False)  # applying and checking
 
 
@@ -69,6 +95,7 @@ class Report:
     recipe: dict[str, Any] = field(default_factory=dict)  # every default written out
     gfx_version: str = ""
     torch_version: str = ""
+    timings: tuple[Timing, ...] = field(default=(), compare=False)  # for budgets on latency
     seconds: float = field(default=0.0, compare=False)
     record: Record | None = None  # of the original; None in files of before gfx kept one
 
@@ -142,18 +169,32 @@ def pass_report(
     """Writes down what one pass did, in plain data: a report equals its own JSON copy."""
     return PassReport(
         name=pass_.name,
-        spec=plain(pass_.spec()[pass_.name]),
+        spec=_without_clock(plain(pass_.spec()[pass_.name])),
         asked=_asked(pass_),
         changes=tuple(
             replace(c, before=plain(c.before), after=plain(c.after)) for c in outcome.changes
         ),
         skips=tuple(outcome.skips),
         details=plain(outcome.details),
+        timings=plain(outcome.timings),
         before=replace(before, nodes=()),
         after=replace(after, nodes=()),
         checks=checks,
         seconds=seconds,
     )
+
+
+def _without_clock(spec: dict[str, Any]) -> dict[str, Any]:
+    """Takes out of a spec the limits that follow from what the clock said of the original."""
+    if not isinstance(spec.get("budget"), list):
+        return spec
+    return {
+        **spec,
+        "budget": [
+            {**budget, "limit": 0.0} if budget.get("fraction") is not None else budget
+            for budget in spec["budget"]
+        ],
+    }
 
 
 def _asked(pass_: Pass) -> tuple[str, ...]:

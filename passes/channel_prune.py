@@ -18,8 +18,10 @@ from gfx.coupling.labels import Mask
 from gfx.edit import masked, remove
 from gfx.errors import PreconditionError, RecipeError
 from gfx.importance import Importance, Reduce, Scores, needs_data, notes, rank
+from gfx.latency.clock import stopwatch_of
+from gfx.planning import Decision, Narrowed, Offer
 from gfx.program import Program
-from gfx.selection import Bounds, Scope, Selection, record
+from gfx.selection import Bounds, Scope, Selection, Timed, record
 from gfx.widths import by_kept, by_widths, check_globs, modules_of, stays
 
 __all__ = ["ChannelPrune"]
@@ -43,7 +45,12 @@ class ChannelPrune(Pass):
        stays whole if there is none. What one glob names is a stage: only groups of one stage are
        ranked together.
     5. Every budget is met. The result ends within `tolerance` below one of them, or it is an error
-       that tells the nearest value on both sides.
+       that tells the nearest value on both sides. One on latency is met by the clock: widths are
+       chosen by the milliseconds that are foreseen, built, and measured, a few times; how near
+       they come is not asked, as no clock could tell.
+    6. Where other passes of a recipe share its budget, they decide about layers and this one about
+       groups, together: for the least damage as `decompose` measures it. Which channels of a group
+       go is still said by `importance`; `scope` and `tolerance` are for this pass alone.
 
     Shapes: inputs and outputs keep theirs; what lies between gets narrower.
     Raises: PreconditionError if nothing can be removed (rule 3); BudgetError if the budget cannot
@@ -131,6 +138,21 @@ class ChannelPrune(Pass):
             outcome.details["stored"] = list(stored)
         return outcome
 
+    def offer(self, program: Program, data: Any) -> Offer | None:
+        """Offers to narrow every group that may be (rule 6)."""
+        groups = self._groups(program)
+        among = self._among(groups, Outcome())
+        ranked = self._ranked(groups, among, data)
+        chosen = Selection(groups, among, ranked, self._bounds(), self.scope)
+
+        def settle(decision: Decision) -> ChannelPrune:
+            gone = stays(groups, chosen.by_names(decision.widths))
+            kept = {name: indices for name, (_, indices) in gone.items()}
+            return self._resolved(kept) if kept else replace(self, ratio=0.0, budget=None)
+
+        narrowed = Narrowed(groups, among, chosen.down_to, self._bounds())
+        return Offer(settle, narrowed=narrowed, batches=self.batches)
+
     def reference(self, before: Program) -> Program | None:
         """Zeroes the removed channels where the original reads them."""
         reference = before.copy()
@@ -160,15 +182,7 @@ class ChannelPrune(Pass):
         among = self._among(groups, outcome)
         if self.kept:
             return by_kept(groups, among, self.kept), outcome
-        ranked = rank(
-            groups,
-            among,
-            self.importance,
-            reduce=self.reduce,
-            seed=self.seed or 0,
-            data=data,
-            batches=self.batches,
-        )
+        ranked = self._ranked(groups, among, data)
         otherwise = notes(groups, among, self.importance)
         if otherwise:
             outcome.details["importance"] = otherwise
@@ -181,12 +195,37 @@ class ChannelPrune(Pass):
             )
         if self.budget is None:
             return self._by_ratio(groups, among, ranked, outcome), outcome
-        outcome.details["requested"] = {b.name: b.limit for b in self.budget}
-        cost = cost_of(groups.flow.program)
-        if all(b.value(cost) <= b.limit for b in self.budget):
-            return groups.none_removed(), outcome
         chosen = Selection(groups, among, ranked, self._bounds(), self.scope)
-        return chosen.by_budget(self.budget, cost, self.tolerance), outcome
+        return self._by_budget(chosen, self.budget, outcome), outcome
+
+    def _by_budget(self, chosen: Selection, budgets: tuple[Budget, ...], outcome: Outcome) -> Mask:
+        """Removes what meets every budget (rule 5)."""
+        program = chosen.groups.flow.program
+        outcome.details["requested"] = {b.name: b.asked for b in budgets}
+        cost = cost_of(program)
+        if not any(budget.timed for budget in budgets):
+            if all(budget.kept(cost) for budget in budgets):
+                return chosen.groups.none_removed()
+            return chosen.by_budget(budgets, cost, self.tolerance)
+        stopwatch = stopwatch_of(program, budgets)
+        budgets = tuple(stopwatch.settled(budget) for budget in budgets)
+        if stopwatch.keeps(program, cost, budgets):
+            return chosen.groups.none_removed()
+        timed = Timed(chosen, budgets, cost, stopwatch)
+        removed = timed.removed()
+        outcome.timings |= {"foreseen": timed.foreseen, "measured": timed.measured}
+        return removed
+
+    def _ranked(self, groups: Groups, among: tuple[Group, ...], data: Any) -> Mapping[str, Scores]:
+        return rank(
+            groups,
+            among,
+            self.importance,
+            reduce=self.reduce,
+            seed=self.seed or 0,
+            data=data,
+            batches=self.batches,
+        )
 
     def _by_ratio(
         self,

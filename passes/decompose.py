@@ -15,23 +15,29 @@ from torch import nn
 
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.costing import Budget, cost_of
-from gfx.coupling import analyse
+from gfx.coupling import Groups, analyse
 from gfx.coupling.labels import Mask
 from gfx.data import batches_of
 from gfx.edit import remove, split
 from gfx.errors import PreconditionError, RecipeError
 from gfx.factoring import Form
 from gfx.factoring.forms import Init, Kind, Norm
+from gfx.latency.clock import stopwatch_of
 from gfx.planning import (
+    Choice,
     Condition,
     Damages,
+    Decision,
     Layer,
     Names,
+    Narrowed,
+    Offer,
     choose,
     decide,
     few_ranks,
     kernel_error,
     layers_of,
+    narrowings,
     parts_of,
     price,
     removal,
@@ -65,7 +71,13 @@ class Decompose(Pass):
     5. A budget is met with the least total damage: every layer is left or written at one of
        `ranks`, every free channel group is left or narrowed to one of `shares`, the weakest
        channels by L1 going. The damage of each alone is measured; the sum of the squares of the
-       relative L2 changes is least. That adds errors up as if they were independent.
+       relative L2 changes is least. That adds errors up as if they were independent. Under a
+       budget on latency groups may have further widths, down to a quarter of the smallest share,
+       and layers are priced in milliseconds: a plan is built, measured, and if it takes too long,
+       a faster one is sought.
+    6. Where `channel_prune` shares the recipe's budget, that pass says which groups may be narrowed
+       and which channels go, and this one which layers may be written how; both are decided
+       together, and channels go first, whatever the order in the recipe.
 
     Damage is measured on `batches` batches of the data, without data on made-up inputs.
 
@@ -162,6 +174,33 @@ class Decompose(Pass):
             assert outcome.resolved is not None
             outcome.details["resolved"] = outcome.resolved.spec()[self.name]
         return outcome
+
+    def offer(self, program: Program, data: Any) -> Offer | None:
+        """Offers to write layers in some forms (rule 6)."""
+        if self.where and isinstance(self.where, Mapping):
+            return None
+        propagate(program)
+        self._check_data(data)
+
+        def settle(decision: Decision) -> Decompose:
+            layers = {
+                path: form.rank
+                for path, form in decision.forms.items()
+                if form == self._form(form.rank)
+            }
+            told = replace(self, where=(), keep=(), budget=None, layers=layers)
+            return told if layers else replace(told, keep=("*",))
+
+        forms = tuple(self._forms(program, Outcome()))
+        return Offer(settle, forms, batches=self.batches, rounds=self.rounds)
+
+    def _forms(self, program: Program, outcome: Outcome) -> list[tuple[Layer, Form]]:
+        """Lists the forms that layers may be written in under a budget."""
+        return [
+            (layer, self._form(rank))
+            for layer in self._chosen(program, outcome, at_any_price=True)
+            for rank in self.ranks or few_ranks(layer.convolution, self.kind)
+        ]
 
     def _rewrite(self, program: Program, data: Any, outcome: Outcome) -> None:
         """Does what the fields say, with nothing left to choose."""
@@ -265,29 +304,27 @@ class Decompose(Pass):
 
     def _plan(self, program: Program, data: Any, outcome: Outcome) -> "Decompose | None":
         """Chooses options that meet the budget with the least damage (rule 5); None for none."""
-        budgets = self.budget or ()
-        cost = cost_of(program)
-        outcome.details["requested"] = {b.name: b.limit for b in budgets}
-        if all(budget.value(cost) <= budget.limit for budget in budgets):
+        stopwatch = stopwatch_of(program, self.budget or ())
+        budgets = [stopwatch.settled(budget) for budget in self.budget or ()]
+        outcome.details["requested"] = {b.name: b.asked for b in budgets}
+        if stopwatch.keeps(program, cost_of(program), budgets):
             return None
         groups = analyse(program)
-        forms = [
-            (layer, self._form(rank))
-            for layer in self._chosen(program, outcome, at_any_price=True)
-            for rank in self.ranks or few_ranks(layer.convolution, self.kind)
-        ]
+        forms = self._forms(program, outcome)
         damages = self._damages(program, data, outcome)
-        choices = survey(groups, forms, self.shares, damages)
-        found = decide(groups, layers_of(program), choices, budgets)
+        choices = self._choices(groups, forms, damages, any(b.timed for b in budgets))
+        found = decide(groups, layers_of(program), choices, budgets, stopwatch)
         for path in dict.fromkeys(layer.path for layer, _ in forms):
             if path not in found.forms:
                 outcome.skip(path, "the plan of least damage leaves it as it is")
         for group in groups:
             if group.pinned:
                 outcome.skip(group.name, group.pinned)
-        outcome.details["achieved"] = {b.name: b.value(found.cost) for b in budgets}
+        outcome.details["achieved"] = {b.name: b.value(found.cost) for b in budgets if not b.timed}
         outcome.details["damage"] = found.damage**0.5
         outcome.details["widths"] = dict(found.widths)
+        if found.measured:
+            outcome.timings |= {"foreseen": found.foreseen, "measured": found.measured}
         kept = stays(groups, removal(groups, found.widths))
         return replace(
             self,
@@ -297,3 +334,16 @@ class Decompose(Pass):
             layers={path: form.rank for path, form in found.forms.items()},
             kept={name: tuple(indices) for name, (_, indices) in kept.items()},
         )
+
+    def _choices(
+        self, groups: Groups, forms: list[tuple[Layer, Form]], damages: Damages, timed: bool
+    ) -> list[Choice]:
+        """Measures what each option does (rule 5)."""
+        if not timed:
+            return survey(groups, forms, self.shares, damages)
+        fewer = [min(self.shares, default=1.0) / k for k in (2, 4)]
+        narrowed = Narrowed(groups, groups.free, lambda g, width: removal(groups, {g.name: width}))
+        return [
+            *narrowings(narrowed, damages, (*self.shares, *fewer) if self.shares else ()),
+            *survey(groups, forms, (), damages),
+        ]

@@ -1,9 +1,11 @@
 """One meter, and the original that fractions of its latency are of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gfx.costing.budget import Budget
+from gfx.costing.cost import Cost
 from gfx.costing.meter import Foreseen, Meter, Reading, verdict
 
 __all__ = ["Stopwatch"]
@@ -57,6 +59,12 @@ class Stopwatch:
         if _unclear(reading, budget):
             budget.check_time(reading)
         return reading
+
+    def keeps(self, program: Any, cost: Cost, budgets: Sequence[Budget]) -> bool:
+        """Whether a program keeps every budget as it is; the clock is asked last."""
+        if not all(budget.kept(cost) for budget in budgets):
+            return False
+        return all(self.read(program, b).ms <= b.limit for b in budgets if b.timed)
 
     def foresee(self, groups: Any, budget: Budget) -> Foreseen:
         """Returns what predicts the latency of the groups' program."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gfx.costing import Foreseen, Reading, Stopwatch
+from gfx.costing import Budget, Foreseen, Reading, Stopwatch
 from gfx.coupling import Groups
 from gfx.latency.model import latency_model
 from gfx.program import Program
@@ -66,8 +66,9 @@ class Clock:
         return runner
 
 
-def stopwatch_of(program: Program) -> Stopwatch:
+def stopwatch_of(program: Program, budgets: Sequence[Budget]) -> Stopwatch:
     """Returns the stopwatch that a recipe runs with, else one of this machine's clock."""
     if isinstance(program.stopwatch, Stopwatch):
         return program.stopwatch
-    return Stopwatch(Clock(), program.copy())
+    timed = any(budget.timed for budget in budgets)
+    return Stopwatch(Clock(), program.copy() if timed else None)  # passes edit the program itself

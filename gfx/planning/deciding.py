@@ -64,7 +64,7 @@ def decide(
 
     Example:
         >>> import gfx
-        >>> from gfx.planning.options import Option
+        >>> from gfx.planning import Option, layers_of
         >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
         >>> options = (Option(None, 0.0), Option(16, 0.1), Option(8, 0.4))
         >>> choices = [Choice(name, options, "group") for name in ("project.conv", "up.0.conv")]

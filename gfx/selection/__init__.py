@@ -4,5 +4,6 @@ from gfx.selection.bounds import Bounds
 from gfx.selection.choose import Selection
 from gfx.selection.pools import Scope, isomorphic
 from gfx.selection.record import record
+from gfx.selection.timed import Timed
 
-__all__ = ["Bounds", "Scope", "Selection", "isomorphic", "record"]
+__all__ = ["Bounds", "Scope", "Selection", "Timed", "isomorphic", "record"]

@@ -47,7 +47,8 @@ class Selection:
         for pool in self._pools([stage for stage, _ in shares]):
             total = int(self.sizes[pool].sum())
             count = int(total * shares[pool[0]][1] + 1e-9)
-            gone += np.bincount(self._sequence(pool)[:count], minlength=len(gone))
+            sequence = self._sequence(pool, self.bounds)
+            gone += np.bincount(sequence[:count], minlength=len(gone))
         return self.by_counts(self.sizes - gone)
 
     def by_counts(self, kept: Ids) -> Mask:
@@ -56,6 +57,15 @@ class Selection:
         for group, count in zip(self.among, self.bounds.rounded(kept, self.sizes), strict=True):
             removed[group.roots[self.order[group.name][: group.size - count]]] = True
         return removed
+
+    def by_names(self, widths: Mapping[str, int]) -> Mask:
+        """Removes the least important channels of some groups down to these widths."""
+        kept = [widths.get(group.name, group.size) for group in self.among]
+        return self.by_counts(np.array(kept, dtype=np.int64))
+
+    def down_to(self, group: Group, width: int) -> Mask:
+        """Removes the least important channels of one group down to a width."""
+        return self.by_names({group.name: width})
 
     def by_budget(self, budgets: Sequence[Budget], cost: Cost, tolerance: float) -> Mask:
         """Removes as little as meets every budget, in the order of importance.
@@ -67,24 +77,29 @@ class Selection:
         """
         pricing = Pricing(self.groups, cost)
         search = Search(self.groups, self.among, pricing, budgets, self.bounds, tolerance)
-        if self.scope == "knapsack":
-            return self.by_counts(search.along(by_gain(self._losses(), self.sizes, search.shares)))
-        return self.by_counts(search.along(self._together()))
+        return self.by_counts(self.along(search))
 
-    def _together(self) -> Ids:
+    def along(self, search: Search) -> Ids:
+        """Returns how many channels of each group a search leaves that follows the importance."""
+        if self.scope == "knapsack":
+            losses = self._losses(search.bounds)
+            return search.along(by_gain(losses, self.sizes, search.shares))
+        return search.along(self._together(search.bounds))
+
+    def _together(self, bounds: Bounds) -> Ids:
         """Lists group numbers in the order in which channels go, from all pools alike."""
         keys, owners = [], []
         for pool in self._pools([None] * len(self.among)):
-            sequence = self._sequence(pool)
+            sequence = self._sequence(pool, bounds)
             keys.append((np.arange(len(sequence)) + 1) / self.sizes[pool].sum())
             owners.append(sequence)
         if not owners:
             return np.zeros(0, dtype=np.int64)
         return np.concatenate(owners)[np.argsort(np.concatenate(keys), kind="stable")]
 
-    def _losses(self) -> list[Scores]:
+    def _losses(self, bounds: Bounds) -> list[Scores]:
         """Lists for each group the squared scores of what may go, rising, the first to go first."""
-        least = self.bounds.least(self.sizes)
+        least = bounds.least(self.sizes)
         return [
             np.maximum.accumulate(self.scores[g.name][self.order[g.name][: g.size - count]]) ** 2
             for g, count in zip(self.among, least.tolist(), strict=True)
@@ -93,9 +108,9 @@ class Selection:
     def _pools(self, stages: Sequence[Hashable]) -> list[Ids]:
         return pools(self.groups, self.among, self.scope, stages)
 
-    def _sequence(self, pool: Ids) -> Ids:
+    def _sequence(self, pool: Ids, bounds: Bounds) -> Ids:
         """Lists group numbers in the order in which their channels go, as far as they may."""
-        least = self.bounds.least(self.sizes)
+        least = bounds.least(self.sizes)
         owners = np.repeat(pool, (self.sizes - least)[pool])
         if len(pool) == 1:
             return np.asarray(owners)

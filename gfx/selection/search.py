@@ -1,12 +1,12 @@
 """Finds how many channels each group keeps so that budgets are met closely, from below."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gfx.costing import Budget, human
+from gfx.costing import Budget, Foreseen
 from gfx.coupling import Group, Groups
 from gfx.coupling.labels import Ids
 from gfx.errors import BudgetError
@@ -37,6 +37,7 @@ class Search:
     budgets: Sequence[Budget]
     bounds: Bounds
     tolerance: float  # how far below every budget the result may end
+    times: Mapping[str, Foreseen] = field(default_factory=dict)  # by name, of budgets on latency
 
     def __post_init__(self) -> None:
         self.sizes = np.array([g.size for g in self.among], dtype=np.int64)
@@ -54,7 +55,7 @@ class Search:
         """
         least = self.bounds.least(self.sizes)
         if self.fill(least[None])[0] > 1:
-            self._out_of_reach(least)
+            raise self.out_of_reach(least)
         low, high = -1, len(sequence)  # high meets the budgets, low does not
         while high - low > 1:
             middle = (low + high) // 2
@@ -83,16 +84,28 @@ class Search:
 
         Shapes: kept (configurations, groups that may be narrowed) -> (configurations, budgets).
         """
+        values = self.values(kept)
+        limits = np.array([budget.limit for budget in self.budgets])
+        shares = values / limits
+        # a quotient may round to 1 on either side
+        over = np.maximum(shares, np.nextafter(1, 2))
+        return np.asarray(np.where(values <= limits, np.minimum(shares, 1), over))
+
+    def values(self, kept: Ids) -> Numbers:
+        """Returns what configurations cost, in the unit of each budget.
+
+        Shapes: kept (configurations, groups that may be narrowed) -> (configurations, budgets).
+        """
         table = np.tile(self._full, (len(kept), 1))
         table[:, self._columns] = kept
-        shares = np.zeros((len(kept), len(self.budgets)))
-        for column, budget in enumerate(self.budgets):
-            values = self.pricing.value(table, budget)
-            share = values / budget.limit
-            # a quotient may round to 1 on either side
-            over = np.maximum(share, np.nextafter(1, 2))
-            shares[:, column] = np.where(values <= budget.limit, np.minimum(share, 1), over)
-        return shares
+        columns = [np.asarray(self._values(table, b), dtype=np.float64) for b in self.budgets]
+        return np.stack(columns, axis=1)
+
+    def _values(self, table: Ids, budget: Budget) -> Numbers | Ids:
+        foreseen = self.times.get(budget.name)
+        if foreseen is not None:
+            return foreseen.predict(np.atleast_2d(table))
+        return self.pricing.value(table, budget)
 
     def _taken(self, sequence: Ids) -> Ids:
         gone = np.bincount(sequence, minlength=len(self.sizes))
@@ -143,13 +156,19 @@ class Search:
             kept = trades[np.argmax(np.where(better, fills, -1))]
         return kept
 
-    def _out_of_reach(self, least: Ids) -> None:
-        budget, value = self._fullest(least)
-        raise BudgetError(
-            f"channel_prune: the budget on {budget.name} is {human(budget.limit)}, and with every "
-            f"free group at its smallest ({self.bounds}) it is {human(value)}, "
-            f"{human(value - budget.limit)} too much; raise the budget, or {self.bounds.looser}. "
-            f"What stands in the way: {self._pinned(budget, least)}"
+    def out_of_reach(self, least: Ids, values: Sequence[float] | None = None) -> BudgetError:
+        """Makes the error that tells the least that can be reached.
+
+        Args:
+            least: the fewest channels that the groups may keep.
+            values: what that costs in the unit of each budget, if the clock told it.
+        """
+        budget, value = self._fullest(least, values)
+        return BudgetError(
+            f"channel_prune: the budget on {budget.name} is {budget.said(budget.limit)}, and with "
+            f"every free group at its smallest ({self.bounds}) it is {budget.said(value)}, "
+            f"{budget.said(value - budget.limit)} too much; raise the budget, or "
+            f"{self.bounds.looser}. What stands in the way: {self._pinned(budget, least)}"
         )
 
     def _too_coarse(self, below: Ids, above: Ids | None) -> None:
@@ -157,26 +176,25 @@ class Search:
         over = "nothing above"
         if above is not None:
             other, more = self._fullest(above)
-            over = f"{human(more)} ({100 * more / other.limit:.2f} %) above"
+            over = f"{other.said(more)} ({100 * more / other.limit:.2f} %) above"
             over += f" (of {other.name})" if other is not budget else ""
         # rounded up, so that what is suggested is enough
         enough = np.ceil(1000 * (1 - value / budget.limit)) / 1000
         steps = ", ".join(f"{g.name} ({g.size})" for g in self.among[:4]) or "none"
         steps += f" and {len(self.among) - 4} more" if len(self.among) > 4 else ""
         raise BudgetError(
-            f"channel_prune: the budget on {budget.name} is {human(budget.limit)}, and the nearest "
-            f"that can be reached is {human(value)} ({100 * value / budget.limit:.2f} %) below and "
+            f"channel_prune: the budget on {budget.name} is {budget.said(budget.limit)}, and the "
+            f"nearest that can be reached is {budget.said(value)} "
+            f"({100 * value / budget.limit:.2f} %) below and "
             f"{over}, not within tolerance={self.tolerance} of it: widths move in steps "
             f"({self.bounds}). To come nearer, {self.bounds.looser}, or allow it with "
             f"tolerance={enough:g}. Free groups: {steps}. "
             f"What stands in the way: {self._pinned(budget, below)}"
         )
 
-    def _fullest(self, kept: Ids) -> tuple[Budget, float]:
+    def _fullest(self, kept: Ids, values: Sequence[float] | None = None) -> tuple[Budget, float]:
         """Returns the budget that a configuration takes the largest share of, and its value."""
-        table = self._full.copy()
-        table[self._columns] = kept
-        values = [float(self.pricing.value(table, budget)[0]) for budget in self.budgets]
+        values = self.values(kept[None])[0].tolist() if values is None else values
         return max(zip(self.budgets, values, strict=True), key=lambda pair: pair[1] / pair[0].limit)
 
     def _pinned(self, budget: Budget, kept: Ids) -> str:
