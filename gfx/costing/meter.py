@@ -18,6 +18,7 @@ __all__ = ["Foreseen", "Meter", "Reading", "Verdict", "verdict"]
 Verdict = Literal["met", "over", "unclear"]
 
 STEADY = 0.03  # of a value: what is known this closely is not asked to be known closer
+_HAIR = 1e-9  # of a limit: what rounds differently is not above it
 _SIGMAS = 1.96  # a median lies within as many of its ranks' deviations, 19 times out of 20
 
 
@@ -108,6 +109,7 @@ def verdict(value: float, low: float, high: float, limit: float) -> Verdict:
         >>> [verdict(10, low, high, 9.9) for low, high in ((9.9, 10.1), (9.95, 11), (8, 12))]
         ['met', 'over', 'unclear']
     """
+    limit *= 1 + _HAIR
     if high <= limit:
         return "met"
     if low > limit:

@@ -64,7 +64,8 @@ class Stopwatch:
         """Whether a program keeps every budget as it is; the clock is asked last."""
         if not all(budget.kept(cost) for budget in budgets):
             return False
-        return all(self.read(program, b).ms <= b.limit for b in budgets if b.timed)
+        readings = [(b, self.read(program, b)) for b in budgets if b.timed]
+        return all(verdict(r.ms, *r.bounds, b.limit) == "met" for b, r in readings)
 
     def foresee(self, groups: Any, budget: Budget) -> Foreseen:
         """Returns what predicts the latency of the groups' program."""
