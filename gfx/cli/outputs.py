@@ -32,7 +32,7 @@ class Outputs:
         written; InputError if what draws the plot is not installed.
         """
         from gfx.archive import check_writable
-        from gfx.sensitivity.drawing import check_plotting
+        from gfx.markup import check_plotting
 
         if as_json and self.csv == STDOUT:
             raise typer.BadParameter("--json and --csv - both go to stdout; give --csv a file")

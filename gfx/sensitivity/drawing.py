@@ -1,36 +1,20 @@
 """Draws a table of findings as one picture: bars by layer, and damage against saving."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
-from gfx.errors import InputError
+from gfx.markup import matplotlib, plain_text, png, quiet, stage_colour
+from gfx.markup.plotting import OTHER
 from gfx.sensitivity.plans import Plans, Step
 from gfx.sensitivity.rows import Key, Row
 from gfx.sensitivity.table import Table
 from gfx.sensitivity.wording import title
 from gfx.stages import layer_path, layers
 
-__all__ = ["check_plotting", "drawing"]
+__all__ = ["drawing"]
 
-_COLOURS = {  # of the stages; told apart by the colour-blind too (Okabe and Ito)
-    "stem": "#9467bd",
-    "down": "#0072b2",
-    "body": "#009e73",
-    "up": "#d55e00",
-    "head": "#cc79a7",
-}
-_OTHER = "#666666"
 _ROW = 0.2  # inches of height for each layer
 _DPI = 120
-
-
-def check_plotting() -> None:
-    """Checks, before long work, that pictures can be drawn.
-
-    Raises: InputError if matplotlib is not installed.
-    """
-    _matplotlib()
 
 
 def drawing(table: Table) -> bytes:
@@ -40,21 +24,19 @@ def drawing(table: Table) -> bytes:
 
     Example: `Path("findings.png").write_bytes(drawing(gfx.inspect(model)))`.
     """
-    figure_kind, canvas_kind = _matplotlib()
+    figure_kind, canvas_kind = matplotlib()
     rows, keys = _in_order(table), table.facts.keys
     height = max(4.0, 1.9 + _ROW * len(rows))
     figure = figure_kind(figsize=(5.0 + 2.1 * len(keys), height), dpi=_DPI, layout="constrained")
     canvas_kind(figure)
-    figure.suptitle(f"gfx inspect: {_plain(table.facts.model)}", fontsize=12, weight="bold")
+    figure.suptitle(f"gfx inspect: {plain_text(table.facts.model)}", fontsize=12, weight="bold")
     widths = [*([1.0] * len(keys)), 1.9]
     axes = figure.subplots(1, len(keys) + 1, width_ratios=widths, squeeze=False)[0]
     for axis, key in zip(axes[:-1], keys, strict=True):
         _bars(axis, rows, key, _damage(table), first=axis is axes[0])
     _share_scale(axes[:-1])
     _curve(axes[-1], Plans(table).descent(), table)
-    written = BytesIO()
-    figure.savefig(written, format="png", metadata={"Software": None})
-    return written.getvalue()
+    return png(figure)
 
 
 def _in_order(table: Table) -> list[Row]:
@@ -69,16 +51,16 @@ def _bars(axis: Any, rows: Sequence[Row], key: Key, metric: str, *, first: bool)
     """One bar a layer, from the input of the generator down to its output."""
     places = range(len(rows))
     damages = [row.damage.get(key) for row in rows]
-    colours = [_COLOURS.get(row.stage, _OTHER) for row in rows]
+    colours = [stage_colour(row.stage) for row in rows]
     axis.barh(places, [damage or 0 for damage in damages], color=colours, height=0.72)
     for place, damage in zip(places, damages, strict=True):
         if damage is None:
-            axis.text(0, place, " n/a", va="center", fontsize=6, color=_OTHER)
-    axis.set_yticks(places, [_plain(row.layer) for row in rows] if first else [], fontsize=7)
+            axis.text(0, place, " n/a", va="center", fontsize=6, color=OTHER)
+    axis.set_yticks(places, [plain_text(row.layer) for row in rows] if first else [], fontsize=7)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_title(title(key), fontsize=9)
-    axis.set_xlabel(_plain(metric), fontsize=8)
-    _quiet(axis, "x")
+    axis.set_xlabel(plain_text(metric), fontsize=8)
+    quiet(axis, "x")
 
 
 def _share_scale(axes: Sequence[Any]) -> None:
@@ -95,41 +77,17 @@ def _curve(axis: Any, steps: Sequence[Step], table: Table) -> None:
     for stage in [stage.stage for stage in table.stages()]:
         of = [step for step in steps if step.stage == stage]
         places = [step.saved for step in of], [step.damage for step in of]
-        axis.scatter(*places, color=_COLOURS.get(stage, _OTHER), s=20, zorder=2, label=stage)
+        axis.scatter(*places, color=stage_colour(stage), s=20, zorder=2, label=stage)
     axis.legend(title="stage", fontsize=8, title_fontsize=8, frameon=False, loc="upper left")
     axis.set_title("one change after the other, best first", fontsize=9)
     axis.set_xlabel("share of the MACs saved", fontsize=8)
-    axis.set_ylabel(f"{_plain(_damage(table))}, expected", fontsize=8)
+    axis.set_ylabel(f"{plain_text(_damage(table))}, expected", fontsize=8)
     axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
-    _quiet(axis, "both")
+    quiet(axis, "both")
 
 
 def _damage(table: Table) -> str:
     """Names what the bars are: of PSNR and SSIM, what they cost."""
     metric = table.facts.metric
     return f"damage by {metric}" if table.facts.higher_is_better else metric
-
-
-def _quiet(axis: Any, lines: str) -> None:
-    axis.grid(axis=lines, color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.tick_params(labelsize=7, length=2)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def _plain(text: str) -> str:
-    """Keeps matplotlib from reading dollar signs as mathematics."""
-    return text.replace("$", r"\$")
-
-
-def _matplotlib() -> tuple[Any, Any]:
-    """Returns matplotlib's figure and canvas: no state, no window."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(
-            "plotting needs matplotlib, which is not installed: pip install 'gfx-compiler[plot]'"
-        ) from error
-    return Figure, FigureCanvasAgg

@@ -12,7 +12,8 @@ from math import prod
 from string import Template
 
 from gfx.costing import human
-from gfx.sensitivity.cells import UP, WORDS, bar, cell, head, row_head
+from gfx.markup import style
+from gfx.markup.cells import UP, WORDS, badge, bar, cell, fact, head, row_head
 from gfx.sensitivity.chart import chart
 from gfx.sensitivity.plans import Plans
 from gfx.sensitivity.rows import Key, Row
@@ -41,13 +42,11 @@ def page(table: Table) -> str:
     Example: `Path("findings.html").write_text(page(gfx.inspect(model)), "utf-8")`.
     """
     plans = Plans(table)
-    facts = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
-        for name, text in described(table).items()
-    )
+    facts = "".join(fact(name, text) for name, text in described(table).items())
     said = "".join(f'<p class="note">{escape(text)}</p>' for text in remarks(table, table))
     template = Template(files("gfx.sensitivity").joinpath("page.html").read_text("utf-8"))
     return template.substitute(
+        style=style(),
         title=escape(f"gfx inspect: {table.facts.model}"),
         heading=escape(table.facts.model),
         subtitle=escape(_subtitle(table)),
@@ -97,7 +96,7 @@ def _layer_table(table: Table) -> str:
 def _layer(table: Table, row: Row, rank: int) -> str:
     cells = row_head(row.layer)
     cells += cell(row.recommend, rank, css="leave" if row.choice is None else "advice")
-    cells += cell("", row.stage, extra=_badge(row.stage))
+    cells += cell("", row.stage, extra=badge(row.stage))
     damage, saved = (
         _most(d for r in table for d in r.damage.values()),
         _most(s for r in table for s in r.saved.values()),
@@ -138,10 +137,6 @@ def _most(values: Iterable[float | None]) -> float:
     return max((value for value in values if value is not None), default=0) or 1.0
 
 
-def _badge(stage: str) -> str:
-    return f'<span class="stage {escape(stage)}">{escape(stage)}</span>'
-
-
 def _stage_table(table: Table, plans: Plans) -> str:
     """One row a stage, in the order of the program."""
     keys, stages = table.facts.keys, table.stages()
@@ -160,7 +155,7 @@ def _stage_table(table: Table, plans: Plans) -> str:
 
 
 def _stage(stage: Stage, plans: Plans, most: float) -> str:
-    cells = f'<th scope="row">{_badge(stage.stage)}</th>'
+    cells = f'<th scope="row">{badge(stage.stage)}</th>'
     for text in (str(stage.layers), human(stage.macs), f"{stage.share:.1%}"):
         cells += cell(text, css="number")
     rows = [row for row in plans.table if row.stage == stage.stage]

@@ -2,7 +2,7 @@
 
 from html import escape
 
-__all__ = ["UP", "WORDS", "bar", "cell", "head", "row_head"]
+__all__ = ["UP", "WORDS", "badge", "bar", "cell", "fact", "head", "row_head"]
 
 WORDS, UP = "data-words", "data-up"  # a column of text; numbers of which the small ones come first
 
@@ -77,6 +77,26 @@ def bar(share: float, css: str = "") -> str:
     width = 100 * min(max(share, 0.0), 1.0)
     kind = f"bar {css}".rstrip()
     return f'<span class="{kind}" aria-hidden="true"><i style="width:{width:.1f}%"></i></span>'
+
+
+def badge(stage: str) -> str:
+    """Returns the name of a stage in its colour.
+
+    Example:
+        >>> badge("up")
+        '<span class="stage up">up</span>'
+    """
+    return f'<span class="stage {escape(stage)}">{escape(stage)}</span>'
+
+
+def fact(name: str, text: str, extra: str = "") -> str:
+    """Returns one entry of a list of facts; `extra` is HTML, not escaped.
+
+    Example:
+        >>> fact("seed", "0")
+        '<div><dt>seed</dt><dd>0</dd></div>'
+    """
+    return f"<div><dt>{escape(name)}</dt><dd>{escape(text)}{extra}</dd></div>"
 
 
 def _plain(value: float | str) -> str:
