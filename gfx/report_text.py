@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from gfx.reporting import PassReport, Report, Timing
     from gfx.verify import Check
 
-__all__ = ["render"]
+__all__ = ["ROWS", "render"]
 
 _SHOWN = 6  # entries of a list before it is cut
-_ROWS: tuple[tuple[str, Callable[["Cost"], int]], ...] = (
+ROWS: tuple[tuple[str, Callable[["Cost"], int]], ...] = (
     ("MACs, exact", lambda cost: cost.macs.exact),
     ("MACs, output", lambda cost: cost.macs.output),
     ("MACs, output+norm", lambda cost: cost.macs.output_norm),
@@ -54,7 +54,7 @@ def _costs(report: "Report") -> Iterator[str]:
     if before is None or after is None:
         return
     yield f"{'':<24}{'before':>18}{'after':>18}{'after/before':>14}"
-    for label, pick in _ROWS:
+    for label, pick in ROWS:
         old, new = pick(before), pick(after)
         share = f"{new / old:.3f}" if old else "-"
         yield f"{label:<24}{old:>18,}{new:>18,}{share:>14}"

@@ -1,6 +1,6 @@
 """The files that `gfx inspect` writes: each appears whole or not at all."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from gfx.sensitivity import Table
 
-__all__ = ["STDOUT", "Outputs"]
+__all__ = ["STDOUT", "Outputs", "check_targets", "write_all"]
 
 STDOUT = "-"
 
@@ -31,7 +31,6 @@ class Outputs:
         Raises: typer.BadParameter if two things go to one place; ArchiveError if a file cannot be
         written; InputError if what draws the plot is not installed.
         """
-        from gfx.archive import check_writable
         from gfx.markup import check_plotting
 
         if as_json and self.csv == STDOUT:
@@ -40,21 +39,13 @@ class Outputs:
             raise typer.BadParameter("--budget is what --emit-recipe FILE meets; give that too")
         if self.plot is not None and self.plot.suffix.lower() != ".png":
             raise typer.BadParameter(f"--plot {self.plot} must end in .png")
-        targets = [check_writable(path) for path, _ in self._files()]
-        twice = [path for path in targets if targets.count(path) > 1]
-        if twice:
-            raise typer.BadParameter(f"{twice[0]} is to be written twice; give each file a name")
+        check_targets([path for path, _ in self._files()])
         if self.plot is not None:
             check_plotting()
 
     def write(self, table: "Table") -> dict[Path, int]:
         """Makes everything first, then writes it; returns the files and their sizes in bytes."""
-        from gfx.archive.disk import write_atomic
-
-        made = {path: make(table) for path, make in self._files()}
-        for path, content in made.items():
-            write_atomic(path, _writer(content))
-        return {path: len(content) for path, content in made.items()}
+        return write_all({path: make(table) for path, make in self._files()})
 
     def _files(self) -> "list[tuple[Path, Callable[[Table], bytes]]]":
         from gfx.cli.findings import to_csv
@@ -73,6 +64,30 @@ class Outputs:
         from gfx.sensitivity.emit import recipe, recipe_text
 
         return recipe_text(recipe(table, self.budget)).encode()
+
+
+def check_targets(paths: Sequence[Path], *, reads: Path | None = None) -> None:
+    """Checks before the long work that files can be written, none twice, none over what is read.
+
+    Raises: typer.BadParameter or ArchiveError.
+    """
+    from gfx.archive import check_writable
+
+    targets = [check_writable(path) for path in paths]
+    twice = [path for path in targets if targets.count(path) > 1]
+    if twice:
+        raise typer.BadParameter(f"{twice[0]} is to be written twice; give each file a name")
+    if reads is not None and reads.resolve() in targets:
+        raise typer.BadParameter(f"{reads} is what is read; write to another file")
+
+
+def write_all(made: Mapping[Path, bytes]) -> dict[Path, int]:
+    """Writes files, each whole or not at all; returns their sizes in bytes."""
+    from gfx.archive.disk import write_atomic
+
+    for path, content in made.items():
+        write_atomic(path, _writer(content))
+    return {path: len(content) for path, content in made.items()}
 
 
 def _text(make: "Callable[[Table], str]") -> "Callable[[Table], bytes]":

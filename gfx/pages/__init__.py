@@ -1,3 +1,8 @@
-"""Shows what a recipe did as one HTML page."""
+"""The report of a compressed program, to look at: one HTML page, one picture."""
 
-__all__: list[str] = []
+from gfx.pages.drawing import drawing
+from gfx.pages.measured import Latency, Timed
+from gfx.pages.page import page
+from gfx.pages.profiling import profiled
+
+__all__ = ["Latency", "Timed", "drawing", "page", "profiled"]
