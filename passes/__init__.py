@@ -11,6 +11,7 @@ from passes.fuse_batch_norm import FuseBatchNorm
 from passes.mask import Mask
 from passes.refit import Refit
 from passes.strip_taps import StripTaps
+from passes.write_in_place import WriteInPlace
 
 __all__ = ["PASSES"]
 
@@ -26,4 +27,5 @@ PASSES = (
     Mask,
     Refit,
     StripTaps,
+    WriteInPlace,
 )
