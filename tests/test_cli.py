@@ -341,3 +341,66 @@ def test_json_of_a_report_leaves_out_the_bytes_of_pictures(tmp_path, recipe):
     for data in (applied, stored):
         assert "png" not in data["record"]["sample"]["output"]
         assert data["record"]["layers"][0]["stage"]
+
+
+def small_file(tmp_path, recipe):
+    small = tmp_path / "small.gfx"
+    assert run("apply", recipe, MODEL, "-o", small).exit_code == 0
+    return small
+
+
+def test_report_writes_a_page_and_a_picture(tmp_path, recipe, monkeypatch):
+    from gfx import pages
+
+    faked = pages.Latency((pages.Timed("up.0.conv", "ConvTranspose2d", 1.5, 1.0, 1e9),), ("told",))
+    monkeypatch.setattr(pages, "profiled", lambda module: faked)
+    small, html, png = small_file(tmp_path, recipe), tmp_path / "a.html", tmp_path / "a.png"
+    result = run("report", small, "--html", html, "--png", png)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert f"wrote {html}" in result.stderr
+    text = html.read_text("utf-8")
+    assert "told" in text
+    assert "relative_l2" in text
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_report_leaves_out_what_is_not_wanted(tmp_path, recipe):
+    small, html = small_file(tmp_path, recipe), tmp_path / "a.html"
+    result = run("report", small, "--html", html, "--no-latency", "--no-sensitivity")
+    assert result.exit_code == 0
+    text = html.read_text("utf-8")
+    assert "Left out: --no-latency." in text
+    assert "Left out: --no-sensitivity." in text
+    other = tmp_path / "b.html"
+    options = ("--no-latency", "--no-sensitivity", "--original", MODEL)
+    assert run("report", small, "--html", other, *options).exit_code == 0
+    assert other.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--html", "no/such/folder/a.html"), "there is no folder"),
+        (("--html", "a.png", "--png", "a.png"), "is to be written twice"),
+        (("--html", "small.gfx"), "is what is read"),
+        (("--png", "a.jpg"), "must end in .png"),
+        (("--original", "zoo:dcgan"), "is for --html and --png"),
+    ],
+)
+def test_report_refuses_what_it_cannot_write(tmp_path, recipe, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    before = small_file(tmp_path, recipe).read_bytes()
+    files = sorted(tmp_path.iterdir())
+    result = run("report", "small.gfx", *options)
+    assert result.exit_code != 0
+    assert said in " ".join(result.output.replace("│", " ").split())
+    assert sorted(tmp_path.iterdir()) == files
+    assert (tmp_path / "small.gfx").read_bytes() == before
+
+
+def test_another_original_than_that_of_the_file_is_refused(tmp_path, recipe):
+    small, html = small_file(tmp_path, recipe), tmp_path / "a.html"
+    result = run("report", small, "--html", html, "--no-latency", "--original", "zoo:dcgan?ngf=4")
+    assert_error(result, "--original is a DcganGenerator of", "give the model that gfx apply")
+    assert not html.exists()

@@ -1,33 +1,23 @@
 """The HTML report, opened in a real browser: it sorts, filters, escapes, and asks for nothing."""
 
-import shutil
 from html import escape
-from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
 
+from browsing import CONTRAST, chromium, needs_browser
+from browsing import opened as opened_in
 from findings import NAMES, table
 from gfx.sensitivity.page import page
 from gfx.sensitivity.plans import Plans
 from gfx.sensitivity.wording import described, remarks
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
-needs_browser = pytest.mark.skipif(
-    shutil.which(CHROMIUM) is None or find_spec("playwright") is None,
-    reason="needs Debian's chromium and the package playwright",
-)
-
 
 class Opened:
-    """The page in a browser, and all that it said and asked for."""
+    """The page in a browser."""
 
-    def __init__(self, page, said, asked):
-        self.page, self.said, self.asked = page, said, asked
+    def __init__(self, page):
+        self.page = page
 
     def layers(self):
         return self.page.locator("#layers tbody tr:visible th").evaluate_all(
@@ -41,30 +31,14 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    file = tmp_path / "report.html"
-    file.write_text(page(table()), "utf-8")
-    tab = browser.new_page()
-    tab.set_default_timeout(5000)
-    said, asked = [], []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("dialog", lambda dialog: said.append(dialog.message))
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.goto(file.as_uri())
-    yield Opened(tab, said, asked)
-    assert said == []
-    assert asked == [file.as_uri()]
-    tab.close()
+    with opened_in(browser, tmp_path / "report.html", page(table())) as tab:
+        yield Opened(tab)
 
 
 @needs_browser
@@ -117,20 +91,6 @@ def test_text_stands_out_in_light_and_dark(opened, scheme):
     selectors = ["h1", "#layers td.advice", "#layers .stage", "#layers .note", "caption", "dt"]
     for selector in selectors:
         assert opened.page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
-
-
-CONTRAST = """cell => {
-  const light = (text) => {
-    const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map((c) => c / 255)
-      .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  let under = cell;
-  const seen = (node) => getComputedStyle(node).backgroundColor;
-  while (seen(under) === "rgba(0, 0, 0, 0)") under = under.parentElement;
-  const [a, b] = [light(getComputedStyle(cell).color), light(seen(under))];
-  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-}"""
 
 
 @needs_browser

@@ -1,6 +1,6 @@
 """Channel groups as a page shows them: numbered, with widths before and after."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gfx.coupling import Group, Groups
@@ -23,6 +23,7 @@ class Family:
     readers: tuple[str, ...]
     pinned: str | None
     approximate: str | None
+    through: tuple[str, ...] = ()  # what it goes through channel by channel: depthwise, norms
 
     @property
     def free(self) -> bool:
@@ -36,11 +37,11 @@ class Family:
 
 
 def families_of(groups: Groups, pairs: Sequence[Pair]) -> list[Family]:
-    """Numbers the groups whose channels some layer writes, in the order of the program."""
+    """Numbers the groups that layers write or go through, in the order of the program."""
     outputs = {pair.now.path: pair for pair in reversed(pairs)}
     order = {path: i for i, path in enumerate(dict.fromkeys(pair.now.path for pair in pairs))}
-    written = [g for g in groups if any(path in order for path in g.producers)]
-    written.sort(key=lambda g: min(order[p] for p in g.producers if p in order))
+    places = [(min(_places(group, order)), group) for group in groups if _places(group, order)]
+    places.sort(key=lambda place: place[0])
     return [
         Family(
             number,
@@ -51,15 +52,28 @@ def families_of(groups: Groups, pairs: Sequence[Pair]) -> list[Family]:
             group.consumers,
             group.pinned,
             group.approximate,
+            _through(group),
         )
-        for number, group in enumerate(written)
+        for number, (_, group) in enumerate(places)
     ]
 
 
 def family_of(families: Sequence[Family], path: str) -> Family | None:
-    """Finds the group of what a layer writes; of several, the widest."""
+    """Finds the group of what a layer writes, or goes through it; of several, the widest."""
     own = [family for family in families if path in family.writers]
+    own = own or [family for family in families if path in family.through]
     return max(own, key=lambda family: family.now, default=None)
+
+
+def _places(group: Group, order: Mapping[str, int]) -> list[int]:
+    """Lists which layers write the channels of a group or go through them."""
+    return [order[path] for path in (*group.producers, *_through(group)) if path in order]
+
+
+def _through(group: Group) -> tuple[str, ...]:
+    owners = dict.fromkeys(m.tensor.rpartition(".")[0] for m in group.members)
+    ends = {*group.producers, *group.consumers}
+    return tuple(path for path in owners if path and path not in ends)
 
 
 def _was(groups: Groups, group: Group, outputs: dict[str, Pair]) -> int | None:

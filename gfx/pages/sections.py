@@ -133,7 +133,8 @@ def _about(family: Family) -> str:
         f'<div class="about g{family.number}" id="about-{family.number}">'
         f'<p><i class="swatch"></i><strong>{escape(family.name)}</strong> '
         f"{escape(_widths(family))} channels</p><p>{escape(state)}</p>"
-        f'<p class="note">written by {escape(_names(family.writers))}</p>'
+        f'<p class="note">written by {escape(_names(family.writers) or "the input")}</p>'
+        f'<p class="note">goes through {escape(_names(family.through) or "nothing else")}</p>'
         f'<p class="note">read by {escape(_names(family.readers) or "the output")}</p></div>'
     )
 

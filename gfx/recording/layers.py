@@ -48,7 +48,7 @@ def layers_of(program: Program, cost: Cost | None = None) -> tuple[Layer, ...]:
     for node in layers(program):
         row = rows[node.name]
         kind = row.kind if node.op == "call_module" else row.target
-        own = [rows[n.name].params for n in node.all_input_nodes if n.op == "get_attr"]
+        own = [rows[n.name].params for n in _weights(node)]
         found.append(
             Layer(
                 node=node.name,
@@ -63,6 +63,16 @@ def layers_of(program: Program, cost: Cost | None = None) -> tuple[Layer, ...]:
             )
         )
     return tuple(found)
+
+
+def _weights(node: fx.Node) -> list[fx.Node]:
+    """Lists the tensors of the program that a functional layer's weight and bias come from."""
+    if node.op == "call_module":
+        return []
+    near = [n for n in (*node.args[1:], *node.kwargs.values()) if isinstance(n, fx.Node)]
+    for found in near:
+        near += [n for n in found.all_input_nodes if n not in near and n.op != "call_module"]
+    return [n for n in near if n.op == "get_attr"]
 
 
 def channels_of(node: fx.Node, kind: str) -> int:
