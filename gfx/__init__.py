@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from gfx import testing, tune, zoo
     from gfx.archive import load, open_model, save
+    from gfx.benching import Bench, bench
     from gfx.contract import Change, Keeps, Outcome, Pass, Skip
     from gfx.costing import Budget, Cost
     from gfx.coupling import Groups
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArchiveError",
+    "Bench",
     "Budget",
     "BudgetError",
     "Change",
@@ -73,6 +75,7 @@ __all__ = [
     "VerificationError",
     "adapters",
     "apply",
+    "bench",
     "channels",
     "cost",
     "export",
@@ -91,6 +94,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Bench": "gfx.benching",
     "Budget": "gfx.costing",
     "Change": "gfx.contract",
     "Cost": "gfx.costing",
@@ -107,6 +111,7 @@ _HOMES = {
     "Skip": "gfx.contract",
     "adapters": "gfx.tapping",
     "apply": "gfx.pipeline",
+    "bench": "gfx.benching",
     "export": "gfx.exporting",
     "inspect": "gfx.sensitivity",
     "load": "gfx.archive",

@@ -20,7 +20,7 @@ def fenced(kind, text=TEXT):
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-SHOWN = ["pruning.md", "inspect.md", "decomposing.md", "repairing.md", "training.md"]
+SHOWN = ["pruning.md", "inspect.md", "decomposing.md", "repairing.md", "training.md", "speed.md"]
 
 
 @pytest.mark.parametrize("name", SHOWN)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gfx.cli.benching import bench
 from gfx.cli.exporting import export
 from gfx.cli.guard import guarded, warn
 from gfx.cli.inspecting import inspect
@@ -178,6 +179,7 @@ def channels(
 
 
 app.command()(inspect)
+app.command()(bench)
 app.command()(export)
 
 

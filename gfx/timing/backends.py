@@ -108,6 +108,11 @@ def on_device(module: nn.Module, device: str | None) -> str:
         'cpu'
     """
     tensors = [*module.parameters(), *module.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise InputError(
+            f"{type(module).__name__} is on the meta device, without values to compute with; "
+            "build it on the cpu"
+        )
     wanted = str(tensors[0].device) if device is None and tensors else device or "cpu"
     kind, _, index = wanted.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or wanted.endswith(":"):

@@ -17,7 +17,7 @@ import numpy as np
 from gfx.errors import InputError
 from gfx.timing.samples import Sample
 
-__all__ = ["Clock", "Rounds", "interleaved", "medians", "seconds"]
+__all__ = ["Clock", "Rounds", "interleaved", "medians", "seconds", "settled"]
 
 Action = Callable[[], object]
 Clock = Callable[[], float]  # seconds since some moment
@@ -66,7 +66,7 @@ def interleaved(
         for _ in range(warmups):
             runner()
     times = np.zeros((len(runners), rounds))
-    with _settled():
+    with settled():
         for done in range(rounds):
             with _no_garbage():
                 for index in _order(len(runners), done):
@@ -116,8 +116,11 @@ def _no_garbage() -> Iterator[None]:
 
 
 @contextmanager
-def _settled() -> Iterator[None]:
-    """Spares what exists by now from being looked at by each collection, which takes long."""
+def settled() -> Iterator[None]:
+    """Spares what exists by now from being looked at by each collection, which takes long.
+
+    Example: `with settled(): ...` around a loop that is timed.
+    """
     gc.collect()
     mine = gc.get_freeze_count() == 0  # else the user's own, which thawing would thaw too
     if mine:
