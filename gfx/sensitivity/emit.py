@@ -15,9 +15,11 @@ from typing import Any
 from torch import Tensor
 
 from gfx.contract import Pass
-from gfx.costing import Budget, cost_of, human, parse_budget
+from gfx.costing import Aim, Budget, Stopwatch, cost_of, parse_budget
 from gfx.errors import BudgetError, InputError
+from gfx.latency.clock import stopwatch_of
 from gfx.planning import Choice, Frontier, monotone, written_rank
+from gfx.program import Program
 from gfx.recipe import Recipe
 from gfx.recipe_text import dump
 from gfx.sensitivity.narrowing import narrowing
@@ -103,21 +105,21 @@ def _advised(table: Table) -> _Plan:
 
 def _within(plans: Plans, budget: Mapping[str, Any]) -> Recipe:
     """Finds the plan of least damage that meets a budget when carried out (rules 2 and 3)."""
-    budgets = parse_budget(budget, cost_of(plans.program))
-    choices = monotone(plans.choices, plans.costs(plans.choices, budgets))
-    frontier = Frontier(choices, plans.costs(choices, budgets))
-    limits = [b.limit for b in budgets]
-    for _ in range(_TRIES):
-        best = frontier.best(limits)
-        if best is None:
-            break
-        made = _written(plans, _chosen(plans, choices, best), budget)
-        values = _tried(plans, made, budgets)
-        over = [value - b.limit for value, b in zip(values, budgets, strict=True)]
-        if max(over) <= 0:
-            return made
-        limits = [limit - max(more, 0) for limit, more in zip(limits, over, strict=True)]
-    raise BudgetError(_unmet(budgets, frontier.least().tolist()))
+    program = plans.program
+    budgets = parse_budget(budget, cost_of(program))
+    watch = stopwatch_of(program, budgets)
+    budgets = tuple(watch.settled(each) for each in budgets)
+    times = {each: watch.foresee(plans.groups, each) for each in budgets if each.timed}
+    choices = monotone(plans.choices, plans.costs(plans.choices, budgets, times))
+    frontier = Frontier(choices, plans.costs(choices, budgets, times))
+
+    def cost(best: tuple[int, ...]) -> list[float]:
+        return _tried(plans, _written(plans, _chosen(plans, choices, best), None), budgets, watch)
+
+    best = Aim(budgets, frontier.best, cost, _TRIES).best()
+    if best is None:
+        raise BudgetError(_unmet(budgets, frontier.least().tolist()))
+    return _written(plans, _chosen(plans, choices, best), budget)
 
 
 def _chosen(plans: Plans, choices: Sequence[Choice], best: Sequence[int]) -> _Plan:
@@ -161,20 +163,23 @@ def _inputs(plans: Plans) -> list[dict[str, Any]] | None:
     return [{"shape": [*x.shape], "dtype": str(x.dtype).removeprefix("torch.")} for x in inputs]
 
 
-def _tried(plans: Plans, made: Recipe, budgets: Sequence[Budget]) -> list[int]:
+def _tried(plans: Plans, made: Recipe, budgets: Sequence[Budget], watch: Stopwatch) -> list[float]:
     """Carries a recipe out, and returns what is left in the unit of each budget.
 
     Where the weights come from does not matter for that, so no data is needed.
     """
     from gfx.pipeline import apply
-    from gfx.reporting import report
 
     passes = [_without_data(pass_.spec()) for pass_ in made.passes]
     program = plans.program
     small = apply({"passes": passes}, program.module, program.example_inputs, verify=False)
-    after = report(small).after
-    assert after is not None
-    return [b.value(after) for b in budgets]
+    result = Program(small, program.example_inputs)
+    cost = cost_of(result)
+    met = all(budget.kept(cost) for budget in budgets)  # else no clock need be asked
+    return [
+        (watch.read(result, budget).ms if met else 0.0) if budget.timed else budget.value(cost)
+        for budget in budgets
+    ]
 
 
 def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
@@ -187,8 +192,8 @@ def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _unmet(budgets: Sequence[Budget], least: Sequence[float]) -> str:
     said = "; ".join(
-        f"{b.name} is to be at most {human(b.limit)}, and the least that they reach is "
-        f"{human(value)}"
+        f"{b.name} is to be at most {b.said(b.limit)}, and the least that they reach is "
+        f"{b.said(value)}"
         for b, value in zip(budgets, least, strict=True)
     )
     return (

@@ -3,12 +3,12 @@
 Damages are taken to add up: those of relative_l2 squared, as independent errors do.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gfx.costing import Budget
+from gfx.costing import Budget, Foreseen
 from gfx.coupling import Groups, analyse
 from gfx.errors import InputError
 from gfx.factoring import Form
@@ -57,9 +57,14 @@ class Plans:
         self.widths = self._widths()
         self.choices = self._choices()
 
-    def costs(self, choices: Sequence[Choice], budgets: Sequence[Budget] = _MACS) -> Costs:
-        """Prices plans over some choices in the unit of each budget."""
-        return Costs(self.groups, tuple(self.layers.values()), choices, budgets)
+    def costs(
+        self,
+        choices: Sequence[Choice],
+        budgets: Sequence[Budget] = _MACS,
+        times: Mapping[Budget, Foreseen] | None = None,
+    ) -> Costs:
+        """Prices plans over some choices in the unit of each budget; `times` foresees latencies."""
+        return Costs(self.groups, tuple(self.layers.values()), choices, budgets, times)
 
     def together(self, rows: Iterable[Row], key: Key) -> int:
         """Returns the MACs that one change of all these rows' layers or groups saves."""
