@@ -12,6 +12,7 @@ from gfx.costing import Budget, Stopwatch, cost_of
 from gfx.errors import BudgetError, TimingError
 from gfx.planning import decide, layers_of
 from gfx.reporting import Report
+from gfx.sensitivity import emit
 from meters import Formula
 
 
@@ -274,3 +275,28 @@ def test_widths_in_steps_that_are_fast_are_preferred():
 def test_cost_of_counts_what_is_left_when_latency_is_met_early():
     small = shrunk(BOTH, Formula(), latency=0.9, macs=0.3)
     assert cost_of(gfx.trace(small, (X,))).macs.exact <= 0.3 * gfx.cost(plain(), (X,)).macs.exact
+
+
+def test_a_recipe_from_findings_keeps_a_latency_too():
+    model, meter = plain(), Formula(constant=0.01)
+    table = gfx.inspect(model, (X,), widths=(0.5, 0.25))
+    assert table.program is not None
+    table.program.stopwatch = Stopwatch(meter, table.program)
+    made = emit.recipe(table, {"latency": 0.4})
+    assert made.budget == {"latency": 0.4}
+    small = gfx.apply(made, model, (X,), meter=meter)
+    assert took(small, meter) <= 0.4 * took(model, meter)
+    with pytest.raises(BudgetError, match=r"latency \(eager\) is to be at most 0.029\d+ ms"):
+        emit.recipe(table, {"latency": 0.01})
+
+
+def test_the_shipped_recipe_halves_the_latency():
+    meter = Formula(constant=0.01)
+    small = gfx.apply("half-latency", plain(), (X,), meter=meter)
+    assert took(small, meter) <= 0.5 * took(plain(), meter)
+
+
+def test_without_a_pass_that_decomposes_each_meets_the_budget_by_itself():
+    passes = [{"channel_prune": {"targets": ["one"]}}, {"channel_prune": {}}]
+    small = shrunk(passes, Formula(), latency=0.6)
+    assert all("planned_with" not in told.details for told in gfx.report(small).passes)
