@@ -353,7 +353,7 @@ def test_report_writes_a_page_and_a_picture(tmp_path, recipe, monkeypatch):
     from gfx import pages
 
     faked = pages.Latency((pages.Timed("up.0.conv", "ConvTranspose2d", 1.5, 1.0, 1e9),), ("told",))
-    monkeypatch.setattr(pages, "profiled", lambda module: faked)
+    monkeypatch.setattr(pages, "profiled", lambda module, **_: faked)
     small, html, png = small_file(tmp_path, recipe), tmp_path / "a.html", tmp_path / "a.png"
     result = run("report", small, "--html", html, "--png", png)
     assert result.exit_code == 0

@@ -5,7 +5,7 @@ import io
 import re
 from dataclasses import replace
 from functools import cache
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,14 +16,17 @@ from torch import nn
 import gfx
 from browsing import CONTRAST, chromium, needs_browser, opened
 from findings import HOSTILE, generator, image
+from gfx.benching import bench
 from gfx.pages import Latency, Timed, drawing, page
 from gfx.pages.facts import facts_of
+from gfx.pages.profiling import latency_of
 from gfx.reporting import attach
 
 RECIPE = {
     "about": f"</pre>{HOSTILE}",
     "passes": [{"channel_prune": {"ratio": 0.5}}],
 }
+RESIDUAL = "residual \N{MULTIPLICATION SIGN}10"
 VOID = {"meta", "link", "img"}
 
 
@@ -167,9 +170,9 @@ def test_a_hostile_report_is_escaped_all_over():
 
 def test_the_residual_is_ten_times_the_difference_of_the_pixels():
     found = pictures(shown())
-    assert list(found) == ["input", "original output", "compressed output", "residual x10"]
+    assert list(found) == ["input", "original output", "compressed output", RESIDUAL]
     gap = found["original output"].astype(int) - found["compressed output"].astype(int)
-    assert np.array_equal(found["residual x10"], np.minimum(10 * abs(gap), 255))
+    assert np.array_equal(found[RESIDUAL], np.minimum(10 * abs(gap), 255))
     assert gap.any()
     assert found["input"].shape == (16, 16, 3)
     assert f"mean difference {abs(gap).mean():.2f} of 255, largest {abs(gap).max()}" in shown()
@@ -193,7 +196,7 @@ def test_a_pass_that_changes_no_value_leaves_no_residual():
     torch.manual_seed(0)
     model = nn.Sequential(*layers).eval()
     text = page(gfx.apply({"passes": ["fuse_batch_norm"]}, model, image()))
-    assert pictures(text)["residual x10"].max() <= 10  # rounding
+    assert pictures(text)[RESIDUAL].max() <= 10  # rounding
 
 
 def test_layers_of_one_group_have_one_class_and_every_class_a_colour():
@@ -325,6 +328,20 @@ def test_what_was_measured_is_shown():
         assert f"{row.damage[0.5]:.3g}" in text if row.damage[0.5] is not None else True
 
 
+def test_a_profile_is_written_down_as_it_was_measured():
+    ticks = (i * 0.001 for i in range(100_000))  # no time passes but by looking at the clock
+    measured = bench(small(), rounds=5, memory=False, clock=lambda: next(ticks))
+    found = latency_of(measured)
+    assert [row.node for row in found.rows][:1] == ["stem"]
+    assert sum(row.share for row in found.rows) == pytest.approx(1)
+    assert found.told[0].startswith("1 ms a run (median; 10 % take 1 or less")
+    text = page(small(), latency=found)
+    assert escape(found.told[0]) in text
+    assert latency_of(replace(measured, profile="it has no graph")) == (
+        "Not measured: it has no graph."
+    )
+
+
 def test_the_chart_is_a_png_and_the_same_twice():
     first = drawing(small())
     assert first.startswith(b"\x89PNG")
@@ -396,6 +413,16 @@ def test_a_tap_and_a_keyboard_show_it_too(tab):
     tab.keyboard.press("Tab")
     assert tab.locator(f"#about-{numbers['down']}").is_visible()
     assert not tab.locator(f"#about-{numbers['stem']}").is_visible()
+
+
+@needs_browser
+def test_on_a_telephone_what_is_said_of_a_group_is_beside_the_finger(tab):
+    tab.set_viewport_size({"width": 390, "height": 600})
+    row = tab.locator('.net .row[aria-label^="stem:"]')
+    row.click()
+    number = {f.name: f.number for f in facts_of(small()).families}["stem"]
+    box = tab.locator(f"#about-{number}").bounding_box()
+    assert 0 <= box["y"] <= box["y"] + box["height"] <= 601
 
 
 @needs_browser

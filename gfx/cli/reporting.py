@@ -129,7 +129,7 @@ def _made(
             module,
             original=model,
             inputs=inputs,
-            latency=_latency(module, stage) if latency else "Left out: --no-latency.",
+            latency=_latency(module, original, stage) if latency else "Left out: --no-latency.",
             sensitivity=_table(module, stage) if sensitivity else "Left out: --no-sensitivity.",
         )
         made[html] = text.encode()
@@ -150,14 +150,18 @@ def _table(module: "fx.GraphModule", stage: Callable[[str], None]) -> "Table | s
         return f"Not estimated: {error}."
 
 
-def _latency(module: "fx.GraphModule", stage: Callable[[str], None]) -> "Latency | str":
-    """Measures what each node takes; says why if that is not possible."""
+def _latency(
+    module: "fx.GraphModule", original: "Opened | None", stage: Callable[[str], None]
+) -> "Latency | str":
+    """Measures what each node takes, also against the original; says why if that cannot be done."""
     import gfx
     from gfx.pages import profiled
 
     stage("measuring latency")
     try:
-        return profiled(module)
+        if original is None:
+            return profiled(module)
+        return profiled(module, original=original.model, inputs=original.inputs)
     except gfx.GfxError as error:
         return f"Not measured: {error}."
 

@@ -94,8 +94,9 @@ def sensitivity_section(found: Table | str) -> str:
     )
     notes = _notes(found.facts.inputs)
     return (
-        f'<div class="scroll tall" tabindex="0" role="region" aria-label="Sensitivity by layer">'
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead>"
+        f'<p class="soft">{escape(caption)}</p>'
+        '<div class="scroll tall" tabindex="0" role="region" aria-label="Sensitivity by layer">'
+        f"<table><thead><tr>{heads}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>{notes}"
     )
 

@@ -16,7 +16,8 @@ from gfx.markup.cells import fact
 from gfx.pages.drawn import drawn, rules
 from gfx.pages.facts import Facts, facts_of, with_original
 from gfx.pages.measured import Latency, latency_section, sensitivity_section
-from gfx.pages.sections import group_list, passes, pictures, stage_table, tiles
+from gfx.pages.sections import group_list, pictures, stage_table, tiles
+from gfx.pages.steps import passes
 from gfx.recipe_text import dump
 from gfx.reporting import Report, report
 from gfx.sensitivity import Table
