@@ -15,11 +15,16 @@ from gfx.numerics import as_it_was, distance, on_meta, run
 from gfx.probing.chance import Chance, same
 from gfx.program import Program
 
-__all__ = ["check_chance", "check_exportable", "refusal"]
+__all__ = ["NoForm", "check_chance", "check_exportable", "refusal"]
 
 _EXECUTING = re.compile(r"While executing %(\w+)")
 _NO_FORM = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
+_NOT_CONSTANT = "Unsupported attribute type"  # of an ONNX node, such as the groups of a Conv
 _LONGEST = 200  # characters of torch's own words
+
+
+class NoForm(ExportError):
+    """An operation has no form in ONNX, at whatever sizes."""
 
 
 def check_exportable(program: Program) -> None:
@@ -68,13 +73,15 @@ def refusal(error: Exception, module: fx.GraphModule, what: str) -> ExportError:
     where = f"node {_described(module, name)}" if name else "the program"
     form = next((found[1] for link in chain if (found := _NO_FORM.search(str(link)))), None)
     if form is not None:
-        return ExportError(
+        return NoForm(
             f"{where} cannot be exported: torch has no ONNX form for {form}; write it with other "
             "operations, or export to .pt2"
         )
+    said = f"{what} says: {_first_words(chain[-1])}"
+    if any(_NOT_CONSTANT in str(link) for link in chain):
+        said = "a setting that ONNX wants constant (groups, for example) follows from an input size"
     return ExportError(
-        f"{where} cannot be exported: {what} says: {_first_words(chain[-1])}; write that part of "
-        "the model without it"
+        f"{where} cannot be exported: {said}; write that part of the model without it"
     )
 
 
@@ -107,7 +114,8 @@ def _described(module: fx.GraphModule, name: str) -> str:
         return f"{node.target} ({type(module.get_submodule(str(node.target))).__name__})"
     if isinstance(node.target, str):
         return f"{name} (.{node.target})"
-    return f"{name} ({fx.node._get_qualified_name(node.target).removeprefix('_')})"
+    called = fx.node._get_qualified_name(node.target)
+    return name if "._" in called else f"{name} ({called.removeprefix('_')})"  # torch._C._special
 
 
 def _node_name(error: BaseException, module: fx.GraphModule) -> str | None:

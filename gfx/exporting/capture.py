@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from gfx.copies import deepcopy
+from gfx.exporting.rewording import reworded
 from gfx.quiet import quiet_torch
 
 __all__ = ["capture", "hushed", "origin"]
@@ -38,8 +39,10 @@ def capture(
         ('input',)
     """
     twin = deepcopy(module).eval()  # torch.export may leave tensors of its own on a module
-    for node in twin.graph.nodes if isinstance(twin, fx.GraphModule) else ():
-        node.meta[_NOTE] = node.name
+    if isinstance(twin, fx.GraphModule):
+        reworded(twin)
+        for node in twin.graph.nodes:
+            node.meta[_NOTE] = node.name
     with hushed(), torch.no_grad():
         exported = torch.export.export(twin, inputs, dynamic_shapes=dynamic_shapes, strict=False)
     for node in exported.graph.nodes:

@@ -70,7 +70,7 @@ def survey(program: Program) -> Survey:
         if factors:  # only square images, for example
             fixed = {extent: why for extent, why in fixed.items() if extent not in together}
             free[_joined(together)] = factors
-    return Survey(free, fixed)
+    return Survey(free, dict(_without_channels(fixed, free)))
 
 
 def resized(inputs: tuple[Any, ...], factors: Factors, extents: Iterable[Extent]) -> Any:
@@ -100,8 +100,19 @@ def runs_at(program: Program, inputs: tuple[Any, ...]) -> str | None:
     try:
         propagate(replace(program, example_inputs=inputs, shaped=None, leaves={}))
     except InputError as error:
-        return str(error)
+        return str(error).partition("; check the example inputs")[0]
     return None
+
+
+def _without_channels(
+    fixed: Mapping[Extent, str], free: Collection[Extent]
+) -> Iterator[tuple[Extent, str]]:
+    """Leaves out which of (N, L, C) or (N, C, L) is channels, which nobody thinks would vary."""
+    names = {extent.name for extent in free}
+    for extent, why in fixed.items():
+        if extent.name == "sequence" or (extent.name == "length" and "sequence" in names):
+            continue
+        yield extent, why
 
 
 def _factors(program: Program, extents: Collection[Extent]) -> tuple[tuple[Fraction, ...], str]:
@@ -142,10 +153,10 @@ def _dims(leaf: Any) -> Iterator[tuple[int, str]]:
     yield 0, "batch"
     if leaf.dim() in _SPATIAL:
         yield from enumerate(_SPATIAL[leaf.dim()], start=2)
-    elif leaf.dim() == 3:  # (N, L, C) or (N, C, L): channels do not vary, as will be seen
-        yield from ((1, "length"), (2, "width"))
+    elif leaf.dim() == 3:  # one of them is channels
+        yield from ((1, "sequence"), (2, "length"))
     elif leaf.dim() == 2 and not leaf.is_floating_point():
-        yield 1, "length"
+        yield 1, "sequence"
 
 
 def _joined(extents: list[Extent]) -> Extent:

@@ -13,6 +13,7 @@ from gfx.exporting.capture import origin
 __all__ = ["clean", "name_dims", "name_nodes", "output_names", "renamed"]
 
 _FX_NODE = "pkg.torch.onnx.fx_node"
+_RULES = "pkg.onnxscript.rewriter.rule_name"
 
 
 def output_names(program: torch.export.ExportedProgram) -> list[str]:
@@ -40,7 +41,7 @@ def name_nodes(model: Any, program: torch.export.ExportedProgram, module: fx.Gra
     made_from = {node.name: origin(node) for node in program.graph.nodes}
     seen: Counter[str] = Counter()
     for node in model.graph.node:
-        where = paths.get(made_from.get(_fx_name(node)) or "", "")
+        where = _fused_into(node) or paths.get(made_from.get(_fx_name(node)) or "", "")
         name = f"{where}/{node.op_type}" if where else node.op_type
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
@@ -78,8 +79,17 @@ def _values(model: Any) -> Iterator[Any]:
     yield from model.graph.value_info
 
 
+def _fused_into(node: Any) -> str:
+    """Names the layer whose weight a node reads, if onnxscript has fused a norm into it."""
+    weight = node.input[1] if len(node.input) > 1 else ""
+    return weight.rpartition(".")[0] if "Fuse" in _notes(node).get(_RULES, "") else ""
+
+
+def _notes(node: Any) -> dict[str, str]:
+    return {note.key: note.value for note in node.metadata_props}
+
+
 def _fx_name(node: Any) -> str:
     """Reads the name of the node that torch says an ONNX node was made from."""
-    notes = {note.key: note.value for note in node.metadata_props}
-    found = re.match(r"%(\w+)", notes.get(_FX_NODE, ""))
+    found = re.match(r"%(\w+)", _notes(node).get(_FX_NODE, ""))
     return found[1] if found else ""

@@ -7,9 +7,10 @@ from torch import fx, nn
 from gfx.frontend import trace
 from gfx.frontend.arguments import Arguments, bind
 from gfx.frontend.copying import private_copy
+from gfx.ops import op_name
 from gfx.program import Program
 
-__all__ = ["Subject", "subject"]
+__all__ = ["Subject", "depends_on_mode", "subject"]
 
 
 class Subject:
@@ -21,7 +22,7 @@ class Subject:
     def __init__(self, program: Program, model: nn.Module, training: bool) -> None:
         self.program = program
         self.model = model
-        self.training = training  # what was given
+        self.training = training and depends_on_mode(program)  # what was given
 
 
 def subject(model: nn.Module | Program, example_inputs: Any = None) -> Subject:
@@ -33,7 +34,7 @@ def subject(model: nn.Module | Program, example_inputs: Any = None) -> Subject:
         >>> import torch
         >>> found = subject(nn.Sequential(nn.Conv2d(3, 8, 3)), torch.ones(1, 3, 8, 8))
         >>> found.training, found.program.training, found.model(torch.ones(1, 3, 8, 8)).shape
-        (True, False, torch.Size([1, 8, 6, 6]))
+        (False, False, torch.Size([1, 8, 6, 6]))
     """
     if isinstance(model, Program):
         program = model.copy()
@@ -46,6 +47,14 @@ def subject(model: nn.Module | Program, example_inputs: Any = None) -> Subject:
         return Subject(program, program.module, model.training)
     given = program.example_inputs if example_inputs is None else example_inputs
     return Subject(program, _Called(twin, bind(twin, given)).eval(), model.training)
+
+
+def depends_on_mode(program: Program) -> bool:
+    """Whether a program has a norm or a dropout that computes something else in training."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    modules = [m for m in program.module.modules() if isinstance(m, kinds)]
+    tracked = [m for m in modules if getattr(m, "running_mean", True) is not None]
+    return bool(tracked) or any(op_name(node) == "dropout" for node in program.nodes())
 
 
 class _Called(nn.Module):

@@ -16,6 +16,7 @@ __all__ = ["Runtime", "in_onnxruntime", "in_torch"]
 Runtime = Callable[[tuple[Any, ...]], list[torch.Tensor]]
 
 _FATAL = 4  # onnxruntime's level of logging
+_LONGEST = 200  # characters of what a runtime says
 
 
 def in_onnxruntime(data: bytes) -> Runtime:
@@ -69,4 +70,4 @@ def in_torch(data: bytes) -> Runtime:
 
 def _said(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]} …"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.errors import ExportError
 from gfx.exporting.attempt import Attempt, Format, attempt, trials
+from gfx.exporting.blame import NoForm
 from gfx.exporting.extents import Extent, Factors, resized, survey
 from gfx.exporting.original import Subject
 from gfx.exporting.parity import Parity, compare, fresh
@@ -61,7 +62,7 @@ class Search:
             try:
                 made = self.once()
             except ExportError as error:
-                if not self.free:
+                if not self.free or isinstance(error, NoForm):
                     raise ExportError(f"{error}; nothing was written") from error
                 self.give_up(self.weakest(), str(error))  # rule 3
             else:
@@ -138,7 +139,7 @@ class Search:
     def give_up(self, extents: Iterable[Extent], why: str) -> None:
         """Fixes extents at the sizes of the example."""
         for extent in extents:
-            self.fixed[extent.name] = why
+            self.fixed[extent.name] = why.partition("; ")[0]  # what to do is for errors
             del self.free[extent]
 
     def weakest(self) -> list[Extent]:
