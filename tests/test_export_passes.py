@@ -24,6 +24,7 @@ RECIPES: dict[str, tuple[str, Any]] = {
     "penalties": ("dcgan", {"passes": [{"mask": {"kind": "slimming"}}]}),
     "norms": ("dcgan", {"passes": ["fuse_batch_norm"]}),
     "tucker": ("dcgan", {"passes": [{"decompose": {"kind": "tucker", "ranks": [2]}}]}),
+    "fast": ("dcgan", "fast"),
     "parametrizations": ("sagan", {"passes": ["fold_parametrizations"]}),
 }
 
@@ -144,3 +145,13 @@ def test_a_norm_by_the_statistics_of_its_input_exports(tmp_path: Path) -> None:
     inputs = (torch.rand(2, 3, 8, 8), torch.rand(2, 4))
     done = gfx.export(Net(), tmp_path / "net.onnx", inputs)
     assert done.dynamic == ("batch", "height", "width")
+
+
+def test_an_output_that_is_none_is_no_output(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return x * 2, None
+
+    for form in ("onnx", "pt2"):
+        done = gfx.export(Net(), tmp_path / f"net.{form}", torch.rand(1, 3))
+        assert done.dynamic == ("batch",)

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.errors import ExportError
 from gfx.exporting.blame import refusal
-from gfx.exporting.capture import capture
+from gfx.exporting.capture import capture, hushed
 from gfx.exporting.extents import Extent, Factors, dim_names, resized, runs_at
 from gfx.exporting.names import name_dims
 from gfx.exporting.onnx import translated
@@ -154,7 +154,8 @@ def _signature(
 def _saved(captured: torch.export.ExportedProgram) -> bytes:
     buffer = io.BytesIO()
     try:
-        torch.export.save(captured, buffer)
+        with hushed():  # it warns of weights that are channels-last
+            torch.export.save(captured, buffer)
     except Exception as error:
         raise ExportError(f"torch.export.save cannot write the program: {error}") from error
     return buffer.getvalue()

@@ -61,9 +61,10 @@ def in_torch(data: bytes) -> Runtime:
         own = pytree.tree_map_only(torch.Tensor, torch.clone, inputs)
         try:
             with hushed(), torch.no_grad():
-                return list(pytree.tree_leaves(module(*own)))
+                leaves = pytree.tree_leaves(module(*own))
         except Exception as error:
             raise ExportError(f"torch cannot run what was exported: {_said(error)}") from error
+        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]  # not what is None
 
     return run
 
