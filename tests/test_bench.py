@@ -315,6 +315,10 @@ def test_the_data_say_all_of_it():
     assert data["verdict"].startswith("cannot tell on this machine")
 
 
+def test_memory_that_nobody_asked_for_has_no_line():
+    assert "peak memory" not in str(quick(Net()))
+
+
 # --- where the time goes
 
 
@@ -496,6 +500,17 @@ def test_the_shell_takes_files_and_the_inputs_that_came_with_them(tmp_path):
     data = json.loads(result.stdout)
     assert data["inputs"] == [{"shape": [1, 100, 1, 1], "dtype": "float32"}]
     assert data["model"]["macs"]["exact"] <= data["against"]["macs"]["exact"]
+
+
+def test_of_two_models_the_factory_is_for_the_one_that_needs_it(tmp_path, monkeypatch):
+    code = "import gfx\ndef make():\n    return gfx.zoo.build('dcgan', ngf=8)\n"
+    (tmp_path / "benched_factory.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.save(gfx.zoo.build("dcgan", ngf=8).state_dict(), tmp_path / "weights.pt")
+    result = run(str(tmp_path / "weights.pt"), "--against", SMALL, "--model",
+                 "benched_factory:make", "--json", "--no-profile", *QUICK)  # fmt: skip
+    data = json.loads(result.stdout)
+    assert data["model"]["macs"]["exact"] > data["against"]["macs"]["exact"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.benching.eager import profile_eager
 from gfx.benching.figures import Bench, Figures
-from gfx.benching.memory import Memory, peak_memory
+from gfx.benching.memory import UNASKED, peak_memory
 from gfx.benching.onnx import profile_onnx
 from gfx.benching.profile import Profile
 from gfx.benching.protocol import protocol_of, timed
@@ -129,13 +129,13 @@ def _runner(
 def _figures(
     subject: Subject, runner: Runner, sample: Sample, program: "Program | str", memory: bool
 ) -> Figures:
-    _logger.info("measuring the memory of %s", subject.name)
-    unasked = Memory(None, "not asked for")
+    if memory:
+        _logger.info("measuring the memory of %s", subject.name)
     return Figures(
         name=subject.name,
         latency=sample,
         batch=batch_of(subject.inputs),
-        memory=peak_memory(subject, runner, program) if memory else unasked,
+        memory=peak_memory(subject, runner, program) if memory else UNASKED,
         model_bytes=subject.model_bytes,
         cost=_cost(program),
     )

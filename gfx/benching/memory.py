@@ -24,7 +24,7 @@ from gfx.errors import GfxError
 from gfx.program import Program
 from gfx.timing import Runner
 
-__all__ = ["Memory", "peak_memory"]
+__all__ = ["UNASKED", "Memory", "peak_memory"]
 
 _PATIENCE = 900.0  # seconds until a process that says nothing is given up
 # glibc keeps what is freed for later, and RSS does not fall; blocks above this size it gives back
@@ -49,6 +49,9 @@ class Memory:
             {'bytes': None, 'how': 'not asked for'}
         """
         return {"bytes": self.bytes, "how": self.how}
+
+
+UNASKED = Memory(None, "not asked for")
 
 
 def peak_memory(subject: Subject, runner: Runner, program: "Program | str") -> Memory:

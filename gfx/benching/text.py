@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gfx.benching.figures import Bench, Figures
-from gfx.benching.memory import Memory
+from gfx.benching.memory import UNASKED, Memory
 from gfx.benching.profile import NodeTime, Profile
 from gfx.costing import Cost, human
 from gfx.costing.cost import CONVENTIONS
@@ -70,9 +70,10 @@ def _table(subjects: list[Figures], *, mean: bool) -> list[str]:
         ("latency p10", lambda f: _ms(f.latency.p10)),
         ("latency p90", lambda f: _ms(f.latency.p90)),
         ("throughput", lambda f: f"{f.throughput:.4g} images/s"),
-        ("peak memory", lambda f: _memory(f.memory)),
         ("model memory", lambda f: human(f.model_bytes, "B")),
     ]
+    if any(f.memory != UNASKED for f in subjects):
+        cells.insert(4, ("peak memory", lambda f: _memory(f.memory)))
     if mean:
         cells.insert(1, ("latency mean", lambda f: _ms(f.latency.mean)))
     cells += [
@@ -94,7 +95,7 @@ def _table(subjects: list[Figures], *, mean: bool) -> list[str]:
 def _missing(figures: Figures) -> list[str]:
     """Says why something was not measured."""
     said = []
-    if figures.memory.bytes is None:
+    if figures.memory.bytes is None and figures.memory != UNASKED:
         said.append(f"peak memory not measured: {figures.memory.how}")
     if isinstance(figures.cost, str):
         said.append(f"MACs not counted: {figures.cost}")

@@ -96,8 +96,9 @@ def bench(
         return
     typer.echo(str(found))
     if isinstance(found.profile, Profile):
+        nodes, backend = found.profile.nodes, found.profile.backend
         shown = rows(found.profile, top)
-        title = f"{len(shown)} of {len(found.profile.nodes)} nodes, by the clock of {model}"
+        title = f"{len(shown)} of {len(nodes)} nodes of {model}, in {backend}"
         print_table(COLUMNS, shown, title)
 
 
