@@ -211,3 +211,26 @@ def test_a_strong_pull_gives_what_it_pulls_to():
     table, wanted = rng.random((10, 2)), np.array([1.0, 2.0])
     found = nonnegative(table, rng.random(10), wanted, 1e4)
     assert np.allclose(found, wanted, atol=1e-4)
+
+
+def test_a_program_whose_widths_are_fixed_is_measured_all_the_same(cache):
+    groups = gfx.channels(gfx.trace(nn.Sequential(nn.Conv2d(3, 3, 3)), torch.ones(1, 3, 8, 8)))
+    model = latency_model(groups, measurer=Machine(), cache=cache, threads=1)
+    assert model.groups == ()
+    assert np.isclose(model.predict(np.zeros((1, 0), dtype=int))[0], model.full, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Linear(8, 8), nn.Conv1d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=4)],
+    ids=["linear", "1d", "grouped"],
+)
+def test_layers_without_a_table_are_fitted_where_they_stand(cache, layer):
+    kind = nn.Linear if isinstance(layer, nn.Linear) else type(layer)
+    ends = [(kind(8, 8, 1) if kind is not nn.Linear else kind(8, 8)) for _ in range(2)]
+    shape = {nn.Linear: (1, 8), nn.Conv1d: (1, 8, 16), nn.Conv2d: (1, 8, 16, 16)}[kind]
+    net = nn.Sequential(ends[0], nn.ReLU(), layer, nn.ReLU(), ends[1])
+    groups = gfx.channels(gfx.trace(net, torch.ones(shape)))
+    model = latency_model(groups, measurer=Machine(), cache=cache, threads=1)
+    full = [group.size for group in model.groups]
+    assert np.isclose(model.predict([full])[0], model.full, rtol=0.05)

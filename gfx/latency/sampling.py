@@ -35,7 +35,7 @@ def configurations(full: Sequence[int], count: int, seed: int = 0) -> NDArray[np
     """
     rng = np.random.default_rng(seed)
     sizes = np.array(full, dtype=np.int64)
-    strata = np.stack([rng.permutation(count - 1) for _ in full], axis=1)
+    strata = np.array([rng.permutation(count - 1) for _ in full]).reshape(-1, count - 1).T
     shares = (strata + rng.random(strata.shape)) / max(count - 1, 1)
     rows = np.ceil(shares * sizes).astype(np.int64)
     even = np.maximum(rows // _GRID, 1) * _GRID
