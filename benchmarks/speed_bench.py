@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import gfx
 from gfx.timing import BACKENDS, interleaved, prepare, speedup
@@ -33,6 +34,28 @@ def separable(name: str, **options: Any) -> Builder:
     return lambda: gfx.apply(recipe, gfx.zoo.build(name, **options), verify=False)
 
 
+class Standardised(nn.Conv2d):
+    """Subtracts its kernels' means and divides by their deviations, for every input anew."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override] - torch names it input
+        """Convolves with the standardised kernels."""
+        dims = (1, 2, 3)
+        deviation, mean = torch.std_mean(self.weight, dims, keepdim=True)
+        return F.conv2d(x, (self.weight - mean) / (deviation + 1e-5), self.bias, padding=1)
+
+
+def standardised(width: int, count: int) -> Builder:
+    """Returns what builds a chain of convolutions whose kernels are standardised."""
+
+    def build() -> nn.Module:
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, 4, 1)]
+        for _ in range(count):
+            layers += [Standardised(width, width, 3), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
+
+    return build
+
+
 GENERATORS: dict[str, Builder] = {
     "resnet_9blocks, ngf 8": zoo("resnet_9blocks", ngf=8),
     "resnet_9blocks, ngf 13": zoo("resnet_9blocks", ngf=13),
@@ -44,6 +67,7 @@ GENERATORS: dict[str, Builder] = {
     "unet_256": zoo("unet_256"),
     "spade, ngf 16": zoo("spade", ngf=16),
     "biggan_128, ch 24": zoo("biggan_128", ch=24),
+    "16 standardised kernels": standardised(128, 16),
     "dcgan": zoo("dcgan"),
     "sagan": zoo("sagan"),
 }

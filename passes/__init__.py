@@ -5,6 +5,7 @@ from passes.channels_last import ChannelsLast
 from passes.decompose import Decompose
 from passes.distill_taps import DistillTaps
 from passes.fast_instance_norm import FastInstanceNorm
+from passes.fold_constants import FoldConstants
 from passes.fold_masks import FoldMasks
 from passes.fold_parametrizations import FoldParametrizations
 from passes.fuse_batch_norm import FuseBatchNorm
@@ -21,6 +22,7 @@ PASSES = (
     Decompose,
     DistillTaps,
     FastInstanceNorm,
+    FoldConstants,
     FoldMasks,
     FoldParametrizations,
     FuseBatchNorm,

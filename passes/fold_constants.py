@@ -1,0 +1,192 @@
+"""Stores what the graph computes from weights and constants alone.
+
+Before   y = conv2d(x, weight * scale)        computed anew for every input
+After    y = conv2d(x, stored)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
+
+import torch
+from torch import fx, nn
+
+from gfx.chains import evaluate
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.edit.reference import fresh_name
+from gfx.errors import PreconditionError
+from gfx.lineage import stands_for
+from gfx.ops import is_inplace, op_name
+from gfx.program import Program
+from gfx.shapes import propagate
+
+__all__ = ["FoldConstants"]
+
+_DRAWS = ("rand", "bernoulli", "normal", "multinomial", "dropout", "poisson", "empty")
+# another shape of the same numbers costs nothing, so there is nothing to save
+_MOVES = frozenset(
+    "view reshape flatten unflatten squeeze unsqueeze permute transpose t mT expand getitem select "
+    "narrow chunk split unbind contiguous detach to float size getattr".split()
+)
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Computes beforehand what depends on weights and constants only: scales, standardised kernels.
+
+    What is stored is a parameter if a parameter went into it, so it can be trained and pruned;
+    what learns is then the product, no longer its factors.
+
+    1. A value is folded where it meets the input, if something is computed on the way there.
+    2. Nothing on the way draws random numbers or is written into, else skip.
+    3. What it is made of is read nowhere else, and no smaller, else skip: parameters would grow.
+
+    Shapes: every activation keeps its own.
+    Cost: none of the counts grows; products of weights are gone.
+    Raises: PreconditionError if the program is in training mode.
+
+    Example:
+        >>> import gfx
+        >>> class Scaled(nn.Conv2d):
+        ...     def forward(self, x):
+        ...         return self._conv_forward(x, self.weight * 0.5, self.bias)
+        >>> folded = gfx.apply(
+        ...     {"passes": ["fold_constants"]}, Scaled(3, 8, 3).eval(), torch.zeros(1, 3, 8, 8)
+        ... )
+        >>> any("mul" in node.name for node in folded.graph.nodes if node.op != "get_attr")
+        False
+    """
+
+    name: ClassVar[str] = "fold_constants"
+    keeps: ClassVar[Keeps] = Keeps.VALUES
+
+    targets: tuple[str, ...] = ("*",)  # globs over the names of the nodes whose values are stored
+
+    def requires(self, program: Program) -> None:
+        """Raises PreconditionError if the program is in training mode."""
+        if program.training:
+            raise PreconditionError(
+                f"{self.name}: the model is in training mode, where the factors of a weight learn "
+                "each for itself; call model.eval() first"
+            )
+
+    def apply(self, program: Program) -> Outcome:
+        """Stores every value that the rules allow."""
+        outcome = Outcome()
+        propagate(program)
+        for node in list(_ends(program)):
+            why = self._refusal(program, node)
+            if why:
+                outcome.skip(node, why)
+                continue
+            sources = _sources(node)
+            stored = _store(program, node, sources)
+            outcome.change(stored, "made of", [str(s.target) for s in sources], stored.name)
+            _drop(program, sources)
+        program.recompile()
+        return outcome
+
+    def _refusal(self, program: Program, node: fx.Node) -> str:
+        """Says why a value is computed anew each time; "" if it need not be."""
+        if not any(fnmatchcase(node.name, target) for target in self.targets):
+            return f"not in targets {', '.join(self.targets)}"
+        way = _way(node)
+        for step in way:
+            if op_name(step).startswith(_DRAWS):  # rule 2
+                return f"{step.name} draws random numbers"
+            if any(is_inplace(user) for user in step.users) or is_inplace(step):
+                return f"{step.name} is written into"
+        sources = _sources(node)
+        others = [str(s.target) for s in sources if not _serves(program, s, way)]
+        others += [n.name for n in way if n is not node and any(u not in way for u in n.users)]
+        if others:  # rule 3
+            return f"{others[0]} is read in another place too: parameters would grow"
+        held = sum(_tensor(program, s).numel() for s in sources)
+        value = node.meta["val"]
+        if value.numel() > held:
+            return f"it has {value.numel()} numbers, and is made of {held}"
+        return ""
+
+
+def _ends(program: Program) -> Iterator[fx.Node]:
+    """Yields the tensors computed from constants only that something else reads (rule 1)."""
+    constant: set[fx.Node] = set()
+    for node in program.nodes():
+        inputs = node.all_input_nodes
+        called = node.op in ("call_function", "call_method")
+        read = node.op == "get_attr" and _is_tensor(program, node)
+        if read or (called and inputs and all(n in constant for n in inputs)):
+            constant.add(node)
+    for node in program.nodes():
+        if node not in constant or not isinstance(node.meta["val"], torch.Tensor):
+            continue
+        computed = any(n.op != "get_attr" and op_name(n) not in _MOVES for n in _way(node))
+        if computed and any(user not in constant for user in node.users):
+            yield node
+
+
+def _way(node: fx.Node) -> dict[fx.Node, None]:
+    """Collects a node and all that it is computed from."""
+    found, waiting = {node: None}, [node]
+    while waiting:
+        new = [n for n in waiting.pop().all_input_nodes if n not in found]
+        found.update(dict.fromkeys(new))
+        waiting.extend(new)
+    return found
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    return sorted((n for n in _way(node) if n.op == "get_attr"), key=lambda n: n.name)
+
+
+def _is_tensor(program: Program, node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _tensor(program: Program, node: fx.Node) -> torch.Tensor:
+    return program.tensor(str(node.target))
+
+
+def _serves(program: Program, source: fx.Node, way: dict[fx.Node, None]) -> bool:
+    """Whether a tensor is read on one way only: by these nodes, and by no layer that is called."""
+    tensor = _tensor(program, source)
+    for node in program.nodes():
+        if node.op == "get_attr" and node not in way and _is_tensor(program, node):
+            if _tensor(program, node) is tensor:
+                return False
+        elif node.op == "call_module":
+            module = program.submodule(node)
+            if any(t is tensor for t in (*module.parameters(), *module.buffers())):
+                return False
+    return True
+
+
+def _store(program: Program, node: fx.Node, sources: list[fx.Node]) -> fx.Node:
+    """Puts a node's value into a parameter or buffer, and lets the graph read that."""
+    value, way = evaluate(program, node), _way(node)
+    learned = [t for t in (_tensor(program, s) for s in sources) if isinstance(t, nn.Parameter)]
+    name = fresh_name(program.module, node.name)
+    if learned and value.is_floating_point():
+        grad = any(t.requires_grad for t in learned)
+        program.module.register_parameter(name, nn.Parameter(value, requires_grad=grad))
+    else:
+        program.module.register_buffer(name, value)
+    with program.graph.inserting_before(node):
+        stored = program.graph.get_attr(name)
+    stands_for(stored, node)
+    stored.meta["val"] = node.meta["val"]
+    node.replace_all_uses_with(stored)
+    for step in reversed(list(program.nodes())):  # reversed: erasing frees the nodes above
+        if step in way and not step.users:
+            program.graph.erase_node(step)
+    return stored
+
+
+def _drop(program: Program, sources: list[fx.Node]) -> None:
+    """Takes tensors that nothing reads any more off their modules."""
+    for source in sources:
+        owner, _, name = str(source.target).rpartition(".")
+        module: Any = program.module.get_submodule(owner)
+        if hasattr(module, name):
+            delattr(module, name)
