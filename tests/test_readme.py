@@ -111,10 +111,17 @@ def test_the_other_commands_run(start, folder):
     run(block(start), folder)
 
 
+def test_what_was_made_is_timed_exported_and_shown(folder):
+    printed = run(block("gfx bench act.gfx"), folder)
+    assert "speed-up" in printed
+    written = [folder / name for name in ("quick.gfx", "quick.onnx", "report.html")]
+    assert all(path.stat().st_size > 10_000 for path in written)
+
+
 def test_every_command_is_run_by_a_test():
     starts = ("pip install", "python examples/faces.py", "gfx apply half out/model.pt")
     starts += ("gfx apply mine.yaml", "gfx cost zoo:unet_256")
-    starts += ("gfx inspect zoo:dcgan", "gfx apply act.yaml")
+    starts += ("gfx inspect zoo:dcgan", "gfx apply act.yaml", "gfx bench act.gfx")
     assert [c for c in SHELL if not c.startswith(starts)] == []
 
 

@@ -262,3 +262,20 @@ def test_a_picture_that_is_no_base64_is_refused():
         Picture("é", 0.0, 1.0, 8, 8).pixels()
     with pytest.raises(gfx.InputError, match="was kept for"):
         Kept((1, 3, 8, 8), "float32", picture(torch.zeros(1, 3, 16, 16))).tensor()
+
+
+class Viewing(nn.Module):
+    """Sees its input as one long row, which only an input in order allows."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.conv(x.view(-1).view(x.shape))
+
+
+def test_the_original_is_given_an_input_in_the_order_of_any_other(capfd):
+    record = record_of(gfx.trace(Viewing(), torch.ones(2, 3, 16, 16)))
+    assert record.sample is not None, record.why
+    assert capfd.readouterr().err == ""

@@ -9,6 +9,8 @@
 """
 
 import base64
+import contextlib
+import io
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -53,14 +55,15 @@ class Kept:
         if not isinstance(kind, torch.dtype) or not 0 < int(np.prod(self.shape)) <= _LARGEST:
             raise InputError(f"an input of shape {list(self.shape)}, {self.dtype} cannot be kept")
         if self.picture is not None:
-            return _many(self.picture.values(), self.shape).to(kind)
+            # laid out as any input is: the model may ask for a view of it
+            return _many(self.picture.values(), self.shape).to(kind).contiguous()
         if not self.labels:
             return _unpacked(self.data, self.shape, kind)
         count, channels, *places = self.shape
         labels = _unpacked(self.data, (count, *places), torch.uint8).long()
         if int(labels.max()) >= channels:
             raise InputError(f"a map of {channels} labels holds label {int(labels.max())}")
-        return F.one_hot(labels, channels).movedim(-1, 1).to(kind)
+        return F.one_hot(labels, channels).movedim(-1, 1).to(kind).contiguous()
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def _sample(program: Program, data: Any, seed: int) -> Sample:
         given, told = _first(program, data), "the first batch of the data"
     inputs = tuple(_keep(x) for x in given)
     tensors = zip(inputs, given, strict=True)
-    output = run(program, tuple(kept.tensor().to(x.device) for kept, x in tensors))
+    with contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints where a forward stopped
+        output = run(program, tuple(kept.tensor().to(x.device) for kept, x in tensors))
     place = shown_in(output)
     if place is None:
         raise InputError(f"its output is no image: {_kinds(output)}")
