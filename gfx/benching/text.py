@@ -111,4 +111,4 @@ def _macs(cost: Cost | str, attribute: str) -> str:
 
 
 def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.4g} ms"
+    return human(1e3 * seconds, "ms")

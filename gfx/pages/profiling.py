@@ -5,6 +5,7 @@ from typing import Any
 from torch import fx, nn
 
 from gfx.benching import Bench, Profile, bench
+from gfx.costing import human
 from gfx.pages.measured import Latency, Timed
 
 __all__ = ["latency_of", "profiled"]
@@ -43,10 +44,11 @@ def latency_of(measured: Bench) -> Latency | str:
         for node in found.nodes
     )
     sample = measured.model.latency
+    middle, low, high = (human(1e3 * t, "ms") for t in (sample.median, sample.p10, sample.p90))
     threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
     told = [
-        f"{1e3 * sample.median:.3g} ms a run (median; 10 % take {1e3 * sample.p10:.3g} or less, "
-        f"10 % {1e3 * sample.p90:.3g} or more), by {measured.backend} on {threads}, "
+        f"{middle} a run (median; 10 % take {low} or less, "
+        f"10 % {high} or more), by {measured.backend} on {threads}, "
         f"{measured.rounds} rounds; {measured.machine}",
         measured.verdict,
         str(found),

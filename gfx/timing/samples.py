@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gfx.costing import human
 from gfx.errors import TimingError
 
 __all__ = ["Sample", "demand_steady"]
@@ -82,7 +83,7 @@ class Sample:
             >>> Sample([0.010, 0.010, 0.010]).noise()
             'median 10 ms ± 0 %, p10 10 ms, p90 10 ms over 3 rounds'
         """
-        middle, low, high = (f"{1e3 * t:.4g} ms" for t in (self.median, self.p10, self.p90))
+        middle, low, high = (human(1e3 * t, "ms") for t in (self.median, self.p10, self.p90))
         known = f"median {middle} ± {100 * self.error:.0f} %"
         return f"{known}, p10 {low}, p90 {high} over {len(self.times)} rounds"
 
