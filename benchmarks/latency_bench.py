@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 import gfx
+from gfx.edit import narrowed
 from gfx.errors import TimingError
 from gfx.latency import Clocked, latency_model
-from gfx.latency.narrowing import narrowed
 from gfx.latency.store import Store, folder_of
 from gfx.timing import BACKENDS, machine
 
@@ -41,7 +41,9 @@ def measured(groups: gfx.Groups, rows: np.ndarray, args: argparse.Namespace) -> 
     missing = [i for i, name in enumerate(names) if name not in known]
     for start in range(0, len(missing), AT_ONCE):
         part = missing[start : start + AT_ONCE]
-        programs = [narrowed(groups, rows[i].tolist()) for i in part]
+        free = [group.name for group in groups.free]
+        widths = [dict(zip(free, rows[i].tolist(), strict=True)) for i in part]
+        programs = [narrowed(groups.flow, row) for row in widths]
         times = Clocked().programs(programs, args.backend, args.threads)
         known |= {names[i]: t for i, t in zip(part, times, strict=True)}
         store.write(about, known)

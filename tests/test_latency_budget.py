@@ -180,6 +180,13 @@ def test_a_machine_too_noisy_to_decide_is_said_to_be(passes):
         shrunk(passes, Formula(noise=0.9), latency_ms=2)
 
 
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH], ids=str)
+def test_where_noise_hides_the_limit_the_search_goes_on_below(passes):
+    limit = 0.6 * took(plain(), Formula())
+    small = shrunk(passes, Formula(noise=0.3), latency_ms=limit)
+    assert took(small, Formula()) <= 0.9 * limit
+
+
 def test_a_machine_that_gets_slower_does_not_change_what_a_fraction_is_of():
     meter = Formula(constant=0.01, slower=1.1)
     small = shrunk(BOTH, meter, latency=0.3)

@@ -73,7 +73,8 @@ def test_strip_gives_what_a_pass_in_between_gives_without_taps(kind, spec, data)
     alone = applied(model, inputs, step, data=batches)
     between = applied(model, inputs, EVERYWHERE, step, "strip_taps", data=batches)
     if gfx.report(alone).passes[0].changes != gfx.report(between).passes[1].changes:
-        assert kind.name in ("fuse_batch_norm", "decompose", "refit", "mask", "fold_masks")
+        held = ("fuse_batch_norm", "decompose", "refit", "mask", "fold_masks", "write_in_place")
+        assert kind.name in held
         return  # a tap shows what the pass would have done away with
     one, other = (gfx.trace(small, inputs) for small in (alone, between))
     assert list(differences(one, other)) == []

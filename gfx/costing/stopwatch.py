@@ -35,6 +35,7 @@ class Stopwatch:
     meter: Meter
     original: Any  # a Program
     _first: dict[Place, Reading] = field(default_factory=dict)
+    _open: list[tuple[Budget, Reading]] = field(default_factory=list)  # readings that told nothing
 
     def before(self, budget: Budget) -> Reading:
         """Returns what the original took when it was first measured."""
@@ -53,12 +54,31 @@ class Stopwatch:
 
         Raises: TimingError if it stays open whether the limit is kept.
         """
-        reading = self._read(program, budget, 1)
-        if _unclear(reading, budget):
-            reading = self._read(program, budget, _MORE)
+        reading = self._reading(program, budget)
         if _unclear(reading, budget):
             budget.check_time(reading)
         return reading
+
+    def tried(self, program: Any, budget: Budget) -> float:
+        """Returns the milliseconds of a program that a search tries.
+
+        Where it stays open whether the limit is kept, that is the most that it may take: the search
+        then goes on below, where it is clear.
+        """
+        reading = self._reading(program, budget)
+        if _unclear(reading, budget):
+            self._open.append((budget, reading))
+            return reading.bounds[1]
+        return reading.ms
+
+    def blame_noise(self) -> None:
+        """Tells that a search found nothing because of noise, if that may be.
+
+        Raises: TimingError if one of its programs may have kept its limit.
+        """
+        if self._open:
+            budget, reading = self._open[-1]
+            budget.check_time(reading)
 
     def keeps(self, program: Any, cost: Cost, budgets: Sequence[Budget]) -> bool:
         """Whether a program keeps every budget as it is; the clock is asked last."""
@@ -70,6 +90,10 @@ class Stopwatch:
     def foresee(self, groups: Any, budget: Budget) -> Foreseen:
         """Returns what predicts the latency of the groups' program."""
         return self.meter.foresee(groups, budget.backend, budget.threads)
+
+    def _reading(self, program: Any, budget: Budget) -> Reading:
+        reading = self._read(program, budget, 1)
+        return self._read(program, budget, _MORE) if _unclear(reading, budget) else reading
 
     def _read(self, program: Any, budget: Budget, effort: int) -> Reading:
         where = (budget.backend, budget.threads, effort)

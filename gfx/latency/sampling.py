@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfx.coupling import Groups
+from gfx.edit import narrowed
 from gfx.latency.measuring import Measurer
-from gfx.latency.narrowing import narrowed
 from gfx.latency.store import Store
 from gfx.program import Program
 
@@ -76,7 +76,9 @@ class Samples:
 
     @cached_property
     def _narrowed(self) -> list[Program]:
-        return [narrowed(self._groups, row) for row in self.rows.tolist()]
+        names = [group.name for group in self._groups.free]
+        rows = [dict(zip(names, row, strict=True)) for row in self.rows.tolist()]
+        return [narrowed(self._groups.flow, widths) for widths in rows]
 
     @cached_property
     def _about(self) -> str:

@@ -104,6 +104,8 @@ class _Deciding:
         if plan is None and self.times:
             plan = aim.best(self._reached())  # more may be kept than was foreseen
         if plan is None:
+            if self.stopwatch is not None:
+                self.stopwatch.blame_noise()
             raise self._out_of_reach()
         return self._tried[plan]
 
@@ -117,7 +119,7 @@ class _Deciding:
         measured: dict[Budget, float] = {}
         if kept and self.times and self.stopwatch is not None:
             small = rewritten(self.groups, decision.forms, decision.widths, content=True)
-            measured = {b: self.stopwatch.read(small, b).ms for b in self.times}
+            measured = {b: self.stopwatch.tried(small, b) for b in self.times}
         told = {budget.name: ms for budget, ms in measured.items()}
         self._tried[plan] = replace(decision, measured=told)
         return [

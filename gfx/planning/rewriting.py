@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from gfx.coupling import Groups, analyse
+from gfx.coupling import Groups
 from gfx.coupling.labels import Mask
-from gfx.edit import remove, split
+from gfx.edit import narrowed, split
 from gfx.factoring import Form, refusal, skeleton
-from gfx.modules import without_content
 from gfx.planning.layers import layers_of
 from gfx.probing import weakest
 from gfx.program import Program
@@ -48,18 +45,7 @@ def rewritten(
         >>> small.tensor("to_rgb.depthwise.weight").shape, small.tensor("project.conv.weight").shape
         (torch.Size([4, 1, 4, 4]), torch.Size([100, 20, 4, 4]))
     """
-    small = groups.flow.program.copy()
-    if not content:
-        without_content(small.module)
-        inputs = pytree.tree_map_only(Tensor, lambda x: x.to("meta"), small.example_inputs)
-        small.example_inputs = inputs
-    flow = groups.flow
-    own = analyse(small, attention=flow.attention, group_norm=flow.group_norm)
-    removed = own.none_removed()
-    for name, width in widths.items():
-        removed[own[name].roots[width:]] = True
-    if removed.any():
-        remove(small, own, removed)
+    small = narrowed(groups.flow, widths, content=content)
     with torch.random.fork_rng(devices=[]):  # whoever draws next draws the same
         for layer in layers_of(small):
             form = forms.get(layer.path)

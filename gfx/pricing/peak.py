@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gfx.costing.count import cost_of
 from gfx.costing.memory import lives
-from gfx.coupling import analyse
 from gfx.coupling.values import Labeled, tensors
-from gfx.edit import remove
-from gfx.modules import without_content
+from gfx.edit import narrowed
 from gfx.ops import op_name
 from gfx.pricing.symbols import Number, Size, Symbols
 from gfx.pricing.terms import Terms
@@ -92,18 +90,9 @@ class Peak:
 
     def _narrowed(self, widths: NDArray[Any]) -> Program:
         """Removes channels from a copy that has shapes and no content."""
-        small = self._symbols.flow.program.copy()
-        without_content(small.module)
-        small.example_inputs = pytree.tree_map_only(
-            Tensor, lambda x: x.to("meta"), small.example_inputs
-        )
-        flow = self._symbols.flow
-        groups = analyse(small, attention=flow.attention, group_norm=flow.group_norm)
-        removed = groups.none_removed()
-        for group, width in zip(groups.free, widths.tolist(), strict=True):
-            removed[group.roots[int(width) :]] = True
-        remove(small, groups, removed)
-        return small
+        names = [group.name for group in self._symbols.groups]
+        by_name = dict(zip(names, widths.tolist(), strict=True))
+        return narrowed(self._symbols.flow, by_name, content=False)
 
     def _pieces(self, program: Program) -> Iterator[_Piece]:
         """Lists pieces of memory by the nodes and places of the original program."""

@@ -63,6 +63,7 @@ class Timed:
             least = self._least()
             true = self._true(least)
             if any(v > b.limit for v, b in zip(true, self.budgets, strict=True)):
+                self.stopwatch.blame_noise()
                 raise self._search(self.budgets).out_of_reach(np.array(least), true)
             kept = aim.best(self._reached(least)) or least
         names = [budget.name for budget in self.budgets if budget.timed]
@@ -106,7 +107,7 @@ class Timed:
     def _value(self, small: Program, cost: Cost, budget: Budget, met: bool) -> float:
         if not budget.timed:
             return float(budget.value(cost))
-        return self.stopwatch.read(small, budget).ms if met else 0.0
+        return self.stopwatch.tried(small, budget) if met else 0.0
 
     def _narrowed(self, kept: Kept) -> Program:
         flow = self.selection.groups.flow
