@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test thirdparty coverage laws lint format types floors check example train bench repair clean
+.PHONY: help setup test thirdparty coverage laws lint format types floors check example train bench repair speed clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -73,6 +73,13 @@ repair: setup ## measure repair and decomposition on trained generators (half an
 	$(BIN)/pip install --no-deps waifu2x==2024.0.1
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decompose_bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/refit_bench.py
+
+speed: setup ## measure the passes for speed, the latency model, and horse2zebra (an hour)
+	$(BIN)/python benchmarks/noise_bench.py
+	$(BIN)/python benchmarks/speed_bench.py
+	$(BIN)/python benchmarks/latency_bench.py
+	$(BIN)/python benchmarks/horse2zebra_bench.py --make out/horse2zebra
+	$(BIN)/python benchmarks/horse2zebra_bench.py out/horse2zebra
 
 clean: ## remove caches and outputs, keep .venv
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,14 +6,20 @@ import torch
 from torch import nn
 
 import gfx
+from gfx.edit import narrowed
 from gfx.errors import TimingError
 from gfx.factoring import Form
 from gfx.latency import Clocked, latency_model
 from gfx.latency.fitting import nonnegative
-from gfx.latency.narrowing import narrowed
 from gfx.latency.store import Store
 from gfx.planning.layers import layers_of
 from synthetic_machine import Machine
+
+
+def at(groups, rows):
+    """Makes programs of some widths of all free groups."""
+    names = [group.name for group in groups.free]
+    return [narrowed(groups.flow, dict(zip(names, row, strict=True))) for row in rows.tolist()]
 
 
 def dcgan(ngf=8):
@@ -36,7 +42,7 @@ def test_an_additive_machine_is_predicted_at_the_grid(cache):
     machine, groups = Machine(block=16), dcgan(16)
     model = latency_model(groups, measurer=machine, cache=cache, threads=1)
     rows = whole_blocks(model)
-    true = machine.programs([narrowed(groups, row) for row in rows.tolist()], "eager", 1)
+    true = machine.programs(at(groups, rows), "eager", 1)
     assert np.allclose(model.predict(rows), true, rtol=0.02)
 
 
@@ -45,7 +51,7 @@ def test_between_grid_points_a_machine_of_blocks_is_predicted(cache):
     model = latency_model(groups, measurer=machine, cache=cache, threads=1)
     full = [group.size for group in model.groups]
     rows = np.random.default_rng(2).integers(1, np.array(full) + 1, (20, len(full)))
-    true = machine.programs([narrowed(groups, row) for row in rows.tolist()], "eager", 1)
+    true = machine.programs(at(groups, rows), "eager", 1)
     assert np.abs(model.predict(rows) / true - 1).max() < 0.15
 
 
@@ -53,7 +59,7 @@ def test_a_backend_that_is_slower_throughout_is_found_by_its_factors(cache):
     machine, groups = Machine(0, 16, 1.5), dcgan(16)
     model = latency_model(groups, backend="compile", measurer=machine, cache=cache, threads=1)
     rows = whole_blocks(model, 10)
-    true = machine.programs([narrowed(groups, row) for row in rows.tolist()], "compile", 1)
+    true = machine.programs(at(groups, rows), "compile", 1)
     assert np.allclose(model.predict(rows), true, rtol=0.2)
 
 
