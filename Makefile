@@ -19,7 +19,7 @@ test: setup ## run the tests on two cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 laws: setup ## try the laws on many new random generators (half an hour)
-	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=dev GFX_LAWS=40 $(BIN)/pytest -n 2 tests/test_laws*.py
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=dev GFX_LAWS=40 $(BIN)/pytest -n 2 tests/laws/test_laws*.py
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

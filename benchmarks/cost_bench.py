@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import gfx
-from gfx.timing import medians
+from gfx.deploy.timing import medians
 
 NORM = "instance_norm"  # the peer counts these too
 

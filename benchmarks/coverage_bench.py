@@ -16,9 +16,9 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the generators and the oracle live there
 
-from coverage_models import BEYOND_THE_ORACLE, generators  # noqa: E402 - after the path is set
-from coverage_rows import measure  # noqa: E402
-from coverage_text import SECTIONS, line, render, split  # noqa: E402
+from support.coverage_models import BEYOND_THE_ORACLE, generators  # noqa: E402 - after the path is set
+from support.coverage_rows import measure  # noqa: E402
+from support.coverage_text import SECTIONS, line, render, split  # noqa: E402
 
 TARGET = ROOT / "docs" / "coverage.md"
 

@@ -20,8 +20,7 @@ from photographs import patches
 from torch import Tensor, nn
 from trained import DEBLUR_STEPS, blurred, deblurring
 
-from gfx.factoring import Form
-from gfx.factoring.factoring import fits
+from gfx.compression.factor import Form, fits
 
 RANKS = (1, 2)
 SIZE = 64  # pixels of the patches

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 import gfx
-from gfx.timing import BACKENDS, interleaved, machine, prepare, speedup
+from gfx.deploy.timing import BACKENDS, interleaved, machine, prepare, speedup
 
 LIMIT = 2.67e9 / 56_799_264_768  # of the original's `output` MACs
 SHARE = 0.08  # of the original's latency

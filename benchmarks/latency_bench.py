@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 import gfx
-from gfx.edit import narrowed
+from gfx.coupling.removal import narrowed
+from gfx.deploy.latency import Clocked, latency_model
+from gfx.deploy.latency.disk_store import Store, folder_of
+from gfx.deploy.timing import BACKENDS, machine
 from gfx.errors import TimingError
-from gfx.latency import Clocked, latency_model
-from gfx.latency.store import Store, folder_of
-from gfx.timing import BACKENDS, machine
 
 SEED = 20  # of the configurations; the model draws its own with another
 AT_ONCE = 5  # programs that take turns

@@ -16,9 +16,9 @@ from prune_bench import heads
 from torch import nn
 
 import gfx
-from gfx.costing import cost_of
-from gfx.pricing import Pricing
-from gfx.timing import medians, seconds
+from gfx.costs import cost_of
+from gfx.costs.symbolic import Pricing
+from gfx.deploy.timing import medians, seconds
 
 COUNT = 1_000_000
 TARGET = 1_000_000

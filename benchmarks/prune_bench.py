@@ -24,7 +24,7 @@ from subjects import resnet50
 from torch import Tensor, nn
 
 import gfx
-from gfx.timing import medians
+from gfx.deploy.timing import medians
 
 RECIPE = {"recipe": 1, "passes": [{"channel_prune": {"ratio": 0.5}}]}
 FOLDED = {"recipe": 1, "passes": ["fold_parametrizations"]}

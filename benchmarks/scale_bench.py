@@ -18,8 +18,8 @@ import torch
 from subjects import RandomGenerator, chain
 from torch import Tensor, nn
 
+from gfx.deploy.timing import medians
 from gfx.frontend import trace
-from gfx.timing import medians
 from passes.channel_prune import ChannelPrune
 
 SIZES = (250, 500, 1000, 2000)  # convolutions

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 import gfx
+from gfx.deploy.timing import medians, seconds
 from gfx.sensitivity import DECOMPOSE, Key, Table
-from gfx.timing import medians, seconds
 
 TARGET = 60  # forwards of the model that the whole command may take
 SMALLER: dict[str, dict[str, Any]] = {

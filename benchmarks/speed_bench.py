@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gfx
-from gfx.timing import BACKENDS, interleaved, prepare, speedup
+from gfx.deploy.timing import BACKENDS, interleaved, prepare, speedup
 
 FOLDED = ["fold_parametrizations", "fuse_batch_norm"]
 Builder = Callable[[], nn.Module]

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import gfx
-from gfx.timing import medians
+from gfx.deploy.timing import medians
 
 RECIPE = {
     "recipe": 1,

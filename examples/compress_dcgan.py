@@ -65,7 +65,7 @@ from rich.console import Console
 from torch import Tensor, fx, nn
 
 import gfx
-from gfx.tune.losses import SelfSupervisedLoss
+from gfx.train.losses import SelfSupervisedLoss
 
 SHOWN = 16  # pictures a row
 

@@ -59,7 +59,7 @@ from rich.table import Table
 from torch import Tensor, fx, nn
 
 import gfx
-from gfx.tune.losses import FeatureLoss, ReconstructionLoss, Weighted
+from gfx.train.losses import FeatureLoss, ReconstructionLoss, Weighted
 
 DISTILL = 1.0  # weight of the distance of the features, as in GAN Compression
 FITTED = 32  # drawings that the adapters are fitted on before training

@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import gfx
-from gfx.tune.losses import DiscriminatorLoss, GeneratorLoss
+from gfx.train.losses import DiscriminatorLoss, GeneratorLoss
 
 __all__ = [
     "Course",

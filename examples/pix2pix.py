@@ -17,7 +17,7 @@ from frechet import distance_to, train_encoder
 from rich.progress import track
 from torch import Tensor, nn
 
-from gfx.tune.losses import DiscriminatorLoss, GeneratorLoss, ReconstructionLoss, Weighted
+from gfx.train.losses import DiscriminatorLoss, GeneratorLoss, ReconstructionLoss, Weighted
 
 __all__ = [
     "RATE",

@@ -28,22 +28,22 @@ from gfx.errors import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from gfx import testing, tune, zoo
-    from gfx.archive import load, open_model, save
-    from gfx.benching import Bench, bench
+    from gfx.compression.taps import adapters, tapped
     from gfx.contract import Change, Keeps, Outcome, Pass, Skip
-    from gfx.costing import Budget, Cost
+    from gfx.costs import Budget, Cost
     from gfx.coupling import Groups
-    from gfx.exporting import Exported, export
+    from gfx.deploy.bench import Bench, bench
+    from gfx.deploy.export import Exported, export
     from gfx.frontend import trace
+    from gfx.io.archive import load, open_model, save
+    from gfx.ir.program import Program, Provenance
     from gfx.pipeline import apply
-    from gfx.program import Program, Provenance
-    from gfx.recipe import Recipe
-    from gfx.registry import passes
-    from gfx.reporting import Report, report
-    from gfx.scheduling import Schedule, schedule
+    from gfx.pipeline.recipe import Recipe
+    from gfx.pipeline.registry import passes
+    from gfx.pipeline.report import Report, report
     from gfx.sensitivity import inspect
-    from gfx.tapping import adapters, tapped
+    from gfx.testing import laws
+    from gfx.train.schedule import Schedule, schedule
 
 __all__ = [
     "ArchiveError",
@@ -80,6 +80,7 @@ __all__ = [
     "cost",
     "export",
     "inspect",
+    "laws",
     "load",
     "open_model",
     "passes",
@@ -87,43 +88,42 @@ __all__ = [
     "save",
     "schedule",
     "tapped",
-    "testing",
     "trace",
-    "tune",
+    "train",
     "zoo",
 ]
 
 _HOMES = {
-    "Bench": "gfx.benching",
-    "Budget": "gfx.costing",
+    "Bench": "gfx.deploy.bench",
+    "Budget": "gfx.costs",
     "Change": "gfx.contract",
-    "Cost": "gfx.costing",
-    "Exported": "gfx.exporting",
+    "Cost": "gfx.costs",
+    "Exported": "gfx.deploy.export",
     "Groups": "gfx.coupling",
     "Keeps": "gfx.contract",
     "Outcome": "gfx.contract",
     "Pass": "gfx.contract",
-    "Program": "gfx.program",
-    "Provenance": "gfx.program",
-    "Recipe": "gfx.recipe",
-    "Report": "gfx.reporting",
-    "Schedule": "gfx.scheduling",
+    "Program": "gfx.ir.program",
+    "Provenance": "gfx.ir.program",
+    "Recipe": "gfx.pipeline.recipe",
+    "Report": "gfx.pipeline.report",
+    "Schedule": "gfx.train.schedule",
     "Skip": "gfx.contract",
-    "adapters": "gfx.tapping",
+    "adapters": "gfx.compression.taps",
     "apply": "gfx.pipeline",
-    "bench": "gfx.benching",
-    "export": "gfx.exporting",
+    "bench": "gfx.deploy.bench",
+    "export": "gfx.deploy.export",
     "inspect": "gfx.sensitivity",
-    "load": "gfx.archive",
-    "open_model": "gfx.archive",
-    "passes": "gfx.registry",
-    "report": "gfx.reporting",
-    "save": "gfx.archive",
-    "schedule": "gfx.scheduling",
-    "tapped": "gfx.tapping",
+    "load": "gfx.io.archive",
+    "open_model": "gfx.io.archive",
+    "passes": "gfx.pipeline.registry",
+    "report": "gfx.pipeline.report",
+    "save": "gfx.io.archive",
+    "schedule": "gfx.train.schedule",
+    "tapped": "gfx.compression.taps",
     "trace": "gfx.frontend",
 }
-_MODULES = ("testing", "tune", "zoo")
+_MODULES = ("laws", "train", "zoo")
 
 
 def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":
@@ -137,7 +137,7 @@ def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":
         >>> cost(import_module("gfx.zoo").build("dcgan")).params
         3576704
     """
-    from gfx.costing import cost_of
+    from gfx.costs import cost_of
 
     return cost_of(_program(model, example_inputs, check=False))  # shapes are all it reads
 
@@ -167,7 +167,7 @@ def channels(
 
 def _program(model: "nn.Module | Program", example_inputs: Any, *, check: bool = True) -> "Program":
     from gfx.frontend import trace
-    from gfx.program import Program
+    from gfx.ir.program import Program
 
     return model if isinstance(model, Program) else trace(model, example_inputs, check=check)
 

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import fx
 
-from gfx.program import Program
+from gfx.ir.program import Program
 
 if TYPE_CHECKING:
-    from gfx.planning import Offer
+    from gfx.search import Offer
 
 __all__ = ["Change", "Keeps", "Outcome", "Pass", "Skip"]
 

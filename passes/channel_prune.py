@@ -11,18 +11,19 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
+from gfx.compression.importance import Importance, Reduce, Scores, needs_data, notes, rank
+from gfx.compression.selection import Bounds, Scope, Selection, record
+from gfx.compression.selection.by_name import by_kept, by_widths
 from gfx.contract import Keeps, Outcome, Pass
-from gfx.costing import Budget, cost_of
+from gfx.costs import Budget, cost_of
 from gfx.coupling import Attention, Group, GroupNorms, Groups, analyse
+from gfx.coupling.channel_names import check_globs, modules_of, stays
 from gfx.coupling.labels import Mask
-from gfx.edit import masked, remove
+from gfx.coupling.removal import masked, remove
+from gfx.deploy.latency.machine_meter import stopwatch_of
 from gfx.errors import PreconditionError, RecipeError
-from gfx.importance import Importance, Reduce, Scores, needs_data, notes, rank
-from gfx.latency.clock import stopwatch_of
-from gfx.planning import Decision, Narrowed, Offer
-from gfx.program import Program
-from gfx.selection import Bounds, Scope, Selection, Timed, record
-from gfx.widths import by_kept, by_widths, check_globs, modules_of, stays
+from gfx.ir.program import Program
+from gfx.search import Decision, MeasuredWidths, Narrowed, Offer
 
 __all__ = ["ChannelPrune"]
 
@@ -211,7 +212,7 @@ class ChannelPrune(Pass):
         budgets = tuple(stopwatch.settled(budget) for budget in budgets)
         if stopwatch.keeps(program, cost, budgets):
             return chosen.groups.none_removed()
-        timed = Timed(chosen, budgets, cost, stopwatch)
+        timed = MeasuredWidths(chosen, budgets, cost, stopwatch)
         removed = timed.removed()
         outcome.timings |= {"foreseen": timed.foreseen, "measured": timed.measured}
         return removed

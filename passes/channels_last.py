@@ -16,11 +16,11 @@ from torch import fx, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from gfx.contract import Keeps, Outcome, Pass
-from gfx.lineage import stands_for
-from gfx.modules import FAST, is_known
-from gfx.ops import is_inplace, op_name
-from gfx.program import Program
-from gfx.shapes import propagate
+from gfx.ir.modules import FAST, is_known
+from gfx.ir.node_origin import stands_for
+from gfx.ir.ops import is_inplace, op_name
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["ChannelsLast"]
 

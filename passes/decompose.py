@@ -3,7 +3,7 @@
 Before   y = conv(x)                            conv: 256 → 256 channels, 3x3
 After    y = pointwise(norm(depthwise(x)))      depthwise: 3x3 on each channel, pointwise: 1x1
 Source   Li et al. 2020, arXiv:2003.08936, section 3.3 and table 4 (which layers bear it);
-         the forms and what they are computed from are in gfx/factoring, plans under a budget in
+         the forms and what they are computed from are in gfx/compression/factor, plans under a budget in
          gfx/planning.
 """
 
@@ -13,41 +13,44 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from gfx.contract import Keeps, Outcome, Pass
-from gfx.costing import Budget, cost_of
-from gfx.coupling import Groups, analyse
-from gfx.coupling.labels import Mask
-from gfx.data import batches_of
-from gfx.edit import remove, split
-from gfx.errors import PreconditionError, RecipeError
-from gfx.factoring import Form
-from gfx.factoring.forms import Init, Kind, Norm
-from gfx.latency.clock import stopwatch_of
-from gfx.planning import (
-    Choice,
+from gfx.compression.factor import (
     Condition,
-    Damages,
-    Decision,
-    Layer,
+    Form,
     Names,
-    Narrowed,
-    Offer,
     choose,
-    decide,
-    few_ranks,
     kernel_error,
-    layers_of,
-    narrowings,
     parts_of,
     price,
-    removal,
-    survey,
     written_out,
     written_rank,
 )
-from gfx.program import Program
-from gfx.shapes import propagate
-from gfx.widths import by_kept, stays
+from gfx.compression.factor.forms import Init, Kind, Norm
+from gfx.compression.probe import Damages
+from gfx.compression.selection.by_name import by_kept
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.costs import Budget, cost_of
+from gfx.coupling import Groups, analyse
+from gfx.coupling.channel_names import stays
+from gfx.coupling.labels import Mask
+from gfx.coupling.removal import remove
+from gfx.deploy.latency.machine_meter import stopwatch_of
+from gfx.errors import PreconditionError, RecipeError
+from gfx.io.data import batches_of
+from gfx.ir.layers import Layer, layers_of
+from gfx.ir.program import Program
+from gfx.ir.rewrite import split
+from gfx.ir.shapes.propagate import propagate
+from gfx.search import (
+    Choice,
+    Decision,
+    Narrowed,
+    Offer,
+    decide,
+    few_ranks,
+    narrowings,
+    removal,
+    survey,
+)
 
 __all__ = ["Decompose"]
 

@@ -13,12 +13,7 @@ from typing import ClassVar, Literal
 
 from torch import fx
 
-from gfx.contract import Keeps, Outcome, Pass
-from gfx.errors import PreconditionError, RecipeError
-from gfx.lineage import stands_for
-from gfx.program import Program
-from gfx.shapes import propagate
-from gfx.tapping import (
+from gfx.compression.taps import (
     Places,
     auto,
     gan_compression,
@@ -28,6 +23,11 @@ from gfx.tapping import (
     plain,
     taps,
 )
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.errors import PreconditionError, RecipeError
+from gfx.ir.node_origin import stands_for
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["DistillTaps"]
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from gfx.contract import Keeps, Outcome, Pass
-from gfx.modules import FAST, is_own
-from gfx.program import Program
+from gfx.ir.modules import FAST, is_own
+from gfx.ir.program import Program
 
 __all__ = ["FastInstanceNorm"]
 

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import torch
 from torch import fx, nn
 
-from gfx.chains import evaluate
 from gfx.contract import Keeps, Outcome, Pass
-from gfx.edit.reference import fresh_name
+from gfx.coupling.removal.masked_reference import fresh_name
 from gfx.errors import PreconditionError
-from gfx.lineage import stands_for
-from gfx.ops import is_inplace, op_name
-from gfx.program import Program
-from gfx.shapes import propagate
+from gfx.ir.node_origin import stands_for
+from gfx.ir.ops import is_inplace, op_name
+from gfx.ir.parametrizations import evaluate
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["FoldConstants"]
 

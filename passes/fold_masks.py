@@ -12,21 +12,20 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from gfx.compression.masks.fold import carried, judge
+from gfx.compression.masks.sparse_layouts import Layout, lay_out, unfit
+from gfx.compression.masks.strip_masks import Zeroed, strip, write_out
+from gfx.compression.masks.write_zeros import write_zeros
+from gfx.compression.selection import record
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.coupling import Groups, analyse
+from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
-from gfx.edit import remove
+from gfx.coupling.removal import remove
 from gfx.errors import PreconditionError, VerificationError
-from gfx.masking.folding import carried, judge
-from gfx.masking.layouts import Layout, lay_out, unfit
-from gfx.masking.plain import write_out
-from gfx.masking.stripping import Zeroed, strip
-from gfx.masking.zeroing import write_zeros
-from gfx.modules import ChannelMask, LearnedMask, MaskedLayer, MaskedLinear, Penalty
-from gfx.program import Program
-from gfx.selection import record
-from gfx.shapes import propagate
-from gfx.widths import stays
+from gfx.ir.modules import ChannelMask, LearnedMask, MaskedLayer, MaskedLinear, Penalty
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["FoldMasks"]
 
@@ -52,7 +51,7 @@ class FoldMasks(Pass):
 
     Example:
         >>> import gfx, torch
-        >>> from gfx.modules import masked_layer
+        >>> from gfx.ir.modules import masked_layer
         >>> model = nn.Sequential(masked_layer(nn.Linear(4, 2)))
         >>> model[0].mask[0] = False
         >>> folded = gfx.apply({"passes": ["fold_masks"]}, model, torch.zeros(1, 4))

@@ -17,10 +17,10 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from gfx.chains import Chain, chains, evaluate, read_plainly
 from gfx.contract import Keeps, Outcome, Pass
-from gfx.modules import OWN
-from gfx.program import Program
+from gfx.ir.modules import OWN
+from gfx.ir.parametrizations import Chain, chains, evaluate, read_plainly
+from gfx.ir.program import Program
 
 __all__ = ["FoldParametrizations"]
 

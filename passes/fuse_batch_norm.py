@@ -18,10 +18,10 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.errors import PreconditionError
-from gfx.lineage import stands_for
-from gfx.modules import is_known, penalised
-from gfx.program import Program
-from gfx.shapes import propagate
+from gfx.ir.modules import is_known, penalised
+from gfx.ir.node_origin import stands_for
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["FuseBatchNorm"]
 

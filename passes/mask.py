@@ -14,12 +14,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
-from gfx.contract import Keeps, Outcome, Pass
-from gfx.coupling import Group, analyse
-from gfx.errors import PreconditionError, RecipeError
-from gfx.masking import (
+from gfx.compression.masks import (
     CONVS,
-    Place,
+    MaskPlace,
     Placement,
     candidates,
     mask_elements,
@@ -29,10 +26,13 @@ from gfx.masking import (
     refusal,
     writers_of,
 )
-from gfx.modules import ChannelMask, LearnedMask, Penalty, Ramp
-from gfx.modules.masks import Granularity
-from gfx.program import Program
-from gfx.widths import modules_of
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.coupling import Group, analyse
+from gfx.coupling.channel_names import modules_of
+from gfx.errors import PreconditionError, RecipeError
+from gfx.ir.modules import ChannelMask, LearnedMask, Penalty, Ramp
+from gfx.ir.modules.channel_masks import Granularity
+from gfx.ir.program import Program
 
 __all__ = ["Mask"]
 
@@ -224,7 +224,7 @@ class Mask(Pass):
         placement: Placement,
         group: Group,
         name: str,
-        places: Sequence[Place],
+        places: Sequence[MaskPlace],
         outcome: Outcome,
     ) -> None:
         if not places:

@@ -14,13 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from gfx.contract import Keeps, Outcome, Pass
-from gfx.costing import cost_of
-from gfx.errors import PreconditionError, RecipeError, VerificationError
-from gfx.fitting import (
-    Calibration,
-    Norm,
-    Refusal,
+from gfx.compression.refit import (
+    FitRefusal,
+    NormStatistics,
+    PairedRuns,
     Sampling,
     Steps,
     Supply,
@@ -31,8 +28,11 @@ from gfx.fitting import (
     statistics,
     units,
 )
-from gfx.program import Program
-from gfx.shapes import propagate
+from gfx.contract import Keeps, Outcome, Pass
+from gfx.costs import cost_of
+from gfx.errors import PreconditionError, RecipeError, VerificationError
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["Refit"]
 
@@ -156,7 +156,7 @@ class _Run:
         found = self._units(original)
         layers = [unit for unit in found if isinstance(unit, Target)]
         self.supply = Supply(layers)
-        self.calibration = Calibration(
+        self.calibration = PairedRuns(
             "refit",
             program,
             original,
@@ -169,7 +169,7 @@ class _Run:
         self.taken: dict[str, list[tuple[float, float]]] = {}  # error before and after each step
         self.left: dict[str, tuple[float, float, float]] = {}  # before, at the step, at the least
         self.starved: dict[str, str] = {}  # why the data does not tell
-        norms: list[Any] = [unit.module for unit in found if isinstance(unit, Norm)]
+        norms: list[Any] = [unit.module for unit in found if isinstance(unit, NormStatistics)]
         norms += [unit.shift.module for unit in layers if unit.shift is not None]
         with self.calibration.running():
             self._go(found)
@@ -184,7 +184,7 @@ class _Run:
         for unit in units(self.program, original, Steps(self.program)):
             if not self.pass_.named(unit.path):
                 self.outcome.skip(unit.path, "targets does not name it")
-            elif isinstance(unit, Refusal):
+            elif isinstance(unit, FitRefusal):
                 self.outcome.skip(unit.path, unit.why)
             elif self.pass_.norms or isinstance(unit, Target):
                 found.append(unit)
@@ -248,7 +248,7 @@ class _Run:
         weight.copy_(base)
         self._search(unit, [(weight, change), *_constants(unit, shift)])
 
-    def _norm(self, unit: Norm, keep: set[fx.Node]) -> None:
+    def _norm(self, unit: NormStatistics, keep: set[fx.Node]) -> None:
         mean, var = statistics(self.calibration, unit, keep)
         norm: Any = unit.module
         steps = [

@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
+from gfx.compression.taps import strip, taps
 from gfx.contract import Keeps, Outcome, Pass
 from gfx.errors import PreconditionError
-from gfx.program import Program
-from gfx.tapping import strip, taps
+from gfx.ir.program import Program
 
 __all__ = ["StripTaps"]
 

@@ -16,10 +16,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from gfx.contract import Keeps, Outcome, Pass
-from gfx.modules import is_known
-from gfx.ops import is_inplace, op_name
-from gfx.program import Program
-from gfx.shapes import propagate
+from gfx.ir.modules import is_known
+from gfx.ir.ops import is_inplace, op_name
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["WriteInPlace"]
 

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gfx.cli.benching import bench
-from gfx.cli.exporting import export
-from gfx.cli.guard import guarded, warn
-from gfx.cli.inspecting import inspect
-from gfx.cli.listing import describe_pass, print_groups, print_layers
-from gfx.cli.models import Opened, open_named
+from gfx.cli.bench import bench
+from gfx.cli.error_handling import guarded, warn
+from gfx.cli.export import export
+from gfx.cli.inspect import inspect
+from gfx.cli.listings import describe_pass, print_groups, print_layers
+from gfx.cli.model_argument import Opened, open_named
 from gfx.cli.options import (
     Attention,
     Debug,
@@ -24,7 +24,7 @@ from gfx.cli.options import (
     Seed,
     Trust,
 )
-from gfx.cli.reporting import print_report, report
+from gfx.cli.report import print_report, report
 from gfx.cli.screen import Progress, print_json, print_table
 
 __all__ = ["app", "main"]
@@ -98,7 +98,7 @@ def apply(
 ) -> None:
     """Apply a recipe to a model and write the smaller one; print what was done."""
     import gfx
-    from gfx.archive import check_writable
+    from gfx.io.archive import check_writable
 
     check_writable(output)  # before the long work
     loaded = gfx.Recipe.load(recipe)
@@ -187,7 +187,7 @@ app.command()(export)
 @guarded
 def recipes(as_json: Json = False, debug: Debug = False) -> None:
     """List the recipes that ship with gfx."""
-    from gfx.recipe import Recipe, shipped
+    from gfx.pipeline.recipe import Recipe, shipped
 
     loaded = {name: Recipe.load(name) for name in shipped()}
     if as_json:
@@ -204,7 +204,7 @@ def recipes(as_json: Json = False, debug: Debug = False) -> None:
 @guarded
 def passes(as_json: Json = False, debug: Debug = False) -> None:
     """List the passes that are installed, with their fields."""
-    from gfx.registry import discover
+    from gfx.pipeline.registry import discover
 
     found = discover()
     for broken in found.broken:

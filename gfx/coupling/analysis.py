@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.coupling.calls import Call
-from gfx.coupling.constants import find_constants
+from gfx.coupling.call import Call
 from gfx.coupling.flow import Attention, Flow, GroupNorms
 from gfx.coupling.groups import Groups, collect
+from gfx.coupling.labelled_tensor import Labeled, core, settle, tensors, varying
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown, unlabelled
-from gfx.coupling.rules.statistics import centre
-from gfx.coupling.values import Labeled, core, settle, tensors, varying
-from gfx.ops import op_name
-from gfx.program import Program
-from gfx.shapes import propagate
+from gfx.coupling.rules.reductions import centre
+from gfx.coupling.weight_statistics import find_constants
+from gfx.ir.ops import op_name
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["analyse"]
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from gfx.coupling.calls import Call, Read, Statistic
-from gfx.coupling.constants import Constants
+from gfx.coupling.call import Call, Read, Statistic
+from gfx.coupling.labelled_tensor import Labeled, core, settle, spread, varying
+from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import Axis, Ids, Labels
-from gfx.coupling.values import Labeled, core, settle, spread, varying
-from gfx.coupling.values import field as make_field
-from gfx.program import Program
+from gfx.coupling.weight_statistics import Constants
+from gfx.ir.program import Program
 
 __all__ = ["Attention", "Flow", "GroupNorms"]
 

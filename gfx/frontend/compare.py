@@ -8,13 +8,13 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
-from gfx.fakes import fake_of
-from gfx.frontend.arguments import Arguments
-from gfx.frontend.chance import seed_all
-from gfx.frontend.composite import plain_forwards
-from gfx.frontend.copying import untouched
+from gfx.frontend.inputs.bind import Arguments
+from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import first_line
-from gfx.quiet import quiet_torch
+from gfx.frontend.transformer_forwards import plain_forwards
+from gfx.ir.random_state import seed_all
+from gfx.ir.shapes.fake_runner import fake_of
+from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["difference", "record", "run", "run_fake", "where_it_fails"]
 

@@ -6,16 +6,16 @@ from torch import fx, nn
 from torch.fx.graph import CodeGen
 
 from gfx.errors import TraceError
-from gfx.frontend.arguments import bind
-from gfx.frontend.attention import has_attention, write_out_attention
 from gfx.frontend.compare import record
-from gfx.frontend.copying import private_copy
-from gfx.frontend.inputs import Inferred, infer, remembered
-from gfx.frontend.judge import Judge
+from gfx.frontend.equivalence import Judge
+from gfx.frontend.expand_attention import has_attention, write_out_attention
+from gfx.frontend.inputs.bind import bind
+from gfx.frontend.inputs.infer import Inferred, infer, remembered
 from gfx.frontend.normal_form import normal_form
+from gfx.frontend.private_copy import private_copy
 from gfx.frontend.refusal import Refusal
-from gfx.frontend.symbolic import symbolic_graph
-from gfx.program import Program, Provenance
+from gfx.frontend.symbolic_trace import symbolic_graph
+from gfx.ir.program import Program, Provenance
 
 __all__ = ["trace"]
 
@@ -128,7 +128,7 @@ class _Search:
 
     def exported(self, opaque: dict[str, str]) -> Program:
         """Tries the second front end: from the most general graph to the most special."""
-        from gfx.frontend.exported import attempts, exported_graph
+        from gfx.frontend.torch_export import attempts, exported_graph
 
         arguments = self.inputs.arguments
         recorded = record(self.model, arguments, opaque)

@@ -9,11 +9,11 @@ from torch import fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from gfx.frontend.arguments import Arguments, has_tensor
-from gfx.frontend.leaf_calls import Calls, Slot
+from gfx.frontend.aten_ops import is_check, respell
+from gfx.frontend.inputs.bind import Arguments, has_tensor
+from gfx.frontend.leaf_ops import Calls, Slot
 from gfx.frontend.refusal import Refusal
-from gfx.frontend.spelling import is_check, respell
-from gfx.frontend.symbolic import unpack
+from gfx.frontend.symbolic_trace import unpack
 
 __all__ = ["lower"]
 

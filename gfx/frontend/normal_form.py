@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from gfx.frontend.spelling import is_check, respell
-from gfx.ops import is_inplace
-from gfx.program import Program
+from gfx.frontend.aten_ops import is_check, respell
+from gfx.ir.ops import is_inplace
+from gfx.ir.program import Program
 
 __all__ = ["normal_form"]
 

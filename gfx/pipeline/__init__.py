@@ -1,6 +1,6 @@
 """Runs recipes: applies each pass to a copy, checks it, writes the report."""
 
-from gfx.pipeline.applying import apply
-from gfx.pipeline.running import settle
+from gfx.pipeline.apply_recipe import apply
+from gfx.pipeline.run import settle
 
 __all__ = ["apply", "settle"]

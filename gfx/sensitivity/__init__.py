@@ -1,7 +1,7 @@
 """Tells for each layer what shrinking it would save, and what it would do to the output."""
 
-from gfx.sensitivity.inspecting import inspect
+from gfx.sensitivity.inspect_layers import inspect
 from gfx.sensitivity.rows import DECOMPOSE, Key, Row
-from gfx.sensitivity.table import Facts, Stage, Table
+from gfx.sensitivity.table import Stage, Table, TableFacts
 
-__all__ = ["DECOMPOSE", "Facts", "Key", "Row", "Stage", "Table", "inspect"]
+__all__ = ["DECOMPOSE", "Key", "Row", "Stage", "Table", "TableFacts", "inspect"]

@@ -8,23 +8,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gfx.costing import Budget, Foreseen
+from gfx.compression.factor import Form
+from gfx.costs import Budget, Foreseen
 from gfx.coupling import Groups, analyse
 from gfx.errors import InputError
-from gfx.factoring import Form
-from gfx.planning import Choice, Costs, Layer, Option, layers_of, monotone
-from gfx.program import Program
-from gfx.sensitivity.narrowing import width
+from gfx.ir.layers import Layer, layers_of
+from gfx.ir.program import Program
+from gfx.search import Choice, Costs, Option, monotone
+from gfx.sensitivity.prune_fields import width
 from gfx.sensitivity.rows import DECOMPOSE, Key, Row
 from gfx.sensitivity.table import Table
 
-__all__ = ["Plans", "Step"]
+__all__ = ["PlanStep", "Plans"]
 
 _MACS = (Budget(limit=1),)  # a unit to price in
 
 
 @dataclass(frozen=True)
-class Step:
+class PlanStep:
     """One change after others, and what all of them come to."""
 
     name: str  # a layer's path, or a group's name
@@ -78,7 +79,7 @@ class Plans:
         before, after = self.costs(self.choices)(plan)[:, 0]
         return round(float(before - after))
 
-    def descent(self) -> list[Step]:
+    def descent(self) -> list[PlanStep]:
         """Lists the changes from the best on, each priced after those before it.
 
         The best does the least damage for what it saves. A group may be narrowed several times.
@@ -88,7 +89,7 @@ class Plans:
         damages = [np.array([option.damage for option in choice.options]) for choice in choices]
         plan = np.zeros(len(choices), dtype=np.int64)
         whole = left = float(price(plan[None])[0, 0])
-        steps: list[Step] = []
+        steps: list[PlanStep] = []
         while moves := [(i, n) for i, d in enumerate(damages) for n in range(plan[i] + 1, len(d))]:
             plans = np.tile(plan, (len(moves), 1))
             plans[range(len(moves)), [i for i, _ in moves]] = [n for _, n in moves]
@@ -104,11 +105,11 @@ class Plans:
             steps.append(self._step(choices[place], at, 1 - left / whole, total))
         return steps
 
-    def _step(self, choice: Choice, at: int, saved: float, damage: float) -> Step:
+    def _step(self, choice: Choice, at: int, saved: float, damage: float) -> PlanStep:
         by_layer = choice.kind == "layer"
         names = {(row.layer if by_layer else row.group): row.stage for row in self.table}
         shown = damage**0.5 if self._squared else damage
-        return Step(choice.name, names[choice.name], self._key(choice, at), saved, shown)
+        return PlanStep(choice.name, names[choice.name], self._key(choice, at), saved, shown)
 
     def _key(self, choice: Choice, at: int) -> Key:
         """Returns the key of the rows that an option is."""

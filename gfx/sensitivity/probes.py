@@ -11,16 +11,15 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from gfx.compression.factor import Convolution, factor
+from gfx.compression.probe import Narrowing, ProbeChange, Replacement, Replay
 from gfx.coupling import Group
 from gfx.errors import GfxError, InputError
-from gfx.factoring import factor
-from gfx.factoring.forms import Layer as Convolution
 from gfx.metrics import Metric
-from gfx.probing import Change, Narrowing, Replacement, Replay
+from gfx.sensitivity.inspected_layers import InspectedLayer, InspectedProgram
 from gfx.sensitivity.rows import DECOMPOSE, Key
-from gfx.sensitivity.subject import Place, Subject
 
-__all__ = ["Found", "Probe", "Progress", "measure", "probes_for"]
+__all__ = ["Probe", "ProbeResult", "Progress", "measure", "probes_for"]
 
 Batches = Sequence[tuple[Any, ...]]
 Progress = Callable[[int, int, str], None]  # how many are done, of how many, which
@@ -31,7 +30,7 @@ class Probe:
     """One change: a layer decomposed, or a group narrowed to a share."""
 
     key: Key
-    place: Place | None = None
+    place: InspectedLayer | None = None
     group: Group | None = None
 
     @property
@@ -41,7 +40,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Found:
+class ProbeResult:
     """What a probe gave: the metric and its cost, means over batches, or why there is none."""
 
     value: float | None = None
@@ -49,7 +48,9 @@ class Found:
     why: str = ""
 
 
-def probes_for(subject: Subject, places: Sequence[Place], widths: Sequence[float]) -> list[Probe]:
+def probes_for(
+    subject: InspectedProgram, places: Sequence[InspectedLayer], widths: Sequence[float]
+) -> list[Probe]:
     """Lists the probes that the rows of some layers need, in the order of the program."""
     found: list[Probe] = []
     seen: set[tuple[str, Key]] = set()
@@ -68,18 +69,18 @@ def probes_for(subject: Subject, places: Sequence[Place], widths: Sequence[float
 
 
 def measure(
-    subject: Subject,
+    subject: InspectedProgram,
     replay: Replay,
     probes: Sequence[Probe],
     metric: Metric,
     seed: int,
     progress: Progress | None = None,
-) -> dict[tuple[str, Key], Found]:
+) -> dict[tuple[str, Key], ProbeResult]:
     """Measures each probe, averaged over the batches.
 
     A probe that fails for itself, as when its output is not finite, is told in its `why`.
     """
-    changes: dict[tuple[str, Key], Change] = {}
+    changes: dict[tuple[str, Key], ProbeChange] = {}
     failed: dict[tuple[str, Key], str] = {}
     for probe in probes:
         try:
@@ -103,22 +104,22 @@ def measure(
 
     replay.each(list(changes.values()), use, fail)
     return {
-        probe.name: Found(why=failed[probe.name])
+        probe.name: ProbeResult(why=failed[probe.name])
         if probe.name in failed
         else _averaged(values[probe.name], metric)
         for probe in probes
     }
 
 
-def _averaged(values: Sequence[float], metric: Metric) -> Found:
-    return Found(_mean(values), _mean([metric.cost(value) for value in values]))
+def _averaged(values: Sequence[float], metric: Metric) -> ProbeResult:
+    return ProbeResult(_mean(values), _mean([metric.cost(value) for value in values]))
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _change(subject: Subject, probe: Probe, replay: Replay, seed: int) -> Change:
+def _change(subject: InspectedProgram, probe: Probe, replay: Replay, seed: int) -> ProbeChange:
     if probe.place is None:
         assert probe.group is not None
         return Narrowing(subject.groups, subject.mask(probe.group, float(probe.key)))
@@ -126,7 +127,9 @@ def _change(subject: Subject, probe: Probe, replay: Replay, seed: int) -> Change
     return Replacement(dict.fromkeys(probe.place.calls, parts))
 
 
-def decomposed(subject: Subject, place: Place, inputs: Iterable[Tensor], seed: int) -> nn.Module:
+def decomposed(
+    subject: InspectedProgram, place: InspectedLayer, inputs: Iterable[Tensor], seed: int
+) -> nn.Module:
     """Writes a layer in the table's form; it is fitted to inputs where the form says so."""
     assert place.layer is not None
     return factor(
@@ -143,7 +146,7 @@ class _Read:
     """What a layer reads in all its calls, as often as it is asked for."""
 
     replay: Replay
-    place: Place
+    place: InspectedLayer
 
     def __iter__(self) -> Iterator[Tensor]:
         return (value for node in self.place.calls for value in self.replay.inputs(node))

@@ -5,18 +5,18 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from gfx.factoring import Form
-from gfx.program import Program
-from gfx.recipe import Recipe
+from gfx.compression.factor import Form
+from gfx.ir.program import Program
+from gfx.ir.stages import STAGES
+from gfx.pipeline.recipe import Recipe
+from gfx.reports.sensitivity.table_text import text
 from gfx.sensitivity.rows import Key, Row, spelled
-from gfx.sensitivity.text import text
-from gfx.stages import STAGES
 
-__all__ = ["Facts", "Stage", "Table"]
+__all__ = ["Stage", "Table", "TableFacts"]
 
 
 @dataclass(frozen=True)
-class Facts:
+class TableFacts:
     """How a table came about."""
 
     model: str  # class of the model
@@ -66,7 +66,7 @@ class Table:
     """
 
     rows: tuple[Row, ...]
-    facts: Facts
+    facts: TableFacts
     program: Program | None = field(default=None, repr=False, compare=False)  # what was inspected
     form: Form | None = field(default=None, repr=False, compare=False)  # of the decomposition
 
@@ -150,20 +150,20 @@ class Table:
         }
 
     def recipe(self, budget: Mapping[str, Any] | None = None) -> Recipe:
-        """Returns a recipe that acts on the table, under a budget (gfx/sensitivity/emit.py).
+        """Returns a recipe that acts on the table, under a budget (gfx/sensitivity/to_recipe.py).
 
         Raises: BudgetError if nothing that was tried meets the budget; InputError if nothing is
         recommended.
 
         Example: `gfx.apply(table.recipe({"macs": 0.5}), model)` leaves half the MACs.
         """
-        from gfx.sensitivity.emit import recipe
+        from gfx.sensitivity.to_recipe import recipe
 
         return recipe(self, budget)
 
     def to_html(self) -> str:
         """Returns one HTML page that sorts, and loads nothing."""
-        from gfx.sensitivity.page import page
+        from gfx.reports.sensitivity.sensitivity_page import page
 
         return page(self)
 
@@ -172,7 +172,7 @@ class Table:
 
         Raises: InputError if matplotlib is not installed.
         """
-        from gfx.sensitivity.drawing import drawing
+        from gfx.reports.sensitivity.sensitivity_figure import drawing
 
         return drawing(self)
 

@@ -69,7 +69,7 @@ class BigganGenerator(nn.Module):
         self.blocks = nn.ModuleList(
             UpBlock(before, after, condition) for before, after in pairwise(widths)
         )
-        self.attention = SelfAttention(widths[-2])
+        self.attention = BigGanAttention(widths[-2])
         self.norm = nn.BatchNorm2d(widths[-1])
         self.act = nn.ReLU()
         self.to_rgb = spectral_norm(nn.Conv2d(widths[-1], outputs, 3, padding=1))
@@ -136,7 +136,7 @@ class ConditionalBatchNorm2d(nn.Module):
         return scaled
 
 
-class SelfAttention(nn.Module):
+class BigGanAttention(nn.Module):
     """Adds a mix of all positions; keys and values are pooled to a quarter of the positions.
 
     Shapes: (N, C, H, W) -> (N, C, H, W), H and W even.

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gfx.zoo.layers import SeparableConv2d, sequence
+from gfx.zoo.building_blocks import SeparableConv2d, sequence
 from gfx.zoo.spec import Spec, are_counts, label_map, normal
 
 STAGES = ("stem", "down", "blocks", "up")
@@ -156,7 +156,7 @@ class ResnetGenerator(nn.Module):
             *(_down(*pair, "down" in separable) for pair in _steps(stem, downs))
         )
         self.blocks = nn.Sequential(
-            *(ResidualBlock(stream, width, "blocks" in separable) for width in inner)
+            *(ResnetBlock(stream, width, "blocks" in separable) for width in inner)
         )
         self.up = nn.Sequential(*(_up(*pair, "up" in separable) for pair in _steps(stream, ups)))
         self.pad = nn.ReflectionPad2d(3)
@@ -170,7 +170,7 @@ class ResnetGenerator(nn.Module):
         return rgb
 
 
-class ResidualBlock(nn.Module):
+class ResnetBlock(nn.Module):
     """Adds two 3x3 convolutions to the residual stream: stream -> inner -> stream."""
 
     def __init__(self, stream: int, inner: int, separable: bool) -> None:

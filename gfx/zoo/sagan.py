@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gfx.zoo.layers import sequence
+from gfx.zoo.building_blocks import sequence
 from gfx.zoo.spec import Spec, normal
 
 
@@ -51,9 +51,9 @@ class SaganGenerator(nn.Module):
         self.up = nn.Sequential(
             _stage(nn.ConvTranspose2d(8 * ngf, 4 * ngf, 4, 2, 1)),
             _stage(nn.ConvTranspose2d(4 * ngf, 2 * ngf, 4, 2, 1)),
-            SelfAttention(2 * ngf),
+            SaganAttention(2 * ngf),
             _stage(nn.ConvTranspose2d(2 * ngf, ngf, 4, 2, 1)),
-            SelfAttention(ngf),
+            SaganAttention(ngf),
         )
         self.to_rgb = nn.ConvTranspose2d(ngf, outputs, 4, 2, 1)
         self.tanh = nn.Tanh()
@@ -65,7 +65,7 @@ class SaganGenerator(nn.Module):
         return image
 
 
-class SelfAttention(nn.Module):
+class SaganAttention(nn.Module):
     """Adds to every position a mix of all positions, weighted by how queries meet keys.
 
     `gain` starts at 0, as in the paper: the attention is learnt in, step by step.

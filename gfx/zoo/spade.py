@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from gfx.zoo.layers import SeparableConv2d
+from gfx.zoo.building_blocks import SeparableConv2d
 from gfx.zoo.spec import Spec, are_counts, did_you_mean, is_count, label_map
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gfx.zoo.layers import sequence
+from gfx.zoo.building_blocks import sequence
 from gfx.zoo.spec import Spec, normal
 
 
@@ -49,7 +49,7 @@ class SrresnetGenerator(nn.Module):
     def __init__(self, channels: int, width: int, n_blocks: int, doublings: int) -> None:
         super().__init__()
         self.stem = sequence(conv=nn.Conv2d(channels, width, 9, padding=4), act=nn.PReLU())
-        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(n_blocks)))
+        self.blocks = nn.Sequential(*(SRResidualBlock(width) for _ in range(n_blocks)))
         self.merge = sequence(
             conv=nn.Conv2d(width, width, 3, padding=1), norm=nn.BatchNorm2d(width)
         )
@@ -64,7 +64,7 @@ class SrresnetGenerator(nn.Module):
         return rgb
 
 
-class ResidualBlock(nn.Module):
+class SRResidualBlock(nn.Module):
     """Adds two 3x3 convolutions with batch norms to the stream."""
 
     def __init__(self, width: int) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gfx.zoo.layers import sequence
+from gfx.zoo.building_blocks import sequence
 from gfx.zoo.spec import Spec, integers, normal
 
 
@@ -62,7 +62,7 @@ class StarganGenerator(nn.Module):
             _stage(nn.Conv2d(stem, middle, 4, 2, 1, bias=False)),
             _stage(nn.Conv2d(middle, stream, 4, 2, 1, bias=False)),
         )
-        self.blocks = nn.Sequential(*(ResidualBlock(stream) for _ in range(n_blocks)))
+        self.blocks = nn.Sequential(*(StarGanResidualBlock(stream) for _ in range(n_blocks)))
         self.up = nn.Sequential(
             _stage(nn.ConvTranspose2d(stream, middle, 4, 2, 1, bias=False)),
             _stage(nn.ConvTranspose2d(middle, stem, 4, 2, 1, bias=False)),
@@ -80,7 +80,7 @@ class StarganGenerator(nn.Module):
         return rgb
 
 
-class ResidualBlock(nn.Module):
+class StarGanResidualBlock(nn.Module):
     """Adds two 3x3 convolutions with affine instance norms to the stream."""
 
     def __init__(self, channels: int) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gfx.zoo.layers import sequence
+from gfx.zoo.building_blocks import sequence
 from gfx.zoo.spec import Spec, normal
 
 

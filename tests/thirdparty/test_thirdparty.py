@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from coverage_rows import measure
+from support.coverage_rows import measure
 from thirdparty import CASES, REFUSED, SLOW
 from thirdparty.cases import Absent, Case, build
 from thirdparty.stand_in import stand_in_for_torchvision

@@ -5,22 +5,38 @@ from typing import Any
 
 from torch import nn
 
-from gfx.coupling.calls import Call
+from gfx.coupling.call import Call
 from gfx.coupling.flow import Flow
 from gfx.coupling.rules import (
-    contraction,
-    lookup,
-    masks,
-    mixing,
+    concat as mixing,
+)
+from gfx.coupling.rules import (
+    convolution as contraction,
+)
+from gfx.coupling.rules import (
+    creation as sources,
+)
+from gfx.coupling.rules import (
+    elementwise as pointwise,
+)
+from gfx.coupling.rules import (
+    gfx_modules as masks,
+)
+from gfx.coupling.rules import (
+    indexing as lookup,
+)
+from gfx.coupling.rules import (
     movement,
     norms,
-    pairs,
-    pointwise,
-    sources,
     spatial,
-    statistics,
 )
-from gfx.modules import is_known
+from gfx.coupling.rules import (
+    pairwise as pairs,
+)
+from gfx.coupling.rules import (
+    reductions as statistics,
+)
+from gfx.ir.modules import is_known
 
 __all__ = ["FUNCTIONS", "MODULES", "Rule", "function_rule", "module_rule"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.coupling.calls import Call
+from gfx.coupling.call import Call
 from gfx.coupling.flow import Flow, channel_dims, empty_like
-from gfx.coupling.rules.lookup import picked
-from gfx.coupling.values import Labeled, core, settle, tensors, varying
+from gfx.coupling.labelled_tensor import Labeled, core, settle, tensors, varying
+from gfx.coupling.rules.indexing import picked
 
 __all__ = [
     "FUNCTIONS",

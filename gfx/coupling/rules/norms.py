@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import nn
 
-from gfx.coupling.calls import Call
+from gfx.coupling.call import Call
 from gfx.coupling.flow import Flow
+from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labels import Ids
-from gfx.coupling.values import Labeled
 
 __all__ = ["FUNCTIONS", "MODULES"]
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from gfx.coupling.calls import Call
+from gfx.coupling.call import Call
 from gfx.coupling.flow import Flow
+from gfx.coupling.labelled_tensor import Labeled
+from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules.movement import windows
-from gfx.coupling.values import Labeled
-from gfx.coupling.values import field as make_field
 
 __all__ = ["FUNCTIONS", "MODULES"]
 

@@ -1,0 +1,172 @@
+"""`gfx report`: what is stored in a .gfx file, as text, JSON, a page or a picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gfx.cli.error_handling import guarded
+from gfx.cli.model_argument import Opened, open_named
+from gfx.cli.options import Debug, Factory, Input, Json, Trust
+from gfx.cli.output_files import check_targets, write_all
+from gfx.cli.screen import Progress, print_json
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from gfx.pipeline.report import Report
+    from gfx.reports.result import Latency
+    from gfx.sensitivity import Table
+
+__all__ = ["print_report", "report"]
+
+_BYTES = ("png", "data")  # fields of pictures and inputs, nothing to read
+
+
+@guarded
+def report(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .gfx file that gfx apply wrote.")],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page to look at.")
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="Draw cost and widths; needs matplotlib."),
+    ] = None,
+    original: Annotated[
+        str | None,
+        typer.Option(
+            "--original",
+            metavar="MODEL",
+            help="What the file was made from, if the file keeps too little of it.",
+        ),
+    ] = None,
+    factory: Factory = None,
+    inputs: Input = None,
+    trust: Trust = False,
+    latency: Annotated[
+        bool, typer.Option("--latency/--no-latency", help="Measure, for the page, what takes long.")
+    ] = True,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity/--no-sensitivity", help="Estimate, for the page, what bears more."
+        ),
+    ] = True,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the report that is stored in a .gfx file, or write it as a page or picture."""
+    import gfx
+    from gfx.reports.html import check_plotting
+
+    check_targets([path for path in (html, png) if path is not None], reads=file)
+    if png is not None and png.suffix.lower() != ".png":
+        raise typer.BadParameter(f"--png {png} must end in .png")
+    if png is not None:
+        check_plotting()
+    module = gfx.load(file)
+    told = gfx.report(module)
+    if html is None and png is None:
+        _without_use(original=original)
+        print_report(told, as_json=as_json)
+        return
+    with Progress(f"reading {file}") as progress:
+        given = None
+        if original is not None:
+            progress.stage(f"opening {original}")
+            given = _original(original, inputs, factory, trust, told)
+        made = _made(module, given, html, png, (latency, sensitivity), progress.stage)
+        sizes = write_all(made)
+    if as_json:
+        print_report(told, as_json=True)
+    for path, size in sizes.items():
+        typer.echo(f"wrote {path} ({size:,} bytes)", err=True)
+
+
+def print_report(report: "Report", *, as_json: bool) -> None:
+    """Prints a report as text, or as JSON without the bytes of its pictures."""
+    if not as_json:
+        typer.echo(str(report))
+        return
+    data = report.to_dict()
+    print_json(data | {"record": _readable(data["record"])})
+
+
+def _without_use(*, original: str | None) -> None:
+    if original is not None:
+        raise typer.BadParameter(
+            f"--original {original} is for --html and --png; the text is that of the file"
+        )
+
+
+def _original(name: str, inputs: Any, factory: str | None, trust: bool, told: "Report") -> "Opened":
+    """Opens the original, seeded as the recipe was; its inputs are those of the report."""
+    from gfx.pipeline.recipe import Recipe
+
+    seed = told.recipe.get("seed")
+    specs = inputs or list(Recipe.load(told.recipe).input or ())
+    return open_named(name, inputs=specs, factory=factory, trust=trust, evaluate=False, seed=seed)
+
+
+def _made(
+    module: "fx.GraphModule",
+    original: "Opened | None",
+    html: Path | None,
+    png: Path | None,
+    asked: tuple[bool, bool],
+    stage: Callable[[str], None],
+) -> dict[Path, bytes]:
+    """Makes everything before anything is written."""
+    from gfx.reports.result import drawing, page
+
+    model, inputs = (None, None) if original is None else (original.model, original.inputs)
+    made: dict[Path, bytes] = {}
+    if html is not None:
+        latency, sensitivity = asked
+        text = page(
+            module,
+            original=model,
+            inputs=inputs,
+            latency=_latency(module, original, stage) if latency else "Left out: --no-latency.",
+            sensitivity=_table(module, stage) if sensitivity else "Left out: --no-sensitivity.",
+        )
+        made[html] = text.encode()
+    if png is not None:
+        stage("drawing")
+        made[png] = drawing(module, original=model, inputs=inputs)
+    return made
+
+
+def _table(module: "fx.GraphModule", stage: Callable[[str], None]) -> "Table | str":
+    """Estimates what shrinking layers further would do; says why if that is not possible."""
+    import gfx
+
+    stage("estimating sensitivity")
+    try:
+        return gfx.inspect(module, fast=True)
+    except gfx.GfxError as error:
+        return f"Not estimated: {error}."
+
+
+def _latency(
+    module: "fx.GraphModule", original: "Opened | None", stage: Callable[[str], None]
+) -> "Latency | str":
+    """Measures what each node takes, also against the original; says why if that cannot be done."""
+    import gfx
+    from gfx.reports.result import profiled
+
+    stage("measuring latency")
+    try:
+        if original is None:
+            return profiled(module)
+        return profiled(module, original=original.model, inputs=original.inputs)
+    except gfx.GfxError as error:
+        return f"Not measured: {error}."
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _readable(item) for key, item in value.items() if key not in _BYTES}
+    return [_readable(item) for item in value] if isinstance(value, list) else value

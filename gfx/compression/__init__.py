@@ -1,0 +1,1 @@
+"""What passes are made of: scores, selections, factorizations, refits, masks, taps."""

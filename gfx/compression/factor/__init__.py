@@ -1,0 +1,51 @@
+"""Writes one convolution as several cheaper ones.
+
+`Form` says which, `refusal` whether a layer can be written so, `factor` does it, `parameters` and
+`macs` price it without doing it, and `compose` goes back: the one convolution that parts equal.
+"""
+
+from gfx.compression.factor.choose_layers import Chosen, Condition, Names, choose, named
+from gfx.compression.factor.compose_parts import Pieces, compose
+from gfx.compression.factor.dense_reference import written_out
+from gfx.compression.factor.factor_layers import (
+    Inputs,
+    Priced,
+    kernel_error,
+    no_gain,
+    parts_of,
+    price,
+    why_not,
+    written_rank,
+)
+from gfx.compression.factor.factorize import factor, fits
+from gfx.compression.factor.forms import Convolution, Form, full_rank, refusal
+from gfx.compression.factor.parts import macs, parameters, rank_of, skeleton
+
+__all__ = [
+    "Chosen",
+    "Condition",
+    "Convolution",
+    "Form",
+    "Inputs",
+    "Names",
+    "Pieces",
+    "Priced",
+    "choose",
+    "compose",
+    "factor",
+    "fits",
+    "full_rank",
+    "kernel_error",
+    "macs",
+    "named",
+    "no_gain",
+    "parameters",
+    "parts_of",
+    "price",
+    "rank_of",
+    "refusal",
+    "skeleton",
+    "why_not",
+    "written_out",
+    "written_rank",
+]

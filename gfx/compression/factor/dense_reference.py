@@ -1,0 +1,77 @@
+"""What a rewritten program must equal: the original with, for each layer, the one its parts equal.
+
+Where channels are gone as well, the original reads zeros of them (`gfx.coupling.removal.masked`), and the one
+layer is put back to its old size: what it does with channels that are gone makes no difference.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gfx.compression.factor.compose_parts import Pieces, compose
+from gfx.coupling import Groups, analyse
+from gfx.coupling.labels import Mask
+from gfx.coupling.removal import masked, remove
+from gfx.ir.program import Program
+
+__all__ = ["written_out"]
+
+
+def written_out(
+    before: Program, made: Mapping[str, nn.Sequential], removed: Mask | None = None
+) -> Program:
+    """Returns the program that one with these parts, and without these channels, must equal.
+
+    Args:
+        before: the original; it is left as it is.
+        made: the parts, by the path of the layer; parts with a norm are written out as functions.
+        removed: by class of labels of `analyse(before)`, whether it goes; None if nothing does.
+    """
+    reference = before.copy()
+    wholes = {path: _whole(parts) for path, parts in made.items()}
+    if removed is not None and removed.any():
+        groups = analyse(reference)
+        fitted = {path: _widened(groups, removed, path, whole) for path, whole in wholes.items()}
+        if all(whole is not None for whole in fitted.values()):
+            wholes = {path: whole for path, whole in fitted.items() if whole is not None}
+            masked(reference, groups, removed)
+        else:
+            remove(reference, groups, removed)
+    for path, whole in wholes.items():
+        module = reference.module.get_submodule(path)
+        for other, found in list(reference.module.named_modules(remove_duplicate=False)):
+            if found is module:
+                reference.module.set_submodule(other, whole)
+    reference.recompile()
+    return reference
+
+
+def _whole(parts: nn.Sequential) -> nn.Module:
+    plain = all(isinstance(part, nn.Conv2d | nn.ConvTranspose2d) for part in parts)
+    return compose(parts) if plain else Pieces(parts)
+
+
+@torch.no_grad()
+def _widened(groups: Groups, removed: Mask, path: str, whole: nn.Module) -> nn.Module | None:
+    """Puts a narrowed layer back to its old size, with zeros; None if that is not its form."""
+    if isinstance(whole, Pieces):
+        return None
+    old = groups.flow.program.module.get_submodule(path)
+    kept = groups.kept(removed)
+    for name in ("weight", "bias"):
+        wide, narrow = getattr(old, name), getattr(whole, name)
+        if wide is None or wide.shape == narrow.shape:
+            continue
+        stays = [
+            torch.ones(size, dtype=torch.bool) if axis is None else torch.from_numpy(kept[axis.ids])
+            for size, axis in zip(wide.shape, groups.flow.axes[f"{path}.{name}"], strict=True)
+        ]
+        if [int(stay.sum()) for stay in stays] != list(narrow.shape):
+            return None  # its groups changed with its channels
+        value: Tensor = torch.zeros_like(wide)
+        value[torch.meshgrid(*[s.nonzero()[:, 0] for s in stays], indexing="ij")] = narrow
+        setattr(whole, name, nn.Parameter(value))
+    for attribute in ("in_channels", "out_channels", "groups"):
+        setattr(whole, attribute, getattr(old, attribute))
+    return whole

@@ -1,0 +1,224 @@
+"""What one layer reads while a program runs on batches, as often as it is asked for.
+
+The parts that layers are written as, and how near they come.
+
+Prices a layer, as it is or in another form.
+
+Why a layer is not written in a form.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gfx.compression.factor.compose_parts import compose
+from gfx.compression.factor.factorize import factor
+from gfx.compression.factor.forms import Form, refusal
+from gfx.compression.factor.parts import macs, parameters, rank_of
+from gfx.costs import Macs
+from gfx.costs.module_macs import module_macs
+from gfx.errors import InputError
+from gfx.ir.execute import run
+from gfx.ir.layers import Layer, obstacle
+from gfx.ir.program import Program, has_effect
+
+__all__ = [
+    "Inputs",
+    "Priced",
+    "kernel_error",
+    "no_gain",
+    "parts_of",
+    "price",
+    "why_not",
+    "written_rank",
+]
+
+
+class Inputs:
+    """Gives a layer's inputs, batch by batch: only what leads to them is run, and nothing is kept.
+
+    Example:
+        >>> import gfx
+        >>> from gfx.ir.layers import layers_of
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> read = Inputs(program, layers_of(program)[1], [program.example_inputs])
+        >>> [tuple(x.shape) for x in read], len(list(read))
+        ([(1, 32, 4, 4)], 1)
+    """
+
+    def __init__(
+        self, program: Program, layer: Layer, batches: Sequence[tuple[Any, ...]], seed: int = 0
+    ) -> None:
+        self.path, self.batches, self.seed = layer.path, batches, seed
+        self.program = _until(program, layer)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for number, inputs in enumerate(self.batches):
+            for value in run(self.program, inputs, self.seed):
+                if not bool(torch.isfinite(value).all()):
+                    raise InputError(
+                        f"{self.path} reads values that are not finite on batch {number} of the "
+                        "data; leave out what the model does not take"
+                    )
+                yield value
+
+
+def _until(program: Program, layer: Layer) -> Program:
+    """Cuts a program off where the layer is called last; it returns what each call reads."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    read = []
+    for node in program.nodes():
+        if node in layer.calls:
+            # a copy: a later node may overwrite it
+            read.append(graph.call_method("clone", (copies[node.all_input_nodes[0]],)))
+            if len(read) == len(layer.calls):
+                break
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(tuple(read))
+    module = fx.GraphModule(program.module, graph)
+    graph.eliminate_dead_code(has_effect)
+    module.recompile()
+    return Program(module, program.example_inputs)
+
+
+def parts_of(
+    program: Program,
+    forms: Iterable[tuple[Layer, Form]],
+    batches: Sequence[tuple[Any, ...]],
+    seed: int = 0,
+    rounds: int = 3,
+) -> list[nn.Sequential]:
+    """Computes the parts of each layer in its form; the program is left as it is.
+
+    Args:
+        program: the one the layers are of.
+        forms: layers, each with the form it shall have.
+        batches: inputs of the program, for forms that are fitted to what their layer reads.
+        seed: of what is drawn at random.
+        rounds: of the alternation between the parts, where they are fitted.
+
+    Example:
+        >>> import gfx
+        >>> from gfx.ir.layers import layers_of
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> [list(p._modules) for p in parts_of(program, [(layers_of(program)[1], Form())], [])]
+        [['depthwise', 'pointwise']]
+    """
+    return [
+        factor(
+            layer.convolution,
+            form,
+            inputs=Inputs(program, layer, batches, seed) if form.init == "data" else None,
+            seed=seed + number,
+            rounds=rounds,
+            name=layer.path,
+        )
+        for number, (layer, form) in enumerate(forms)
+    ]
+
+
+def kernel_error(layer: nn.Conv2d | nn.ConvTranspose2d, parts: nn.Sequential) -> float | None:
+    """Returns how far the parts' kernel is from a layer's, relative to the layer's (Frobenius).
+
+    None if there is none: the parts have a norm, or the layer has no values.
+
+    Example:
+        >>> conv = nn.Conv2d(4, 4, 3)
+        >>> (kernel_error(conv, factor(conv, Form(rank=4))) or 1) < 1e-6
+        True
+    """
+    plain = all(isinstance(part, nn.Conv2d | nn.ConvTranspose2d) for part in parts)
+    weight = layer.weight.detach().double()
+    if not plain or weight.is_meta:
+        return None
+    gap = compose(parts).weight.detach().double() - weight
+    return float(gap.norm() / weight.norm()) if bool(weight.any()) else float(gap.norm())
+
+
+def written_rank(layer: Layer, form: Form) -> int | float | None:
+    """Writes the rank of a form out as a number; what Tucker has two of is said as it was.
+
+    Example:
+        >>> import gfx
+        >>> from gfx.ir.layers import layers_of
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> written_rank(layers_of(program)[1], Form("low_rank", rank=0.5))
+        8
+    """
+    return form.rank if form.kind == "tucker" else rank_of(layer.convolution, form)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """Tells what a layer, or the parts that stand for it, cost over all calls."""
+
+    macs: Macs
+    params: int
+
+
+def price(layer: Layer, form: Form | None = None) -> Priced:
+    """Counts a layer over all its calls, as it is or written in a form; nothing is computed.
+
+    Example:
+        >>> import gfx, torch
+        >>> program = gfx.trace(nn.Sequential(nn.Conv2d(3, 8, 3)), torch.zeros(1, 3, 10, 10))
+        >>> (layer,) = layers_of(program)
+        >>> price(layer).macs.exact, price(layer, Form()).macs.exact
+        (13824, 3264)
+    """
+    module: Any = layer.module
+    shapes = [node.all_input_nodes[0].meta["val"].shape for node in layer.calls]
+    if form is not None:
+        return Priced(
+            sum((macs(module, form, tuple(shape)) for shape in shapes), Macs()),
+            parameters(module, form),
+        )
+    each = [_whole(node, module) for node in layer.calls]
+    return Priced(sum(each, Macs()), sum(p.numel() for p in module.parameters()))
+
+
+def _whole(call: fx.Node, module: nn.Module) -> Macs:
+    read = call.all_input_nodes[0].meta["val"]
+    return module_macs(module, (read,), {}, call.meta["val"]) or Macs()
+
+
+def why_not(program: Program, layer: Layer, form: Form) -> str:
+    """Says why a layer cannot be written in a form; "" if it can.
+
+    Example:
+        >>> import gfx
+        >>> from gfx.ir.layers import layers_of
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> why_not(program, layers_of(program)[0], Form(norm="instance"))
+        ''
+    """
+    return obstacle(program, layer) or refusal(layer.module, form) or _too_small(layer, form)
+
+
+def no_gain(layer: Layer, form: Form) -> str:
+    """Says that a layer would not get cheaper in a form; "" if it would.
+
+    Cheaper means fewer exact MACs, and no more parameters.
+    """
+    old, new = price(layer), price(layer, form)
+    if new.macs.exact < old.macs.exact and new.params <= old.params:
+        return ""
+    return (
+        f"at rank {rank_of(layer.convolution, form)} it would have {new.macs.exact:,} MACs and "
+        f"{new.params:,} parameters in the place of {old.macs.exact:,} and {old.params:,}"
+    )
+
+
+def _too_small(layer: Layer, form: Form) -> str:
+    """Says that a norm between the parts would have nothing to look at."""
+    for node in layer.calls:
+        shape = node.meta["val"].shape
+        if form.norm != "none" and len(shape) != 4:
+            return f"it reads no batch: {form.norm} norm between the parts needs (N, C, H, W)"
+        if form.norm == "instance" and shape[2:].numel() == 1:
+            return "its output is a single position, which an instance norm would erase"
+    return ""

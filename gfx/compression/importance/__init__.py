@@ -1,0 +1,6 @@
+"""Scores the channels of groups: what matters least goes first."""
+
+from gfx.compression.importance.aggregate import Reduce, Scores
+from gfx.compression.importance.ranking import Importance, needs_data, notes, rank
+
+__all__ = ["Importance", "Reduce", "Scores", "needs_data", "notes", "rank"]

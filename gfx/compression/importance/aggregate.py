@@ -1,0 +1,149 @@
+"""The layers of a group, and how what they say of a channel is brought together."""
+
+from collections.abc import Iterator, Sequence
+from functools import reduce as fold
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gfx.coupling import Group, Groups, Member
+from gfx.errors import InputError
+from gfx.ir.modules import LearnedMask, MaskedLayer
+
+__all__ = [
+    "Reduce",
+    "Scores",
+    "Squashed",
+    "combined",
+    "finite",
+    "levelled",
+    "per_channel",
+    "weights_of",
+]
+
+_BLOCK = 1 << 16  # elements that are looked at together: they stay in a cache
+
+Reduce = Literal["mean", "sum", "max", "first"]
+Scores = NDArray[np.float64]
+
+
+def weights_of(groups: Groups, group: Group) -> Iterator[tuple[Member, Tensor]]:
+    """Iterates over the weights that write or read a group's channels, in graph order.
+
+    These are the convolutions, linears and embeddings; in a group that has none, whatever
+    parameters it has. Weights on the meta device have no values and are left out.
+    """
+    modules = groups.flow.program.module.modules()
+    learned = {id(m.m) for m in modules if isinstance(m, LearnedMask)}  # say nothing of weights
+    members = [m for m in group.members if (m.tensor, m.dim) in groups.flow.roles]
+    for member in members or group.members:
+        value = groups.flow.program.tensor(member.tensor)
+        if id(value) in learned:
+            continue
+        if isinstance(value, nn.Parameter) and value.is_floating_point() and not value.is_meta:
+            yield member, _used(groups, member.tensor, value.detach())
+
+
+def _used(groups: Groups, path: str, value: Tensor) -> Tensor:
+    """Returns what a layer makes of its weight: a masked one multiplies it."""
+    owner, _, name = path.rpartition(".")
+    module = groups.flow.program.module.get_submodule(owner)
+    if isinstance(module, MaskedLayer) and name == "weight":
+        return module.masked_weight.detach()
+    return value
+
+
+def per_channel(member: Member, positions: Scores, size: int) -> Scores:
+    """Adds up what a dimension's indices have, channel by channel: one may own several."""
+    total = np.zeros(size)
+    np.add.at(total, member.channel, positions[member.index])
+    return total
+
+
+class Squashed:
+    """Sums |w| (power 1) or w² (power 2) over every dimension of a weight but one.
+
+    A weight is read once for both of its channel dimensions, block by block: no copy is made.
+    """
+
+    def __init__(self, power: int) -> None:
+        self.power = power
+        self._known: dict[tuple[int, int], tuple[Tensor, Scores]] = {}  # by identity and dimension
+
+    def __call__(self, value: Tensor, source: Tensor, dim: int) -> Scores:
+        """Returns one sum per index of a dimension; `source` is the parameter itself."""
+        key = (id(source), dim)
+        if key not in self._known:
+            plain = value.numel() and value.is_contiguous() and dim < 2
+            found = self._both(value) if plain else {dim: self._one(value, dim)}
+            for d, sums in found.items():
+                self._known[id(source), d] = (source, sums)
+        return self._known[key][1]
+
+    def _both(self, value: Tensor) -> dict[int, Scores]:
+        rows = value.reshape(value.shape[0], -1)
+        step = max(1, _BLOCK // max(1, rows.shape[1]))
+        first, total = [], torch.zeros(rows.shape[1], dtype=torch.float64, device=value.device)
+        for i in range(0, len(rows), step):
+            part = _powers(rows[i : i + step], self.power)
+            first.append(part.sum(1))
+            total += part.sum(0)
+        found = {0: _numbers(torch.cat(first))}
+        if value.ndim > 1:
+            found[1] = _numbers(total.view(value.shape[1], -1).sum(1))
+        return found
+
+    def _one(self, value: Tensor, dim: int) -> Scores:
+        if not value.numel():
+            return np.zeros(value.shape[dim])
+        return _numbers(_powers(value.movedim(dim, 0).flatten(1), self.power).sum(1))
+
+
+def _numbers(sums: Tensor) -> Scores:
+    return np.asarray(sums.double().cpu().numpy(), dtype=np.float64)
+
+
+def _powers(rows: Tensor, power: int) -> Tensor:
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    return rows.abs() if power == 1 else rows.square()
+
+
+def finite(score: Scores, tensor: str) -> Scores:
+    """Returns the score as it is.
+
+    Raises: InputError naming the tensor if a value is not finite.
+    """
+    if not np.isfinite(score).all():
+        raise InputError(
+            f"{tensor} holds values that are not finite, so its channels cannot be "
+            "ranked; repair the model's weights, or use importance: random"
+        )
+    return score
+
+
+def levelled(score: Scores) -> Scores:
+    """Divides a layer's scores by their mean, so that no layer drowns another."""
+    return score / score.mean() if score.any() else score
+
+
+def combined(rows: Sequence[Scores], size: int, reduce: Reduce) -> Scores:
+    """Brings the scores of several layers together; a layer that says nothing is left out.
+
+    Example:
+        >>> combined([np.array([1.0, 3.0]), np.array([2.0, 0.0])], 2, "mean")
+        array([1.5, 1.5])
+        >>> combined([np.array([1.0, 3.0]), np.array([2.0, 0.0])], 2, "max")
+        array([2., 3.])
+    """
+    rows = [row for row in rows if row.any()]
+    if not rows:
+        return np.zeros(size)
+    if reduce == "first":
+        return rows[0]
+    if reduce == "max":
+        return fold(np.maximum, rows)
+    total = fold(np.add, rows)
+    return total / len(rows) if reduce == "mean" else total

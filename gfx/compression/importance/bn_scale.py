@@ -1,0 +1,107 @@
+"""Network slimming: the scales of normalisations say what a channel matters."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import Tensor, fx, nn
+
+from gfx.compression.importance.aggregate import (
+    Reduce,
+    Scores,
+    Squashed,
+    combined,
+    finite,
+    per_channel,
+)
+from gfx.compression.importance.weight_norms import magnitude
+from gfx.coupling import Group, Groups, Member
+from gfx.errors import PreconditionError
+from gfx.ir.ops import op_name
+
+__all__ = ["bn_scale", "without_scale"]
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+# where torch.nn.functional and torch take the scale; both agree from group_norm on
+_FUNCTIONS = {
+    "batch_norm": (3, 1),
+    "instance_norm": (3, 1),
+    "native_batch_norm": (1, 1),
+    "group_norm": (2, 2),
+    "layer_norm": (2, 2),
+    "rms_norm": (2, 2),
+}
+
+
+def bn_scale(groups: Groups, among: Sequence[Group], reduce: Reduce) -> dict[str, Scores]:
+    """Scores channels by |gamma|, divided by its mean over all groups.
+
+    Groups that no gamma scales are scored by l1.
+
+    Raises: PreconditionError if there is no gamma at all.
+    """
+    scaled: dict[str, Scores] = {}
+    scales = _scales(groups)
+    for group in among:
+        rows = [_scale(m, value, group.size) for m, value in _own(groups, group, scales)]
+        if rows:
+            scaled[group.name] = combined(rows, group.size, reduce)
+    if among and not scaled:
+        raise PreconditionError(
+            f"channel_prune: importance=bn_scale, but none of the {len(among)} groups that may be "
+            "narrowed has a normalisation with a scale of its own; use another, such as l1"
+        )
+    # one divisor for all, so that a global scope compares gamma as the paper does; the mean of 1 is
+    # that of l1
+    mean = float(np.mean(np.concatenate(list(scaled.values())))) if scaled else 0.0
+    weights = Squashed(1)
+    return {
+        g.name: scaled[g.name] / (mean or 1.0)
+        if g.name in scaled
+        else magnitude(groups, g, reduce, weights)
+        for g in among
+    }
+
+
+def without_scale(groups: Groups, among: Sequence[Group]) -> tuple[str, ...]:
+    """Lists the groups that no normalisation scales, which `bn_scale` ranks by l1."""
+    scales = _scales(groups)
+    return tuple(g.name for g in among if next(_own(groups, g, scales), None) is None)
+
+
+def _own(groups: Groups, group: Group, scales: frozenset[str]) -> Iterator[tuple[Member, Tensor]]:
+    for member in group.members:
+        value = groups.flow.program.tensor(member.tensor)
+        if member.tensor in scales:
+            yield member, value.detach()
+
+
+def _scale(member: Member, value: Tensor, size: int) -> Scores:
+    """Averages |gamma| over what a channel has of it; 0 on the meta device, without values."""
+    if value.is_meta:
+        return np.zeros(size)
+    sums = per_channel(member, Squashed(1)(value, value, member.dim), size)
+    entries = value.numel() / value.shape[member.dim] * len(member.index) / size
+    return finite(sums / entries, member.tensor)
+
+
+def _scales(groups: Groups) -> frozenset[str]:
+    """Lists the paths of all scales that normalisations multiply by."""
+    program, paths = groups.flow.program, groups.flow.paths
+    found: list[Tensor] = []
+    for node in program.graph.nodes:
+        if node.op == "call_module":
+            module = program.submodule(node)
+            if isinstance(module, _NORMS) and module.weight is not None:
+                found.append(module.weight)
+        elif op_name(node) in _FUNCTIONS:
+            scale = _argument(node)
+            if isinstance(scale, fx.Node) and scale.op == "get_attr":
+                found.append(program.tensor(str(scale.target)))
+    return frozenset(paths[id(t)] for t in found if id(t) in paths)
+
+
+def _argument(node: fx.Node) -> object:
+    functional, plain = _FUNCTIONS[op_name(node)]
+    home = getattr(node.target, "__module__", "")
+    position = functional if home == "torch.nn.functional" else plain
+    return node.args[position] if position < len(node.args) else node.kwargs.get("weight")

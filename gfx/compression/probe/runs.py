@@ -1,0 +1,173 @@
+"""Runs of a program on one batch: the whole, to learn or to keep something; or what changed."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from gfx.compression.probe.changes import Steps, call
+from gfx.compression.probe.observer import Observer, RunFacts
+from gfx.compression.probe.suffix import Entangled, Suffix, SuffixPlan, changed_call
+from gfx.compression.probe.value_cache import Key, ValueCache, Version
+from gfx.ir.execute import as_it_was
+from gfx.ir.program import Program
+from gfx.ir.random_state import Chance
+
+__all__ = ["Inputs", "Runs", "copied"]
+
+Inputs = tuple[Any, ...]
+Look = Callable[[fx.Node, Any], None]
+
+
+class Runs:
+    """Runs the nodes of a program, and remembers what was kept and how often each node ran.
+
+    Whoever calls it keeps the program's modes and the random state (see `undisturbed`).
+    """
+
+    def __init__(self, program: Program, seed: int, memory: int) -> None:
+        self.program, self.seed = program, seed
+        self.held = ValueCache(memory)
+        self.forwards: Counter[fx.Node] = Counter()  # runs of nodes as they are
+        self.suffixes: Counter[fx.Node] = Counter()  # runs of nodes for a change
+        self.chance = Chance(program)
+        self.interpreter = fx.Interpreter(program.module, garbage_collect_values=False)
+        self.lasts = _lasts(program.graph)
+
+    def observe(self, batch: int, inputs: Inputs) -> tuple[Any, RunFacts]:
+        """Runs the program, keeps what changes of layers will read, and returns the output."""
+        self._start(inputs)
+        watch = Observer(self.program, self.chance.get())
+        values: dict[fx.Node, Any] = {}
+        output = None
+        with as_it_was(self.program.module):
+            for node in self.program.graph.nodes:
+                seen = watch.enter(node, values)
+                if self._worth_keeping(node):
+                    self._offer(batch, watch.facts.reads[node].items(), values)
+                output = values[node] = call(self.interpreter, node, values.__getitem__)
+                watch.leave(node, output, seen, self.chance.get())
+                # what is written over is lost; it is computed again if it is asked for
+                self.held.drop((batch, v) for v in watch.facts.writes.get(node, {}).items())
+                self._free(node, values)
+        self.forwards.update(self.program.graph.nodes)
+        if watch.facts.whole:
+            self.forget(batch)
+        return copied(self.program.graph.process_outputs(output)), watch.facts
+
+    def collect(self, batch: int, inputs: Inputs, facts: RunFacts, needs: set[Version]) -> None:
+        """Sees to it that values are kept, by running the program as far as it takes."""
+        missing = {v for v in needs if (batch, v) not in self.held}
+        if not missing:
+            return
+        needed: set[Key] = {(batch, v) for v in needs}
+        self.held.make_room(facts.size(missing), needed)
+        made: dict[fx.Node, list[Version]] = {}
+        for version in missing:
+            made.setdefault(version[1], []).append(version)
+        self._start(inputs)
+        values: dict[fx.Node, Any] = {}
+        for node in self.program.graph.nodes:
+            self.held.part((batch, v) for v in facts.writes.get(node, {}).items())
+            values[node] = call(self.interpreter, node, values.__getitem__)
+            self.forwards[node] += 1
+            for version in made.pop(node, ()):
+                self.held.keep((batch, version), values[version[0]])
+            self._free(node, values)
+            if not made:  # nobody writes to what is kept: the run is over
+                return
+
+    def value(self, batch: int, inputs: Inputs, facts: RunFacts, version: Version) -> Any:
+        """Returns a copy of one value of the program as it is."""
+        if version[0].op == "get_attr":
+            return copied(call(self.interpreter, version[0], lambda node: node))
+        with as_it_was(self.program.module):
+            self.collect(batch, inputs, facts, {version})
+        return copied(self.held[batch, version])
+
+    def changed(self, batch: int, inputs: Inputs, facts: RunFacts, found: SuffixPlan) -> Any:
+        """Runs the nodes that a change reaches, and returns the output if it is one of them.
+
+        Raises: Entangled if the whole program must run; InputError if it does not run.
+        """
+        self.collect(batch, inputs, facts, found.needs)
+        held = self.held
+        run = Suffix(found, facts, lambda v: held[batch, v], self.interpreter, self.chance)
+        output = None
+        for node in found.nodes:
+            try:
+                output = run.run(node)
+            except Entangled as error:
+                if error.spoilt:
+                    self.forget(batch)
+                raise
+            self.suffixes[node] += 1
+        if not found.reaches_output:
+            return None
+        output = pytree.tree_map_only(Tensor, run.freed, output)
+        return self.program.graph.process_outputs(output)
+
+    def whole(self, batch: int, inputs: Inputs, steps: Steps, look: Look | None = None) -> Any:
+        """Runs the whole changed program, and returns its output; `look` sees every value.
+
+        Raises: InputError if it does not run.
+        """
+        self._start(inputs)
+        values: dict[fx.Node, Any] = {}
+        output = None
+        with as_it_was(self.program.module):
+            for node in self.program.graph.nodes:
+                output = changed_call(self.interpreter, node, steps, values.__getitem__)
+                values[node] = output
+                if look is not None:
+                    look(node, output)
+                self._free(node, values)
+        self.suffixes.update(self.program.graph.nodes)
+        return copied(self.program.graph.process_outputs(output))
+
+    def forget(self, batch: int) -> None:
+        """Keeps nothing of a batch any more."""
+        self.held.drop([key for key in self.held.values if key[0] == batch])
+
+    def _start(self, inputs: Inputs) -> None:
+        own = copied(inputs)
+        torch.manual_seed(self.seed)
+        self.interpreter.args_iter = iter(self.program.graph.process_inputs(*own))
+
+    def _offer(self, batch: int, versions: Iterable[Version], values: dict[fx.Node, Any]) -> None:
+        for version in versions:
+            if version[0].op != "get_attr" and (batch, version) not in self.held:
+                self.held.offer((batch, version), values[version[0]])
+
+    def _worth_keeping(self, node: fx.Node) -> bool:
+        """Whether a change is likely to begin at a node, or to reach one side of it alone."""
+        sources = [u for u in node.all_input_nodes if u.op != "get_attr"]
+        if len(sources) > 1 or len(sources) < len(node.all_input_nodes):
+            return node.op != "output"
+        if node.op != "call_module":
+            return False
+        return any(p.ndim > 1 for p in self.program.submodule(node).parameters())
+
+    def _free(self, node: fx.Node, values: dict[fx.Node, Any]) -> None:
+        for done in self.lasts.get(node, ()):
+            del values[done]
+
+
+def copied(value: Any) -> Any:
+    """Clones every tensor of a value."""
+    return pytree.tree_map_only(Tensor, torch.clone, value)
+
+
+def _lasts(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+    """Tells after which node which values are read no more."""
+    last = {}
+    for node in graph.nodes:
+        last[node] = node
+        last.update(dict.fromkeys(node.all_input_nodes, node))
+    found: dict[fx.Node, list[fx.Node]] = {}
+    for value, node in last.items():
+        found.setdefault(node, []).append(value)
+    return found

@@ -1,0 +1,177 @@
+"""Which groups are ranked together.
+
+Chooses channels: the least important go, by ratio or until budgets are met.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from typing import Literal
+
+import numpy as np
+
+from gfx.compression.importance import Scores
+from gfx.compression.selection.bounds import Bounds
+from gfx.costs import Budget, Cost
+from gfx.costs.symbolic import Pricing
+from gfx.coupling import Group, Groups
+from gfx.coupling.labels import Ids, Mask
+
+__all__ = ["Scope", "Selection", "isomorphic", "pools"]
+
+Scope = Literal["local", "global", "isomorphic", "knapsack"]
+
+
+def pools(
+    groups: Groups, among: Sequence[Group], scope: Scope, stages: Sequence[Hashable]
+) -> list[Ids]:
+    """Splits groups into pools; the channels of a pool are ranked against each other.
+
+    - local: every group is a pool of its own.
+    - global, knapsack: all groups of a stage are one pool.
+    - isomorphic: groups of a stage that are built alike are one pool (Fang et al. 2024,
+      arXiv:2407.04616: importances are comparable only between like structures).
+
+    Returns: for each pool the numbers of its groups in `among`, in the order of their first group.
+    """
+    found: dict[Hashable, list[int]] = {}
+    for i, (group, stage) in enumerate(zip(among, stages, strict=True)):
+        like: Hashable = i if scope == "local" else None
+        if scope == "isomorphic":
+            like = isomorphic(groups, group)
+        found.setdefault((stage, like), []).append(i)
+    return [np.array(members, dtype=np.int64) for members in found.values()]
+
+
+def isomorphic(groups: Groups, group: Group) -> Hashable:
+    """Returns a key that is equal for groups that are built alike.
+
+    Built alike means: as many channels, and the same set of tensors that a channel reaches into,
+    compared by the kind of layer that owns the tensor, its name there, its shape, the dimension
+    the channels are of, whether the layer writes or reads them, and how many positions each
+    channel takes. Names of layers and where they stand do not count.
+
+    Example:
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("resnet_9blocks", ngf=4)))
+        >>> blocks = [group for group in groups if group.name.startswith("blocks.")]
+        >>> len(blocks), len({isomorphic(groups, group) for group in blocks})
+        (9, 1)
+    """
+    program, roles = groups.flow.program, groups.flow.roles
+    members = []
+    for m in group.members:
+        owner, _, leaf = m.tensor.rpartition(".")
+        # a tensor of the model itself is known by its shape alone
+        kind = type(program.module.get_submodule(owner)).__name__ if owner else ""
+        role = roles.get((m.tensor, m.dim), "")
+        shape = tuple(program.tensor(m.tensor).shape)
+        members.append((kind, leaf if owner else "", shape, m.dim, role, len(m.index)))
+    return group.size, tuple(sorted(members))
+
+
+@dataclass
+class Selection:
+    """Chooses channels among some groups of a program; of each the least important go first."""
+
+    groups: Groups
+    among: tuple[Group, ...]  # the groups that may be narrowed
+    scores: Mapping[str, Scores]  # by group name
+    bounds: Bounds = field(default_factory=Bounds)
+    scope: Scope = "local"
+    order: dict[str, Ids] = field(init=False)  # by group name: channels, the first to go first
+
+    def __post_init__(self) -> None:
+        # of equal scores the last channel goes first, as slicing would have it
+        self.order = {
+            g.name: np.lexsort((-np.arange(g.size), self.scores[g.name])) for g in self.among
+        }
+        self.sizes = np.array([g.size for g in self.among], dtype=np.int64)
+
+    def by_ratio(self, shares: Sequence[tuple[Hashable, float]]) -> Mask:
+        """Removes a share of every pool of groups.
+
+        Args:
+            shares: of each group the stage it belongs to, and the ratio that goes there. Groups
+                of different stages are never ranked together.
+        """
+        gone = np.zeros(len(self.among), dtype=np.int64)
+        for pool in self._pools([stage for stage, _ in shares]):
+            total = int(self.sizes[pool].sum())
+            count = int(total * shares[pool[0]][1] + 1e-9)
+            sequence = self._sequence(pool, self.bounds)
+            gone += np.bincount(sequence[:count], minlength=len(gone))
+        return self.by_counts(self.sizes - gone)
+
+    def by_counts(self, kept: Ids) -> Mask:
+        """Removes the least important channels of each group down to the numbers kept."""
+        removed = self.groups.none_removed()
+        for group, count in zip(self.among, self.bounds.rounded(kept, self.sizes), strict=True):
+            removed[group.roots[self.order[group.name][: group.size - count]]] = True
+        return removed
+
+    def by_names(self, widths: Mapping[str, int]) -> Mask:
+        """Removes the least important channels of some groups down to these widths."""
+        kept = [widths.get(group.name, group.size) for group in self.among]
+        return self.by_counts(np.array(kept, dtype=np.int64))
+
+    def down_to(self, group: Group, width: int) -> Mask:
+        """Removes the least important channels of one group down to a width."""
+        return self.by_names({group.name: width})
+
+    def by_budget(self, budgets: Sequence[Budget], cost: Cost, tolerance: float) -> Mask:
+        """Removes as little as meets every budget, in the order of importance.
+
+        Pools lose channels in proportion to their size. With the scope `knapsack` those go first
+        that matter least for what they save, rather than least.
+
+        Raises: BudgetError with the nearest value that can be reached, and what stands in the way.
+        """
+        from gfx.search.widths import WidthSearch
+        pricing = Pricing(self.groups, cost)
+        search = WidthSearch(self.groups, self.among, pricing, budgets, self.bounds, tolerance)
+        return self.by_counts(self.along(search))
+
+    def along(self, search: Any) -> Ids:
+        """Returns how many channels of each group a search leaves that follows the importance."""
+        from gfx.search.widths import by_gain
+        if self.scope == "knapsack":
+            losses = self._losses(search.bounds)
+            return search.along(by_gain(losses, self.sizes, search.shares))
+        return search.along(self._together(search.bounds))
+
+    def _together(self, bounds: Bounds) -> Ids:
+        """Lists group numbers in the order in which channels go, from all pools alike."""
+        keys, owners = [], []
+        for pool in self._pools([None] * len(self.among)):
+            sequence = self._sequence(pool, bounds)
+            keys.append((np.arange(len(sequence)) + 1) / self.sizes[pool].sum())
+            owners.append(sequence)
+        if not owners:
+            return np.zeros(0, dtype=np.int64)
+        return np.concatenate(owners)[np.argsort(np.concatenate(keys), kind="stable")]
+
+    def _losses(self, bounds: Bounds) -> list[Scores]:
+        """Lists for each group the squared scores of what may go, rising, the first to go first."""
+        least = bounds.least(self.sizes)
+        return [
+            np.maximum.accumulate(self.scores[g.name][self.order[g.name][: g.size - count]]) ** 2
+            for g, count in zip(self.among, least.tolist(), strict=True)
+        ]
+
+    def _pools(self, stages: Sequence[Hashable]) -> list[Ids]:
+        return pools(self.groups, self.among, self.scope, stages)
+
+    def _sequence(self, pool: Ids, bounds: Bounds) -> Ids:
+        """Lists group numbers in the order in which their channels go, as far as they may."""
+        least = bounds.least(self.sizes)
+        owners = np.repeat(pool, (self.sizes - least)[pool])
+        if len(pool) == 1:
+            return np.asarray(owners)
+        keys = []
+        for i in pool.tolist():
+            group = self.among[i]
+            going = self.order[group.name][: group.size - least[i]]
+            # a channel must not go before one of its own group that matters less
+            keys.append(np.maximum.accumulate(self.scores[group.name][going]))
+        return np.asarray(owners[np.argsort(np.concatenate(keys), kind="stable")])

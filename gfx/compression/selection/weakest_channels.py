@@ -1,0 +1,32 @@
+"""Which channels go when one group is narrowed."""
+
+from gfx.compression.importance import Importance, rank
+from gfx.compression.selection.selection import Selection
+from gfx.coupling import Group, Groups
+from gfx.coupling.labels import Mask
+from gfx.errors import InputError
+
+__all__ = ["weakest"]
+
+
+def weakest(groups: Groups, group: Group, share: float, importance: Importance = "l1") -> Mask:
+    """Marks the least important channels of a group, so that a share of it is left.
+
+    They are those that `channel_prune` with `ratio: 1 - share` takes of this group alone; one
+    channel stays at least.
+
+    Raises: InputError if the share is not between 0 and 1, or the group may not be narrowed.
+
+    Example:
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> int(weakest(groups, groups["project.conv"], 0.75).sum())
+        8
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"share={share} of {group.name} must be above 0 and at most 1")
+    if not group.free:
+        why = group.pinned or "it has a single channel"
+        raise InputError(f"{group.name} cannot be narrowed: {why}")
+    ranked = rank(groups, [group], importance)
+    return Selection(groups, (group,), ranked).by_ratio([(None, 1 - share)])

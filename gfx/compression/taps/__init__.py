@@ -1,0 +1,23 @@
+"""Which activations are distilled, and how a student's are compared with a teacher's."""
+
+from gfx.compression.taps.adapter_layers import Adapters, adapters
+from gfx.compression.taps.module_ends import Places, is_floating
+from gfx.compression.taps.paper_rules import auto, gan_compression, gcc
+from gfx.compression.taps.tap_nodes import holders, insert, plain, strip, taps
+from gfx.compression.taps.tapped_features import tapped
+
+__all__ = [
+    "Adapters",
+    "Places",
+    "adapters",
+    "auto",
+    "gan_compression",
+    "gcc",
+    "holders",
+    "insert",
+    "is_floating",
+    "plain",
+    "strip",
+    "tapped",
+    "taps",
+]

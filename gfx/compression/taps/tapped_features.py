@@ -1,0 +1,107 @@
+"""A program that returns what its taps see, beside its output."""
+
+from copy import deepcopy
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from gfx.compression.taps.tap_nodes import replace_graph, taps
+from gfx.errors import InputError
+from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, Tap
+from gfx.ir.ops import is_inplace
+from gfx.ir.program import Program
+
+__all__ = ["tapped"]
+
+_WRAPPERS = (DistributedDataParallel, DataParallel)
+_TAPPED = "gfx_tapped"  # noted on what this file returns
+_QUIET = (Tap, Penalty, ChannelMask, MaskedLayer)  # of gfx's own; none writes into what it is given
+
+
+def tapped(model: nn.Module) -> nn.Module:
+    """Returns a module that computes `(y, {tap: feature})` with the model's own parameters.
+
+    y is what the model returns; the features come in the order in which they are computed, and each
+    is what it was at its tap, even if a later step writes over it. Nothing is copied but that:
+    training either module trains both, and train() and eval() act on the layers of both.
+
+    Wrap the result rather than the model where you can, as in
+    `torch.compile(gfx.tapped(model))`. A model that was compiled is taken as it was before; around
+    one in DistributedDataParallel or DataParallel the result has the same wrapping, so that
+    gradients are still brought together.
+
+    Raises: InputError if the model has no taps.
+
+    Example:
+        >>> import gfx, torch
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1))
+        >>> recipe = {"passes": [{"distill_taps": {"layers": ["1"]}}]}
+        >>> y, features = tapped(gfx.apply(recipe, model, torch.zeros(1, 3, 8, 8)))(
+        ...     torch.zeros(1, 3, 8, 8))
+        >>> {name: tuple(feature.shape) for name, feature in features.items()}
+        {'1': (1, 8, 6, 6)}
+    """
+    compiled = getattr(model, "_orig_mod", None)
+    if isinstance(compiled, nn.Module):
+        return tapped(compiled)
+    if isinstance(model, _WRAPPERS):
+        return _around(model, tapped(model.module))
+    if not isinstance(model, fx.GraphModule) or not taps(model):
+        raise InputError(_no_taps(model))
+    if model.meta.get(_TAPPED):
+        return model
+    graph = deepcopy(model.graph)
+    program = replace_graph(Program(model, ()), graph)
+    features = {name: _kept(program, tap) for name, tap in taps(program.module).items()}
+    output = next(node for node in graph.nodes if node.op == "output")
+    output.args = ((output.args[0], features),)
+    program.module.recompile()
+    program.module.meta.update(model.meta, **{_TAPPED: True})
+    return program.module
+
+
+def _kept(program: Program, tap: fx.Node) -> fx.Node:
+    """Returns what a tap sees; a copy, if a later step may write over it."""
+    node = tap.next
+    while node.op != "output":
+        if _may_write(program, node):
+            with program.graph.inserting_after(tap):
+                return program.graph.call_method("clone", (tap,))
+        node = node.next
+    return tap
+
+
+def _may_write(program: Program, node: fx.Node) -> bool:
+    """Whether a step may write into memory that was there before it."""
+    if node.op != "call_module":
+        return is_inplace(node) or node.kwargs.get("out") is not None
+    module = program.submodule(node)
+    if getattr(module, "inplace", False):
+        return True
+    known = type(module).__module__.startswith("torch.nn.") or isinstance(module, _QUIET)
+    return not known
+
+
+def _around(wrapper: Any, module: nn.Module) -> nn.Module:
+    """Wraps a module as another one is that has the same parameters."""
+    twin: nn.Module = object.__new__(type(wrapper))
+    # not copy(), which would set up a second exchange of gradients over the same parameters
+    twin.__dict__ = dict(vars(wrapper))
+    twin._modules = {**wrapper._modules, "module": module}
+    return twin
+
+
+def _no_taps(model: nn.Module) -> str:
+    """Says what to do about a model without taps."""
+    part = next((path for path, m in model.named_modules() if path and _is_tapped(m)), None)
+    if part is not None:
+        return (
+            f"{type(model).__name__} is no graph of gfx's, but its part {part} is and has taps; "
+            f"call gfx.tapped on that"
+        )
+    return f"{type(model).__name__} has no taps; apply the pass distill_taps to it first"
+
+
+def _is_tapped(module: nn.Module) -> bool:
+    return isinstance(module, fx.GraphModule) and bool(taps(module))

@@ -1,0 +1,107 @@
+"""One meter, and the original that fractions of its latency are of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gfx.costs.budget import Budget
+from gfx.costs.cost import Cost
+from gfx.costs.latency_reading import Foreseen, Meter, Reading, verdict
+
+__all__ = ["LatencyTimer"]
+
+_MORE = 4  # times the rounds, where a first reading leaves open what was asked
+
+Place = tuple[str, int | None]
+
+
+@dataclass
+class LatencyTimer:
+    """Measures programs for budgets on latency.
+
+    Under a fraction, a program is read beside the original, and what it takes is told as if the
+    original took what it took at first: a machine that gets slower slows both.
+
+    Example:
+        >>> class Always:
+        ...     def read(self, programs, backend, threads, effort=1):
+        ...         return [Reading((10.0,) * 9) for _ in programs]
+        >>> watch = LatencyTimer(Always(), original=None)
+        >>> budget = watch.settled(Budget(measure="latency", fraction=0.5))
+        >>> budget.limit, watch.read(None, budget).ms
+        (5.0, 10.0)
+    """
+
+    meter: Meter
+    original: Any  # a Program
+    _first: dict[Place, Reading] = field(default_factory=dict)
+    _open: list[tuple[Budget, Reading]] = field(default_factory=list)  # readings that told nothing
+
+    def before(self, budget: Budget) -> Reading:
+        """Returns what the original took when it was first measured."""
+        key = (budget.backend, budget.threads)
+        if key not in self._first:
+            (self._first[key],) = self.meter.read([self.original], *key)
+        return self._first[key]
+
+    def settled(self, budget: Budget) -> Budget:
+        """Returns a budget with its limit in milliseconds."""
+        open_ = budget.timed and budget.fraction is not None
+        return budget.of(self.before(budget)) if open_ else budget
+
+    def read(self, program: Any, budget: Budget) -> Reading:
+        """Measures a program, with more rounds where the limit is too near to tell.
+
+        Raises: TimingError if it stays open whether the limit is kept.
+        """
+        reading = self._reading(program, budget)
+        if _unclear(reading, budget):
+            budget.check_time(reading)
+        return reading
+
+    def tried(self, program: Any, budget: Budget) -> float:
+        """Returns the milliseconds of a program that a search tries.
+
+        Where it stays open whether the limit is kept, that is the most that it may take: the search
+        then goes on below, where it is clear.
+        """
+        reading = self._reading(program, budget)
+        if _unclear(reading, budget):
+            self._open.append((budget, reading))
+            return reading.bounds[1]
+        return reading.ms
+
+    def blame_noise(self) -> None:
+        """Tells that a search found nothing because of noise, if that may be.
+
+        Raises: TimingError if one of its programs may have kept its limit.
+        """
+        if self._open:
+            budget, reading = self._open[-1]
+            budget.check_time(reading)
+
+    def keeps(self, program: Any, cost: Cost, budgets: Sequence[Budget]) -> bool:
+        """Whether a program keeps every budget as it is; the clock is asked last."""
+        if not all(budget.kept(cost) for budget in budgets):
+            return False
+        readings = [(b, self.read(program, b)) for b in budgets if b.timed]
+        return all(verdict(r.ms, *r.bounds, b.limit) == "met" for b, r in readings)
+
+    def foresee(self, groups: Any, budget: Budget) -> Foreseen:
+        """Returns what predicts the latency of the groups' program."""
+        return self.meter.foresee(groups, budget.backend, budget.threads)
+
+    def _reading(self, program: Any, budget: Budget) -> Reading:
+        reading = self._read(program, budget, 1)
+        return self._read(program, budget, _MORE) if _unclear(reading, budget) else reading
+
+    def _read(self, program: Any, budget: Budget, effort: int) -> Reading:
+        where = (budget.backend, budget.threads, effort)
+        if budget.fraction is None:
+            return self.meter.read([program], *where)[0]
+        other, reading = self.meter.read([self.original, program], *where)
+        return reading.beside(other, self.before(budget).ms)
+
+
+def _unclear(reading: Reading, budget: Budget) -> bool:
+    return verdict(reading.ms, *reading.bounds, budget.limit) == "unclear"

@@ -1,0 +1,64 @@
+"""What a rule is given, an operation, and what it notes of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from gfx.coupling.labelled_tensor import Labeled, tensors
+from gfx.coupling.labels import Ids
+
+__all__ = ["Call", "Read", "Statistic"]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A place where channels are consumed: a contraction over `dim` of `operand`."""
+
+    node: fx.Node
+    operand: fx.Node
+    dim: int
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A place where a norm, softmax or maximum looks at channels, and so at fewer of them."""
+
+    node: fx.Node
+    operand: fx.Node
+    ids: dict[int, Ids]  # by dimension of the operand
+    carries: bool  # whether the output has these channels too
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation with its arguments as the analysis sees them."""
+
+    node: fx.Node
+    name: str  # canonical operation name, or the class name of a module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    module: nn.Module | None = None
+
+    def arg(self, position: int, name: str, default: Any = None) -> Any:
+        """Returns an argument given by position or by name."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The output's shape; that of the first output if there are several."""
+        value = self.node.meta["val"]
+        while isinstance(value, (tuple, list)):
+            value = value[0]
+        return tuple(value.shape)
+
+    @property
+    def operand(self) -> fx.Node:
+        """The first tensor argument's node."""
+        return self.node.all_input_nodes[0]
+
+    @property
+    def tensors(self) -> list[Labeled]:
+        """Every activation among the arguments."""
+        return tensors((self.args, self.kwargs))

@@ -1,0 +1,55 @@
+"""Reads and writes a node's arguments, whether given by position or by name."""
+
+import operator
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor, fx
+
+from gfx.coupling.removal.new_sizes import Sizes
+
+__all__ = ["argument", "entry", "numbers", "put", "reads_tensor"]
+
+
+def argument(node: fx.Node, position: int, *names: str, default: Any = None) -> Any:
+    """Returns an argument; tensors' methods count their tensor as position 0."""
+    if position < len(node.args):
+        return node.args[position]
+    return next((node.kwargs[name] for name in names if name in node.kwargs), default)
+
+
+def put(node: fx.Node, position: int, value: Any, *names: str) -> None:
+    """Writes an argument where it was given, or by its first name if it was not."""
+    if position < len(node.args):
+        node.update_arg(position, value)
+    else:
+        node.update_kwarg(next((name for name in names if name in node.kwargs), names[0]), value)
+
+
+def numbers(value: Any, after: dict[fx.Node, Any] | None = None) -> Any:
+    """Replaces nodes inside an argument by their values: now, or those of a map."""
+    return fx.node.map_arg(value, lambda n: n.meta["val"] if after is None else after[n])
+
+
+def reads_tensor(node: fx.Node) -> bool:
+    """Whether the first argument is a tensor of the graph."""
+    first = argument(node, 0)
+    return isinstance(first, fx.Node) and isinstance(first.meta["val"], Tensor)
+
+
+def entry(node: fx.Node, value: Any, wanted: int, sizes: Sizes) -> Any:
+    """Returns one size argument: what it was if that still holds, else what is wanted.
+
+    A computed size stays computed, times the fraction that is left: it may count images too, as
+    where a batch is folded into the channels.
+    """
+    now = sizes.after[value] if isinstance(value, fx.Node) else value
+    if now in (wanted, -1):
+        return value
+    if not isinstance(value, fx.Node):
+        return wanted
+    share = Fraction(wanted, now)
+    with node.graph.inserting_before(node):
+        if share.numerator > 1:
+            value = node.graph.call_function(operator.mul, (value, share.numerator))
+        return node.graph.call_function(operator.floordiv, (value, share.denominator))

@@ -1,0 +1,109 @@
+"""What every dimension of every activation becomes once channels are removed."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from gfx.coupling.groups import Groups
+from gfx.coupling.labelled_tensor import Labeled, core, varying
+from gfx.coupling.labels import Mask
+from gfx.ir.node_origin import stands_for
+
+__all__ = ["Sizes"]
+
+
+class Sizes:
+    """Answers what is left of each node's output, given which classes of labels go."""
+
+    def __init__(self, groups: Groups, removed: Mask) -> None:
+        self.groups = groups
+        self.flow = groups.flow
+        self.kept = groups.kept(removed)
+        self._shapes: dict[int, tuple[int, ...]] = {}
+
+    def alive(self, value: Labeled, dim: int) -> Mask:
+        """Tells for each index of a dimension whether it stays."""
+        stay = np.ones(value.shape[dim], dtype=np.bool_)
+        for labels in value.fields:
+            if dim in varying(labels):
+                rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
+                stay &= self.kept[rows].any(axis=1)
+        return stay
+
+    def shape(self, value: Labeled) -> tuple[int, ...]:
+        """Returns the shape that an activation will have."""
+        known = self._shapes.get(id(value))
+        if known is None:
+            sizes = list(value.shape)
+            for d in {d for labels in value.fields for d in varying(labels)}:
+                sizes[d] = int(self.alive(value, d).sum())
+            known = self._shapes[id(value)] = tuple(sizes)
+        return known
+
+    @cached_property
+    def after(self) -> dict[fx.Node, Any]:
+        """Maps each node to its value after the removal: meta tensors, numbers computed anew."""
+        found: dict[fx.Node, Any] = {}
+        for node in self.flow.program.graph.nodes:
+            if node.op == "output":
+                continue
+            labeled = self.flow.values[node]
+            value = node.meta["val"]
+            if _holds(labeled, Labeled):
+                found[node] = self._imagined(labeled, value)
+            elif node.op in ("call_function", "call_method") and value is not None:
+                found[node] = _evaluate(node, found)
+            else:
+                found[node] = value
+        return found
+
+    def _imagined(self, labeled: Any, value: Any) -> Any:
+        """Makes meta tensors of the new shapes in the structure of a node's value."""
+        if isinstance(labeled, Labeled):
+            return torch.empty(self.shape(labeled), dtype=value.dtype, device="meta")
+        if isinstance(labeled, (tuple, list)):
+            return tuple(self._imagined(a, b) for a, b in zip(labeled, value, strict=True))
+        return value
+
+    def stands_for(self, new: fx.Node, old: fx.Node) -> None:
+        """Lets a node that a repair inserted answer for the one it follows."""
+        new.meta["val"] = old.meta["val"]
+        stands_for(new, old)
+        self.after[new], self.flow.values[new] = self.after[old], self.flow.values[old]
+
+    def holds_tensor(self, node: fx.Node) -> bool:
+        """Whether a node's value is a tensor, or a tuple with one."""
+        return _holds(self.flow.values[node], Labeled)
+
+    def changed(self, node: fx.Node) -> bool:
+        """Whether the node or anything it reads has another shape or number than before."""
+        return any(_differs(n.meta["val"], self.after[n]) for n in (node, *node.all_input_nodes))
+
+
+def _holds(value: Any, kind: type) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(_holds(v, kind) for v in value)
+    return isinstance(value, kind)
+
+
+def _evaluate(node: fx.Node, after: dict[fx.Node, Any]) -> Any:
+    """Runs size arithmetic on the new shapes."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: after[n])
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    if node.target is getattr and args[1] in ("device", "dtype", "is_cuda"):
+        return node.meta["val"]  # a meta tensor would answer wrongly
+    return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _differs(before: Any, after: Any) -> bool:
+    if isinstance(before, Tensor):
+        return tuple(before.shape) != tuple(after.shape)
+    if isinstance(before, (tuple, list)) and isinstance(after, (tuple, list)):
+        return len(before) != len(after) or any(
+            _differs(a, b) for a, b in zip(before, after, strict=True)
+        )
+    return bool(before != after)

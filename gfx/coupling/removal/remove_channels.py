@@ -1,0 +1,166 @@
+"""Removes channels: every member tensor is sliced, then the program is repaired around them.
+
+Makes a program with other widths, to count it or time it.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from gfx.coupling.analysis import analyse
+from gfx.coupling.flow import Flow
+from gfx.coupling.groups import Groups
+from gfx.coupling.labelled_tensor import Labeled
+from gfx.coupling.labels import Mask
+from gfx.coupling.removal.literals import repair
+from gfx.coupling.removal.module_attributes import fit, renumber
+from gfx.coupling.removal.new_sizes import Sizes
+from gfx.coupling.removal.norm_corrections import rms_norm
+from gfx.coupling.removal.stored_statistics import store
+from gfx.errors import EditError
+from gfx.ir.modules import without_content
+from gfx.ir.node_origin import narrow
+from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
+
+__all__ = ["narrowed", "remove"]
+
+_WORTH = 4  # elements of a kernel from which copying kernels one by one is the faster way
+
+
+def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
+    """Removes channels from a program, in place.
+
+    Args:
+        program: the program that `groups` was found on.
+        groups: its channel groups.
+        removed: by class of labels (`group.roots`), whether it goes.
+
+    Returns: the nodes that compute statistics of weights, whose values are now stored.
+    Raises: EditError if a node would not have the shape that the analysis foretold; the program
+        is then no longer usable.
+    """
+    sizes = Sizes(groups, removed)
+    _ = sizes.after  # computed from the old shapes, which the edits below overwrite
+    stored = store(program, sizes)
+    renumber(program, sizes)
+    _slice_tensors(program, sizes)
+    for node in program.nodes():
+        if node.op == "output" or not sizes.changed(node):
+            continue
+        if node.op == "call_module":
+            _fit(program, node, sizes)
+        elif (
+            sizes.holds_tensor(node) or node.meta["val"] is None
+        ):  # arithmetic on sizes repairs itself
+            repair(node, sizes)
+    _record(program, sizes)
+    program.recompile()
+    propagate(program)
+    _check(program, sizes)
+    return stored
+
+
+def _record(program: Program, sizes: Sizes) -> None:
+    """Notes on each node which channels of what it stands for are left."""
+    for node in program.nodes():
+        value = sizes.flow.values.get(node)
+        if not isinstance(value, Labeled) or value.shape == sizes.shape(value):
+            continue
+        alive = {d: sizes.alive(value, d) for d in range(value.ndim)}
+        narrow(node, {d: stay.nonzero()[0] for d, stay in alive.items() if not stay.all()})
+
+
+def _fit(program: Program, node: fx.Node, sizes: Sizes) -> None:
+    module = program.submodule(node)
+    if isinstance(module, nn.RMSNorm):
+        rms_norm(node, sizes)  # its mean is corrected in the graph as well
+    fit(module, tuple(sizes.after[node].shape), regroup=node in sizes.flow.regrouped)
+
+
+def _slice_tensors(program: Program, sizes: Sizes) -> None:
+    """Cuts every tensor that loses channels, once for all the places that hold it."""
+    homes = _homes(program.module)
+    for path, axes in sizes.flow.axes.items():
+        stays = {axis.dim: sizes.kept[axis.ids] for axis in axes if axis is not None}
+        stays = {dim: stay for dim, stay in stays.items() if not stay.all()}
+        if not stays:
+            continue
+        old = program.tensor(path)
+        new = _cut(old.detach(), stays)
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=old.requires_grad)
+        for owner, name in homes[id(old)]:
+            setattr(owner, name, new)
+
+
+def _cut(value: Tensor, stays: dict[int, Mask]) -> Tensor:
+    """Takes the indices that stay, of each dimension that is cut, into a tensor of its own."""
+    index = {dim: torch.from_numpy(stay.nonzero()[0]) for dim, stay in stays.items()}
+    kernel = value[:1, :1].numel() if value.ndim > 1 else 0
+    if stays.keys() == {0, 1} and kernel >= _WORTH and value.is_contiguous():
+        # both at once: whole kernels are copied, and no others are looked at
+        rows, columns = index[0], index[1]
+        pairs = (rows[:, None] * value.shape[1] + columns).flatten().to(value.device)
+        kernels = value.view(-1, kernel).index_select(0, pairs)
+        return kernels.view(len(rows), len(columns), *value.shape[2:])
+    for dim, positions in index.items():
+        value = value.index_select(dim, positions.to(value.device))
+    return value
+
+
+def _homes(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Maps each tensor's identity to every attribute that holds it."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for owner in module.modules():
+        held = {**owner._parameters, **owner._buffers, **owner.__dict__}
+        for name, value in held.items():
+            if isinstance(value, Tensor):
+                found.setdefault(id(value), []).append((owner, name))
+    return found
+
+
+def _check(program: Program, sizes: Sizes) -> None:
+    """Compares the shapes that came out with those foretold."""
+    for node, foretold in sizes.after.items():
+        value = node.meta.get("val")
+        # a node that a repair replaced has no value any more
+        if (
+            isinstance(foretold, Tensor)
+            and isinstance(value, Tensor)
+            and value.shape != foretold.shape
+        ):
+            raise EditError(
+                f"node {node.name} has shape {tuple(value.shape)} after the removal, expected "
+                f"{tuple(foretold.shape)}; please report this program as a bug"
+            )
+
+
+def narrowed(flow: Flow, widths: Mapping[str, int], *, content: bool = True) -> Program:
+    """Returns a copy of an analysed program with some free groups, by name, at other widths.
+
+    Which channels stay does not matter to whoever counts or times it: the first ones do. Without
+    content there are shapes alone, inputs too.
+
+    Example:
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> small = narrowed(groups.flow, {group.name: 3 for group in groups.free})
+        >>> sum(p.numel() for p in small.module.parameters())
+        5400
+    """
+    small = flow.program.copy()
+    if not content:
+        without_content(small.module)
+        small.example_inputs = pytree.tree_map_only(
+            Tensor, lambda x: x.to("meta"), small.example_inputs
+        )
+    own = analyse(small, attention=flow.attention, group_norm=flow.group_norm)
+    removed = own.none_removed()
+    for name, width in widths.items():
+        removed[own[name].roots[int(width) :]] = True
+    if removed.any():
+        remove(small, own, removed)
+    return small

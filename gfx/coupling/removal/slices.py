@@ -1,0 +1,109 @@
+"""Repairs slices: after a removal the same channels stand at other positions."""
+
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from gfx.coupling.labelled_tensor import Labeled
+from gfx.coupling.labels import Ids, Mask
+from gfx.coupling.removal.arguments import argument, numbers
+from gfx.coupling.removal.new_sizes import Sizes
+from gfx.errors import EditError
+
+__all__ = ["narrow", "select", "slices", "subscript"]
+
+
+def subscript(node: fx.Node, sizes: Sizes) -> None:
+    """Repairs `x[...]`, read or written, with slices and integers on labelled dimensions."""
+    source, given = argument(node, 0), argument(node, 1)
+    value = sizes.flow.values[source]
+    if not isinstance(value, Labeled):
+        return
+    several = isinstance(given, tuple)
+    items: list[Any] = list(given) if several else [given]
+    before, now = numbers(tuple(items)), numbers(tuple(items), sizes.after)
+    for i, dim in enumerate(_dims(before, value.ndim)):
+        if dim is not None:
+            items[i] = _moved(node, items[i], before[i], now[i], sizes.alive(value, dim))
+    moved = tuple(items) if several else items[0]
+    node.args = (source, moved, *node.args[2:])
+
+
+def _dims(items: tuple[Any, ...], ndim: int) -> list[int | None]:
+    """Tells which dimension each part of an index is about; None for Ellipsis and new ones."""
+    used = sum(1 for item in items if item is not None and item is not Ellipsis)
+    dims: list[int | None] = []
+    dim = 0
+    for item in items:
+        new = item is None or item is Ellipsis
+        dims.append(None if new else dim)
+        dim += ndim - used if item is Ellipsis else int(not new)
+    return dims
+
+
+def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask) -> Any:
+    """Moves one integer or slice to where its positions are now."""
+    rank = np.cumsum(alive) - 1
+    left = int(alive.sum())
+    if isinstance(before, int):
+        wanted = int(rank[before])
+        return item if now % left == wanted else wanted
+    if isinstance(before, list):
+        return [int(rank[i]) for i in before if alive[i]]
+    if not isinstance(before, slice):
+        return item
+    old = np.arange(len(alive))[before]
+    positions = rank[old[alive[old]]]
+    if np.array_equal(np.arange(left)[now], positions):
+        return item
+    return _as_slice(node, positions)
+
+
+def _as_slice(node: fx.Node, positions: Ids) -> slice:
+    steps = np.unique(np.diff(positions))
+    if len(positions) == 0 or len(steps) > 1:
+        raise EditError(
+            f"node {node.name} picks every n-th channel and what is left is not evenly spaced; "
+            "add its source to keep"
+        )
+    step = int(steps[0]) if len(steps) else 1
+    return slice(int(positions[0]), int(positions[-1]) + 1, None if step == 1 else step)
+
+
+def slices(node: fx.Node, sizes: Sizes) -> None:
+    """Repairs aten.slice, whose arguments are x, dim, start, end and step."""
+    source, dim = argument(node, 0, "self"), argument(node, 1, "dim", default=0)
+    given = (
+        argument(node, 2, "start"),
+        argument(node, 3, "end"),
+        argument(node, 4, "step", default=1),
+    )
+    value = sizes.flow.values[source]
+    item = slice(*given)
+    before, now = slice(*numbers(given)), slice(*numbers(given, sizes.after))
+    new = _moved(node, item, before, now, sizes.alive(value, dim % value.ndim))
+    if new is not item:
+        node.args, node.kwargs = (source, dim, new.start, new.stop, new.step or 1), {}
+
+
+def narrow(node: fx.Node, sizes: Sizes) -> None:
+    """Repairs narrow, whose arguments are x, dim, start and length."""
+    source, dim = argument(node, 0, "input"), argument(node, 1, "dim")
+    given = (argument(node, 2, "start"), argument(node, 3, "length"))
+    (a0, n0), (a1, n1) = numbers(given), numbers(given, sizes.after)
+    value, item = sizes.flow.values[source], slice(a1, a1 + n1)
+    alive = sizes.alive(value, dim % value.ndim)
+    new = _moved(node, item, slice(a0, a0 + n0), item, alive)
+    if new is not item:
+        node.args, node.kwargs = (source, dim, new.start, new.stop - new.start), {}
+
+
+def select(node: fx.Node, sizes: Sizes) -> None:
+    """Repairs select, whose arguments are x, dim and index."""
+    source, dim = argument(node, 0, "input"), argument(node, 1, "dim")
+    at = argument(node, 2, "index")
+    value = sizes.flow.values[source]
+    alive = sizes.alive(value, dim % value.ndim)
+    node.args = (source, dim, _moved(node, at, numbers(at), numbers(at, sizes.after), alive))
+    node.kwargs = {}

@@ -1,0 +1,99 @@
+"""Stores statistics of weights, so that a removal does not change them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gfx.coupling.removal.masked_reference import fresh_name
+from gfx.coupling.removal.new_sizes import Sizes
+from gfx.ir.program import Program, has_effect
+
+__all__ = ["store"]
+
+
+def store(program: Program, sizes: Sizes) -> tuple[str, ...]:
+    """Replaces every settled node that the removal would change by its value; names them.
+
+    What led to it is dead then. The tensors of the program are still whole.
+    """
+    constants = sizes.flow.constants
+    changed: set[fx.Node] = set()  # nodes whose value follows from a tensor that is cut
+    for node in program.nodes():
+        if node in constants.nodes:
+            cut = node not in constants.hidden and sizes.changed(node)
+            if cut or any(source in changed for source in node.all_input_nodes):
+                changed.add(node)
+    values: dict[fx.Node, Any] = {}
+    stored = [node for node in program.nodes() if node in changed and node in constants.settled]
+    for node in stored:
+        _evaluate(program, sizes, node, values)
+    for node in stored:
+        if node in constants.own:
+            _overwrite(program, node, values[node])
+        else:
+            _store(program, sizes, node, values[node])
+    program.graph.eliminate_dead_code(has_effect)
+    return tuple(node.name for node in stored)
+
+
+def _overwrite(program: Program, node: fx.Node, value: Tensor) -> None:
+    """Puts a normalised weight in the place of the parameter; it is cut like any other later."""
+    source = node.all_input_nodes[0]
+    owner, _, name = str(source.target).rpartition(".")
+    old = program.tensor(str(source.target))
+    module = program.module.get_submodule(owner)
+    if isinstance(old, nn.Parameter):
+        value = nn.Parameter(value.clone(), requires_grad=old.requires_grad)
+    setattr(module, name, value)
+    node.replace_all_uses_with(source)
+    del node.meta["val"]
+
+
+def _store(program: Program, sizes: Sizes, node: fx.Node, value: Tensor) -> None:
+    for d in range(value.ndim):
+        alive = sizes.alive(sizes.flow.values[node], d)
+        if not alive.all():
+            index = torch.from_numpy(alive.nonzero()[0]).to(value.device)
+            value = value.index_select(d, index)
+    name = fresh_name(program.module, node.name)
+    if node in sizes.flow.constants.weights:
+        program.module.register_parameter(name, nn.Parameter(value.clone()))
+    else:
+        program.module.register_buffer(name, value.clone())
+    with program.graph.inserting_before(node):
+        stored = program.graph.get_attr(name)
+    sizes.stands_for(stored, node)
+    stored.meta["val"] = sizes.after[node]  # it is there in its new size already
+    node.replace_all_uses_with(stored)
+    del node.meta["val"]  # nothing is foretold of it any more
+
+
+def _evaluate(program: Program, sizes: Sizes, node: fx.Node, known: dict[fx.Node, Any]) -> Any:
+    """Computes a node from the program's tensors; a product of two reads zero for what is gone."""
+    if node not in known:
+        for source in node.all_input_nodes:
+            _evaluate(program, sizes, source, known)
+        read = known | _masked(sizes, node, known)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), read.__getitem__)
+        with torch.no_grad():
+            if node.op == "get_attr":
+                known[node] = program.tensor(str(node.target)).detach()
+            elif node.op == "call_method":
+                known[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            else:
+                known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    return known[node]
+
+
+def _masked(sizes: Sizes, node: fx.Node, known: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+    """Zeroes what a node that contracts weights, such as a factorised kernel, no longer reads."""
+    found: dict[fx.Node, Any] = {}
+    for read in sizes.flow.reads:
+        stay = sizes.kept[read.ids]
+        if read.node is node and not stay.all():
+            value = found.get(read.operand, known[read.operand])
+            view = [-1 if d == read.dim else 1 for d in range(value.ndim)]
+            mask = torch.from_numpy(stay).to(value)
+            found[read.operand] = value * mask.view(view)
+    return found

@@ -1,0 +1,103 @@
+"""Measurements kept on disk, one file for each site or program of a machine.
+
+A file is JSON: what it is of, and numbers by name. Whatever else stands there, half a file or a
+foreign one, counts as nothing known and is written anew. Two that write at once leave one of their
+files; what the other measured is then measured again.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gfx.errors import ArchiveError
+from gfx.io.archive.files import write_atomic
+
+__all__ = ["Store", "folder_of"]
+
+_FORMAT = "gfx latency 1"
+_FILES = 2000  # the oldest go
+_BYTES = 4 << 20  # of a file; a table of a thousand entries takes 30 kB
+
+
+def folder_of(cache: str | os.PathLike[str] | None = None) -> Path:
+    """Returns the folder of measurements: the one given, GFX_CACHE, or the user's cache.
+
+    Example:
+        >>> folder_of("/tmp/mine").as_posix()
+        '/tmp/mine/latency'
+    """
+    given = cache or os.environ.get("GFX_CACHE")
+    if given:
+        return Path(given) / "latency"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "gfx" / "latency"
+
+
+class Store:
+    """Reads and writes numbers by name, for one machine, backend and number of threads."""
+
+    def __init__(self, folder: Path, machine: str) -> None:
+        self.folder, self.machine = folder, machine
+        self.notes: list[str] = []
+
+    def read(self, about: str) -> dict[str, float]:
+        """Returns what is known about something; {} if nothing is, or the file is damaged."""
+        path = self._path(about)
+        try:
+            if path.stat().st_size > _BYTES:
+                return {}
+            found = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(found, dict) or found.get("format") != _FORMAT:
+            return {}
+        same = found.get("machine") == self.machine and found.get("about") == about
+        values = found.get("values")
+        if not same or not isinstance(values, dict) or not all(map(_usable, values.values())):
+            return {}
+        return {str(name): float(value) for name, value in values.items()}
+
+    def write(self, about: str, values: Mapping[str, float]) -> None:
+        """Adds to what is known about something; a folder that cannot be written is a note."""
+        known = {**self.read(about), **values}
+        content = {"format": _FORMAT, "machine": self.machine, "about": about, "values": known}
+        data = json.dumps(content, indent=0).encode()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path(about), lambda file: _put(file, data))
+            self._bound()
+        except (ArchiveError, OSError) as error:
+            note = f"what was measured is not kept: {error}; set GFX_CACHE to a folder of yours"
+            if note not in self.notes:
+                self.notes.append(note)
+
+    def _path(self, about: str) -> Path:
+        name = hashlib.sha256(f"{self.machine}\n{about}".encode()).hexdigest()[:32]
+        return self.folder / f"{name}.json"
+
+    def _bound(self) -> None:
+        """Removes the oldest files beyond the number that is kept."""
+        files = list(self.folder.glob("*.json"))
+        if len(files) <= _FILES:
+            return
+        for path in sorted(files, key=_written)[: len(files) - _FILES]:
+            path.unlink(missing_ok=True)
+
+
+def _usable(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # someone else removed it
+        return 0.0
+
+
+def _put(file: BinaryIO, data: bytes) -> None:
+    file.write(data)

@@ -1,0 +1,141 @@
+"""What a model returns on its example inputs, and whether a graph returns the same."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from gfx.errors import InputError
+from gfx.frontend.compare import difference, run, run_fake, where_it_fails
+from gfx.frontend.inputs.bind import Arguments
+from gfx.frontend.refusal import Refusal, first_line
+from gfx.ir.shapes.fake_runner import FakeRunner
+from gfx.ir.torch_logging import quiet_torch
+
+__all__ = ["Judge"]
+
+Call = Callable[[Arguments], Any]
+
+_TRAINING = "forward asks for its training mode: the graph keeps what it does in training"
+_STRUCTURE = "the graph returns plain containers where the model returns its own kind"
+
+
+@dataclass
+class Judge:
+    """Compares graphs with the model; runs the model once, and only when it is needed.
+
+    1. In eval mode. A model in training mode may instead agree in training mode, seeded alike.
+    2. On the meta device, where the CPU lacks an operation, and with `check=False`: shapes only.
+    """
+
+    model: nn.Module
+    arguments: Arguments
+    check: bool
+    shapes_only: bool = False
+    expected: dict[bool, Any] = field(default_factory=dict)  # the model's results, by mode
+    remarks: list[str] = field(default_factory=list)
+    leaves: dict[Any, Any] = field(default_factory=dict)  # see gfx.ir.shapes.fake_runner
+
+    def __post_init__(self) -> None:
+        leaves = pytree.tree_leaves(self.arguments.values())
+        tensors = [t for t in leaves if isinstance(t, torch.Tensor)] + list(self.model.parameters())
+        self.shapes_only = any(t.is_meta for t in tensors)
+
+    def look(self) -> None:
+        """Runs the model, so that inputs which it does not take are found first.
+
+        Raises: InputError if it does not run.
+        """
+        if self.check:
+            self.result(training=False)
+
+    def notes(self, module: fx.GraphModule) -> list[str]:
+        """Compares a graph with the model; returns what a user should know.
+
+        Raises: Refusal if they differ; InputError if the model does not run.
+        """
+        if not self.check and self.fits(module, keep=True):
+            return []
+        expected = self.result(training=False)
+        got, problem = self.compare(module, training=False)
+        if problem is None:
+            same = pytree.tree_structure(expected) == pytree.tree_structure(got)
+            return self.remarks + ([] if same else [_STRUCTURE])
+        may_train = self.model.training and not self.shapes_only
+        if may_train and self.compare(module, training=True)[1] is None:
+            return [_TRAINING]
+        raise Refusal(f"the graph computes something else: {problem}")
+
+    def fits(self, module: fx.GraphModule, *, keep: bool = False) -> bool:
+        """Whether a graph runs on the shapes of the inputs.
+
+        `keep` leaves the shapes on the nodes, in `meta["val"]`.
+        """
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        inputs = self.arguments.inputs()
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        keeps = False
+        try:
+            with quiet_torch():
+                FakeRunner(module, inputs, mode, known=self.leaves).run(*inputs)
+            keeps = keep
+        except InputError:
+            return False  # a run for real will tell whose fault it is
+        finally:
+            for node in () if keeps else module.graph.nodes:
+                node.meta.pop("val", None)
+        return True
+
+    def compare(self, module: fx.GraphModule, training: bool) -> tuple[Any, str | None]:
+        """Returns what the graph returns, and how it differs."""
+        try:
+            expected = self.result(training)
+            got = self.outcome(module, _as_graph(module), training)
+        except InputError:
+            raise
+        except Exception as error:
+            return None, f"it does not run: {first_line(error)}"
+        return got, difference(expected, got)
+
+    def result(self, training: bool) -> Any:
+        """Returns what the model returns.
+
+        Raises: InputError if it does not run in eval mode.
+        """
+        if training not in self.expected:
+            try:
+                self.expected[training] = self.outcome(self.model, _as_model(self.model), training)
+            except Exception as error:
+                if training:
+                    raise
+                self.expected[training] = self.without_kernel(error)
+        return self.expected[training]
+
+    def without_kernel(self, error: Exception) -> Any:
+        """Falls back on shapes where the CPU cannot do the arithmetic (rule 2)."""
+        call = _as_model(self.model)
+        if isinstance(error, NotImplementedError) or "not implemented for" in str(error):
+            self.shapes_only = True
+            self.remarks = [f"not compared by value: {first_line(error)}"]
+            return run_fake(self.model, call, self.arguments)
+        raise where_it_fails(self.model, call, self.arguments) from error
+
+    def outcome(self, module: nn.Module, call: Call, training: bool) -> Any:
+        """Runs the model or a graph."""
+        if self.shapes_only:
+            return run_fake(module, call, self.arguments)
+        return run(module, call, self.arguments, training)
+
+
+def _as_model(model: nn.Module) -> Call:
+    # a GraphModule that fails when it is called also prints what it thinks of that
+    function = model.forward if isinstance(model, fx.GraphModule) else model
+    return lambda arguments: arguments.call(function, arguments.values())
+
+
+def _as_graph(module: fx.GraphModule) -> Call:
+    return lambda arguments: module.forward(*arguments.inputs())

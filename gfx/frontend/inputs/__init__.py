@@ -1,0 +1,1 @@
+"""Example inputs: given, bound to a signature, or inferred."""

@@ -1,0 +1,141 @@
+"""The second front end: torch.export, raised to the same normal form.
+
+It takes what symbolic trace cannot: control flow on shapes and flags, `len`, iteration, einops.
+Sizes stay variable where the model allows; where they do not, a note says what is fixed.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from gfx.frontend.inputs.bind import Arguments
+from gfx.frontend.leaf_ops import leaf_paths, leaves_as_operations
+from gfx.frontend.lowering import lower
+from gfx.frontend.private_copy import untouched
+from gfx.frontend.refusal import Refusal, blamed_module, first_line
+from gfx.frontend.transformer_forwards import plain_forwards
+from gfx.ir.random_state import ONE_DRAW, drawn_in_python
+from gfx.ir.torch_logging import quiet_torch
+
+__all__ = ["attempts", "exported_graph"]
+
+
+@dataclass(frozen=True)
+class ExportCall:
+    """One way to call torch.export."""
+
+    arguments: Arguments
+    open_sizes: Literal["all", "batch", "none"]
+
+
+def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCall]:
+    """Yields ways to export a model, the one with the most general result first."""
+    tensors = [t for t in pytree.tree_leaves(arguments.values()) if isinstance(t, torch.Tensor)]
+    if not opaque:  # the results of opaque leaves are known for these sizes only
+        several = arguments
+        if all(t.shape[0] == 1 for t in tensors if t.dim()):
+            # torch.export takes a size of 1 for a constant
+            several = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
+            yield ExportCall(several, "all")
+        yield ExportCall(arguments, "all")
+        yield ExportCall(several, "batch")
+    yield ExportCall(arguments, "none")
+
+
+def exported_graph(
+    model: nn.Module,
+    attempt: ExportCall,
+    opaque: Collection[str],
+    recorded: Mapping[str, list[Any]],
+) -> tuple[fx.Graph, list[str]]:
+    """Exports a model and returns its graph with notes for the user.
+
+    `recorded` holds the results that opaque leaves returned when the model ran.
+    The model gains the constants that the graph refers to, and is else left unchanged.
+
+    Raises: Refusal if it cannot be exported.
+    """
+    try:
+        with untouched(model), drawn_in_python() as drawn, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice to the model's author, about our copy
+            leaves = leaf_paths(model, opaque)
+            with plain_forwards(model), leaves_as_operations(leaves, recorded) as calls:
+                program = _export(model, attempt)
+            graph, constants = lower(program, model, attempt.arguments, calls)
+    except Refusal:
+        raise
+    except Exception as error:  # user code on fake tensors: anything may be raised
+        raise Refusal(first_line(error), blamed_module(error, model)) from error
+    vars(model).update(constants)
+    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments)]
+
+
+def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgram:
+    leaves = pytree.tree_leaves(attempt.arguments.values())
+    # tensors of their own: torch.export marks on them which sizes are open, also when it fails
+    tensors = [
+        leaf.detach().requires_grad_(leaf.requires_grad)
+        for leaf in leaves
+        if isinstance(leaf, torch.Tensor)
+    ]
+    most = 1 if attempt.open_sizes == "batch" else None
+    shapes = [
+        {i: torch.export.Dim.AUTO for i, size in enumerate(t.shape[:most]) if size != 1}
+        for t in tensors
+    ]
+    # torch prints the graph it had so far when a value decides the control flow
+    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()):
+        return torch.export.export(
+            _Entry(model, attempt.arguments),
+            (tensors,),
+            dynamic_shapes=None if attempt.open_sizes == "none" else (shapes,),
+            strict=False,
+        )
+
+
+class _Entry(nn.Module):
+    """Calls the model from a flat list of tensors; everything else is fixed."""
+
+    def __init__(self, model: nn.Module, arguments: Arguments) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+        self.arguments = arguments
+        leaves, self.spec = pytree.tree_flatten(arguments.values())
+        self.leaves = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        self.tensors = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+
+    def forward(self, tensors: list[torch.Tensor]) -> Any:
+        given = iter(tensors)
+        pairs = zip(self.leaves, self.tensors, strict=True)
+        leaves = [next(given) if is_tensor else leaf for leaf, is_tensor in pairs]
+        return self.arguments.call(self.model, pytree.tree_unflatten(leaves, self.spec))
+
+
+def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Iterator[str]:
+    """Yields which batch and image sizes the graph is fixed to."""
+    names = _tensor_names(arguments)
+    signature = program.graph_signature
+    inputs = [n for n in program.graph.nodes if n.name in signature.user_inputs]
+    for name, node in zip(names, inputs, strict=True):
+        shape = node.meta["val"].shape
+        fixed = [i for i, size in enumerate(shape) if i != 1 and isinstance(size, int)]
+        if fixed:
+            sizes = " and ".join(f"dimension {i} is {shape[i]}" for i in fixed)
+            yield f"torch.export fixed sizes of the input {name}: {sizes}"
+
+
+def _tensor_names(arguments: Arguments) -> list[str]:
+    return [
+        item.name
+        for item in arguments.items
+        for leaf in pytree.tree_leaves(item.value)
+        if isinstance(leaf, torch.Tensor)
+    ]

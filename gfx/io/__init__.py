@@ -1,0 +1,1 @@
+"""Files and data: archives of programs, recipes as text, batches and images."""

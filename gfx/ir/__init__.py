@@ -1,0 +1,1 @@
+"""The intermediate representation: programs, operations, layers, and how graphs are run."""

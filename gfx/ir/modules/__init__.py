@@ -1,0 +1,62 @@
+"""Layers of gfx's own that passes put into a graph: masks, penalties, taps, sparse layers, norms.
+
+They are visible in the program's text, hold their state in buffers and parameters, and know nothing
+of the house: copying, saving, compiling and distributing them is what it is for any torch layer.
+"""
+
+from gfx.ir.modules.channel_masks import ChannelMask, LearnedMask, is_index, spread
+from gfx.ir.modules.instance_norms import (
+    FAST,
+    FastInstanceNorm1d,
+    FastInstanceNorm2d,
+    FastInstanceNorm3d,
+)
+from gfx.ir.modules.known import OWN, is_known, is_own, without_content
+from gfx.ir.modules.masked_layers import (
+    MASKED,
+    MaskedConv1d,
+    MaskedConv2d,
+    MaskedConv3d,
+    MaskedConvTranspose1d,
+    MaskedConvTranspose2d,
+    MaskedConvTranspose3d,
+    MaskedLayer,
+    MaskedLinear,
+    masked_layer,
+    plain_layer,
+)
+from gfx.ir.modules.sparse_linear import CsrLinear, SemiStructuredLinear
+from gfx.ir.modules.sparsity_ramp import Ramp
+from gfx.ir.modules.tap_layers import Penalty, Tap, penalised
+
+__all__ = [
+    "FAST",
+    "MASKED",
+    "OWN",
+    "ChannelMask",
+    "CsrLinear",
+    "FastInstanceNorm1d",
+    "FastInstanceNorm2d",
+    "FastInstanceNorm3d",
+    "LearnedMask",
+    "MaskedConv1d",
+    "MaskedConv2d",
+    "MaskedConv3d",
+    "MaskedConvTranspose1d",
+    "MaskedConvTranspose2d",
+    "MaskedConvTranspose3d",
+    "MaskedLayer",
+    "MaskedLinear",
+    "Penalty",
+    "Ramp",
+    "SemiStructuredLinear",
+    "Tap",
+    "is_index",
+    "is_known",
+    "is_own",
+    "masked_layer",
+    "penalised",
+    "plain_layer",
+    "spread",
+    "without_content",
+]

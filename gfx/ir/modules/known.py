@@ -1,0 +1,58 @@
+"""Which modules gfx knows from inside: torch's own layers, and these."""
+
+from torch import nn
+
+from gfx.ir.modules.channel_masks import ChannelMask, LearnedMask, is_index
+from gfx.ir.modules.instance_norms import FAST
+from gfx.ir.modules.masked_layers import MASKED
+from gfx.ir.modules.sparse_linear import CsrLinear, SemiStructuredLinear
+from gfx.ir.modules.tap_layers import Penalty, Tap
+
+__all__ = ["OWN", "is_known", "is_own", "without_content"]
+
+# by identity: a class that only says it is of gfx is none of them, nor is a subclass
+OWN: frozenset[type[nn.Module]] = frozenset(
+    [
+        *(ChannelMask, LearnedMask, Penalty, Tap, CsrLinear, SemiStructuredLinear),
+        *MASKED.values(),
+        *FAST.values(),
+    ]
+)
+
+
+def is_own(module: nn.Module) -> bool:
+    """Whether a module is one of gfx's layers.
+
+    Example:
+        >>> is_own(Tap()), is_own(nn.ReLU())
+        (True, False)
+    """
+    return type(module) in OWN
+
+
+def is_known(module: nn.Module) -> bool:
+    """Whether a module is a layer of torch.nn or of gfx, whose code does what is known of it.
+
+    Example:
+        >>> is_known(Tap()), is_known(nn.ReLU()), is_known(type("Net", (nn.Module,), {})())
+        (True, True, False)
+    """
+    return is_own(module) or type(module).__module__.startswith("torch.nn.")
+
+
+def without_content(module: nn.Module) -> None:
+    """Moves a module to the meta device, all but the indices of masks: shapes follow from them.
+
+    Example:
+        >>> import torch
+        >>> mask = ChannelMask(2)
+        >>> _ = mask.add_index(torch.tensor([0, 1, 1]))
+        >>> without_content(mask)
+        >>> mask.mask.device, mask.index_0
+        (device(type='meta'), tensor([0, 1, 1]))
+    """
+    masks = [m for m in module.modules() if isinstance(m, ChannelMask)]
+    held = [(m, name, b) for m in masks for name, b in m._buffers.items() if is_index(name)]
+    module.to("meta")
+    for mask, name, index in held:
+        mask._buffers[name] = index

@@ -1,0 +1,192 @@
+"""A Program: one traced model, its example inputs, and where both came from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+
+from gfx.ir.deepcopy import deepcopy
+from gfx.ir.modules import is_own
+from gfx.ir.ops import is_inplace
+
+__all__ = ["Program", "Provenance", "has_effect"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Tells how a program was obtained.
+
+    Example:
+        >>> Provenance(source="Net").frontend
+        'given'
+    """
+
+    source: str  # class name of the model
+    frontend: Literal["symbolic", "export", "given"] = "given"  # given: it already was a graph
+    assumed: tuple[str, ...] = ()  # sentences: what was assumed about the inputs
+    opaque: tuple[tuple[str, str], ...] = ()  # (module path, reason) of every opaque leaf
+    notes: tuple[str, ...] = ()  # sentences: anything else a user should know
+
+
+@dataclass
+class Program:
+    """Holds a traced generator while passes rewrite it.
+
+    The program owns its module: passes edit it in place, the pipeline copies it first.
+
+    Example:
+        >>> import gfx
+        >>> program = gfx.trace(gfx.zoo.build("dcgan"))
+        >>> [tuple(x.shape) for x in program.example_inputs]
+        [(1, 100, 1, 1)]
+    """
+
+    module: fx.GraphModule
+    example_inputs: tuple[Any, ...]
+    provenance: Provenance = field(default_factory=lambda: Provenance("GraphModule"))
+    original: "Program | None" = field(
+        default=None, repr=False, compare=False
+    )  # see gfx.ir.node_origin
+    stopwatch: Any = field(default=None, repr=False, compare=False)  # of gfx.costs, if one is asked
+    shaped: Any = field(
+        default=None, repr=False, compare=False
+    )  # what gfx.ir.shapes.propagate last ran on
+    leaves: dict[Any, Any] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # see gfx.ir.shapes.fake_runner
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the module."""
+        return self.module.graph
+
+    def nodes(self) -> Iterator[fx.Node]:
+        """Iterates over the nodes in execution order; the list is fixed before the first edit."""
+        return iter(tuple(self.module.graph.nodes))
+
+    def tensor(self, path: str) -> torch.Tensor:
+        """Returns the parameter, buffer or constant at a dotted path.
+
+        Raises: AttributeError if nothing is there, or something that is no tensor.
+        """
+        owner, _, name = path.rpartition(".")
+        value = getattr(_found(self.module, owner) if owner else self.module, name)
+        if not isinstance(value, torch.Tensor):
+            raise AttributeError(f"{path} is a {type(value).__name__}, not a tensor")
+        return value
+
+    def submodule(self, node: fx.Node) -> nn.Module:
+        """Returns the module that a call_module node calls."""
+        return _found(self.module, str(node.target))
+
+    @property
+    def training(self) -> bool:
+        """Whether the program as a whole is in training mode."""
+        return self.module.training
+
+    def copy(self) -> "Program":
+        """Copies the module (parameters too); example inputs and original are shared."""
+        return replace(self, module=deepcopy(self.module), shaped=None)
+
+    def note_shapes(self) -> None:
+        """Notes that the values on the nodes, if each has one, are of the program as it is."""
+        known = all("val" in node.meta for node in self.graph.nodes)
+        self.shaped = self.settings() if known else None
+
+    def forget_shapes(self) -> None:
+        """Takes the values off the nodes."""
+        self.shaped = None
+        for node in self.graph.nodes:
+            node.meta.pop("val", None)
+
+    def shapes_hold(self) -> bool:
+        """Whether the values on the nodes are those of the program as it is."""
+        if self.shaped is None or not all("val" in node.meta for node in self.graph.nodes):
+            return False
+        return bool(self.shaped == self.settings())
+
+    def settings(self) -> list[Any]:
+        """Lists all that the shapes of a program follow from; two lists are equal if they are."""
+        state: list[Any] = [id(self.module), [id(x) for x in self.example_inputs]]
+        for node in self.graph.nodes:
+            state.append((node, node.op, node.target, node.args, node.kwargs))
+            if node.op == "call_module":
+                module = self.submodule(node)
+                state += [module, _settings(module)]
+        for module in self.module.modules():
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                if tensor is not None:
+                    state.append((tensor.shape, tensor.dtype, tensor.device))
+        return state
+
+    def recompile(self) -> None:
+        """Removes dead code and submodules nobody calls, lints and recompiles the graph."""
+        self.graph.eliminate_dead_code(has_effect)
+        self.module.delete_all_unused_submodules()
+        self.graph.lint()
+        self.module.recompile()
+
+    def text(self) -> str:
+        """Prints the program, one node a line.
+
+        Example:
+            >>> import gfx
+            >>> print(gfx.trace(gfx.zoo.build("dcgan")).text().splitlines()[0])
+            program DcganGenerator (symbolic)
+        """
+        lines = [f"program {self.provenance.source} ({self.provenance.frontend})"]
+        lines += [f"  {_line(node, self.module)}" for node in self.graph.nodes]
+        return "\n".join(lines)
+
+
+def has_effect(node: fx.Node) -> bool:
+    """Whether a node does something although nothing uses its result (`x.add_(1)`)."""
+    if node.op == "call_module" and node.graph.owning_module is not None:
+        module = _found(node.graph.owning_module, str(node.target))
+        if getattr(module, "inplace", False):
+            return True
+    return node.is_impure() or is_inplace(node)
+
+
+def _found(module: nn.Module, path: str) -> nn.Module:
+    """Finds a submodule, at a third of what `get_submodule` takes where nothing is special."""
+    found: nn.Module | None = module
+    for name in path.split("."):
+        found = None if found is None else found._modules.get(name)
+    return module.get_submodule(path) if found is None else found
+
+
+def _settings(module: nn.Module) -> Any:
+    """Lists the attributes of a layer of torch or gfx that are numbers, texts and the like."""
+    own = is_own(module) or type(module).__module__.startswith("torch.nn.modules")
+    if not own or module._modules:
+        return object()  # what another module does cannot be told from its settings: never equal
+    held = vars(module).items()
+    return {n: [*v] if type(v) is list else v for n, v in held if not isinstance(v, dict | set)}
+
+
+def _argument(value: Any) -> str:
+    """Writes an argument; nodes by their bare names."""
+    return fx.node._format_arg(value).replace("%", "")
+
+
+def _line(node: fx.Node, module: fx.GraphModule) -> str:
+    """Writes one node as `name: shape = op(arguments)`."""
+    value = node.meta.get("val")
+    shape = f": {'x'.join(map(str, value.shape))}" if isinstance(value, torch.Tensor) else ""
+    args = ", ".join(
+        [*map(_argument, node.args), *(f"{k}={_argument(v)}" for k, v in node.kwargs.items())]
+    )
+    if node.op == "call_module":
+        kind = type(module.get_submodule(str(node.target))).__name__
+        return f"{node.name}{shape} = {kind}[{node.target}]({args})"
+    if node.op == "output":
+        return f"return {args}"
+    if node.op in ("placeholder", "get_attr"):
+        return f"{node.name}{shape} = {node.op}[{node.target}]"
+    target = (
+        node.target if isinstance(node.target, str) else fx.node._get_qualified_name(node.target)
+    )
+    return f"{node.name}{shape} = {target}({args})"

@@ -1,0 +1,1 @@
+"""Infers shapes and dtypes on every node, without the arithmetic."""

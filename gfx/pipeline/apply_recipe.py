@@ -1,0 +1,189 @@
+"""Writes the report of a run.
+
+Runs a recipe: traces a copy of the model, applies each pass, checks it, writes the report.
+
+1. Everything happens on copies: whatever is raised, the model passed in is what it was.
+2. A pass that takes a budget or a seed and was given none gets the recipe's.
+3. The same recipe, model and seed give the same bytes; the global random state is left alone.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from gfx.costs import Cost, Meter
+from gfx.errors import InputError, RecipeError
+from gfx.frontend import trace
+from gfx.ir.node_origin import forget
+from gfx.ir.program import Program
+from gfx.pipeline.recipe import InputSpec, Recipe, Source
+from gfx.pipeline.record.original import Recording
+from gfx.pipeline.report import PassReport, Report, attach
+from gfx.pipeline.run import Run
+
+__all__ = ["apply", "specs", "told"]
+
+
+def told(
+    program: Program,
+    recipe: Recipe,
+    before: Cost,
+    after: Cost,
+    passes: tuple[PassReport, ...],
+    verify: bool,
+) -> Report:
+    """Returns the report of a recipe that has run."""
+    inputs = specs(program.example_inputs)
+    origin = program.provenance
+    return Report(
+        source=origin.source,
+        frontend=origin.frontend,
+        inputs=tuple(_describe(value) for value in program.example_inputs),
+        assumed=origin.assumed,
+        opaque=origin.opaque,
+        notes=origin.notes,
+        before=replace(before, nodes=()),
+        after=replace(after, nodes=()),
+        passes=passes,
+        verified=verify,
+        recipe=replace(recipe, input=inputs or recipe.input).spec(),
+        gfx_version=_version(),
+        torch_version=str(torch.__version__),
+    )
+
+
+def specs(inputs: tuple[Any, ...]) -> tuple[InputSpec, ...]:
+    """Writes inputs the way a recipe does; nothing if one is no tensor."""
+    if not all(isinstance(x, torch.Tensor) for x in inputs):
+        return ()
+    return tuple(InputSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs)
+
+
+def _describe(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return repr(value)
+    return f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape))}"
+
+
+def _version() -> str:
+    try:
+        return version("gfx-compiler")
+    except PackageNotFoundError:
+        return "from source"
+
+
+def apply(
+    recipe: Source,
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    data: Any = None,
+    seed: int | None = None,
+    verify: bool = True,
+    meter: Meter | None = None,
+) -> fx.GraphModule:
+    """Applies a recipe to a copy of a model and returns the result, with its report.
+
+    The recipe is a path, the name of a shipped recipe, a dict or a Recipe. Example inputs are a
+    tensor, a tuple or a dict by name; without them the recipe's `input` is used, else they are
+    inferred. `data` is for the passes that look at some: an iterable of batches, or the path of a
+    folder of images. `seed` goes before the recipe's. `meter` measures for budgets on latency; None
+    is the clock of this machine.
+
+    The result is in the train/eval mode, on the device and in the dtype of the model.
+
+    Raises: GfxError of the kind of what went wrong; the model is left unchanged.
+
+    Example:
+        >>> import gfx
+        >>> small = gfx.apply({"passes": ["fuse_batch_norm"]}, gfx.zoo.build("dcgan").eval())
+        >>> any(isinstance(m, nn.BatchNorm2d) for m in small.modules())
+        False
+    """
+    started = time.perf_counter()
+    recipe = Recipe.load(recipe)
+    recipe = replace(recipe, seed=_seed(recipe, seed))
+    _ask_for_data(recipe, data)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+    if example_inputs is None:
+        example_inputs = _recipe_inputs(recipe, model)
+    program = trace(model, example_inputs, check=verify)
+    with _own_random_state(program):
+        forget(program)
+        run = Run(program, recipe, data, verify, meter)
+        if any(pass_.needs_original for pass_ in recipe.passes):
+            program.original = program.copy()
+        before, recorded = run.cost, Recording(run)
+        passes = run.passes(recipe.passes)
+        timings = run.check()
+        record = recorded.finished()
+    small = program.module
+    _forget_shapes(program)
+    forget(program)
+    _set_modes(small, model)
+    report = told(program, recipe, before, run.cost, passes, verify)
+    report = replace(report, timings=timings, record=record)
+    _remember_inputs(small, program)
+    attach(small, replace(report, seconds=time.perf_counter() - started))
+    return small
+
+
+def _seed(recipe: Recipe, seed: int | None) -> int:
+    if seed is not None:
+        return seed
+    return 0 if recipe.seed is None else recipe.seed
+
+
+def _ask_for_data(recipe: Recipe, data: Any) -> None:
+    needy = [pass_.name for pass_ in recipe.passes if pass_.needs_data]
+    if needy and data is None:
+        raise RecipeError(
+            f"{', '.join(needy)} needs data to look at; give data= to gfx.apply, in "
+            "the shell --data DIR"
+        )
+
+
+def _recipe_inputs(recipe: Recipe, model: nn.Module) -> tuple[torch.Tensor, ...] | None:
+    """Makes the inputs that the recipe tells; None if it tells none."""
+    if recipe.input is None:
+        return None
+    tensors = [t for t in model.parameters() if t.is_floating_point()]
+    dtype, device = torch.get_default_dtype(), torch.device("cpu")
+    if tensors:
+        dtype, device = tensors[0].dtype, tensors[0].device
+    return tuple(spec.tensor(dtype, device) for spec in recipe.input)
+
+
+@contextmanager
+def _own_random_state(program: Program) -> Iterator[None]:
+    """Keeps the global random state of the CPU and of the program's GPUs (rule 3)."""
+    devices = {t.device.index for t in program.module.parameters() if t.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices)):
+        yield
+
+
+def _forget_shapes(program: Program) -> None:
+    for node in program.nodes():
+        node.meta.pop("val", None)
+
+
+def _set_modes(small: nn.Module, model: nn.Module) -> None:
+    """Sets every train/eval flag to the model's; a module it has not follows its parent."""
+    flags = {path: module.training for path, module in model.named_modules()}
+    for path, module in small.named_modules():  # parents come first
+        flags.setdefault(path, flags[path.rpartition(".")[0]])
+        module.training = flags[path]
+
+
+def _remember_inputs(small: fx.GraphModule, program: Program) -> None:
+    """Notes the inputs' shapes and dtypes where the front end and the archive look for them."""
+    found = specs(program.example_inputs)
+    if found:
+        small.meta["gfx_inputs"] = [{"shape": [*s.shape], "dtype": s.dtype} for s in found]

@@ -1,0 +1,41 @@
+"""Records the original for the report: its layers, and a picture of what it gives."""
+
+import logging
+from dataclasses import replace
+
+from gfx.ir.program import Program
+from gfx.pipeline.record.record import Record, sample_of
+from gfx.pipeline.record.recorded_layers import layers_of
+from gfx.pipeline.run import Run
+
+__all__ = ["Recording"]
+
+_logger = logging.getLogger(__name__)
+_UNVERIFIED = "verify=False, so the original was not run"
+
+
+class Recording:
+    """Records the original before the passes run, the user's data only after them.
+
+    The data is read when the passes have read theirs: a loader that shuffles gives them the batches
+    that it would give them anyway.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        program, late = run.program, run.verify and run.data is not None
+        self.record = Record(layers_of(program, run.cost), None, _UNVERIFIED)
+        self.original = program.copy() if late else None
+        if run.verify and not late:
+            self._sample(program)
+
+    def finished(self) -> Record:
+        """Returns the record."""
+        if self.original is not None:
+            self._sample(self.original)
+        return self.record
+
+    def _sample(self, program: Program) -> None:
+        _logger.info("running the original once, for the report")
+        sample, why = sample_of(program, self.run.data, seed=self.run.seed)
+        self.record = replace(self.record, sample=sample, why=why)

@@ -1,0 +1,143 @@
+"""Finds passes: every distribution offers its own through the entry point group `gfx.passes`.
+
+1. An entry point loads to a tuple of Pass classes; the built-in ones use the same door.
+2. Two different classes under one name are an error that names both sides.
+3. A plugin that cannot be loaded is named with its reason and does not stop the others.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
+
+from gfx.contract import Pass
+from gfx.errors import RegistryError
+
+__all__ = ["GROUP", "Broken", "InstalledPasses", "did_you_mean", "discover", "get", "passes"]
+
+GROUP = "gfx.passes"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One entry point that could not be loaded, and why.
+
+    Example:
+        >>> Broken("acme (acme.passes:ALL)", "ImportError: no module named acme").plugin
+        'acme (acme.passes:ALL)'
+    """
+
+    plugin: str
+    why: str
+
+
+@dataclass(frozen=True)
+class InstalledPasses:
+    """Every pass that is installed, and every plugin that is broken.
+
+    Example:
+        >>> "channel_prune" in discover().passes
+        True
+    """
+
+    passes: dict[str, type[Pass]]
+    origins: dict[str, str]  # pass name → "distribution (module.Class)"
+    broken: tuple[Broken, ...]
+
+
+def discover(points: Iterable[EntryPoint] | None = None) -> InstalledPasses:
+    """Loads every entry point of the group.
+
+    Raises: RegistryError if two different passes share a name (rule 2).
+
+    Example:
+        >>> discover().broken
+        ()
+    """
+    found: dict[str, type[Pass]] = {}
+    origins: dict[str, str] = {}
+    broken: list[Broken] = []
+    points = entry_points(group=GROUP) if points is None else points
+    for point in sorted(points, key=lambda p: (p.name, p.value)):
+        try:
+            classes = _load(point)
+        except Exception as error:  # rule 3: whatever a plugin's import raises
+            broken.append(Broken(_plugin(point), f"{type(error).__name__}: {error}"))
+            continue
+        for kind in classes:
+            origin = f"{_distribution(point)} ({kind.__module__}.{kind.__qualname__})"
+            if found.get(kind.name, kind) is not kind:
+                raise RegistryError(
+                    f"pass {kind.name!r} is offered twice: by {origins[kind.name]} "
+                    f"and by {origin}; uninstall one of them or rename its pass"
+                )
+            found[kind.name], origins[kind.name] = kind, origin
+    return InstalledPasses(dict(sorted(found.items())), origins, tuple(broken))
+
+
+def passes() -> dict[str, type[Pass]]:
+    """Returns every installed pass by name; broken plugins are in `discover().broken`.
+
+    Raises: RegistryError if two passes share a name.
+
+    Example:
+        >>> "fuse_batch_norm" in passes()
+        True
+    """
+    return discover().passes
+
+
+def get(name: str) -> type[Pass]:
+    """Returns the pass of that name.
+
+    Raises: RegistryError if there is none, with the nearest names and the broken plugins, one of
+        which may be the one that has it.
+
+    Example:
+        >>> get("fuse_batchnorm")
+        Traceback (most recent call last):
+        gfx.errors.RegistryError: unknown pass 'fuse_batchnorm'; did you mean 'fuse_batch_norm'?
+    """
+    found = discover()
+    if name in found.passes:
+        return found.passes[name]
+    broken = "".join(f"; plugin {b.plugin} could not be loaded: {b.why}" for b in found.broken)
+    raise RegistryError(f"unknown pass {name!r}{did_you_mean(name, found.passes)}{broken}")
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Writes the end of an "unknown ..." message: the nearest known name, else all of them.
+
+    Example:
+        >>> did_you_mean("hlaf", ["half", "quarter"])
+        "; did you mean 'half'?"
+        >>> did_you_mean("zzz", ["half", "quarter"])
+        '; known: half, quarter'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(names)}" if names else "; none is known"
+
+
+def _load(point: EntryPoint) -> tuple[type[Pass], ...]:
+    """Loads one entry point and checks that it is a tuple of usable Pass classes (rule 1)."""
+    classes = point.load()
+    if not isinstance(classes, tuple | list):
+        raise TypeError(f"must be a tuple of Pass classes, not {type(classes).__name__}")
+    for kind in classes:
+        if not (isinstance(kind, type) and issubclass(kind, Pass)):
+            raise TypeError(f"{kind!r} is not a subclass of gfx.Pass")
+        if isabstract(kind) or not isinstance(getattr(kind, "name", None), str):
+            raise TypeError(f"{kind.__qualname__} lacks `apply` or a `name`")
+    return tuple(classes)
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "an unnamed distribution"
+
+
+def _plugin(point: EntryPoint) -> str:
+    return f"{_distribution(point)} ({point.value})"

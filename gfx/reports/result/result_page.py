@@ -1,0 +1,112 @@
+"""Writes the report of a compressed program as one HTML page that loads nothing.
+
+1. All text is escaped; the page's own policy forbids every request and every script.
+2. What a bar or colour shows stands beside it in words or numbers.
+3. What is not known is said, with what would make it known.
+"""
+
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from torch import fx, nn
+
+from gfx.io.yaml_text import dump
+from gfx.pipeline.report import Report, report
+from gfx.reports.html import style
+from gfx.reports.html.cells import fact
+from gfx.reports.result.facts import ResultFacts, facts_of, with_original
+from gfx.reports.result.latency_section import Latency, latency_section, sensitivity_section
+from gfx.reports.result.network_svg import drawn, rules
+from gfx.reports.result.pass_steps import passes
+from gfx.reports.result.sections import group_list, pictures, stage_table, tiles
+from gfx.sensitivity import Table
+
+__all__ = ["page"]
+
+_NO_LATENCY = "Not measured: gfx report measures it on the machine that it runs on."
+_NO_TABLE = "Not estimated: gfx report estimates it unless --no-sensitivity says otherwise."
+_NO_RECORD = (
+    "What the original's layers were is not known: this file was written before gfx kept it. "
+    "Name the model that it was made from: --original MODEL."
+)
+
+
+def page(
+    module: fx.GraphModule,
+    *,
+    original: nn.Module | None = None,
+    inputs: object = None,
+    sensitivity: Table | str = _NO_TABLE,
+    latency: Latency | str = _NO_LATENCY,
+) -> str:
+    """Returns the report of a module that gfx made as the text of an HTML page.
+
+    Args:
+        module: what gfx.apply or gfx.load returned.
+        original: the model that it was made from, for files that keep nothing of it.
+        inputs: of the original.
+        sensitivity: what gfx.inspect says of the module, or why it was not asked.
+        latency: a profile of the module, or why there is none.
+
+    Raises: GfxError if the module has no report; InputError if it does not run, or the original is
+        another model.
+
+    Example:
+        >>> import gfx
+        >>> small = gfx.apply({"passes": []}, gfx.zoo.build("dcgan", ngf=4).eval())
+        >>> page(small).splitlines()[0]
+        '<!doctype html>'
+    """
+    told = report(module)
+    if original is not None:
+        told = with_original(told, original, inputs)
+    facts = facts_of(module, told)
+    template = Template(files("gfx.reports.result").joinpath("result.html").read_text("utf-8"))
+    return template.substitute(
+        style=style(),
+        own=files("gfx.reports.result").joinpath("result.css").read_text("utf-8"),
+        rules=rules(facts.families),
+        title=escape(f"gfx report: {told.source}"),
+        heading=escape(told.source),
+        subtitle=escape(_subtitle(facts)),
+        tiles=tiles(told.before, facts.cost),
+        pictures=pictures(facts.pictures),
+        stages=stage_table(facts),
+        unknown="" if facts.was else f'<p class="note">{escape(_NO_RECORD)}</p>',
+        network=drawn(facts),
+        groups=group_list(facts.families),
+        ungrouped=escape(facts.ungrouped),
+        passes=passes(told.passes, told.verified),
+        latency=latency_section(latency),
+        sensitivity=sensitivity_section(sensitivity),
+        recipe=escape(dump(told.recipe)),
+        origin=_origin(told),
+    )
+
+
+def _subtitle(facts: ResultFacts) -> str:
+    told = facts.report
+    if told.before is None or not told.before.macs.exact:
+        return f"{len(facts.pairs)} layers"
+    share = facts.cost.macs.exact / told.before.macs.exact
+    params = facts.cost.params / max(told.before.params, 1)
+    how = "every pass was verified" if told.verified else "NOT VERIFIED"
+    names = ", then ".join(pass_.name for pass_ in told.passes) or "no pass"
+    return f"{share:.1%} of the MACs and {params:.1%} of the parameters, by {names}; {how}"
+
+
+def _origin(told: Report) -> str:
+    """Says where all of it comes from."""
+    facts = {
+        "model": told.source,
+        "front end": told.frontend,
+        "inputs": ", ".join(told.inputs) or "none",
+        "seed": str(told.recipe.get("seed", 0)),
+        "gfx": told.gfx_version,
+        "torch": told.torch_version,
+    }
+    listed = "".join(fact(name, text) for name, text in facts.items())
+    notes = [*told.assumed, *(f"opaque: {path}: {why}" for path, why in told.opaque), *told.notes]
+    said = "".join(f'<p class="note">{escape(text)}</p>' for text in notes)
+    return f"<dl>{listed}</dl>{said}"

@@ -1,0 +1,1 @@
+"""The table of `gfx.inspect` as text, page and figure."""

@@ -1,0 +1,104 @@
+"""Aims at limits until what is really there keeps the budgets.
+
+A plan is chosen by what it is foreseen to cost. Where it then costs more, the next search aims as
+much lower; where the clock says that it costs much less than it may, as much higher. A little of
+every limit in milliseconds is left, as two readings of one program differ.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from gfx.costs import Budget
+
+__all__ = ["Aim"]
+
+T = TypeVar("T", bound=Hashable)
+Values = Sequence[float]
+
+_ATTEMPTS = 6
+_MARGIN = 0.04  # of a limit in milliseconds, that is left
+_NEAR = 0.04  # below a limit in milliseconds: no nearer plan is looked for
+_HAIR = 1e-9
+
+
+class Aim(Generic[T]):
+    """Looks for the plan that does the least damage and really keeps every budget.
+
+    Example:
+        >>> budget = Budget(measure="latency", limit=40)  # it takes twice what is foreseen
+        >>> aim = Aim([budget], find=lambda limits: int(limits[0]), cost=lambda plan: [2.0 * plan])
+        >>> aim.best()
+        19
+    """
+
+    def __init__(
+        self,
+        budgets: Sequence[Budget],
+        find: Callable[[list[float]], T | None],
+        cost: Callable[[T], Values],
+        attempts: int = _ATTEMPTS,
+    ) -> None:
+        """Prepares a search.
+
+        Args:
+            budgets: what must be kept.
+            find: returns the best plan that is foreseen to be within some limits, None if none is.
+            cost: returns what a plan really costs, in the unit of each budget.
+            attempts: how many plans are tried.
+        """
+        self.budgets = tuple(budgets)
+        self._find, self._cost, self._attempts = find, cost, attempts
+        self._aims = [1.0] * len(budgets)  # shares of the limits that are aimed at
+        self._below = [0.0] * len(budgets)  # the highest known to be kept
+        self._above = [float("inf")] * len(budgets)  # the lowest known to be too much
+
+    def best(self, start: Values | None = None) -> T | None:
+        """Returns the best plan of those tried; None if none that was found keeps the budgets.
+
+        Args:
+            start: limits to aim at first, in the place of the budgets' own.
+        """
+        limits = [b.limit for b in self.budgets]
+        if start is not None:
+            self._aims = [s / limit for s, limit in zip(start, limits, strict=True)]
+        best: T | None = None
+        spare: T | None = None  # keeps the budgets, but only just
+        for _ in range(self._attempts):
+            aimed = zip(self._aims, limits, strict=True)
+            plan = self._find([aim * limit for aim, limit in aimed])
+            if plan is None or plan == best:
+                break
+            values = self._cost(plan)
+            if all(v <= limit for v, limit in zip(values, limits, strict=True)):
+                spare = plan if spare is None else spare
+            shares = self._shares(values)
+            if max(shares, default=0) > 1:
+                self._lower(shares)
+                continue
+            best, self._below = plan, [*self._aims]
+            if not self._raise(shares):
+                break
+        return spare if best is None else best
+
+    def _shares(self, values: Values) -> list[float]:
+        """Returns what values take of what the limits leave."""
+        left = [b.limit * (1 - _MARGIN) if b.timed else b.limit for b in self.budgets]
+        return [value / each for value, each in zip(values, left, strict=True)]
+
+    def _lower(self, shares: Values) -> None:
+        for place, share in enumerate(shares):
+            if share > 1:
+                self._above[place] = min(self._above[place], self._aims[place])
+                lower = self._aims[place] * (1 - _HAIR) / share
+                self._aims[place] = max(lower, self._below[place])
+
+    def _raise(self, shares: Values) -> bool:
+        """Raises what may be aimed at; whether there was room for that."""
+        timed = [place for place, budget in enumerate(self.budgets) if budget.timed]
+        if all(shares[place] >= 1 - _NEAR for place in timed):
+            return False
+        for place in timed:
+            raised = self._aims[place] * (1 - _NEAR / 4) / shares[place]
+            between = (self._aims[place] + self._above[place]) / 2
+            self._aims[place] = max(min(raised, between), self._aims[place])
+        return True

@@ -1,0 +1,216 @@
+"""What a plan will cost, in closed form: groups at other widths, and layers in other forms.
+
+The program at other widths is priced by its polynomials (gfx/costs/symbolic). A layer in another form then
+costs the difference between the form and the layer, both at the channels that are left to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import fx, nn
+
+from gfx.compression.factor import Form, macs, parameters, refusal
+from gfx.costs import Budget, Foreseen, Macs, cost_of
+from gfx.costs.cost import CONVENTIONS
+from gfx.costs.mac_formulas import conv
+from gfx.costs.symbolic import Pricing
+from gfx.costs.symbolic.polynomials import Terms
+from gfx.costs.symbolic.sizes import Number, Symbols
+from gfx.coupling import Groups
+from gfx.coupling.labelled_tensor import Labeled
+from gfx.ir.layers import Layer
+from gfx.search.choices import Choice
+from gfx.search.multiple_choice import Numbers, Plans
+
+__all__ = ["Costs", "like"]
+
+_BASE = 1 << 16  # more than any layer has channels
+
+
+class Costs:
+    """Prices plans over layers and groups, in the unit of each budget.
+
+    An option's value is a Form for a layer, a width for a group, and None for what is left as it
+    is. Prices are those of `gfx.cost` of the program that is really rewritten. The peak of memory
+    is the exception: it is that of the narrowed program, without what lies between the parts.
+    Milliseconds are foreseen, by what `times` has for each budget on latency.
+
+    Example:
+        >>> import gfx
+        >>> from gfx.ir.layers import layers_of
+        >>> from gfx.search import Option
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> layer = layers_of(program)[1]
+        >>> choice = Choice(layer.path, (Option(None, 0.0), Option(Form(rank=1), 0.1)))
+        >>> params = Budget(measure="params", limit=1)
+        >>> costs = Costs(gfx.channels(program), [layer], [choice], [params])
+        >>> costs(np.array([[0], [1]])).tolist()
+        [[62264.0], [55096.0]]
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        layers: Sequence[Layer],
+        choices: Sequence[Choice],
+        budgets: Sequence[Budget],
+        times: Mapping[Budget, Foreseen] | None = None,
+    ) -> None:
+        self.budgets = tuple(budgets)
+        self._times = times or {}  # of every budget on latency, what predicts it
+        self.choices = tuple(choices)
+        by_path = {layer.path: layer for layer in layers}
+        wide, deep = ([i for i, c in enumerate(choices) if c.kind == k] for k in ("group", "layer"))
+        self._pricing = Pricing(groups, cost_of(groups.flow.program))
+        column = {group.name: i for i, group in enumerate(self._pricing.groups)}
+        self._full = np.array([g.size for g in self._pricing.groups], dtype=np.int64)
+        self._narrowed = [
+            (i, column[choices[i].name], _widths(choices[i], self._full[column[choices[i].name]]))
+            for i in wide
+        ]
+        self._rewritten = [
+            (
+                i,
+                _Rewritten(
+                    by_path[choices[i].name],
+                    [o.value for o in choices[i].options],
+                    budgets,
+                    self._times,
+                ),
+            )
+            for i in deep
+        ]
+        symbols = Symbols(groups)
+        found = [n for _, layer in self._rewritten for n in _channels(symbols, layer.layer)]
+        self._channels = Terms(symbols, found)
+
+    def __call__(self, plans: Plans) -> Numbers:
+        """Prices plans. Shapes: plans (plans, choices); returns (plans, budgets)."""
+        widths = self.widths(plans)
+        values = [self._whole(widths, budget) for budget in self.budgets]
+        prices: Numbers = np.stack(values, axis=1).astype(np.float64)
+        if self._rewritten:
+            channels = self._channels(widths).reshape(len(self._rewritten), 3, len(plans))
+            for (place, layer), sizes in zip(self._rewritten, channels, strict=True):
+                prices += layer.differences(plans[:, place], sizes)
+        return prices
+
+    def _whole(self, widths: Plans, budget: Budget) -> Numbers:
+        """Prices the program at some widths, its layers as they are."""
+        foreseen = self._times.get(budget)
+        if foreseen is not None:
+            return foreseen.predict(widths)
+        return np.asarray(self._pricing.value(widths, budget), dtype=np.float64)
+
+    def widths(self, plans: Plans) -> Plans:
+        """Returns the width of every free group. Shapes: (plans, free groups)."""
+        widths = np.tile(self._full, (len(plans), 1))
+        for place, column, options in self._narrowed:
+            widths[:, column] = options[plans[:, place]]
+        return widths
+
+
+class _Rewritten:
+    """Prices the forms of one layer against the layer, at any number of channels."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        forms: Sequence[Form | None],
+        budgets: Sequence[Budget],
+        times: Mapping[Budget, Foreseen],
+    ) -> None:
+        self.layer, self.forms, self.budgets = layer, forms, budgets
+        self._times = {
+            place: times[budget].of_forms(layer, forms)
+            for place, budget in enumerate(budgets)
+            if budget in times
+        }
+        self._known: dict[tuple[int, ...], list[float]] = {}
+
+    def differences(self, options: Plans, channels: Plans) -> Numbers:
+        """Returns what each option costs more than the layer.
+
+        Shapes: options (plans,), channels (3, plans); returns (plans, budgets).
+        """
+        keys = options.astype(np.int64)
+        for row in channels:
+            keys = keys * _BASE + row  # one number for all four is sorted faster
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        places = zip(options[first].tolist(), *channels[:, first].tolist(), strict=True)
+        rows = np.array([self._difference(place) for place in places], dtype=np.float64)
+        for place, times in self._times.items():
+            rows[:, place] = times.differences(options[first], channels[:, first])
+        return np.asarray(rows[inverse.reshape(-1)])
+
+    def _difference(self, key: tuple[int, ...]) -> list[float]:
+        if key not in self._known:
+            option, inputs, outputs, fan = key
+            self._known[key] = self._priced(self.forms[option], inputs, outputs, fan)
+        return self._known[key]
+
+    def _priced(self, form: Form | None, inputs: int, outputs: int, fan: int) -> list[float]:
+        old: Any = self.layer.module
+        groups = (outputs if old.transposed else inputs) // fan
+        module = like(old, inputs, outputs, groups)
+        if form is None or refusal(module, form):
+            return [0.0] * len(self.budgets)
+        total = Macs()
+        for call in self.layer.calls:
+            read, given = call.all_input_nodes[0].meta["val"].shape, call.meta["val"].shape
+            batch = read[:-3].numel()  # 1 where there is no such dimension
+            shape, out = (batch, inputs, *read[-2:]), (batch, outputs, *given[-2:])
+            whole = conv(shape, module.weight.shape, out, transposed=old.transposed)
+            total = total + macs(module, form, shape) + _negative(whole)
+        more = parameters(module, form) - sum(p.numel() for p in module.parameters())
+        found: dict[str, float] = {
+            "params": more,
+            "param_bytes": more * old.weight.element_size(),
+        }
+        return [
+            getattr(total, CONVENTIONS[b.convention])
+            if b.measure == "macs"
+            else found.get(b.measure, 0.0)
+            for b in self.budgets
+        ]
+
+
+def _negative(value: Macs) -> Macs:
+    return Macs(-value.exact, -value.output, -value.output_norm)
+
+
+def like(old: Any, inputs: int, outputs: int, groups: int) -> Any:
+    """Makes a convolution of the same kind with other channels, without values."""
+    more = {"output_padding": old.output_padding} if old.transposed else {}
+    return (nn.ConvTranspose2d if old.transposed else nn.Conv2d)(
+        inputs,
+        outputs,
+        old.kernel_size,
+        old.stride,
+        old.padding,
+        dilation=old.dilation,
+        groups=groups,
+        bias=old.bias is not None,
+        padding_mode=old.padding_mode,
+        device="meta",
+        dtype=old.weight.dtype,
+        **more,
+    )
+
+
+def _widths(choice: Choice, full: int) -> Plans:
+    return np.array([full if o.value is None else o.value for o in choice.options], dtype=np.int64)
+
+
+def _channels(symbols: Symbols, layer: Layer) -> tuple[Number, Number, Number]:
+    """Returns what a layer reads and gives, and its weight's channels per group, as formulas."""
+    call = layer.calls[0]
+    read, given = _along(symbols, call.all_input_nodes[0]), _along(symbols, call)
+    return read, given, symbols.tensor(f"{layer.path}.weight")[1]
+
+
+def _along(symbols: Symbols, node: fx.Node) -> Number:
+    value = symbols.flow.values[node]
+    channels = node.meta["val"].shape[-3]
+    return symbols.shape(value)[-3] if isinstance(value, Labeled) else int(channels)

@@ -1,0 +1,256 @@
+"""Finds how many channels each group keeps so that budgets are met closely, from below.
+
+In what order channels go if each is weighed by what it saves.
+
+Source: Shen et al. 2022, arXiv:2110.10811 (HALP: pruning as a knapsack); here greedily, by loss per
+share of the budgets saved, priced anew at every step, as what a channel saves depends on the widths
+around it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfx.compression.selection import Bounds
+from gfx.costs import Budget, Foreseen
+from gfx.costs.symbolic import Pricing
+from gfx.coupling import Group, Groups
+from gfx.coupling.labels import Ids
+from gfx.errors import BudgetError
+from gfx.search.local_search import nearest
+
+__all__ = ["WidthSearch", "by_gain"]
+
+Numbers = NDArray[np.float64]
+
+_NEAR = 0.995  # of the budget: no trades are needed from here on
+_AIM = 0.01  # a larger tolerance forgives more, and nothing is left untried for it
+_MOST_TRADED = 64  # groups; every pair of them is tried
+
+
+@dataclass
+class WidthSearch:
+    """Searches the numbers of kept channels of some groups, over closed-form prices.
+
+    How full a configuration is, is the largest share that it takes of any budget: up to 1 they
+    are all met.
+    """
+
+    groups: Groups
+    among: tuple[Group, ...]
+    pricing: Pricing
+    budgets: Sequence[Budget]
+    bounds: Bounds
+    tolerance: float  # how far below every budget the result may end
+    times: Mapping[str, Foreseen] = field(default_factory=dict)  # by name, of budgets on latency
+
+    def __post_init__(self) -> None:
+        self.sizes = np.array([g.size for g in self.among], dtype=np.int64)
+        column = {g.name: i for i, g in enumerate(self.pricing.groups)}
+        self._columns = [column[g.name] for g in self.among]
+        self._full = np.array([g.size for g in self.pricing.groups], dtype=np.int64)
+
+    def along(self, sequence: Ids) -> Ids:
+        """Takes channels in this order (numbers of groups) until every budget is met.
+
+        What rounding took too much is then given back, steps are traded between groups, and if the
+        result is still too far below, every way or many ways around it are tried.
+
+        Raises: BudgetError if no configuration that was tried ends within the tolerance.
+        """
+        least = self.bounds.least(self.sizes)
+        if self.fill(least[None])[0] > 1:
+            raise self.out_of_reach(least)
+        low, high = -1, len(sequence)  # high meets the budgets, low does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            met = self.fill(self._taken(sequence[:middle])[None])[0] <= 1
+            low, high = (low, middle) if met else (middle, high)
+        kept = self._traded(self._given_back(self._taken(sequence[:high])))
+        aim = min(self.tolerance, _AIM)
+        if self.fill(kept[None])[0] >= 1 - aim:
+            return kept
+        levels = [self.bounds.levels(size) for size in self.sizes.tolist()]
+        below, above = nearest(self.fill, kept, levels, aim)
+        if self.fill(below[None])[0] < 1 - self.tolerance:
+            self._too_coarse(below, above)
+        return below
+
+    def fill(self, kept: Ids) -> Numbers:
+        """Returns the largest share that each configuration takes of any budget.
+
+        Shapes: kept (configurations, groups that may be narrowed).
+        """
+        shares: Numbers = self.shares(kept).max(axis=1, initial=0)
+        return shares
+
+    def shares(self, kept: Ids) -> Numbers:
+        """Returns the share that each configuration takes of each budget.
+
+        Shapes: kept (configurations, groups that may be narrowed) -> (configurations, budgets).
+        """
+        values = self.values(kept)
+        limits = np.array([budget.limit for budget in self.budgets])
+        shares = values / limits
+        # a quotient may round to 1 on either side
+        over = np.maximum(shares, np.nextafter(1, 2))
+        return np.asarray(np.where(values <= limits, np.minimum(shares, 1), over))
+
+    def values(self, kept: Ids) -> Numbers:
+        """Returns what configurations cost, in the unit of each budget.
+
+        Shapes: kept (configurations, groups that may be narrowed) -> (configurations, budgets).
+        """
+        table = np.tile(self._full, (len(kept), 1))
+        table[:, self._columns] = kept
+        columns = [np.asarray(self._values(table, b), dtype=np.float64) for b in self.budgets]
+        return np.stack(columns, axis=1)
+
+    def _values(self, table: Ids, budget: Budget) -> Numbers | Ids:
+        foreseen = self.times.get(budget.name)
+        if foreseen is not None:
+            return foreseen.predict(np.atleast_2d(table))
+        return self.pricing.value(table, budget)
+
+    def _taken(self, sequence: Ids) -> Ids:
+        gone = np.bincount(sequence, minlength=len(self.sizes))
+        return self.bounds.rounded(self.sizes - gone, self.sizes)
+
+    def _given_back(self, kept: Ids) -> Ids:
+        """Gives channels back to the groups while the budgets are still met.
+
+        Groups for which a step costs nothing get one all at once, where that fits.
+        """
+        while True:
+            steps = np.tile(kept, (len(kept) + 1, 1))
+            np.fill_diagonal(steps, np.minimum(kept + self.bounds.round_to, self.sizes))
+            steps[:-1] = self.bounds.rounded(steps[:-1], self.sizes)
+            fills = self.fill(steps)
+            fits = (fills <= 1) & (steps > kept).any(axis=1)
+            if not fits.any():
+                return kept
+            best = steps[np.argmax(np.where(fits, fills, -1))]
+            costless = fits & (fills <= fills[-1])
+            if costless.sum() > 1:
+                together = np.where(costless[:-1], steps[:-1].diagonal(), kept)
+                best = together if self.fill(together[None])[0] <= 1 else best
+            kept = best
+
+    def _traded(self, kept: Ids) -> Ids:
+        """Gives one group a step for a smaller step of another, where that comes nearer the budget.
+
+        Steps of `round_to` channels are coarse in small models.
+        """
+        count = len(kept)
+        if count > _MOST_TRADED:
+            return kept
+        up, down = (step.ravel() for step in np.meshgrid(range(count), range(count)))
+        rows = np.arange(len(up))
+        for _ in range(_MOST_TRADED):
+            reached = self.fill(kept[None])[0]
+            if reached >= _NEAR:
+                break
+            trades = np.tile(kept, (len(up), 1))
+            trades[rows, up] = kept[up] + self.bounds.round_to
+            trades[rows, down] = kept[down] - self.bounds.round_to
+            trades = self.bounds.rounded(trades, self.sizes)
+            fills = self.fill(trades)
+            better = (fills <= 1) & (up != down) & (fills > reached)
+            if not better.any():
+                break
+            kept = trades[np.argmax(np.where(better, fills, -1))]
+        return kept
+
+    def out_of_reach(self, least: Ids, values: Sequence[float] | None = None) -> BudgetError:
+        """Makes the error that tells the least that can be reached.
+
+        Args:
+            least: the fewest channels that the groups may keep.
+            values: what that costs in the unit of each budget, if the clock told it.
+        """
+        budget, value = self._fullest(least, values)
+        return BudgetError(
+            f"channel_prune: the budget on {budget.name} is {budget.said(budget.limit)}, and with "
+            f"every free group at its smallest ({self.bounds}) it is {budget.said(value)}, "
+            f"{budget.said(value - budget.limit)} too much; raise the budget, or "
+            f"{self.bounds.looser}. What stands in the way: {self._pinned(budget, least)}"
+        )
+
+    def _too_coarse(self, below: Ids, above: Ids | None) -> None:
+        budget, value = self._fullest(below)
+        over = "nothing above"
+        if above is not None:
+            other, more = self._fullest(above)
+            over = f"{other.said(more)} ({100 * more / other.limit:.2f} %) above"
+            over += f" (of {other.name})" if other is not budget else ""
+        # rounded up, so that what is suggested is enough
+        enough = np.ceil(1000 * (1 - value / budget.limit)) / 1000
+        steps = ", ".join(f"{g.name} ({g.size})" for g in self.among[:4]) or "none"
+        steps += f" and {len(self.among) - 4} more" if len(self.among) > 4 else ""
+        raise BudgetError(
+            f"channel_prune: the budget on {budget.name} is {budget.said(budget.limit)}, and the "
+            f"nearest that can be reached is {budget.said(value)} "
+            f"({100 * value / budget.limit:.2f} %) below and "
+            f"{over}, not within tolerance={self.tolerance} of it: widths move in steps "
+            f"({self.bounds}). To come nearer, {self.bounds.looser}, or allow it with "
+            f"tolerance={enough:g}. Free groups: {steps}. "
+            f"What stands in the way: {self._pinned(budget, below)}"
+        )
+
+    def _fullest(self, kept: Ids, values: Sequence[float] | None = None) -> tuple[Budget, float]:
+        """Returns the budget that a configuration takes the largest share of, and its value."""
+        values = self.values(kept[None])[0].tolist() if values is None else values
+        return max(zip(self.budgets, values, strict=True), key=lambda pair: pair[1] / pair[0].limit)
+
+    def _pinned(self, budget: Budget, kept: Ids) -> str:
+        """Names what keeps a configuration from costing less."""
+        reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self.groups if g.pinned)
+        told = "; ".join(list(reasons)[:4]) or "nothing is pinned"
+        if budget.measure != "peak_activation_bytes":
+            return told
+        table = self._full.copy()
+        table[self._columns] = kept
+        return f"the peak is then at node {self.pricing.peak_place(table)}; {told}"
+
+
+Numbers = NDArray[np.float64]
+
+_STEPS = 64  # that a group is taken in
+
+
+def by_gain(losses: Sequence[Numbers], sizes: Ids, shares: Callable[[Ids], Numbers]) -> Ids:
+    """Lists group numbers in the order in which their channels go.
+
+    Args:
+        losses: of each group what its channels cost the output, the first to go first, rising.
+        sizes: channels of each group.
+        shares: prices configurations (rows) as shares of each budget.
+
+    Example:
+        >>> halves = [np.array([1.0, 2.0]), np.array([1.0, 5.0])]
+        >>> by_gain(halves, np.array([4, 4]), lambda kept: kept * [[2.0, 1.0]]).tolist()
+        [0, 0, 1, 1]
+    """
+    kept = sizes.copy()
+    gone = np.zeros_like(sizes)
+    steps = np.maximum(sizes // _STEPS, 1)
+    most = np.array([len(loss) for loss in losses], dtype=np.int64)
+    sums = [np.concatenate([[0.0], np.cumsum(loss)]) for loss in losses]
+    order: list[Ids] = []
+    while (gone < most).any():
+        taken = np.minimum(steps, most - gone)
+        table = np.tile(kept, (len(kept) + 1, 1))
+        table[np.arange(len(kept)), np.arange(len(kept))] -= taken
+        prices = shares(table).sum(axis=1)
+        saved = prices[-1] - prices[:-1]
+        lost = np.array([s[g + t] - s[g] for s, g, t in zip(sums, gone, taken, strict=True)])
+        # what saves nothing goes last, or a loss of 0 would let it go first
+        price = np.where(saved > 0, lost / np.where(saved > 0, saved, 1), np.inf)
+        left = np.flatnonzero(taken)
+        chosen = int(left[np.argmin(price[left])])
+        order.append(np.full(taken[chosen], chosen))
+        kept[chosen] -= taken[chosen]
+        gone[chosen] += taken[chosen]
+    return np.concatenate(order) if order else np.zeros(0, dtype=np.int64)

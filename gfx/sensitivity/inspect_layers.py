@@ -1,0 +1,198 @@
+"""Makes the table: traces, finds the layers, measures what changes do to them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from gfx.compression.factor import Form
+from gfx.compression.factor.forms import Init, Kind, Norm
+from gfx.compression.importance.session import floating
+from gfx.compression.probe import Replay
+from gfx.errors import InputError, PreconditionError
+from gfx.frontend import trace
+from gfx.io.data import batches_of, synthetic
+from gfx.ir.execute import on_meta
+from gfx.ir.program import Program
+from gfx.metrics import Metric
+from gfx.metrics import metric as metric_of
+from gfx.pipeline.registry import discover
+from gfx.sensitivity.assemble import facts_of, row_of
+from gfx.sensitivity.estimate import estimate
+from gfx.sensitivity.inspected_layers import InspectedLayer, InspectedProgram
+from gfx.sensitivity.probes import Probe, ProbeResult, Progress, measure, probes_for
+from gfx.sensitivity.processes import processes
+from gfx.sensitivity.recommend import advised, ranked
+from gfx.sensitivity.rows import DECOMPOSE, Key
+from gfx.sensitivity.table import Table
+
+__all__ = ["inspect"]
+
+Batches = list[tuple[Any, ...]]
+Results = dict[tuple[str, Key], ProbeResult]
+_FOLD = "fold_parametrizations"  # what it folds could be neither decomposed nor narrowed
+_MOST, _WORK = 8, 4_000_000_000  # batches, and MACs that they may take together
+
+
+def inspect(
+    model: "nn.Module | Program",
+    example_inputs: Any = None,
+    data: Any = None,
+    *,
+    metric: "str | Callable[[Any, Any], float] | Metric" = "relative_l2",
+    extractor: Callable[[Any], Any] | None = None,
+    layers: str | Sequence[str] = "*",
+    kind: Kind = "depthwise_separable",
+    rank: int | float | None = None,
+    norm: Norm = "none",
+    init: Init = "svd",
+    widths: Sequence[float] = (0.75, 0.5, 0.25),
+    batches: int | None = None,
+    tolerate: float = 0.05,
+    fast: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Table:
+    """Measures for each layer what decomposing it, or narrowing its channels, does to the output.
+
+    Each change is made alone, and run from the cached activations of what it does not reach; the
+    model is left unchanged. Narrowing takes the least important channels (l1) of the layer's group
+    and damages all layers of the group at once. MACs saved are those of the whole program. Under
+    torchrun or accelerate launch, or in a process group, the changes are shared out: every process
+    must call it, and gets the table that a single process would.
+
+    Args:
+        model: a module, or a Program.
+        example_inputs: a tensor, a tuple or a dict; None infers them and says what was assumed.
+        data: batches to run on: a tensor, a list, a DataLoader, a folder of images; None makes
+            smooth images or noise up.
+        metric: how far two outputs are apart: relative_l2, psnr, ssim, feature, or a function
+            (original output, changed output) -> float, lower is better (gfx/metrics.py).
+        extractor: what metric="feature" compares the outputs by.
+        layers: globs over module paths, or names of stages, that say which layers get a row.
+        kind: how a layer is decomposed (gfx/compression/factor/forms.py); so are rank, norm and init.
+        rank: of the decomposition; None is its default.
+        norm: between depthwise and pointwise.
+        init: where the weights of the parts come from: svd, data or random.
+        widths: shares of a group's channels that a narrowing leaves, each above 0 and below 1.
+        batches: how many batches to run on, at most; None takes as many as are soon run, up to 8.
+        tolerate: the largest damage of what is recommended.
+        fast: whether to estimate the damage from one forward and one backward on each batch
+            (gfx/sensitivity/estimate.py): good for the order of rows, by relative_l2 alone.
+        seed: of synthetic inputs, and of what a forward draws.
+        progress: is called after each change on each batch: how many are done, of how many, and
+            what was changed.
+
+    Raises: InputError if the model, the data, the metric or `layers` cannot be used as given, or
+    an activation is not finite (it names the layer); PreconditionError on the meta device.
+
+    Source: Li et al. 2020, GAN Compression, arXiv:2003.08936, section 3.2 and table 4.
+
+    Example:
+        >>> import gfx
+        >>> table = inspect(gfx.zoo.build("dcgan", ngf=4))
+        >>> row = table["up.0.conv"]
+        >>> row.stage, row.widths[0.5], row.saved[0.5]
+        ('up', 8, 131072)
+    """
+    measured = metric_of(metric, extractor=extractor)
+    form = Form(kind, rank, norm, init)
+    _check(widths, batches, tolerate)
+    if fast and measured.name != "relative_l2":
+        raise InputError(
+            f"fast ranks by relative_l2, and metric is {measured.name}; leave one of the two out"
+        )
+    program = model.copy() if isinstance(model, Program) else trace(model, example_inputs)
+    if on_meta(program):
+        raise PreconditionError(
+            f"inspect runs the model, and {program.provenance.source} is on the meta device, "
+            "without values; load its weights"
+        )
+    folded, training = _folded(program), program.training
+    subject = InspectedProgram(program, form)
+    places = subject.chosen(layers)
+    given = _batches(subject, data, batches, seed)
+    if fast:
+        found = _estimated(subject, given, places, widths, seed)
+    else:
+        replay = Replay(program, given, seed=seed)  # it names the layer if something is not finite
+        probes = probes_for(subject, places, widths)
+        found = _measured(subject, replay, probes, measured, seed, progress)
+    keys: tuple[Key, ...] = (DECOMPOSE, *widths)
+    rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
+    facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
+    notes = (*facts.notes, *_told(folded, training))
+    facts = replace(facts, measured=not fast, tolerate=tolerate, needs=folded, notes=notes)
+    return Table(ranked(rows), facts, program, form)
+
+
+def _estimated(
+    subject: InspectedProgram,
+    given: Batches,
+    places: Sequence[InspectedLayer],
+    widths: Sequence[float],
+    seed: int,
+) -> Results:
+    """Estimates the damage of each probe."""
+    try:
+        return estimate(subject, given, probes_for(subject, places, widths), seed)
+    except InputError:
+        Replay(subject.program, given, seed=seed)  # names the layer, if that is what is wrong
+        raise
+
+
+def _measured(
+    subject: InspectedProgram,
+    replay: Replay,
+    probes: Sequence[Probe],
+    metric: Metric,
+    seed: int,
+    progress: Progress | None,
+) -> Results:
+    """Measures the probes, shared out among the processes that were started together."""
+    metric(replay.outputs[0], replay.outputs[0])  # a metric that does not suit says so
+    leaves = [x for output in replay.outputs for x in floating(output)]
+    mark = sum(float(x.double().abs().sum()) for x in leaves)
+
+    def work(share: Sequence[Probe]) -> tuple[Results, float]:
+        return measure(subject, replay, share, metric, seed, progress), mark
+
+    with processes() as together:
+        return together.share(work, probes)
+
+
+def _check(widths: Sequence[float], batches: int | None, tolerate: float) -> None:
+    wrong = [width for width in widths if not 0 < width < 1]
+    if wrong:
+        raise InputError(f"widths: {wrong[0]} is no share of channels above 0 and below 1")
+    if batches is not None and batches < 1:
+        raise InputError(f"batches={batches}; at least one is needed")
+    if not tolerate >= 0:
+        raise InputError(f"tolerate={tolerate} must be at least 0")
+
+
+def _folded(program: Program) -> tuple[str, ...]:
+    """Folds what keeps weights from being changed; returns the passes that do it."""
+    fold = discover().passes.get(_FOLD)
+    if fold is None or not fold().apply(program).modified:
+        return ()
+    return (_FOLD,)
+
+
+def _told(passes: Sequence[str], training: bool) -> tuple[str, ...]:
+    told = [
+        f"spectral norms and the like were folded first; put {name} before what acts on this"
+        for name in passes
+    ]
+    if training:
+        told.append("the model is in training mode; it was run in eval mode")
+    return tuple(told)
+
+
+def _batches(subject: InspectedProgram, data: Any, count: int | None, seed: int) -> Batches:
+    """Takes the user's batches, or makes some up."""
+    program = subject.program
+    if count is None:
+        count = min(max(_WORK // max(subject.cost.macs.exact, 1), 1), _MOST)
+    return synthetic(program, count, seed) if data is None else batches_of(program, data, count)

@@ -1,0 +1,205 @@
+"""Turns findings into a recipe that acts on them.
+
+1. Without a budget each layer gets what its row recommends.
+2. With one, what does the least damage within it: of each group one of the widths that were tried
+   or all its channels, of each layer the decomposition or none (gfx/sensitivity/plans.py).
+3. The recipe is tried before it is returned. Where its result costs more than the price said, the
+   limit is lowered by as much.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from gfx.compression.factor import written_rank
+from gfx.contract import Pass
+from gfx.costs import Budget, LatencyTimer, cost_of, parse_budget
+from gfx.deploy.latency.machine_meter import stopwatch_of
+from gfx.errors import BudgetError, InputError
+from gfx.io.yaml_text import dump
+from gfx.ir.program import Program
+from gfx.pipeline.recipe import Recipe
+from gfx.search import Aim, Choice, Pareto, monotone
+from gfx.sensitivity.plans import Plans
+from gfx.sensitivity.prune_fields import narrowing
+from gfx.sensitivity.table import Table
+
+__all__ = ["recipe", "recipe_text"]
+
+_TRIES = 8
+
+
+@dataclass
+class _Plan:
+    """What shall be done: layers to decompose, and the share that stays of groups."""
+
+    layers: list[str] = field(default_factory=list)
+    shares: dict[str, float] = field(default_factory=dict)  # by group name
+
+
+def recipe(table: Table, budget: Mapping[str, Any] | None = None) -> Recipe:
+    """Returns a recipe that acts on findings, under a budget as recipes write it.
+
+    Raises: BudgetError if no choice among what was tried meets the budget; InputError if nothing
+    is recommended, or the table was not made by gfx.inspect; RecipeError if the budget says
+    nothing gfx can check.
+
+    Example:
+        >>> import gfx
+        >>> model = gfx.zoo.build("dcgan", ngf=4).eval()
+        >>> made = recipe(gfx.inspect(model), {"macs": 0.5})
+        >>> 0.3 < gfx.cost(gfx.apply(made, model)).macs.exact / gfx.cost(model).macs.exact <= 0.5
+        True
+    """
+    plans = Plans(table)
+    if budget is not None:
+        return _within(plans, budget)
+    plan = _advised(table)
+    if not (plan.layers or plan.shares):
+        raise InputError(
+            "there is no recipe to write: every layer is recommended to be left as it is; say a "
+            "budget (--budget macs=0.5), or tolerate more damage (--tolerate)"
+        )
+    return _written(plans, plan, None)
+
+
+def recipe_text(made: Recipe) -> str:
+    """Writes a recipe as YAML without the fields that say what is so anyway.
+
+    Example:
+        >>> print(recipe_text(Recipe.load({"passes": [{"channel_prune": {"ratio": 0.25}}]})))
+        recipe: 1
+        passes:
+        - channel_prune: {ratio: 0.25}
+        <BLANKLINE>
+    """
+    spec = made.spec()
+    said = {k: v for k, v in spec.items() if v not in (None, "") and k != "passes"}
+    return dump({**said, "passes": [_brief(pass_) for pass_ in made.passes]})
+
+
+def _brief(pass_: Pass) -> dict[str, Any]:
+    """Writes out the fields of a pass that are not its defaults."""
+    bare = {f.name: _default(f) for f in dataclasses.fields(pass_) if f.init}
+    fields = {name: value for name, value in pass_.spec()[pass_.name].items()}
+    return {pass_.name: {k: v for k, v in fields.items() if getattr(pass_, k) != bare[k]}}
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+def _advised(table: Table) -> _Plan:
+    """Takes what every row recommends (rule 1); of a group's rows the narrowest counts."""
+    plan = _Plan()
+    for row in table:
+        if isinstance(row.choice, str):
+            plan.layers.append(row.layer)
+        elif row.choice is not None and row.group is not None:
+            plan.shares[row.group] = min(row.choice, plan.shares.get(row.group, 1.0))
+    return plan
+
+
+def _within(plans: Plans, budget: Mapping[str, Any]) -> Recipe:
+    """Finds the plan of least damage that meets a budget when carried out (rules 2 and 3)."""
+    program = plans.program
+    budgets = parse_budget(budget, cost_of(program))
+    watch = stopwatch_of(program, budgets)
+    budgets = tuple(watch.settled(each) for each in budgets)
+    times = {each: watch.foresee(plans.groups, each) for each in budgets if each.timed}
+    choices = monotone(plans.choices, plans.costs(plans.choices, budgets, times))
+    frontier = Pareto(choices, plans.costs(choices, budgets, times))
+
+    def cost(best: tuple[int, ...]) -> list[float]:
+        return _tried(plans, _written(plans, _chosen(plans, choices, best), None), budgets, watch)
+
+    best = Aim(budgets, frontier.best, cost, _TRIES).best()
+    if best is None:
+        raise BudgetError(_unmet(budgets, frontier.least().tolist()))
+    return _written(plans, _chosen(plans, choices, best), budget)
+
+
+def _chosen(plans: Plans, choices: Sequence[Choice], best: Sequence[int]) -> _Plan:
+    plan = _Plan()
+    for choice, at in zip(choices, best, strict=True):
+        value = choice.options[at].value
+        if value is not None and choice.kind == "group":
+            plan.shares[choice.name] = plans.widths[choice.name][value]
+        elif value is not None:
+            plan.layers.append(choice.name)
+    return plan
+
+
+def _written(plans: Plans, plan: _Plan, budget: Mapping[str, Any] | None) -> Recipe:
+    """Writes a plan as a recipe: channels go first, as they were chosen on the original."""
+    facts = plans.table.facts
+    passes: list[Any] = [*facts.needs]
+    if plan.shares:
+        passes.append({"channel_prune": narrowing(plans.groups, plan.shares)})
+    if plan.layers:
+        ranks = {path: written_rank(plans.layers[path], plans.form) for path in plan.layers}
+        form = {"kind": plans.form.kind, "norm": plans.form.norm, "init": plans.form.init}
+        passes.append({"decompose": {**form, "layers": ranks}})
+    what = "what it recommends" if budget is None else "the least damage within the budget"
+    return Recipe.load(
+        {
+            "about": f"what gfx inspect found in {facts.model}: {what}",
+            "input": _inputs(plans),
+            "budget": None if budget is None else dict(budget),
+            "seed": facts.seed,
+            "passes": passes,
+        }
+    )
+
+
+def _inputs(plans: Plans) -> list[dict[str, Any]] | None:
+    """Says the inputs that the shares of MACs are about, if they are tensors."""
+    inputs = plans.program.example_inputs
+    if not all(isinstance(x, Tensor) for x in inputs):
+        return None
+    return [{"shape": [*x.shape], "dtype": str(x.dtype).removeprefix("torch.")} for x in inputs]
+
+
+def _tried(
+    plans: Plans, made: Recipe, budgets: Sequence[Budget], watch: LatencyTimer
+) -> list[float]:
+    """Carries a recipe out, and returns what is left in the unit of each budget.
+
+    Where the weights come from does not matter for that, so no data is needed.
+    """
+    from gfx.pipeline import apply
+
+    passes = [_without_data(pass_.spec()) for pass_ in made.passes]
+    program = plans.program
+    small = apply({"passes": passes}, program.module, program.example_inputs, verify=False)
+    result = Program(small, program.example_inputs)
+    cost = cost_of(result)
+    met = all(budget.kept(cost) for budget in budgets)  # else no clock need be asked
+    return [
+        (watch.read(result, budget).ms if met else 0.0) if budget.timed else budget.value(cost)
+        for budget in budgets
+    ]
+
+
+def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
+    """Writes a pass so that it needs no data."""
+    return {
+        name: {**fields, "init": "svd"} if fields.get("init") == "data" else fields
+        for name, fields in spec.items()
+    }
+
+
+def _unmet(budgets: Sequence[Budget], least: Sequence[float]) -> str:
+    said = "; ".join(
+        f"{b.name} is to be at most {b.said(b.limit)}, and the least that they reach is "
+        f"{b.said(value)}"
+        for b, value in zip(budgets, least, strict=True)
+    )
+    return (
+        f"the changes that were tried do not meet the budget: {said}; raise the budget, or inspect "
+        "more layers"
+    )

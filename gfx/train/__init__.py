@@ -1,0 +1,5 @@
+"""What training needs."""
+
+from gfx.train import losses
+
+__all__ = ["losses"]

@@ -1,5 +1,0 @@
-"""What training needs."""
-
-from gfx.tune import losses
-
-__all__ = ["losses"]

@@ -1,0 +1,122 @@
+"""The closed form gives what `gfx.cost` counts on the really pruned program, to the last digit."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+import gfx
+from gfx.costs import Budget, Cost, cost_of
+from gfx.costs.symbolic import Pricing
+from gfx.coupling import analyse
+from gfx.coupling.removal import remove
+from passes.fold_parametrizations import FoldParametrizations
+from support.patterns import PATTERNS
+from support.strategies import specs
+
+SMALL = {
+    "resnet_9blocks": {"ngf": 6},
+    "mobile_resnet_9blocks": {"ngf": 6},
+    "unet_256": {"ngf": 4},
+    "spade": {"ngf": 3},
+    "pix2pixhd_global": {"ngf": 3},
+    "stargan": {},
+    "srresnet": {},
+    "dcgan": {"ngf": 6},
+    "sagan": {"ngf": 8},
+    "biggan_128": {"ch": 4},
+}
+
+
+MEASURES = ("exact", "output", "output_norm", "params", "param_bytes", "peak_activation_bytes")
+
+
+def pruned(program: gfx.Program, widths: list[int], rng: np.random.Generator) -> Cost:
+    """Counts the program after random channels are really removed."""
+    small = program.copy()
+    groups = analyse(small)
+    removed = groups.none_removed()
+    for group, width in zip(groups.free, widths, strict=True):
+        removed[rng.permutation(group.roots)[width:]] = True
+    remove(small, groups, removed)
+    return cost_of(small)
+
+
+def check(program: gfx.Program, configurations: int) -> None:
+    """Compares both prices on random configurations in which some groups stay whole."""
+    pricing = Pricing(analyse(program), cost_of(program))
+    rng = np.random.default_rng(0)
+    for _ in range(configurations):
+        whole = rng.random(len(pricing.groups)) < 0.2
+        widths = [
+            group.size if stays else int(rng.integers(1, group.size + 1))
+            for group, stays in zip(pricing.groups, whole, strict=True)
+        ]
+        cost, price = pruned(program, widths, rng), pricing.price([widths])
+        real = (cost.macs.exact, cost.macs.output, cost.macs.output_norm)
+        real += (cost.params, cost.param_bytes, cost.peak_activation_bytes)
+        assert tuple(price[name].item() for name in MEASURES) == real, widths
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_prices_of_the_zoo_are_those_of_the_pruned_program(name):
+    torch.manual_seed(0)
+    model = gfx.zoo.build(name, **SMALL[name]).eval()
+    program = gfx.trace(model, gfx.zoo.example_inputs(name, **SMALL[name]))
+    FoldParametrizations().apply(program)
+    program.module.to("meta")
+    program.example_inputs = tuple(x.to("meta") for x in program.example_inputs)
+    check(program, 3)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_prices_of_a_pattern_are_those_of_the_pruned_program(name):
+    kind, shapes = PATTERNS[name]
+    check(gfx.trace(kind().eval(), tuple(torch.zeros(shape) for shape in shapes)), 2)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(specs())
+def test_the_prices_of_any_generator_are_those_of_the_pruned_program(spec):
+    check(gfx.trace(*spec.build()), 2)
+
+
+def test_many_configurations_are_priced_at_once():
+    program = gfx.trace(
+        gfx.zoo.build("resnet_9blocks", ngf=4).to("meta"), torch.zeros(1, 3, 64, 64, device="meta")
+    )
+    pricing, cost = Pricing(analyse(program), cost_of(program)), cost_of(program)
+    full = np.array([group.size for group in pricing.groups])
+    table = np.random.default_rng(0).integers(1, full + 1, size=(5000, len(full)))
+    table[-1] = full
+    prices = pricing.price(table)
+    assert prices["exact"].shape == (5000,)
+    assert prices["params"][-1] == cost.params
+    for i in (0, 1234, 4998):  # in whatever company, a configuration has one price
+        alone = pricing.price(table[i])
+        assert all(prices[name][i] == alone[name][0] for name in MEASURES)
+
+
+def test_prices_beyond_what_floats_hold_are_exact():
+    model = nn.Sequential(nn.Conv2d(512, 511, 3), nn.ReLU(), nn.Conv2d(511, 512, 3)).to("meta")
+    program = gfx.trace(model, torch.zeros(1, 512, 99_999, 99_999, device="meta"))
+    cost = cost_of(program)
+    assert cost.macs.exact > 2**53
+    pricing = Pricing(analyse(program), cost)
+    rng = np.random.default_rng(0)
+    for width in (511, 17, 1):
+        real = pruned(program, [width], rng).macs.exact
+        assert pricing.price([width])["exact"].item() == real
+
+
+def test_a_budget_reads_its_own_measure():
+    program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+    cost = cost_of(program)
+    pricing = Pricing(analyse(program), cost)
+    full = [group.size for group in pricing.groups]
+    for measure in ("macs", "params", "param_bytes", "peak_activation_bytes"):
+        budget = Budget(measure=measure, limit=1)
+        assert pricing.value(full, budget).tolist() == [budget.value(cost)]
+    norms = Budget(convention="output+norm", limit=1)
+    assert pricing.value(full, norms).tolist() == [cost.macs.output_norm]

@@ -1,0 +1,98 @@
+import pytest
+import torch
+from torch import nn
+
+import gfx
+from passes.channel_prune import ChannelPrune
+from support.laws import prune_as_told, staying
+from support.oracle import assert_equal_outputs, zeroed
+from support.patterns import PATTERNS
+
+
+def built(name: str, batch: int | None = None) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """Builds a pattern in float64 with norms that are not at their initial values."""
+    kind, shapes = PATTERNS[name]
+    torch.manual_seed(0)
+    model = kind().double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    inputs = tuple(torch.randn(batch or s[0], *s[1:], dtype=torch.float64) for s in shapes)
+    return model, inputs
+
+
+# the oracle takes what one operation reads and writes for the same thing
+BEYOND_THE_ORACLE = ("Normalised",)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_prune_equals_its_own_reference(name):
+    model, inputs = built(name)
+    prune_as_told(gfx.trace(model, inputs), *inputs, ratio=0.5, importance="random", seed=5)
+
+
+@pytest.mark.parametrize("name", [n for n in PATTERNS if n not in BEYOND_THE_ORACLE])
+def test_removing_channels_equals_zeroing_what_reads_them(name):
+    model, inputs = built(name)
+    program = gfx.trace(model, inputs)
+    original = program.copy().module
+    assert_equal_outputs(model(*inputs), original(*inputs))
+    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program)
+    kept = staying(outcome)
+    assert outcome.details["achieved"]["removed"] > 0
+    for batch in (inputs[0].shape[0], 3):
+        _, inputs = built(name, batch)
+        assert_equal_outputs(zeroed(original, inputs, kept), program.module(*inputs))
+
+
+HEADS = (
+    "MultiHead",
+    "MultiHeadSDPA",
+    "CrossAttention",
+    "RelativePositionBias",
+    "AttentionMask",
+    "MultiHeadModule",
+)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_whole_heads_can_go(name):
+    model, inputs = built(name)
+    program = gfx.trace(model, inputs)
+    original = program.copy().module
+    widths = [m.out_features for m in original.modules() if isinstance(m, nn.Linear)]
+    pass_ = ChannelPrune(ratio=0.5, attention="heads", importance="random", seed=3)
+    outcome = pass_.apply(program)
+    assert any(row["channels"] == 2 for row in outcome.details["groups"])  # there are two heads
+    assert [m.out_features for m in program.module.modules() if isinstance(m, nn.Linear)] != widths
+    kept = staying(outcome)
+    assert_equal_outputs(zeroed(original, inputs, kept), program.module(*inputs))
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_groups_of_a_pattern_do_not_depend_on_the_image_size(name):
+    model, inputs = built(name)
+    program = gfx.trace(model, inputs)
+    sizes = [(group.name, group.size, group.free) for group in gfx.channels(program)]
+    again = [(group.name, group.size, group.free) for group in gfx.channels(program.copy())]
+    assert sizes == again
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_no_rule_gives_up_on_a_pattern(name):
+    model, inputs = built(name)
+    reasons = [str(group.pinned) for group in gfx.channels(gfx.trace(model, inputs))]
+    assert not [why for why in reasons if "cannot follow" in why]
+
+
+def test_a_removal_tells_which_statistics_of_weights_it_stored():
+    model, inputs = built("SpectralByHand")
+    program = gfx.trace(model, inputs)
+    outcome = ChannelPrune(ratio=0.5).apply(program)
+    assert outcome.details["stored"] == ["dot"]
+    assert "dot_0" in dict(program.module.named_buffers())
+    model, inputs = built("CosineWeights")
+    program = gfx.trace(model, inputs)
+    ChannelPrune(ratio=0.5).apply(program)
+    assert "normalize_0" in dict(program.module.named_parameters())

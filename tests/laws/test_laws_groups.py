@@ -1,0 +1,165 @@
+"""Laws of the channel groups: names, the front end and a removal before do not change them."""
+
+import pytest
+import torch
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from torch import nn
+
+import gfx
+from gfx.frontend.refusal import Refusal
+from gfx.ir.program import Program
+from support import blocks
+from support.blocks import ConditionalNorm, Conv, LabelConcat, MultiHead, Source, Spade, Spec
+from support.laws import Partition, law, moved, partition, pruned, renamed, staying, through
+from support.oracle import Kept
+from support.strategies import BLOCKS, specs
+
+
+def groups_of(program: Program) -> Partition:
+    return partition(gfx.channels(program))
+
+
+@law(25)
+@given(specs(approximate=True))
+def test_names_do_not_change_the_groups(spec):
+    program = gfx.trace(*spec.build())
+    again, paths = renamed(program)
+    wanted = {
+        frozenset((moved(path, paths), dim, i) for path, dim, i in members): free
+        for members, free in groups_of(program).items()
+    }
+    assert groups_of(again) == wanted
+
+
+class Within(nn.Module):
+    """A generator inside another module."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.outer = nn.ModuleList([inside])
+
+    def forward(self, image):
+        return self.outer[0](image)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "resnet_9blocks", "sagan", "srresnet"])
+def test_a_container_does_not_change_the_groups(name):
+    with torch.device("meta"):
+        model = gfx.zoo.build(name)
+    program = gfx.trace(model)
+    inside = gfx.trace(Within(model), program.example_inputs)
+    wanted = {
+        frozenset((f"outer.0.{path}", dim, i) for path, dim, i in members): free
+        for members, free in groups_of(program).items()
+    }
+    assert groups_of(inside) == wanted
+
+
+def restricted(groups: Partition, kept: Kept, sizes: dict[str, torch.Size]) -> Partition:
+    """Keeps of every channel what is left of it, in the new numbers."""
+    number = {
+        (path, dim): {old: new for new, old in enumerate(stay)}
+        for path, dims in kept.items()
+        for dim, stay in dims.items()
+    }
+    left: Partition = {}
+    for members, free in groups.items():
+        stays = frozenset(
+            (path, dim, number[path, dim][i] if (path, dim) in number else i)
+            for path, dim, i in members
+            if path in sizes and i in number.get((path, dim), (i,))
+        )
+        if stays:
+            left[stays] = free
+    return left
+
+
+@law(25)
+@given(specs(approximate=True), st.integers(0, 3))
+def test_a_pruned_program_has_the_groups_that_were_left(spec, seed):
+    before = gfx.trace(*spec.build())
+    after, outcome = pruned(before, ratio=0.25, scope="global", seed=seed)
+    kept = staying(outcome)
+    # what has one channel left is a number that broadcasts, and couples nothing any more
+    assume(all(len(stay) > 1 for dims in kept.values() for stay in dims.values()))
+    assume(not newly_depthwise(before, after))
+    sizes = {path: t.shape for path, t in after.module.state_dict().items()}
+    known = {path: before.module.state_dict()[path].shape for path in sizes}
+    traced = gfx.trace(after.module, before.example_inputs)
+    assert restricted(groups_of(traced), {}, known) == restricted(groups_of(before), kept, known)
+
+
+def newly_depthwise(before: Program, after: Program) -> bool:
+    """Whether a grouped convolution has one channel a group left, each of which may go alone."""
+    convs = {
+        p: m for p, m in before.module.named_modules() if isinstance(m, nn.modules.conv._ConvNd)
+    }
+    return any(
+        1 < after.module.get_submodule(path).groups == after.module.get_submodule(path).in_channels
+        and conv.groups < conv.in_channels
+        for path, conv in convs.items()
+    )
+
+
+SECOND = {ConditionalNorm: "class", Spade: "map", LabelConcat: "label", MultiHead: "tokens"}
+
+
+def both_front_ends_agree(spec: Spec) -> None:
+    model, inputs = spec.build()
+    own = model.state_dict()
+    sizes = {path: tensor.shape for path, tensor in own.items()}
+    try:
+        first = through("symbolic", model, inputs)
+    except Refusal:
+        return  # a model that both allow is meant
+    second = through("export", model, inputs)
+    a, b = (restricted(groups_of(program), {}, sizes) for program in (first, second))
+    assert a == b
+
+
+@pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.__name__)
+def test_both_front_ends_see_the_same_groups_in_every_block(kind):
+    both_front_ends_agree(Spec(Source(second=SECOND.get(kind, "")), (kind(), Conv()), batch=2))
+
+
+@example(Spec(blocks=(blocks.Attention(how="einsum"), blocks.PixelShuffle())))
+@law(4)
+@given(specs(max_blocks=3, approximate=True))
+def test_both_front_ends_see_the_same_groups(spec):
+    both_front_ends_agree(spec)
+
+
+# right reasons why channels that a layer makes may not go
+ENDS = ("the model's input", "the model's output")
+REASONS = (*ENDS, "reads a fixed number of channels", "picks it out by its position", "resampled")
+
+
+@pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.__name__)
+def test_the_channels_that_layers_make_are_free(kind):
+    @law(6)
+    @given(BLOCKS[kind])
+    def free(block):
+        source = Source(out=8, second=SECOND.get(kind, ""))
+        groups = gfx.channels(gfx.trace(*Spec(source, (block, Conv(out=8))).build()))
+        made = [g for g in groups if g.producers and not any(e in str(g.pinned) for e in ENDS)]
+        assert not wrongly_pinned(made)
+        # a mask's single channel and a grid's two are all that may be left
+        assert sum(g.size for g in made if g.free) >= 0.75 * sum(g.size for g in made)
+
+    free()
+
+
+@law(25)
+@given(specs(approximate=True))
+def test_what_is_pinned_has_a_right_reason(spec):
+    assert not wrongly_pinned(gfx.channels(gfx.trace(*spec.build())))
+
+
+def wrongly_pinned(groups) -> list[str]:
+    """Lists the pins of channels that layers make whose reason is none of those that are known."""
+    return [
+        f"{group.name}: {group.pinned}"
+        for group in groups
+        if group.pinned and group.producers and not any(why in group.pinned for why in REASONS)
+    ]

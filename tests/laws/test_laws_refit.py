@@ -1,0 +1,89 @@
+"""Laws of the repair, on random generators that were pruned."""
+
+import torch
+from hypothesis import given, reject
+from hypothesis import strategies as st
+from torch.utils import _pytree as pytree
+
+import gfx
+from gfx.errors import PreconditionError
+from gfx.ir.program import Program
+from passes.refit import Refit
+from support.blocks import Spec
+from support.laws import law, pruned
+from support.strategies import specs
+
+
+def batches(spec: Spec, count: int, seed: int) -> list[tuple[torch.Tensor, ...]]:
+    """Draws inputs like those of a spec."""
+    torch.manual_seed(seed)
+    return [
+        pytree.tree_map_only(torch.Tensor, lambda x: drawn(x), spec.inputs(8)) for _ in range(count)
+    ]
+
+
+def drawn(x: torch.Tensor) -> torch.Tensor:
+    return torch.randn_like(x) if x.is_floating_point() else x
+
+
+def broken(spec: Spec, ratio: float, seed: int) -> Program:
+    """Prunes a generator at random; it remembers what it was."""
+    before = gfx.trace(*spec.build())
+    after, _ = pruned(before, ratio=ratio, seed=seed)
+    after.original = before
+    return after
+
+
+def refit(program: Program, data: object, **fields) -> dict:
+    """Refits in place and returns the held-out errors; data that is too small is no example."""
+    try:
+        outcome = Refit(**fields).apply_with(program, data)
+    except PreconditionError as error:
+        if "give at least" not in str(error):
+            raise
+        reject()
+    return outcome.details["held_out"]
+
+
+def relative(program: Program, data: list) -> float:
+    """Measures the error by running both programs as they are."""
+    errors = []
+    with torch.no_grad():
+        for inputs in data:
+            a, b = (
+                torch.cat([x.flatten() for x in pytree.tree_leaves(p.module(*inputs))])
+                for p in (program.original, program)
+            )
+            errors.append(float((a - b).norm() / a.norm()) if a.norm() > 0 else 0.0)
+    return sum(errors) / len(errors)
+
+
+@law(12)
+@given(specs(), st.sampled_from((0.5, 0.25)), st.integers(0, 3))
+def test_the_held_out_error_never_grows(spec, ratio, seed):
+    program = broken(spec, ratio, seed)
+    held = refit(program, batches(spec, 8, seed))
+    assert held["after"] <= held["before"]
+
+
+@law(8)
+@given(specs(), st.integers(0, 3))
+def test_an_untouched_program_stays_as_it_is(spec, seed):
+    program = gfx.trace(*spec.build())
+    program.original = program.copy()
+    held = refit(program, batches(spec, 4, seed))
+    assert held == {"before": 0.0, "after": 0.0}
+    state = program.original.module.state_dict()
+    for name, value in program.module.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
+@law(5)
+@given(specs(), st.integers(0, 3))
+def test_two_repairs_of_one_program_are_equal(spec, seed):
+    program = broken(spec, 0.5, seed)
+    twin, data = program.copy(), batches(spec, 6, seed)
+    assert refit(program, data) == refit(twin, data)
+    state = twin.module.state_dict()
+    for name, value in program.module.state_dict().items():
+        assert torch.equal(value, state[name]), name

@@ -1,0 +1,310 @@
+"""Budgets on latency, for machines made of formulas: what is planned, measured, told, refused."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import gfx
+from gfx.costs import Budget, LatencyTimer, cost_of
+from gfx.errors import BudgetError, TimingError
+from gfx.ir.layers import layers_of
+from gfx.pipeline.report import Report
+from gfx.search import decide
+from gfx.sensitivity import to_recipe as emit
+from support.fake_meter import Formula
+
+
+class Plain(nn.Module):
+    """Has three dense layers between a stem and a head."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.one = nn.Conv2d(width, width, 3, padding=1)
+        self.two = nn.Conv2d(width, width, 3, padding=1)
+        self.to_rgb = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.one(torch.relu(self.stem(x))))
+        return self.to_rgb(torch.relu(self.two(x)))
+
+
+X = torch.linspace(-1, 1, 1 * 3 * 12 * 12).reshape(1, 3, 12, 12)
+BOTH: list[Any] = [{"channel_prune": {}}, {"decompose": {"batches": 1}}]
+
+
+def plain(width: int = 32) -> nn.Module:
+    torch.manual_seed(0)
+    return Plain(width).eval()
+
+
+def shrunk(passes: list[Any], meter: Formula, width: int = 32, **budget: Any) -> nn.Module:
+    recipe = {"budget": budget, "passes": passes}
+    return gfx.apply(recipe, plain(width), (X,), meter=meter)
+
+
+def took(model: nn.Module, meter: Formula) -> float:
+    return meter.ms(gfx.trace(model, (X,)))
+
+
+def separable(model: nn.Module) -> bool:
+    return any("depthwise" in name for name, _ in model.named_modules())
+
+
+def widths(model: nn.Module) -> int:
+    """Sums the channels that lie between the layers."""
+    last = {n.split(".")[0]: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    return sum(conv.out_channels for name, conv in last.items() if name != "to_rgb")
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH[1:], BOTH, BOTH[::-1]], ids=str)
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
+def test_a_fraction_of_the_latency_is_kept_and_closely(passes, share):
+    meter = Formula(constant=0.01)
+    small = shrunk(passes, meter, latency=share)
+    assert 0.6 * share <= took(small, meter) / took(plain(), meter) <= share
+    (timing,) = gfx.report(small).timings
+    assert timing.after == pytest.approx(took(small, meter))
+    assert timing.limit == pytest.approx(share * took(plain(), meter))
+    assert (timing.backend, timing.machine) == ("eager", "a machine of formulas")
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH[1:], BOTH], ids=str)
+@pytest.mark.parametrize("wrong", [0.4, 2.5])
+def test_what_is_foreseen_wrongly_is_put_right_by_measuring(passes, wrong):
+    meter = Formula(constant=0.01, wrong=wrong)
+    small = shrunk(passes, meter, latency=0.3)
+    assert 0.6 * 0.3 <= took(small, meter) / took(plain(), meter) <= 0.3
+    told = gfx.report(small).passes[0].timings
+    (true,), (guess,) = told["measured"].values(), told["foreseen"].values()
+    assert guess == pytest.approx(wrong * true)
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH[1:], BOTH], ids=str)
+@pytest.mark.parametrize(("latency", "macs"), [(0.5, 0.2), (0.2, 0.5)])
+def test_limits_on_latency_and_macs_are_both_kept(passes, latency, macs):
+    meter = Formula(constant=0.05)
+    small = shrunk(passes, meter, latency=latency, macs=macs)
+    assert took(small, meter) <= latency * took(plain(), meter)
+    assert gfx.cost(small, (X,)).macs.exact <= macs * gfx.cost(plain(), (X,)).macs.exact
+
+
+def test_a_machine_that_is_slow_at_separable_layers_gets_narrow_ones_and_the_other_way_round():
+    slow = shrunk(BOTH, Formula(dense=1e-6, separable=2e-5), latency=0.3)
+    fast = shrunk(BOTH, Formula(dense=1e-6, separable=1e-7), latency=0.3)
+    assert not separable(slow)
+    assert separable(fast)
+    assert widths(slow) < widths(fast) <= 96
+
+
+def test_by_macs_alone_no_clock_is_asked():
+    meter = Formula()
+    small = shrunk(BOTH, meter, macs=0.3)
+    assert 0.2 < gfx.cost(small, (X,)).macs.exact / gfx.cost(plain(), (X,)).macs.exact <= 0.3
+    assert gfx.report(small).timings == ()
+    assert meter.read_so_far == []
+
+
+@pytest.mark.parametrize("budget", [{"latency": 0.3}, {"macs": 0.3}], ids=str)
+def test_passes_that_share_a_budget_give_the_same_in_either_order(budget):
+    first = shrunk(BOTH, Formula(separable=5e-7), **budget)
+    second = shrunk(BOTH[::-1], Formula(separable=5e-7), **budget)
+    assert torch.equal(first(X), second(X))
+    told = [[(p.name, p.changes) for p in gfx.report(m).passes] for m in (first, second)]
+    assert told[0] == told[1]
+    assert [name for name, _ in told[0]] == ["channel_prune", "decompose"]
+    assert gfx.report(first).passes[0].details["planned_with"] == ["decompose"]
+
+
+def test_shared_macs_are_kept_by_less_damage_than_either_pass_does():
+    both, alone = (shrunk(p, Formula(), macs=0.4) for p in (BOTH, BOTH[1:]))
+    told = [gfx.report(m).passes[0].details["damage"] for m in (both, alone)]
+    assert told[0] <= told[1]
+
+
+def test_the_plan_is_the_best_of_all_plans():
+    """Compares with every combination of a tiny problem."""
+    from gfx.search import Choice, Costs, Option
+
+    program = gfx.trace(plain(8), (X,))
+    groups, layers = gfx.channels(program), layers_of(program)
+    names = [group.name for group in groups.free]
+    damages = [(0.0, 0.1, 0.35), (0.0, 0.3, 0.4), (0.0, 0.05, 0.5)]
+    choices = [
+        Choice(n, tuple(Option(w, d) for w, d in zip((None, 4, 1), each, strict=True)), "group")
+        for n, each in zip(names, damages, strict=True)
+    ]
+    meter = Formula(constant=0.001)
+    watch = LatencyTimer(meter, program)
+    budget = Budget(measure="latency", limit=0.4 * meter.ms(program))
+    found = decide(groups, layers, choices, [budget], watch)
+    costs = Costs(groups, layers, choices, [budget], {budget: meter.foresee(groups, "eager", 1)})
+    plans = torch.tensor(list(product(range(3), repeat=3))).numpy()
+    kept = costs(plans)[:, 0] <= budget.limit
+    totals = [sum(d[i] for d, i in zip(damages, p, strict=True)) for p in plans.tolist()]
+    best = min(t for t, k in zip(totals, kept.tolist(), strict=True) if k)
+    assert found.damage == pytest.approx(best)
+    assert found.measured["latency (eager)"] <= budget.limit
+
+
+def test_a_limit_below_what_the_pinned_parts_take_is_refused_with_the_floor():
+    meter = Formula(constant=2.0)
+    for passes, who in ((BOTH[:1], "channel_prune"), (BOTH[1:], "decompose")):
+        with pytest.raises(
+            BudgetError, match=rf"^{who}: the budget on latency \(eager\) is 1 ms"
+        ) as e:
+            shrunk(passes, meter, latency_ms=1)
+        assert "too much; raise the budget" in str(e.value)
+        assert "to_rgb: its channels are the model's output" in str(e.value)
+        assert " 2.0" in str(e.value)  # the floor, in milliseconds
+    with pytest.raises(BudgetError, match=r"^channel_prune and decompose: the budget"):
+        shrunk(BOTH, meter, latency_ms=1)
+
+
+def test_the_floor_is_what_the_clock_says_not_what_was_foreseen():
+    with pytest.raises(BudgetError, match=r"it is 2\.0\d+ ms, 1\.0\d+ ms too much"):
+        shrunk(BOTH[:1], Formula(constant=2.0, wrong=3.0), latency_ms=1)
+
+
+def test_a_limit_that_only_the_foresight_calls_out_of_reach_is_reached():
+    meter = Formula(constant=0.05, wrong=50.0)
+    small = shrunk(BOTH, meter, latency_ms=0.3)
+    assert took(small, meter) <= 0.3
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH], ids=str)
+def test_a_machine_too_noisy_to_decide_is_said_to_be(passes):
+    with pytest.raises(TimingError, match="too noisy to tell whether the limit of 2 ms is kept"):
+        shrunk(passes, Formula(noise=0.9), latency_ms=2)
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH], ids=str)
+def test_where_noise_hides_the_limit_the_search_goes_on_below(passes):
+    limit = 0.6 * took(plain(), Formula())
+    small = shrunk(passes, Formula(noise=0.3), latency_ms=limit)
+    assert took(small, Formula()) <= 0.9 * limit
+
+
+def test_a_machine_that_gets_slower_does_not_change_what_a_fraction_is_of():
+    meter = Formula(constant=0.01, slower=1.1)
+    small = shrunk(BOTH, meter, latency=0.3)
+    steady = Formula(constant=0.01)
+    assert took(small, steady) / took(plain(), steady) <= 0.3 + 1e-9
+
+
+def test_a_result_that_is_too_slow_in_the_end_is_refused():
+    widths = {"channel_prune": {"ratio": 0.25}}
+    with pytest.raises(BudgetError, match=r"latency \(eager\) is .* ms and the limit .* measured"):
+        shrunk([widths], Formula(), latency=0.1)
+    shrunk([widths], Formula(), latency=0.8)
+
+
+def test_a_budget_that_is_kept_already_changes_nothing():
+    small = shrunk(BOTH, Formula(), latency=1)
+    assert all(not told.changes for told in gfx.report(small).passes)
+
+
+def test_backend_and_threads_are_those_asked_for():
+    meter = Formula()
+    small = shrunk(BOTH, meter, latency={"limit": 0.5, "backend": "compile", "threads": 3})
+    assert {(backend, threads) for backend, threads, _ in meter.read_so_far} == {("compile", 3)}
+    (timing,) = gfx.report(small).timings
+    assert (timing.backend, timing.threads) == ("compile", 3)
+
+
+def test_reports_of_two_runs_are_equal_whatever_the_clock_says():
+    runs = [Formula(constant=0.01), Formula(dense=2e-6, separable=2e-6, constant=0.02)]
+    one, other = (gfx.report(shrunk(BOTH, meter, latency=0.3)) for meter in runs)
+    assert one == other
+    assert one.timings[0].after != other.timings[0].after
+    assert Report.from_dict(one.to_dict()).timings == one.timings
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH[1:], BOTH], ids=str)
+def test_the_record_repeats_the_result_without_the_clock(passes):
+    small = shrunk(passes, Formula(), latency=0.3)
+    again = []
+    for told in gfx.report(small).passes:
+        spec = told.details.get("resolved", told.spec)
+        if told.name == "channel_prune":
+            spec = {"kept": told.details["kept"]} if "kept" in told.details else {"ratio": 0.0}
+        again.append({told.name: spec})
+    assert torch.equal(gfx.apply({"passes": again}, plain(), (X,))(X), small(X))
+
+
+def test_a_pass_may_have_a_latency_of_its_own():
+    meter = Formula()
+    own = {"channel_prune": {"budget": [{"measure": "latency", "fraction": 0.5}]}}
+    small = gfx.apply({"passes": [own]}, plain(), (X,), meter=meter)
+    assert took(small, meter) <= 0.5 * took(plain(), meter)
+    spec = gfx.report(small).passes[0].spec["budget"][0]
+    assert (spec["fraction"], spec["limit"]) == (0.5, 0.0)
+
+
+def test_the_report_tells_what_was_measured():
+    text = str(gfx.report(shrunk(BOTH, Formula(), latency=0.5)))
+    assert "latency, eager, ms" in text
+    assert "of a machine of formulas" in text
+    assert "planned_with" in text
+
+
+def test_a_knapsack_weighs_by_the_time_saved():
+    meter = Formula()
+    passes = [{"channel_prune": {"importance": "taylor", "scope": "knapsack", "batches": 1}}]
+    small = shrunk(passes, meter, latency=0.4)
+    assert 0.3 < took(small, meter) / took(plain(), meter) <= 0.4
+
+
+def test_widths_in_steps_that_are_fast_are_preferred():
+    """One channel more than a multiple of 8 costs as much as 8 more."""
+
+    class Stepped(Formula):
+        def ms(self, program):
+            widths = [m.out_channels for m in program.module.modules() if isinstance(m, nn.Conv2d)]
+            return 1e-3 * sum(-(-w // 8) * 8 for w in widths)
+
+        def foresee(self, groups, backend, threads):
+            return Steps()
+
+    class Steps:
+        def predict(self, widths):
+            return 1e-3 * (8 + (-(-widths // 8) * 8).sum(axis=1))
+
+    meter = Stepped()
+    small = shrunk([{"channel_prune": {}}], meter, latency=0.6)
+    widths = [m.out_channels for m in small.modules() if isinstance(m, nn.Conv2d)][:-1]
+    assert took(small, meter) <= 0.6 * took(plain(), meter)
+    assert all(width % 8 == 0 for width in widths), widths
+
+
+def test_cost_of_counts_what_is_left_when_latency_is_met_early():
+    small = shrunk(BOTH, Formula(), latency=0.9, macs=0.3)
+    assert cost_of(gfx.trace(small, (X,))).macs.exact <= 0.3 * gfx.cost(plain(), (X,)).macs.exact
+
+
+def test_a_recipe_from_findings_keeps_a_latency_too():
+    model, meter = plain(), Formula(constant=0.01)
+    table = gfx.inspect(model, (X,), widths=(0.5, 0.25))
+    assert table.program is not None
+    table.program.stopwatch = LatencyTimer(meter, table.program)
+    made = emit.recipe(table, {"latency": 0.4})
+    assert made.budget == {"latency": 0.4}
+    small = gfx.apply(made, model, (X,), meter=meter)
+    assert took(small, meter) <= 0.4 * took(model, meter)
+    with pytest.raises(BudgetError, match=r"latency \(eager\) is to be at most 0.029\d+ ms"):
+        emit.recipe(table, {"latency": 0.01})
+
+
+def test_the_shipped_recipe_halves_the_latency():
+    meter = Formula(constant=0.01)
+    small = gfx.apply("half-latency", plain(), (X,), meter=meter)
+    assert took(small, meter) <= 0.5 * took(plain(), meter)
+
+
+def test_without_a_pass_that_decomposes_each_meets_the_budget_by_itself():
+    passes = [{"channel_prune": {"targets": ["one"]}}, {"channel_prune": {}}]
+    small = shrunk(passes, Formula(), latency=0.6)
+    assert all("planned_with" not in told.details for told in gfx.report(small).passes)

@@ -1,0 +1,1 @@
+"""What tests share: random generators, oracles, patterns, stand-ins."""

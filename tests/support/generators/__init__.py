@@ -1,0 +1,11 @@
+"""Whole generators in the styles in which people write them, one file for each family.
+
+Small re-implementations of published designs: tests trace them, prune them, and judge the result
+by the consumer-zeroing oracle. Each is registered with its input shapes and what an expert would
+say about it.
+"""
+
+from support.generators import register
+from support.generators.register import GENERATORS, Entry
+
+__all__ = ["GENERATORS", "Entry", "register"]
