@@ -66,7 +66,7 @@ def bench(
     """Measure latency, throughput, memory and MACs; the speed-up against another model."""
     import gfx
     from gfx.deploy.bench import Profile
-    from gfx.deploy.bench.bench_text import COLUMNS, rows
+    from gfx.deploy.bench.bench_result import COLUMNS, rows
 
     names = (model, against or "")
     with Progress(f"opening {model}") as progress:

@@ -22,9 +22,10 @@ from gfx.errors import InputError, RecipeError
 from gfx.frontend import trace
 from gfx.ir.node_origin import forget
 from gfx.ir.program import Program
+from gfx.pipeline.pass_report import PassReport
 from gfx.pipeline.recipe import InputSpec, Recipe, Source
 from gfx.pipeline.record.original import Recording
-from gfx.pipeline.report import PassReport, Report, attach
+from gfx.pipeline.report import Report, attach
 from gfx.pipeline.run import Run
 
 __all__ = ["apply", "specs", "told"]

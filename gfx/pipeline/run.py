@@ -16,8 +16,8 @@ from gfx.io.data import replayable
 from gfx.ir.execute import tolerance
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
+from gfx.pipeline.pass_report import PassReport, Timing, pass_report
 from gfx.pipeline.recipe import Recipe
-from gfx.pipeline.report import PassReport, Timing, pass_report
 from gfx.pipeline.shared_budget import SharedPlan, shared
 from gfx.pipeline.verify import Check, honesty, signature, structure, values
 

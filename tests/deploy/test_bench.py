@@ -15,7 +15,7 @@ import gfx
 from gfx.cli import app
 from gfx.deploy.bench import Bench, Figures, NodeTime, Profile, memory
 from gfx.deploy.bench import child_process as child
-from gfx.deploy.bench.bench_text import rows
+from gfx.deploy.bench.bench_result import rows
 from gfx.deploy.bench.memory import MemoryPeak
 from gfx.deploy.bench.node_times import profile_eager
 from gfx.deploy.bench.onnx_times import Made, Origins, read_events

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gfx
 from gfx.errors import GfxError, PreconditionError, RecipeError
-from gfx.pipeline.report import PassReport
+from gfx.pipeline.pass_report import PassReport
 from gfx.testing import check_pass
 from passes.refit import Refit
 

@@ -10,7 +10,8 @@ from torch import nn
 import gfx
 from gfx.contract import Change, Skip
 from gfx.costs import Cost, Macs
-from gfx.pipeline.report import PassReport, Report, attach, report
+from gfx.pipeline.pass_report import PassReport
+from gfx.pipeline.report import Report, attach, report
 from gfx.pipeline.verify import Check
 
 

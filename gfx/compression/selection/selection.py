@@ -5,8 +5,7 @@ Chooses channels: the least important go, by ratio or until budgets are met.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -128,6 +127,7 @@ class Selection:
         Raises: BudgetError with the nearest value that can be reached, and what stands in the way.
         """
         from gfx.search.widths import WidthSearch
+
         pricing = Pricing(self.groups, cost)
         search = WidthSearch(self.groups, self.among, pricing, budgets, self.bounds, tolerance)
         return self.by_counts(self.along(search))
@@ -135,6 +135,7 @@ class Selection:
     def along(self, search: Any) -> Ids:
         """Returns how many channels of each group a search leaves that follows the importance."""
         from gfx.search.widths import by_gain
+
         if self.scope == "knapsack":
             losses = self._losses(search.bounds)
             return search.along(by_gain(losses, self.sizes, search.shares))

@@ -70,11 +70,11 @@ def _loaded(folder: Path, backend: str, threads: int) -> Callable[[], object]:
 def _module(folder: Path) -> Any:
     import torch
 
-    import gfx
+    from gfx.io.archive import load
 
     archive = folder / "model.gfx"
     if archive.exists():
-        return gfx.load(archive)
+        return load(archive)
     return torch.load(folder / "model.pt", weights_only=False)
 
 

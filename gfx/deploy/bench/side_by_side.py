@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gfx.costs import Cost, cost_of
-from gfx.deploy.bench.figures import Bench, Figures
+from gfx.deploy.bench.bench_result import Bench
+from gfx.deploy.bench.figures import Figures
 from gfx.deploy.bench.memory import UNASKED, peak_memory
 from gfx.deploy.bench.node_times import profile_eager
 from gfx.deploy.bench.onnx_times import profile_onnx

@@ -7,7 +7,7 @@ from typing import Any
 
 from gfx.contract import Change, Skip
 from gfx.costs import human
-from gfx.pipeline.report import PassReport
+from gfx.pipeline.pass_report import PassReport
 from gfx.pipeline.verify import Check
 from gfx.reports.html.cells import cell, fact
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from gfx.costs import Cost, human
-from gfx.pipeline.report_text import ROWS
+from gfx.pipeline.report import ROWS
 from gfx.reports.html.cells import badge, bar, cell, fact
 from gfx.reports.result.facts import ResultFacts
 from gfx.reports.result.group_colours import Family
