@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gfx.pipeline.recipe import Recipe
     from gfx.pipeline.registry import passes
     from gfx.pipeline.report import Report, report
-    from gfx.sensitivity import inspect
+    from gfx.reports.sensitivity import inspect
     from gfx.testing import laws
     from gfx.train.schedule import Schedule, schedule
 
@@ -113,7 +113,7 @@ _HOMES = {
     "apply": "gfx.pipeline",
     "bench": "gfx.deploy.bench",
     "export": "gfx.deploy.export",
-    "inspect": "gfx.sensitivity",
+    "inspect": "gfx.reports.sensitivity",
     "load": "gfx.io.archive",
     "open_model": "gfx.io.archive",
     "passes": "gfx.pipeline.registry",

@@ -27,7 +27,7 @@ from gfx.sensitivity.recommend import advised, ranked
 from gfx.sensitivity.rows import DECOMPOSE, Key
 from gfx.sensitivity.table import Table
 
-__all__ = ["inspect"]
+__all__ = ["sensitivity_table"]
 
 Batches = list[tuple[Any, ...]]
 Results = dict[tuple[str, Key], ProbeResult]
@@ -35,7 +35,7 @@ _FOLD = "fold_parametrizations"  # what it folds could be neither decomposed nor
 _MOST, _WORK = 8, 4_000_000_000  # batches, and MACs that they may take together
 
 
-def inspect(
+def sensitivity_table(
     model: "nn.Module | Program",
     example_inputs: Any = None,
     data: Any = None,
@@ -91,7 +91,7 @@ def inspect(
 
     Example:
         >>> import gfx
-        >>> table = inspect(gfx.zoo.build("dcgan", ngf=4))
+        >>> table = sensitivity_table(gfx.zoo.build("dcgan", ngf=4))
         >>> row = table["up.0.conv"]
         >>> row.stage, row.widths[0.5], row.saved[0.5]
         ('up', 8, 131072)

@@ -1,15 +1,13 @@
 """The table of all layers: iterates, filters, sorts, sums up by stage, turns to plain data."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Self
 
 from gfx.compression.factor import Form
 from gfx.ir.program import Program
 from gfx.ir.stages import STAGES
-from gfx.pipeline.recipe import Recipe
-from gfx.reports.sensitivity.table_text import text
 from gfx.sensitivity.rows import Key, Row, spelled
 
 __all__ = ["Stage", "Table", "TableFacts"]
@@ -84,7 +82,7 @@ class Table:
                 return row
         raise KeyError(name)
 
-    def filter(self, keep: Callable[[Row], bool] | None = None, **fields: Any) -> "Table":
+    def filter(self, keep: Callable[[Row], bool] | None = None, **fields: Any) -> Self:
         """Returns the table of some rows: those a function keeps, with fields of given values.
 
         A text may be a glob, and a list names several values.
@@ -105,7 +103,7 @@ class Table:
         )
         return replace(self, rows=tuple(left))
 
-    def sort(self, key: str | Callable[[Row], Any], *, reverse: bool = False) -> "Table":
+    def sort(self, key: str | Callable[[Row], Any], *, reverse: bool = False) -> Self:
         """Returns the table in another order: by a field, or by a function of a row.
 
         Example: `table.sort("macs", reverse=True)`, `table.sort(lambda r: r.saved["decompose"])`.
@@ -148,36 +146,6 @@ class Table:
             "stages": [stage.to_dict() for stage in self.stages()],
             "rows": self.to_dicts(),
         }
-
-    def recipe(self, budget: Mapping[str, Any] | None = None) -> Recipe:
-        """Returns a recipe that acts on the table, under a budget (gfx/sensitivity/to_recipe.py).
-
-        Raises: BudgetError if nothing that was tried meets the budget; InputError if nothing is
-        recommended.
-
-        Example: `gfx.apply(table.recipe({"macs": 0.5}), model)` leaves half the MACs.
-        """
-        from gfx.sensitivity.to_recipe import recipe
-
-        return recipe(self, budget)
-
-    def to_html(self) -> str:
-        """Returns one HTML page that sorts, and loads nothing."""
-        from gfx.reports.sensitivity.sensitivity_page import page
-
-        return page(self)
-
-    def to_png(self) -> bytes:
-        """Draws damage by layer, and damage against saving.
-
-        Raises: InputError if matplotlib is not installed.
-        """
-        from gfx.reports.sensitivity.sensitivity_figure import drawing
-
-        return drawing(self)
-
-    def __str__(self) -> str:
-        return text(self)
 
 
 def _matches(value: Any, wanted: Any) -> bool:

@@ -162,7 +162,9 @@ def test_all_files_are_written_in_one_go(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("gfx.sensitivity.inspect", lambda *_: pytest.fail("the work has begun"))
+    monkeypatch.setattr(
+        "gfx.reports.sensitivity.inspect", lambda *_: pytest.fail("the work has begun")
+    )
     for option, name in (("--html", "a.html"), ("--csv", "a.csv"), ("--plot", "a.png")):
         result = run(MODEL, option, tmp_path / "no" / name)
         assert_error(result, f"error: cannot write {tmp_path / 'no' / name}", "there is no folder")
@@ -274,7 +276,7 @@ def test_an_interrupted_inspection_writes_nothing(tmp_path, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gfx.sensitivity.inspect", interrupt)
+    monkeypatch.setattr("gfx.reports.sensitivity.inspect", interrupt)
     result = run(MODEL, "--html", tmp_path / "a.html")
     assert_error(result, "interrupted; nothing was written", code=130)
     assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,6 @@
-"""A table as text.
-
-What a table says in words: how it came about, and the figures of its cells.
-"""
+"""A sensitivity table as text: how it came about, one line a layer, one a stage."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from gfx.costs import human
 from gfx.sensitivity import Key, Row, Table
@@ -12,11 +8,8 @@ from gfx.sensitivity.rows import spelled
 
 __all__ = ["described", "figure", "remarks", "shape", "text", "title"]
 
-if TYPE_CHECKING:
-    from gfx.sensitivity import Table
 
-
-def text(table: "Table") -> str:
+def text(table: Table) -> str:
     """Writes the facts, one line a layer, and one a stage."""
     facts = table.facts
     keys = facts.keys
