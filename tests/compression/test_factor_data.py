@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_factoring import KINDS, gap, layers
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,6 +16,7 @@ from gfx.compression.factor import Form, factor, fits, full_rank
 from gfx.compression.factor.kernels import bias_of, kernel_of
 from gfx.compression.factor.patches import Patch, output_size, patches_at
 from gfx.errors import InputError
+from support.factor_cases import KINDS, gap, layers
 
 # torch says so of its own 'same' padding of even kernels
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from torch import nn
 
 import gfx
-from gfx.costs import Budget, Cost, cost_of
+from gfx.costs import Budget, cost_of
 from gfx.costs.symbolic import Pricing
 from gfx.coupling import analyse
-from gfx.coupling.removal import remove
 from passes.fold_parametrizations import FoldParametrizations
 from support.patterns import PATTERNS
+from support.price_checks import MEASURES, check, pruned
 from support.strategies import specs
 
 SMALL = {
@@ -27,36 +27,6 @@ SMALL = {
     "sagan": {"ngf": 8},
     "biggan_128": {"ch": 4},
 }
-
-
-MEASURES = ("exact", "output", "output_norm", "params", "param_bytes", "peak_activation_bytes")
-
-
-def pruned(program: gfx.Program, widths: list[int], rng: np.random.Generator) -> Cost:
-    """Counts the program after random channels are really removed."""
-    small = program.copy()
-    groups = analyse(small)
-    removed = groups.none_removed()
-    for group, width in zip(groups.free, widths, strict=True):
-        removed[rng.permutation(group.roots)[width:]] = True
-    remove(small, groups, removed)
-    return cost_of(small)
-
-
-def check(program: gfx.Program, configurations: int) -> None:
-    """Compares both prices on random configurations in which some groups stay whole."""
-    pricing = Pricing(analyse(program), cost_of(program))
-    rng = np.random.default_rng(0)
-    for _ in range(configurations):
-        whole = rng.random(len(pricing.groups)) < 0.2
-        widths = [
-            group.size if stays else int(rng.integers(1, group.size + 1))
-            for group, stays in zip(pricing.groups, whole, strict=True)
-        ]
-        cost, price = pruned(program, widths, rng), pricing.price([widths])
-        real = (cost.macs.exact, cost.macs.output, cost.macs.output_norm)
-        real += (cost.params, cost.param_bytes, cost.peak_activation_bytes)
-        assert tuple(price[name].item() for name in MEASURES) == real, widths
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -5,11 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import gfx
-from gfx import zoo
-from support.zoo_small import SMALL
+from support.zoo_small import SMALL, small
 
 # what varies in .onnx; a .pt2 guards what torch specialised: a size of one somewhere inside
 DYNAMIC: dict[str, tuple[str, ...]] = {
@@ -24,12 +22,6 @@ DYNAMIC: dict[str, tuple[str, ...]] = {
     "sagan": ("batch",),
     "biggan_128": ("batch",),
 }
-
-
-def small(name: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return zoo.build(name, **SMALL[name]).eval(), zoo.example_inputs(name, **SMALL[name])
 
 
 def in_onnxruntime(path: Path, *inputs: torch.Tensor) -> list[torch.Tensor]:

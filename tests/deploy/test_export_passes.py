@@ -7,12 +7,12 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from test_export import small
 from torch import nn
 
 import gfx
 from gfx.ir.modules import ChannelMask
 from support.laws import EFFORT
+from support.zoo_small import small
 
 RECIPES: dict[str, tuple[str, Any]] = {
     "narrower": ("dcgan", {"passes": [{"channel_prune": {"ratio": 0.5}}]}),

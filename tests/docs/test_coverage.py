@@ -8,7 +8,7 @@ from support.coverage_models import names, one
 from support.coverage_rows import measure
 from support.coverage_text import COLUMNS, cells, line, render, split
 
-TEXT = (Path(__file__).parents[1] / "docs" / "coverage.md").read_text("utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "coverage.md").read_text("utf-8")
 LINES = split(TEXT)
 ROWS = {(key, cells(text)[0]): text for key, lines in LINES.items() for text in lines}
 PEER = ("handled", "partly (", "nothing", "crash (", "wrong shape", "no end")

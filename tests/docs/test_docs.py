@@ -12,7 +12,7 @@ from torch import nn
 
 from gfx.testing import check_pass
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "writing-a-pass.md").read_text("utf-8")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import gfx
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 FACES = EXAMPLES / "faces.py"
 installed = find_spec("gan_face_generate") is not None
 needs_faces = pytest.mark.skipif(

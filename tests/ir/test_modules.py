@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
-from test_pricing import check as check_prices
 from torch import fx, nn
 
 import gfx
@@ -28,6 +27,7 @@ from support.masked_programs import (
     zeroed_masks,
 )
 from support.oracle import assert_equal_outputs, flat
+from support.price_checks import check as check_prices
 from support.probe_checks import check as check_probing
 from support.strategies import specs
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_laws import applied, drawn
 from torch import nn
 
 import gfx
@@ -13,6 +12,7 @@ from gfx.pipeline.registry import passes
 from support.laws import law
 from support.masked_programs import all_masked, tapped, zeroed_masks
 from support.oracle import assert_equal_outputs
+from support.pass_draws import applied, drawn
 from support.strategies import specs
 
 X = torch.zeros(1, 3, 8, 8)

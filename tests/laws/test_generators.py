@@ -18,7 +18,7 @@ from support.laws import prune_as_told, staying
 from support.oracle import assert_equal_outputs, zeroed
 
 for found in iter_modules(generators.__path__):
-    import_module(f"generators.{found.name}")
+    import_module(f"support.generators.{found.name}")
 
 AGAIN = ("Imdn", "Restormer", "Gaugan", "BigDeep", "Mobile", "NafLayer", "WrittenKernels", "Wave")
 ENDS = ("its channels are those of the model's input", "its channels are the model's output")

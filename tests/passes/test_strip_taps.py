@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
-from test_laws import drawn
 from torch import nn
 
 import gfx
@@ -18,6 +17,7 @@ from gfx.pipeline.registry import passes
 from passes.channel_prune import ChannelPrune
 from support.laws import law
 from support.oracle import assert_equal_outputs
+from support.pass_draws import drawn
 from support.strategies import specs
 from support.tap_checks import members, seen, taps_of
 

@@ -322,7 +322,7 @@ def test_options_that_make_no_sense_are_refused(options, text):
 def pattern(name):
     """Builds one of the patterns, or of the generators of others."""
     if name not in PATTERNS:
-        import_module("generators.blocks")
+        import_module("support.generators.blocks")
         return built(name), inputs_of(name)
     torch.manual_seed(0)
     kind, shapes = PATTERNS[name]

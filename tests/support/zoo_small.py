@@ -2,7 +2,12 @@
 
 from typing import Any
 
-__all__ = ["SMALL"]
+import torch
+from torch import nn
+
+from gfx import zoo
+
+__all__ = ["SMALL", "small"]
 
 SMALL: dict[str, dict[str, Any]] = {
     "resnet_9blocks": {"ngf": 4, "n_blocks": 1, "image_size": 16},
@@ -16,3 +21,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "sagan": {"ngf": 8},
     "biggan_128": {"ch": 8, "image_size": 16, "z_dim": 12},
 }
+
+
+def small(name: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return zoo.build(name, **SMALL[name]).eval(), zoo.example_inputs(name, **SMALL[name])
