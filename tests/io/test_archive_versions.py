@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import gfx
 from gfx.ir.modules import ChannelMask, Tap
@@ -52,3 +53,22 @@ def test_what_0_1_0_wrote_is_written_again_as_it_is(tmp_path: Path) -> None:
         state, other = model.state_dict(), again.state_dict()
         assert state.keys() == other.keys()
         assert all(torch.equal(state[name], other[name]) for name in state)
+
+
+def test_pickled_layers_of_0_1_0_open_without_trust() -> None:
+    model = gfx.open_model(DATA / "layers-0.1.0.pt")
+    assert [type(layer) for layer in model] == [nn.Conv2d, ChannelMask]
+
+
+def test_a_pickled_result_of_0_1_0_computes_what_it_did_and_has_its_report() -> None:
+    model = gfx.open_model(DATA / "result-0.1.0.pt", trust=True)
+    assert model(torch.ones(1, 3, 8, 8)).sum().item() == pytest.approx(-8.1199, abs=1e-3)
+    passes = [done.name for done in gfx.report(model).passes]
+    assert passes == ["fast_instance_norm", "channel_prune", "mask", "distill_taps"]
+    assert gfx.report(model).record.sample is not None
+
+
+def test_a_class_that_0_1_0_had_not_is_still_an_error(tmp_path: Path) -> None:
+    (tmp_path / "odd.pt").write_bytes(b"\x80\x02cgfx.modules.masks\nNone_such\nq\x00.")
+    with pytest.raises(gfx.ArchiveError, match="odd.pt"):
+        gfx.open_model(tmp_path / "odd.pt", trust=True)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gfx.errors import ArchiveError
+from gfx.io.archive import former_names
 from gfx.ir.modules import OWN, Ramp
 
 __all__ = ["load_export", "load_pickle"]
@@ -33,7 +34,11 @@ def load_pickle(file: Path, *, trust: bool) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
             warnings.simplefilter("ignore")  # of torch, about formats it still reads
-            return torch.load(file, map_location="cpu", weights_only=not trust)
+            if not trust:
+                return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(
+                file, map_location="cpu", weights_only=False, pickle_module=former_names
+            )
     except pickle.UnpicklingError as error:
         if trust:
             raise _damaged(file, error) from error
@@ -72,6 +77,7 @@ def _allowed() -> list[Any]:
     allowed += [getattr(weight, "WeightNorm"), torch.nn.modules.module._WrappedHook]  # noqa: B009
     allowed += [torch.nn.modules.linear.NonDynamicallyQuantizableLinear]
     allowed += [torch.nn.functional.relu, Ramp, *sorted(OWN, key=lambda kind: kind.__name__)]
+    allowed += former_names.former_layers()
     return allowed + [
         value
         for name, value in sorted(vars(nn).items())
