@@ -1,16 +1,66 @@
-"""What the tables of the shell say."""
+"""`gfx recipes`, `gfx passes`, `gfx zoo`: list what is installed."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from gfx.cli.screen import print_table
+from gfx.cli.error_handling import guarded, warn
+from gfx.cli.options import Debug, Json
+from gfx.cli.screen import print_json, print_table
 
 if TYPE_CHECKING:
     from gfx.contract import Pass
-    from gfx.costs import Cost
-    from gfx.coupling import Groups
 
-__all__ = ["describe_pass", "print_groups", "print_layers"]
+__all__ = ["describe_pass", "passes", "recipes", "zoo"]
+
+
+@guarded
+def recipes(as_json: Json = False, debug: Debug = False) -> None:
+    """List the recipes that ship with gfx."""
+    from gfx.pipeline.recipe import Recipe, shipped
+
+    loaded = {name: Recipe.load(name) for name in shipped()}
+    if as_json:
+        print_json({name: recipe.spec() for name, recipe in loaded.items()})
+        return
+    rows = [
+        (name, recipe.about, ", ".join(pass_.name for pass_ in recipe.passes))
+        for name, recipe in loaded.items()
+    ]
+    print_table(("recipe", "about", "passes"), rows)
+
+
+@guarded
+def passes(as_json: Json = False, debug: Debug = False) -> None:
+    """List the passes that are installed, with their fields."""
+    from gfx.pipeline.registry import discover
+
+    found = discover()
+    for broken in found.broken:
+        warn(f"plugin {broken.plugin} could not be loaded: {broken.why}")
+    described = [describe_pass(kind, found.origins[name]) for name, kind in found.passes.items()]
+    if as_json:
+        print_json(described)
+        return
+    rows = [
+        (d["name"], d["about"], ", ".join(f"{k}={v}" for k, v in d["fields"].items()), d["origin"])
+        for d in described
+    ]
+    print_table(("pass", "about", "fields", "from"), rows)
+
+
+@guarded
+def zoo(as_json: Json = False, debug: Debug = False) -> None:
+    """List the reference generators, for MODEL as zoo:NAME or zoo:NAME?option=value."""
+    from gfx import zoo as generators
+
+    found = [
+        (name, generators.about(name), generators.options(name)) for name in generators.names()
+    ]
+    if as_json:
+        print_json([dict(zip(("name", "about", "options"), row, strict=True)) for row in found])
+        return
+    rows = [(n, text, ", ".join(f"{k}={v}" for k, v in known.items())) for n, text, known in found]
+    print_table(("generator", "about", "options"), rows)
 
 
 def describe_pass(kind: "type[Pass]", origin: str) -> dict[str, Any]:
@@ -34,46 +84,3 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return "(required)"
-
-
-def print_layers(figures: "Cost", top: int) -> None:
-    """Prints the dearest layers; all of them, in the order they run, if top is 0."""
-    from gfx.costs import human
-
-    total = max(figures.macs.exact, 1)
-    nodes = [node for node in figures.nodes if node.macs.exact or node.params]
-    shown = sorted(nodes, key=lambda n: -n.macs.exact)[:top] if top else nodes
-    rows = [
-        (
-            node.target,
-            node.kind,
-            "x".join(map(str, node.shape or ())),
-            human(node.macs.exact),
-            f"{node.macs.exact / total:.1%}",
-            human(node.params),
-        )
-        for node in shown
-    ]
-    title = f"{len(shown)} of {len(nodes)} layers"
-    print_table(("layer", "kind", "output", "#MACs exact", "#share", "#params"), rows, title)
-
-
-def print_groups(groups: "Groups") -> None:
-    """Prints the channel groups, with the reason where one is pinned."""
-    rows = [
-        (
-            group.name,
-            str(group.size),
-            "free" if group.free else f"pinned: {group.pinned or 'a single channel'}",
-            "exact" if group.exact else f"approximate: {group.approximate}",
-            ", ".join(group.producers),
-            ", ".join(group.consumers),
-        )
-        for group in groups
-    ]
-    free = sum(group.free for group in groups)
-    print_table(
-        ("group", "#channels", "state", "removal", "written by", "read by"),
-        rows,
-        f"{len(rows)} groups, {free} free",
-    )

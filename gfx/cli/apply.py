@@ -1,0 +1,64 @@
+"""`gfx apply`: applies a recipe to a model and writes the smaller one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gfx.cli.error_handling import guarded, warn
+from gfx.cli.model_argument import open_named
+from gfx.cli.options import Debug, Evaluate, Factory, Images, Input, Json, Model, Seed, Trust
+from gfx.cli.report import print_report
+from gfx.cli.screen import Progress
+
+__all__ = ["apply"]
+
+
+def _output(path: Path) -> Path:
+    if path.suffix not in (".gfx", ".pt", ".pth"):
+        raise typer.BadParameter(f"{path} must end in .gfx (an archive) or .pt (a pickle)")
+    return path
+
+
+@guarded
+def apply(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+    ],
+    model: Model,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", callback=_output, help="Where to write: .gfx, or .pt."),
+    ],
+    inputs: Input = None,
+    factory: Factory = None,
+    trust: Trust = False,
+    evaluate: Evaluate = False,
+    data: Images = None,
+    seed: Seed = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check the program after each pass.")
+    ] = True,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Apply a recipe to a model and write the smaller one; print what was done."""
+    import gfx
+    from gfx.io.archive import check_writable
+
+    check_writable(output)  # before the long work
+    loaded = gfx.Recipe.load(recipe)
+    if not verify:
+        warn("NOT VERIFIED: --no-verify turns off every check after every pass")
+    with Progress(f"opening {model}") as progress:
+        opened = open_named(
+            model, inputs=inputs or [], factory=factory, trust=trust, evaluate=evaluate, seed=seed
+        )
+        # what the command line says goes first, then the recipe, then what came with the model
+        given = opened.inputs if inputs or loaded.input is None else None
+        progress.stage(f"applying {recipe}")
+        small = gfx.apply(loaded, opened.model, given, data=data, seed=seed, verify=verify)
+        progress.stage(f"writing {output}")
+        gfx.save(small, output)
+    print_report(gfx.report(small), as_json=as_json)
+    typer.echo(f"wrote {output} ({output.stat().st_size:,} bytes)", err=True)
