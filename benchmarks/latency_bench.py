@@ -43,7 +43,7 @@ def measured(groups: gfx.Groups, rows: np.ndarray, args: argparse.Namespace) -> 
         part = missing[start : start + AT_ONCE]
         free = [group.name for group in groups.free]
         widths = [dict(zip(free, rows[i].tolist(), strict=True)) for i in part]
-        programs = [narrowed(groups.flow, row) for row in widths]
+        programs = [narrowed(groups, row) for row in widths]
         times = Clocked().programs(programs, args.backend, args.threads)
         known |= {names[i]: t for i, t in zip(part, times, strict=True)}
         store.write(about, known)

@@ -18,6 +18,7 @@ import torch
 from subjects import RandomGenerator, chain
 from torch import Tensor, nn
 
+from gfx.contract import Context
 from gfx.deploy.timing import medians
 from gfx.frontend import trace
 from passes.channel_prune import ChannelPrune
@@ -28,7 +29,7 @@ TARGET = 20.0  # seconds for the largest
 
 def prune(model: nn.Module, image: Tensor) -> None:
     """Traces, analyses and halves a generator."""
-    ChannelPrune(ratio=0.5).apply(trace(model, (image,), check=False))
+    ChannelPrune(ratio=0.5).apply(trace(model, (image,), check=False), Context())
 
 
 def convolutions(model: nn.Module) -> int:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gfx.compression.taps import adapters, tapped
-    from gfx.contract import Change, Keeps, Outcome, Pass, Skip
+    from gfx.contract import Change, Context, Keeps, Outcome, Pass, Skip
     from gfx.costs import Budget, Cost
     from gfx.coupling import Groups
     from gfx.deploy.bench import Bench, bench
@@ -51,6 +51,7 @@ __all__ = [
     "Budget",
     "BudgetError",
     "Change",
+    "Context",
     "Cost",
     "EditError",
     "ExportError",
@@ -97,6 +98,7 @@ _HOMES = {
     "Bench": "gfx.deploy.bench",
     "Budget": "gfx.costs",
     "Change": "gfx.contract",
+    "Context": "gfx.contract",
     "Cost": "gfx.costs",
     "Exported": "gfx.deploy.export",
     "Groups": "gfx.coupling",

@@ -4,10 +4,11 @@ A pass is a frozen dataclass. Its fields are its parameters: recipes, type check
 printing all come from them.
 
 1. `requires` raises PreconditionError if the program cannot be taken; it edits nothing.
-2. `apply` edits the program it is given, in place, and says what it did: an Outcome.
-3. `reference` returns the program that the result must equal numerically, or None if there is none.
-   The default is the input for a pass that keeps VALUES, and None for any other. Where an Outcome
-   has a `resolved` pass, it is that one's reference; where it has `expected`, that makes it.
+2. `apply` edits the program it is given, in place, with what its Context offers, and says what it
+   did: an Outcome.
+3. The Outcome's `reference` makes the program that the result must equal numerically, of the one
+   from before. The default is that program itself for a pass that keeps VALUES, and none for any
+   other.
 4. `ensures` raises VerificationError if the result lacks something this pass promises.
 
 The pipeline calls them in this order and runs four checks after each pass: structure, signature,
@@ -17,18 +18,21 @@ honesty (changed if and only if an Outcome says so) and values against the refer
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Flag
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import fx
 
+from gfx.costs import Budget, Cost, LatencyTimer
+from gfx.errors import PreconditionError
+from gfx.ir.globs import matches
 from gfx.ir.program import Program
 
 if TYPE_CHECKING:
     from gfx.search import Offer
 
-__all__ = ["Change", "Keeps", "Outcome", "Pass", "Skip"]
+__all__ = ["Change", "Context", "Keeps", "Outcome", "Pass", "Skip"]
 
 
 class Keeps(Flag):
@@ -71,11 +75,8 @@ class Skip:
 class Outcome:
     """Collects what a pass did.
 
-    A pass that chose something (by rank, by chance, by looking at data) sets `resolved`: the same
-    pass with every choice written out in its fields. Its reference is then the one that the result
-    is compared with, so that nothing is chosen twice and the record is seen to be complete. Where
-    no fields can say what was computed (weights solved from data), `expected` turns the program
-    from before into the reference.
+    A pass that chose something (by rank, by chance, by looking at data) makes its `reference` of
+    what it chose, so that nothing is chosen twice and the record is seen to be complete.
 
     Example:
         >>> outcome = Outcome()
@@ -90,8 +91,10 @@ class Outcome:
     skips: list[Skip] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)  # plain data for the report
     timings: dict[str, Any] = field(default_factory=dict)  # the same, of what the clock said
-    resolved: "Pass | None" = None  # what the pass is once its choices are made; None: itself
-    expected: Callable[[Program], Program] | None = None  # makes the reference (rule 3)
+    # makes the program that the result must equal, of the one from before; None: rule 3's default
+    reference: Callable[[Program], Program | None] | None = None
+    # the pass with every choice written out in its fields, which repeats the result; None: itself
+    resolved: "Pass | None" = None
 
     @property
     def modified(self) -> bool:
@@ -106,6 +109,62 @@ class Outcome:
         """Records a refusal with its reason."""
         self.skips.append(Skip(_name(node), why))
 
+    def add(self, other: "Outcome") -> None:
+        """Adds what the resolved pass did; what was skipped already keeps its reason."""
+        skipped = {skip.node for skip in self.skips}
+        self.changes += other.changes
+        self.skips += [skip for skip in other.skips if skip.node not in skipped]
+        self.details |= other.details
+        self.timings |= other.timings
+        self.reference, self.resolved = other.reference, other.resolved
+
+
+@dataclass(frozen=True)
+class Context:
+    """Holds what a pass may use beside the program; `Context()` is enough to apply one by hand.
+
+    Raises: PreconditionError if a budget is on latency and nothing measures it, or its limit is not
+    in milliseconds yet.
+
+    Example:
+        >>> from passes.channel_prune import ChannelPrune
+        >>> Context(seed=3).of(ChannelPrune(seed=5)).seed
+        5
+    """
+
+    data: Any = None  # the user's batches, to iterate over again and again; None: not given
+    original: Program | None = None  # what the recipe began with, if a pass of it `needs_original`
+    meter: LatencyTimer | None = None  # measures latencies, if a budget of the recipe is on one
+    seed: int = 0  # of all that the pass draws at random
+    budgets: tuple[Budget, ...] = ()  # absolute limits that the pass must meet
+
+    def __post_init__(self) -> None:
+        timed = [budget for budget in self.budgets if budget.timed]
+        if timed and (self.meter is None or not all(budget.limit for budget in timed)):
+            raise PreconditionError(
+                f"the budget on {timed[0].name} needs a meter, and a limit in milliseconds; run "
+                "the pass by gfx.apply"
+            )
+
+    def met(self, program: Program, cost: Cost) -> bool:
+        """Whether a program of this cost meets every budget; latencies are measured last."""
+        if not all(budget.kept(cost) for budget in self.budgets):
+            return False
+        return self.meter is None or self.meter.keeps(program, cost, self.budgets)
+
+    def of(self, pass_: "Pass") -> "Context":
+        """Returns the context of one pass: its own seed and budget go before the recipe's.
+
+        It has no budgets if the pass has none of its own and takes none.
+        """
+        seed = getattr(pass_, "seed", None)
+        budgets = self.budgets if pass_.takes_budget else ()
+        return replace(
+            self,
+            seed=self.seed if seed is None else seed,
+            budgets=pass_.own_budgets or budgets,
+        )
+
 
 @dataclass(frozen=True)
 class Pass(ABC):
@@ -118,23 +177,38 @@ class Pass(ABC):
     name: ClassVar[str]
     keeps: ClassVar[Keeps] = Keeps.SIGNATURE
     grows: ClassVar[bool] = False  # True: may raise the cost (MACs or parameters)
+    needs_original: ClassVar[bool] = False  # True: `context.original` is kept for it
 
     @property
     def needs_data(self) -> bool:
         """Whether `gfx.apply` must be given data; it may depend on the pass's fields."""
         return False
 
-    @property
-    def needs_original(self) -> bool:
-        """Whether `program.original` must hold the program that the recipe began with."""
-        return False
+    def named(self, path: str) -> bool:
+        """Whether the pass's `targets`, globs over paths or names, name this one; without, all."""
+        return matches(path, getattr(self, "targets", ("*",)))
 
-    def offer(self, program: Program, data: Any) -> "Offer | None":
+    @property
+    def takes_budget(self) -> bool:
+        """Whether the pass meets the recipe's budget: it has a field `budget`, which is not given.
+
+        Override it where another field, such as a ratio, may say how far to go instead.
+        """
+        return "budget" in _fields(self) and not getattr(self, "budget", None)
+
+    @property
+    def own_budgets(self) -> tuple[Budget, ...]:
+        """The budgets that the field `budget` gives."""
+        given = getattr(self, "budget", None)
+        budgets = given if isinstance(given, tuple | list) else ()
+        return tuple(budget for budget in budgets if isinstance(budget, Budget))
+
+    def offer(self, program: Program, context: Context) -> "Offer | None":
         """Says what the pass may do under a budget that it shares with others; edits nothing.
 
-        Where passes of a recipe were given its budget alike, the pipeline asks each for its offer
-        when the first of them is due, decides about all together, and runs what each offer makes
-        of the plan. None, as here: the pass meets the budget by itself, as far as it still can.
+        Where several passes of a recipe take its budget, the pipeline asks each for its offer when
+        the first of them is due, decides about all together, and runs what each offer makes of the
+        plan. None, as here: the pass meets the budget by itself, as far as it still can.
         """
         return None
 
@@ -142,16 +216,8 @@ class Pass(ABC):
         """Raises PreconditionError if the program cannot be taken."""
 
     @abstractmethod
-    def apply(self, program: Program) -> Outcome:
-        """Edits the program in place and tells what it did."""
-
-    def apply_with(self, program: Program, data: Any) -> Outcome:
-        """Does what `apply` does, looking at the user's data if there is any (data may be None)."""
-        return self.apply(program)
-
-    def reference(self, before: Program) -> Program | None:
-        """Returns the program that the result must equal numerically, or None (rule 3)."""
-        return before if Keeps.VALUES in self.keeps else None
+    def apply(self, program: Program, context: Context) -> Outcome:
+        """Edits the program in place and returns what it did."""
 
     def ensures(self, program: Program) -> None:  # noqa: B027 - optional hook (rule 4)
         """Raises VerificationError if the result lacks something this pass promises."""
@@ -161,8 +227,11 @@ class Pass(ABC):
 
         Example: `ChannelPrune(ratio=0.5).spec()` → `{"channel_prune": {"ratio": 0.5, ...}}`.
         """
-        fields = [f.name for f in dataclasses.fields(self) if f.init]
-        return {self.name: {name: getattr(self, name) for name in fields}}
+        return {self.name: {name: getattr(self, name) for name in _fields(self)}}
+
+
+def _fields(pass_: Pass) -> list[str]:
+    return [f.name for f in dataclasses.fields(pass_) if f.init]
 
 
 def _name(node: fx.Node | str) -> str:

@@ -3,6 +3,10 @@
 Every message says what was wrong, the value, and what to do about it.
 """
 
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "ArchiveError",
     "BudgetError",
@@ -16,6 +20,10 @@ __all__ = [
     "TimingError",
     "TraceError",
     "VerificationError",
+    "check_range",
+    "did_you_mean",
+    "nearest",
+    "prefixed",
 ]
 
 
@@ -65,3 +73,108 @@ class ExportError(GfxError):
 
 class VerificationError(GfxError):
     """A pass broke its promise: the program is not what it says it is."""
+
+
+def nearest(name: object, known: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Lists the known names that a name resembles, the most similar first.
+
+    Args:
+        name: the unknown one.
+        known: those that there are.
+        count: how many names to list at most.
+        cutoff: the least similarity, 0 to 1.
+
+    Example:
+        >>> nearest("hlaf", ["half", "quarter"])
+        ['half']
+    """
+    return difflib.get_close_matches(str(name), list(known), n=count, cutoff=cutoff)
+
+
+def did_you_mean(
+    name: object,
+    known: Iterable[str],
+    otherwise: str | None = None,
+    cutoff: float = 0.6,
+    quoted: bool = True,
+) -> str:
+    """Writes the end of an "unknown ..." message: the nearest known name, else `otherwise`.
+
+    Args:
+        name: the unknown one.
+        known: those that there are.
+        otherwise: what to say where none is near; "" adds nothing, None lists all known names.
+        cutoff: the least similarity of a near name, 0 to 1.
+        quoted: whether the nearest name is written in quotes.
+
+    Example:
+        >>> did_you_mean("hlaf", ["half", "quarter"])
+        "; did you mean 'half'?"
+        >>> did_you_mean("zzz", ["half", "quarter"])
+        '; known: half, quarter'
+    """
+    names = sorted(known)
+    near = nearest(name, names, cutoff=cutoff)
+    if near:
+        return f"; did you mean {near[0]!r}?" if quoted else f"; did you mean {near[0]}?"
+    if otherwise is None:
+        otherwise = f"known: {', '.join(names)}" if names else "none is known"
+    return f"; {otherwise}" if otherwise else ""
+
+
+def check_range(
+    name: str,
+    value: float,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Checks that a parameter lies within its range; NaN never does.
+
+    Raises: RecipeError with the name, the value and the range.
+
+    Example:
+        >>> check_range("ratio", 0.5, at_least=0, below=1)
+        >>> check_range("ratio", 1.5, at_least=0, below=1)
+        Traceback (most recent call last):
+            ...
+        gfx.errors.RecipeError: ratio=1.5 must be at least 0 and below 1
+    """
+    low = value >= at_least if at_least is not None else above is None or value > above
+    high = value <= at_most if at_most is not None else below is None or value < below
+    if low and high and value == value:
+        return
+    if at_least is not None and at_most is not None:
+        raise RecipeError(f"{name}={value} must be between {at_least} and {at_most}")
+    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    said = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
+    text = " and ".join(said).replace("below inf", "finite")
+    raise RecipeError(f"{name}={value} must be {text}")
+
+
+@contextmanager
+def prefixed(name: str) -> Iterator[None]:
+    """Begins the text of every GfxError raised inside with `name: `, unless it begins so already.
+
+    The error keeps its class and its attributes.
+
+    Example:
+        >>> with prefixed("decompose"):
+        ...     raise RecipeError("rank=0 must be at least 1")
+        Traceback (most recent call last):
+            ...
+        gfx.errors.RecipeError: decompose: rank=0 must be at least 1
+    """
+    try:
+        yield
+    except GfxError as error:
+        if str(error).startswith(f"{name}: "):
+            raise
+        text = f"{name}: {error}"
+        # not its constructor: a plugin's class may ask for other arguments
+        named = type(error).__new__(type(error), text)
+        named.__dict__.update(error.__dict__)
+        named.args = (text,)
+        raise named from error

@@ -4,7 +4,6 @@ An output is a tensor, or tuples and dicts of some; all floating tensors in it c
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from math import isfinite, isnan
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gfx.errors import InputError
+from gfx.errors import InputError, did_you_mean
 
 __all__ = ["METRICS", "Metric", "image_metrics", "metric"]
 
@@ -128,8 +127,7 @@ def metric(spec: "str | Measure | Metric", *, extractor: _Extractor | None = Non
         return Metric(spec, _ssim(), higher_is_better=True, cost=lambda value: 1 - value)
     if spec == "feature":
         return Metric(spec, _feature(extractor))
-    near = get_close_matches(spec, METRICS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(METRICS)}"
+    hint = did_you_mean(spec, METRICS, f"there are {', '.join(METRICS)}")
     raise InputError(f"there is no metric {spec!r}{hint}")
 
 

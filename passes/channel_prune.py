@@ -8,22 +8,28 @@ Source   Li et al. 2017, arXiv:1608.08710 (filters ranked by their L1 norm); the
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
-from gfx.compression.importance import Importance, Reduce, Scores, needs_data, notes, rank
-from gfx.compression.selection import Bounds, Scope, Selection, record
-from gfx.compression.selection.by_name import by_kept, by_widths
-from gfx.contract import Keeps, Outcome, Pass
-from gfx.costs import Budget, cost_of
-from gfx.coupling import Attention, Group, GroupNorms, Groups, analyse
-from gfx.coupling.channel_names import check_globs, modules_of, stays
+from gfx.compression.importance import Importance, Reduce, needs_data, notes, rank
+from gfx.compression.selection import (
+    Bounds,
+    Scope,
+    Selection,
+    by_kept,
+    by_stages,
+    by_widths,
+    candidates,
+    record,
+)
+from gfx.contract import Context, Keeps, Outcome, Pass, Skip
+from gfx.costs import Budget
+from gfx.coupling import Attention, GroupNorms, Groups, analyse
+from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
 from gfx.coupling.removal import masked, remove
-from gfx.deploy.latency.machine_meter import stopwatch_of
-from gfx.errors import PreconditionError, RecipeError
+from gfx.errors import RecipeError, check_range, prefixed
 from gfx.ir.program import Program
-from gfx.search import Decision, MeasuredWidths, Narrowed, Offer
+from gfx.search import Decision, Limits, Narrowed, Offer, plan_widths
 
 __all__ = ["ChannelPrune"]
 
@@ -46,9 +52,9 @@ class ChannelPrune(Pass):
        stays whole if there is none. What one glob names is a stage: only groups of one stage are
        ranked together.
     5. Every budget is met. The result ends within `tolerance` below one of them, or it is an error
-       that tells the nearest value on both sides. One on latency is met by the clock: widths are
-       chosen by the milliseconds that are foreseen, built, and measured, a few times; how near
-       they come is not asked, as no clock could tell.
+       that tells the nearest value on both sides. One on latency is met as measured: widths are
+       chosen by the predicted milliseconds, built, and measured, a few times; how near they come
+       is not asked, as noise is larger than the difference.
     6. Where other passes of a recipe share its budget, they decide about layers and this one about
        groups, together: for the least damage as `decompose` measures it. Which channels of a group
        go is still said by `importance`; `scope` and `tolerance` are for this pass alone.
@@ -60,7 +66,7 @@ class ChannelPrune(Pass):
     Example:
         >>> import gfx
         >>> program = gfx.trace(gfx.zoo.build("dcgan"))
-        >>> outcome = ChannelPrune(ratio=0.5).apply(program)
+        >>> outcome = ChannelPrune(ratio=0.5).apply(program, gfx.Context())
         >>> program.tensor("up.0.conv.weight").shape
         torch.Size([256, 128, 4, 4])
     """
@@ -72,10 +78,9 @@ class ChannelPrune(Pass):
     ratios: Mapping[str, float] = field(default_factory=dict)  # glob over modules: share removed
     importance: Importance = "l1"
     reduce: Reduce = "mean"  # brings together what the layers of a group say of a channel
-    scope: Scope = (
-        "local"  # the ratio holds in each group; global: over all; isomorphic: over like;
-    )
-    # knapsack: over all, by what is lost for each share of the budget saved
+    # the ratio holds in each group; global: over all; isomorphic: over like; knapsack: over all, by
+    # what is lost for each share of the budget saved
+    scope: Scope = "local"
     approximate: Literal["allow", "refuse"] = "allow"  # groups whose removal is not exact
     attention: Attention = "width"  # one index of every head goes, or whole heads
     group_norm: GroupNorms = "auto"  # whole groups go, or some of each (regroup: approximate)
@@ -92,212 +97,111 @@ class ChannelPrune(Pass):
     seed: int | None = None  # of all that is drawn at random; None: the recipe's
 
     def __post_init__(self) -> None:
-        for name, share in {"ratio": self.ratio or 0, **_listed("ratios", self.ratios)}.items():
-            if not 0 <= share < 1:
-                raise RecipeError(f"channel_prune: {name}={share} must be at least 0 and below 1")
-        counts = {"round_to": self.round_to, "min_channels": self.min_channels}
-        counts |= {"batches": self.batches, **_listed("widths", self.widths)}
-        for name, count in counts.items():
-            if count < 1:
-                raise RecipeError(f"channel_prune: {name}={count} must be at least 1")
-        if not 0 < self.max_ratio <= 1:
-            raise RecipeError(
-                f"channel_prune: max_ratio={self.max_ratio} must be above 0 and at most 1"
-            )
-        if not 0 <= self.tolerance <= 1:
-            raise RecipeError(f"channel_prune: tolerance={self.tolerance} must be between 0 and 1")
-        asked = [n for n in ("ratio", "ratios", "widths", "kept", "budget") if self._says(n)]
-        if len(asked) > 1 and asked != ["ratio", "ratios"]:
-            raise RecipeError(
-                f"channel_prune: {' and '.join(asked)} both say what to remove; give one of them"
-            )
+        shares = {"ratio": self.ratio or 0, **{f"ratios[{g}]": n for g, n in self.ratios.items()}}
+        counts = {name: getattr(self, name) for name in ("round_to", "min_channels", "batches")}
+        counts |= {f"widths[{glob}]": count for glob, count in self.widths.items()}
+        with prefixed(self.name):
+            for name, share in shares.items():
+                check_range(name, share, at_least=0, below=1)
+            for name, count in counts.items():
+                check_range(name, count, at_least=1)
+            check_range("max_ratio", self.max_ratio, above=0, at_most=1)
+            check_range("tolerance", self.tolerance, at_least=0, at_most=1)
+            if len(self._asked) > 1 and self._asked != ["ratio", "ratios"]:
+                asked = " and ".join(self._asked)
+                raise RecipeError(f"{asked} both say what to remove; give one of them")
 
     @property
     def needs_data(self) -> bool:
         """Whether the importance looks at the user's data."""
         return needs_data(self.importance) and not self.kept
 
-    def apply(self, program: Program) -> Outcome:
-        """Removes channels and lists what each module has left."""
-        return self.apply_with(program, None)
+    @property
+    def takes_budget(self) -> bool:
+        """Whether nothing else says what to remove."""
+        return super().takes_budget and self._asked in ([], ["budget"])
 
-    def apply_with(self, program: Program, data: Any) -> Outcome:
-        """Removes channels; data is for the importances that look at it."""
+    @property
+    def _asked(self) -> list[str]:
+        """The fields that say what to remove."""
+        given = {"ratio": self.ratio is not None, "ratios": self.ratios, "widths": self.widths}
+        given |= {"kept": self.kept, "budget": self.budget is not None}
+        return [name for name, said in given.items() if said]
+
+    def apply(self, program: Program, context: Context) -> Outcome:
+        """Removes channels and lists what each module has left."""
         groups = self._groups(program)
-        removed, outcome = self._plan(groups, data)
+        removed, outcome = self._plan(groups, context.of(self))
         if not removed.any():
-            self._check_empty(groups)
             return outcome
         stay = stays(groups, removed)
         for name, (before, indices) in stay.items():
             outcome.change(name, "channels", before, len(indices))
-        kept = {name: indices for name, (_, indices) in stay.items()}
-        outcome.details |= record(groups, removed, kept)
-        outcome.resolved = self._resolved(kept)
+        outcome.details |= record(groups, removed, {name: kept for name, (_, kept) in stay.items()})
+        resolved = outcome.resolved = self._resolved(stay)
+        outcome.reference = resolved.reference
+        # statistics of weights, such as a spectral norm that the model computes
         stored = remove(program, groups, removed)
-        if stored:  # statistics of weights, such as a spectral norm that the model computes
-            outcome.details["stored"] = list(stored)
+        outcome.details |= {"stored": list(stored)} if stored else {}
         return outcome
 
-    def offer(self, program: Program, data: Any) -> Offer | None:
+    def offer(self, program: Program, context: Context) -> Offer | None:
         """Offers to narrow every group that may be (rule 6)."""
         groups = self._groups(program)
-        among = self._among(groups, Outcome())
-        ranked = self._ranked(groups, among, data)
-        chosen = Selection(groups, among, ranked, self._bounds(), self.scope)
+        chosen = self._selection(groups, context.of(self), Outcome())
 
-        def settle(decision: Decision) -> ChannelPrune:
-            gone = stays(groups, chosen.by_names(decision.widths))
-            kept = {name: indices for name, (_, indices) in gone.items()}
-            return self._resolved(kept) if kept else replace(self, ratio=0.0, budget=None)
+        def resolve(decision: Decision) -> ChannelPrune:
+            return self._resolved(stays(groups, chosen.by_names(decision.widths)))
 
-        narrowed = Narrowed(groups, among, chosen.down_to, self._bounds())
-        return Offer(settle, narrowed=narrowed, batches=self.batches)
+        narrowed = Narrowed(groups, chosen.among, chosen.down_to, chosen.bounds)
+        return Offer(resolve, narrowed=narrowed, batches=self.batches)
 
-    def reference(self, before: Program) -> Program | None:
-        """Zeroes the removed channels where the original reads them."""
+    def reference(self, before: Program) -> Program:
+        """Returns a copy with zeros for the removed channels, where the original reads them."""
         reference = before.copy()
         groups = self._groups(reference)
-        removed, _ = self._plan(groups, None)
-        if removed.any():
-            masked(reference, groups, removed)
+        removed, _ = self._plan(groups, Context().of(self))
+        masked(reference, groups, removed)
         return reference
 
-    def _resolved(self, kept: Mapping[str, list[int]]) -> "ChannelPrune":
+    def _resolved(self, stay: Mapping[str, tuple[int, list[int]]]) -> "ChannelPrune":
         """Writes out what was chosen."""
-        stay = {name: tuple(indices) for name, indices in kept.items()}
-        return replace(self, ratio=None, ratios={}, widths={}, budget=None, kept=stay)
+        kept = {name: tuple(indices) for name, (_, indices) in stay.items()}
+        ratio = None if kept else 0.0
+        return replace(self, ratio=ratio, ratios={}, widths={}, budget=None, kept=kept)
 
     def _groups(self, program: Program) -> Groups:
         exact = self.group_norm == "auto" and self.approximate == "refuse"
         norms: GroupNorms = "whole" if exact else self.group_norm
         return analyse(program, attention=self.attention, group_norm=norms)
 
-    def _says(self, name: str) -> bool:
-        value = getattr(self, name)
-        return value is not None if name in ("ratio", "budget") else bool(value)
-
-    def _plan(self, groups: Groups, data: Any) -> tuple[Mask, Outcome]:
+    def _plan(self, groups: Groups, context: Context) -> tuple[Mask, Outcome]:
         """Decides which classes of labels go; the same program gives the same plan."""
         outcome = Outcome()
-        among = self._among(groups, outcome)
+        chosen = self._selection(groups, context, outcome)
         if self.kept:
-            return by_kept(groups, among, self.kept), outcome
-        ranked = self._ranked(groups, among, data)
-        otherwise = notes(groups, among, self.importance)
-        if otherwise:
+            return by_kept(groups, chosen.among, self.kept), outcome
+        if otherwise := notes(groups, chosen.among, self.importance):
             outcome.details["importance"] = otherwise
         if self.widths:
-            return by_widths(groups, among, ranked, self.widths), outcome
-        if self.budget is None and self.scope == "knapsack":
-            raise RecipeError(
-                "channel_prune: scope=knapsack weighs channels by what they save of a budget; give "
-                "a budget, or use scope: global"
-            )
-        if self.budget is None:
-            return self._by_ratio(groups, among, ranked, outcome), outcome
-        chosen = Selection(groups, among, ranked, self._bounds(), self.scope)
-        return self._by_budget(chosen, self.budget, outcome), outcome
+            return by_widths(groups, chosen.among, chosen.scores, self.widths), outcome
+        if context.budgets:
+            limits = Limits(context.budgets, context.meter)
+            outcome.details["requested"] = limits.requested
+            plan, timings = plan_widths(chosen, limits, self.tolerance)  # rule 5
+            outcome.timings |= timings
+            return chosen.by_names(plan.widths), outcome
+        removed, asked, skipped = by_stages(chosen, self.ratios, self.ratio)  # rules 3 and 4
+        outcome.details["requested"] = asked
+        outcome.skips += [Skip(*skip) for skip in skipped]
+        return removed, outcome
 
-    def _by_budget(self, chosen: Selection, budgets: tuple[Budget, ...], outcome: Outcome) -> Mask:
-        """Removes what meets every budget (rule 5)."""
-        program = chosen.groups.flow.program
-        outcome.details["requested"] = {b.name: b.asked for b in budgets}
-        cost = cost_of(program)
-        if not any(budget.timed for budget in budgets):
-            if all(budget.kept(cost) for budget in budgets):
-                return chosen.groups.none_removed()
-            return chosen.by_budget(budgets, cost, self.tolerance)
-        stopwatch = stopwatch_of(program, budgets)
-        budgets = tuple(stopwatch.settled(budget) for budget in budgets)
-        if stopwatch.keeps(program, cost, budgets):
-            return chosen.groups.none_removed()
-        timed = MeasuredWidths(chosen, budgets, cost, stopwatch)
-        removed = timed.removed()
-        outcome.timings |= {"foreseen": timed.foreseen, "measured": timed.measured}
-        return removed
-
-    def _ranked(self, groups: Groups, among: tuple[Group, ...], data: Any) -> Mapping[str, Scores]:
-        return rank(
-            groups,
-            among,
-            self.importance,
-            reduce=self.reduce,
-            seed=self.seed or 0,
-            data=data,
-            batches=self.batches,
-        )
-
-    def _by_ratio(
-        self,
-        groups: Groups,
-        among: tuple[Group, ...],
-        ranked: Mapping[str, Scores],
-        outcome: Outcome,
-    ) -> Mask:
-        """Removes a share of every stage (rule 4)."""
-        asked = {"ratio": self._ratio()} | ({"ratios": self.ratios} if self.ratios else {})
-        outcome.details["requested"] = {k: v for k, v in asked.items() if v is not None}
-        shares, chosen = [], []
-        for group in among:
-            names = modules_of(group)
-            glob = next((glob for glob in self.ratios if _matches(names, (glob,))), None)
-            share = self._ratio() if glob is None else self.ratios[glob]
-            if share is None:
-                outcome.skip(group.name, "no glob of ratios names it, and there is no ratio")
-                continue
-            chosen.append(group)
-            shares.append((glob, share))
-        selection = Selection(groups, tuple(chosen), ranked, self._bounds(), self.scope)
-        return selection.by_ratio(shares)
-
-    def _ratio(self) -> float | None:
-        return 0.5 if self.ratio is None and not self.ratios else self.ratio
-
-    def _bounds(self) -> Bounds:
-        return Bounds(self.round_to, self.min_channels, self.max_ratio)
-
-    def _among(self, groups: Groups, outcome: Outcome) -> tuple[Group, ...]:
-        """Lists the groups that may be narrowed, and says why the others may not (rule 1)."""
+    def _selection(self, groups: Groups, context: Context, outcome: Outcome) -> Selection:
+        """Ranks the channels that may go, and says why the others may not (rules 1 and 2)."""
         globs = {"keep": self.keep, "targets": self.targets, "ratios": tuple(self.ratios)}
-        check_globs(groups, globs)
-        for module, why in groups.flow.refused.items():
-            outcome.skip(module, why)
-        among = []
-        for group in groups:
-            owners = modules_of(group)
-            if group.pinned:
-                outcome.skip(group.name, group.pinned)
-            elif group.size == 1:
-                outcome.skip(group.name, "it has a single channel")
-            elif group.approximate and self.approximate == "refuse":
-                outcome.skip(group.name, f"approximate: refuse, and {group.approximate}")
-            elif _matches(owners, self.keep):
-                outcome.skip(group.name, "keep names it")
-            elif _matches(owners, self.targets):
-                among.append(group)
-            else:
-                outcome.skip(group.name, "targets does not name it")
-        return tuple(among)
-
-    def _check_empty(self, groups: Groups) -> None:
-        """Raises if something was to be removed and nothing could be (rule 3)."""
-        asked = [*self.ratios.values(), *(r for r in [self._ratio()] if r is not None)]
-        if not any(asked) or self.widths or self.kept or self.budget is not None:
-            return  # that is what was asked for
-        said = f"ratios={dict(self.ratios)}" if self.ratios else f"ratio={self._ratio()}"
-        free = ", ".join(f"{g.name} ({g.size})" for g in groups.free[:6]) or "none"
-        reasons = [f"{g.name}: {g.pinned}" for g in groups if g.pinned]
-        pinned = "; ".join(reasons or groups.flow.refused.values())
-        raise PreconditionError(
-            f"channel_prune: {said} removes nothing ({self._bounds()}). Free groups and their "
-            f"channels: {free}. Pinned groups: {pinned[:600] or 'none'}"
-        )
-
-
-def _listed(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{name}[{key}]": value for key, value in values.items()}
-
-
-def _matches(names: tuple[str, ...], globs: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, glob) for name in names for glob in globs)
+        among, skipped = candidates(groups, globs, self.approximate)
+        outcome.skips += [Skip(*skip) for skip in skipped]
+        by: Any = {"data": context.data, "batches": self.batches, "seed": context.seed}
+        ranked = {} if self.kept else rank(groups, among, self.importance, reduce=self.reduce, **by)
+        bounds = Bounds(self.round_to, self.min_channels, self.max_ratio)
+        return Selection(groups, among, ranked, bounds, self.scope)

@@ -8,14 +8,13 @@ Source   torch's channels-last memory format: https://docs.pytorch.org/tutorials
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 import torch
 from torch import fx, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.ir.modules import FAST, is_known
 from gfx.ir.node_origin import stands_for
 from gfx.ir.ops import is_inplace, op_name
@@ -66,7 +65,7 @@ class ChannelsLast(Pass):
 
     targets: tuple[str, ...] = ("*",)  # globs over the module paths of the convolutions
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Stores every weight that the rules allow, and lets the graph bear it."""
         outcome = Outcome()
         found = dict(self._convolutions(program, outcome))
@@ -105,7 +104,7 @@ class ChannelsLast(Pass):
 
     def _refusal(self, path: str, module: nn.Module) -> str:
         """Says why a weight stays as it is; "" if it need not."""
-        if not any(fnmatchcase(path, target) for target in self.targets):
+        if not self.named(path):
             return f"not in targets {', '.join(self.targets)}"
         weight = module._parameters.get("weight")
         if weight is None or module._forward_pre_hooks or not is_known(module):  # rule 4

@@ -3,58 +3,38 @@
 Before   y = conv(x)                            conv: 256 → 256 channels, 3x3
 After    y = pointwise(norm(depthwise(x)))      depthwise: 3x3 on each channel, pointwise: 1x1
 Source   Li et al. 2020, arXiv:2003.08936, section 3.3 and table 4 (which layers bear it);
-         the forms and what they are computed from are in gfx/compression/factor, plans under a budget in
-         gfx/planning.
+         the forms are computed in gfx/compression/factor, plans under a budget in gfx/search.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from torch import nn
-
 from gfx.compression.factor import (
-    Condition,
     Form,
     Names,
+    check_data,
+    check_said,
     choose,
-    kernel_error,
-    parts_of,
-    price,
+    form_options,
+    prices_of,
+    write_layers,
     written_out,
-    written_rank,
 )
+from gfx.compression.factor.choose_layers import Rank
 from gfx.compression.factor.forms import Init, Kind, Norm
-from gfx.compression.probe import Damages
-from gfx.compression.selection.by_name import by_kept
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.compression.probe import Damages, sensitive
+from gfx.compression.selection import narrow_to
+from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.costs import Budget, cost_of
-from gfx.coupling import Groups, analyse
-from gfx.coupling.channel_names import stays
-from gfx.coupling.labels import Mask
-from gfx.coupling.removal import remove
-from gfx.deploy.latency.machine_meter import stopwatch_of
-from gfx.errors import PreconditionError, RecipeError
+from gfx.errors import RecipeError, check_range, prefixed
 from gfx.io.data import batches_of
-from gfx.ir.layers import Layer, layers_of
+from gfx.ir.layers import Layer
 from gfx.ir.program import Program
-from gfx.ir.rewrite import split
 from gfx.ir.shapes.propagate import propagate
-from gfx.search import (
-    Choice,
-    Decision,
-    Narrowed,
-    Offer,
-    decide,
-    few_ranks,
-    narrowings,
-    removal,
-    survey,
-)
+from gfx.search import Decision, Limits, Offer, decide_alone
 
 __all__ = ["Decompose"]
-
-Rank = int | float
 
 
 @dataclass(frozen=True)
@@ -91,6 +71,7 @@ class Decompose(Pass):
 
     Example:
         >>> import gfx
+        >>> from torch import nn
         >>> small = gfx.apply({"passes": ["decompose"]}, nn.Sequential(nn.Conv2d(3, 8, 3)))
         >>> [(n, tuple(m.weight.shape)) for n, m in small.get_submodule("0").named_children()]
         [('depthwise', (3, 1, 3, 3)), ('pointwise', (8, 3, 1, 1))]
@@ -120,233 +101,107 @@ class Decompose(Pass):
         for name in ("where", "keep"):
             if isinstance(getattr(self, name), str):  # one name needs no list
                 object.__setattr__(self, name, (getattr(self, name),))
-        for name, count in {"rounds": self.rounds, "batches": self.batches}.items():
-            if count < 1:
-                raise RecipeError(f"decompose: {name}={count} must be at least 1")
-        for share in self.shares:
-            if not 0 < share < 1:
-                raise RecipeError(f"decompose: shares: {share} must be above 0 and below 1")
-        try:
+        with prefixed(self.name):
+            check_range("rounds", self.rounds, at_least=1)
+            check_range("batches", self.batches, at_least=1)
+            for share in self.shares:
+                if not 0 < share < 1:
+                    raise RecipeError(f"shares: {share} must be above 0 and below 1")
             for rank in (self.rank, *self.layers.values(), *self.ranks):
                 self._form(rank)
-            self._condition()
-        except RecipeError as error:
-            raise RecipeError(f"decompose: {error}") from error
-        self._check_clashes()
-
-    def _check_clashes(self) -> None:
-        said = {n for n in ("rank", "where", "layers", "kept", "budget") if getattr(self, n)}
-        for one, others in {
-            "layers": {"rank", "where"},
-            "budget": {"rank", "layers", "kept"},
-        }.items():
-            if one in said and said & others:
-                other = sorted(said & others)[0]
-                raise RecipeError(
-                    f"decompose: {one} and {other} both say what to do; give one of them"
-                )
-        if self.budget and isinstance(self.where, Mapping):
-            raise RecipeError(
-                "decompose: budget weighs the damage of every layer itself, so that a sensitivity "
-                "in where says the same again; give one of them"
-            )
+            check_said({n: getattr(self, n) for n in ("rank", "where", "layers", "kept", "budget")})
 
     @property
     def needs_data(self) -> bool:
         """Whether the weights are fitted to data."""
         return self.init == "data"
 
-    def apply(self, program: Program) -> Outcome:
-        """Decomposes layers and tells which, at what rank and how well."""
-        return self.apply_with(program, None)
+    @property
+    def takes_budget(self) -> bool:
+        """Whether no rank, and no layers or channels, are given."""
+        return super().takes_budget and not (self.rank or self.where or self.layers or self.kept)
 
-    def apply_with(self, program: Program, data: Any) -> Outcome:
-        """Decomposes layers; data is what damage is measured on, and weights are fitted to."""
-        outcome = Outcome()
+    def apply(self, program: Program, context: Context) -> Outcome:
+        """Decomposes layers and tells which, at what rank and how well."""
+        context, outcome = context.of(self), Outcome()
         propagate(program)
-        self._check_data(data)
-        if self.budget:
-            told = self._plan(program, data, outcome)
-        elif isinstance(self.where, Mapping):
-            told = self._measure(program, data, outcome)
-        else:
-            self._rewrite(program, data, outcome)
+        check_data(self.init, context.data)
+        if not (context.budgets or isinstance(self.where, Mapping)):
+            self._rewrite(program, context, outcome)
             return outcome
-        if told is not None:
-            told._rewrite(program, data, outcome)
-            assert outcome.resolved is not None
-            outcome.details["resolved"] = outcome.resolved.spec()[self.name]
+        choose = self._plan if context.budgets else self._measure
+        resolved = choose(program, context, outcome)
+        if resolved is not None:
+            outcome.add(resolved.apply(program, replace(context, budgets=())))
+            outcome.details["resolved"] = (outcome.resolved or resolved).spec()[self.name]
         return outcome
 
-    def offer(self, program: Program, data: Any) -> Offer | None:
+    def offer(self, program: Program, context: Context) -> Offer | None:
         """Offers to write layers in some forms (rule 6)."""
         if self.where and isinstance(self.where, Mapping):
             return None
         propagate(program)
-        self._check_data(data)
+        check_data(self.init, context.data)
+        return self._offer(program, Outcome())
 
-        def settle(decision: Decision) -> Decompose:
-            layers = {
-                path: form.rank
-                for path, form in decision.forms.items()
-                if form == self._form(form.rank)
-            }
-            told = replace(self, where=(), keep=(), budget=None, layers=layers)
-            return told if layers else replace(told, keep=("*",))
+    def _offer(self, program: Program, outcome: Outcome) -> Offer:
+        forms = form_options(self._chosen(program, outcome, free=True), self._form, self.ranks)
+        return Offer(self._resolved, forms, batches=self.batches, rounds=self.rounds)
 
-        forms = tuple(self._forms(program, Outcome()))
-        return Offer(settle, forms, batches=self.batches, rounds=self.rounds)
-
-    def _forms(self, program: Program, outcome: Outcome) -> list[tuple[Layer, Form]]:
-        """Lists the forms that layers may be written in under a budget."""
-        return [
-            (layer, self._form(rank))
-            for layer in self._chosen(program, outcome, at_any_price=True)
-            for rank in self.ranks or few_ranks(layer.convolution, self.kind)
-        ]
-
-    def _rewrite(self, program: Program, data: Any, outcome: Outcome) -> None:
-        """Does what the fields say, with nothing left to choose."""
-        prices = {layer.path: price(layer) for layer in layers_of(program)}
-        removed = self._narrow(program, outcome)
-        chosen = self._chosen(program, outcome)
-        made = self._made(program, chosen, data)
-        for layer, form in chosen.items():
-            old, new = prices[layer.path], price(layer, form)
-            rank = written_rank(layer, form)
-            row = {"macs": old.macs.exact, "params": old.params}
-            now = {"macs": new.macs.exact, "params": new.params}
-            error = kernel_error(layer.convolution, made[layer.path])
-            outcome.change(layer.path, f"{self.kind} of rank {rank}", row, now)
-            outcome.details.setdefault("layers", []).append(
-                {"layer": layer.path, "rank": rank, "before": row, "after": now, "error": error}
-            )
-        if outcome.modified:
-            ranks = {layer.path: written_rank(layer, form) for layer, form in chosen.items()}
-            outcome.resolved = replace(self, rank=None, where=(), keep=(), layers=ranks)
-            outcome.expected = lambda before: written_out(before, made, removed)
-        for path, parts in made.items():
-            split(program, path, parts)
-        program.recompile()
-        propagate(program)
+    def _resolved(self, decision: Decision, kept: Mapping[str, Any] | None = None) -> "Decompose":
+        """Writes out a decision: the forms of this pass, and the channels that stay."""
+        forms = decision.forms.items()
+        layers = {path: form.rank for path, form in forms if form == self._form(form.rank)}
+        keep, kept = () if layers or kept else ("*",), kept or self.kept
+        return replace(self, where=(), keep=keep, budget=None, layers=layers, kept=kept)
 
     def _form(self, rank: Rank | None) -> Form:
         return Form(self.kind, rank, self.norm, self.init)
 
-    def _condition(self) -> Condition | None:
-        return Condition.parse(self.where) if isinstance(self.where, Mapping) else None
-
-    def _check_data(self, data: Any) -> None:
-        if self.init == "data" and data is None:
-            raise PreconditionError(
-                "decompose: init=data fits weights to what the layers read, and noise would not "
-                "do; give data= to gfx.apply, or take init=svd"
-            )
-
-    def _narrow(self, program: Program, outcome: Outcome) -> Mask | None:
-        """Removes the channels that `kept` does not list (rule 3)."""
-        if not self.kept:
-            return None
-        groups = analyse(program)
-        removed = by_kept(groups, groups.free, self.kept, "decompose")
-        for name, (before, indices) in stays(groups, removed).items():
-            outcome.change(name, "channels", before, len(indices))
-        if removed.any():
-            remove(program, groups, removed)
-        return removed
-
-    def _names(self) -> Names:
-        """Says which layers are meant (rules 1 and 3)."""
-        where = () if isinstance(self.where, Mapping) else self.where
-        alone = self.kept and not self.where and self.rank is None
-        layers = self.layers if self.layers or alone else None
-        return Names(where, self.keep, layers, self.rank)
-
-    def _chosen(
-        self, program: Program, outcome: Outcome, at_any_price: bool = False
-    ) -> dict[Layer, Form]:
-        """Returns the layers that are decomposed and their forms, and says why others are not."""
-        names, told = self._names(), {skip.node for skip in outcome.skips}
-        forms = {path: self._form(rank) for path, rank in names.ranks(program).items()}
-        chosen = choose(program, names, forms, at_any_price)
-        for name, why in chosen.skips:
-            if name not in told:
-                outcome.skip(name, why)
+    def _chosen(self, program: Program, outcome: Outcome, free: bool = False) -> dict[Layer, Form]:
+        """Returns layers and their forms, of any cost if free, and says why others stay."""
+        names = Names.given(self.where, self.keep, self.layers, self.rank, self.kept)
+        chosen = choose(program, names, self._form, at_any_cost=free)
+        outcome.skips += [Skip(*skip) for skip in chosen.skips]
         return chosen.forms
 
-    def _made(
-        self, program: Program, chosen: Mapping[Layer, Form], data: Any
-    ) -> dict[str, nn.Sequential]:
-        """Computes the parts of every layer, by path; the program is still whole (rule 4)."""
-        fitted = chosen and self.init == "data"
-        batches = batches_of(program, data, self.batches) if fitted else []
-        made = parts_of(program, chosen.items(), batches, self.seed or 0, self.rounds)
-        return {layer.path: parts for layer, parts in zip(chosen, made, strict=True)}
-
-    def _damages(self, program: Program, data: Any, outcome: Outcome) -> Damages:
-        damages = Damages(program, data, self.batches, self.seed or 0, self.rounds)
-        if damages.note:
-            outcome.details["inputs"] = damages.note
-        return damages
-
-    def _measure(self, program: Program, data: Any, outcome: Outcome) -> "Decompose | None":
-        """Names the layers whose sensitivity is as `where` asks; None if there are none."""
-        condition = self._condition()
-        assert condition is not None
-        chosen = self._chosen(program, outcome)
-        found = self._damages(program, data, outcome).of_forms(chosen.items())
-        told = {x.path: damage for x, damage in zip(chosen, found, strict=True)}
-        outcome.details["sensitivity"] = told
-        for path, damage in told.items():
-            if not condition.holds(damage):
-                outcome.skip(path, f"its sensitivity is {damage:.3g}, not {condition}")
-        ranks = {
-            x.path: written_rank(x, f) for x, f in chosen.items() if condition.holds(told[x.path])
-        }
+    def _measure(self, program: Program, context: Context, outcome: Outcome) -> "Decompose | None":
+        """Names the layers whose sensitivity is as `where` asks (rule 1); None for none."""
+        assert isinstance(self.where, Mapping)
+        damages = Damages(program, context.data, self.batches, context.seed, self.rounds)
+        ranks, details, left = sensitive(damages, self._chosen(program, outcome), self.where)
+        outcome.details |= details
+        outcome.skips += [Skip(*skip) for skip in left]
         return replace(self, rank=None, where=(), keep=(), layers=ranks) if ranks else None
 
-    def _plan(self, program: Program, data: Any, outcome: Outcome) -> "Decompose | None":
+    def _plan(self, program: Program, context: Context, outcome: Outcome) -> "Decompose | None":
         """Chooses options that meet the budget with the least damage (rule 5); None for none."""
-        stopwatch = stopwatch_of(program, self.budget or ())
-        budgets = [stopwatch.settled(budget) for budget in self.budget or ()]
-        outcome.details["requested"] = {b.name: b.asked for b in budgets}
-        if stopwatch.keeps(program, cost_of(program), budgets):
+        limits = Limits(context.budgets, context.meter)
+        outcome.details["requested"] = limits.requested
+        if limits.kept_by(program, cost_of(program)):
             return None
-        groups = analyse(program)
-        forms = self._forms(program, outcome)
-        damages = self._damages(program, data, outcome)
-        choices = self._choices(groups, forms, damages, any(b.timed for b in budgets))
-        found = decide(groups, layers_of(program), choices, budgets, stopwatch)
-        for path in dict.fromkeys(layer.path for layer, _ in forms):
-            if path not in found.forms:
-                outcome.skip(path, "the plan of least damage leaves it as it is")
-        for group in groups:
-            if group.pinned:
-                outcome.skip(group.name, group.pinned)
-        outcome.details["achieved"] = {b.name: b.value(found.cost) for b in budgets if not b.timed}
-        outcome.details["damage"] = found.damage**0.5
-        outcome.details["widths"] = dict(found.widths)
-        if found.measured:
-            outcome.timings |= {"foreseen": found.foreseen, "measured": found.measured}
-        kept = stays(groups, removal(groups, found.widths))
-        return replace(
-            self,
-            where=(),
-            keep=(),
-            budget=None,
-            layers={path: form.rank for path, form in found.forms.items()},
-            kept={name: tuple(indices) for name, (_, indices) in kept.items()},
-        )
+        offer, how = self._offer(program, outcome), {"data": context.data, "seed": context.seed}
+        found, kept, details, left = decide_alone(program, offer, self.shares, limits, **how)
+        outcome.skips += [Skip(*skip) for skip in left]
+        outcome.details |= details
+        outcome.timings |= found.timings
+        return self._resolved(found, kept)
 
-    def _choices(
-        self, groups: Groups, forms: list[tuple[Layer, Form]], damages: Damages, timed: bool
-    ) -> list[Choice]:
-        """Measures what each option does (rule 5)."""
-        if not timed:
-            return survey(groups, forms, self.shares, damages)
-        fewer = [min(self.shares, default=1.0) / k for k in (2, 4)]
-        narrowed = Narrowed(groups, groups.free, lambda g, width: removal(groups, {g.name: width}))
-        return [
-            *narrowings(narrowed, damages, (*self.shares, *fewer) if self.shares else ()),
-            *survey(groups, forms, (), damages),
-        ]
+    def _rewrite(self, program: Program, context: Context, outcome: Outcome) -> None:
+        """Does what the fields say, with nothing left to choose."""
+        prices = prices_of(program)
+        removed, stay = narrow_to(program, self.kept)  # rule 3
+        for name, (before, indices) in stay.items():
+            outcome.change(name, "channels", before, len(indices))
+        chosen = self._chosen(program, outcome)
+        fitted = chosen and self.init == "data"  # rule 4
+        batches = batches_of(program, context.data, self.batches) if fitted else []
+        made, rows = write_layers(program, chosen, prices, batches, context.seed, self.rounds)
+        for row in rows:
+            rank = f"{self.kind} of rank {row['rank']}"
+            outcome.change(row["layer"], rank, row["before"], row["after"])
+        outcome.details |= {"layers": rows} if rows else {}
+        if outcome.modified:
+            ranks = {row["layer"]: row["rank"] for row in rows}
+            outcome.resolved = replace(self, rank=None, where=(), keep=(), layers=ranks)
+            outcome.reference = lambda before: written_out(before, made, removed)

@@ -7,8 +7,6 @@ Source   Li et al. 2020, arXiv:2003.08936 (GAN Compression), appendix 6.1; Li et
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
 from torch import fx
@@ -23,8 +21,9 @@ from gfx.compression.taps import (
     plain,
     taps,
 )
-from gfx.contract import Keeps, Outcome, Pass
-from gfx.errors import PreconditionError, RecipeError
+from gfx.contract import Context, Keeps, Outcome, Pass
+from gfx.errors import PreconditionError, RecipeError, nearest
+from gfx.ir.globs import named_by
 from gfx.ir.node_origin import stands_for
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
@@ -95,7 +94,7 @@ class DistillTaps(Pass):
         if wrong:
             raise RecipeError(f"distill_taps: serial={wrong[0]}; convolutions count from 1")
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Puts the taps in."""
         outcome = Outcome()
         bare = plain(program)
@@ -138,9 +137,9 @@ def _matched(places: Places, globs: tuple[str, ...]) -> list[tuple[str, fx.Node]
     """
     found: list[tuple[str, fx.Node]] = []
     for glob in globs:
-        paths = [path for path in places.paths if fnmatchcase(path, glob)]
+        paths = named_by(glob, places.paths)
         if not paths:
-            near = get_close_matches(glob, places.paths, n=3, cutoff=0.4) or places.paths[:6]
+            near = nearest(glob, places.paths, 3, cutoff=0.4) or places.paths[:6]
             raise PreconditionError(
                 f"distill_taps: layers: no module that runs is named {glob!r}; "
                 f"near are {', '.join(near) or 'none: the program calls no module'}"

@@ -5,13 +5,12 @@ After    gfx.modules.FastInstanceNorm2d: the kernel of torch that is quick for t
 """
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from torch import nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.ir.modules import FAST, is_own
 from gfx.ir.program import Program
 
@@ -46,7 +45,7 @@ class FastInstanceNorm(Pass):
 
     targets: tuple[str, ...] = ("*",)  # globs over the module paths of the norms
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Replaces every norm that the rules allow."""
         outcome = Outcome()
         seen: set[int] = set()
@@ -68,7 +67,7 @@ class FastInstanceNorm(Pass):
 
     def _refusal(self, path: str, module: nn.Module) -> str:
         """Says why a norm stays what it is; "" if it need not."""
-        if not any(fnmatchcase(path, target) for target in self.targets):
+        if not self.named(path):
             return f"not in targets {', '.join(self.targets)}"
         if type(module) not in FAST:  # rule 1
             return f"{type(module).__name__} is a class of its own: what it computes is not known"

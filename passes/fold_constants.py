@@ -6,13 +6,12 @@ After    y = conv2d(x, stored)
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
 from torch import fx, nn
 
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.coupling.removal.masked_reference import fresh_name
 from gfx.errors import PreconditionError
 from gfx.ir.node_origin import stands_for
@@ -71,7 +70,7 @@ class FoldConstants(Pass):
                 "each for itself; call model.eval() first"
             )
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Stores every value that the rules allow."""
         outcome = Outcome()
         propagate(program)
@@ -89,7 +88,7 @@ class FoldConstants(Pass):
 
     def _refusal(self, program: Program, node: fx.Node) -> str:
         """Says why a value is computed anew each time; "" if it need not be."""
-        if not any(fnmatchcase(node.name, target) for target in self.targets):
+        if not self.named(node.name):
             return f"not in targets {', '.join(self.targets)}"
         way = _way(node)
         for step in way:

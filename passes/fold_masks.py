@@ -17,7 +17,7 @@ from gfx.compression.masks.sparse_layouts import Layout, lay_out, unfit
 from gfx.compression.masks.strip_masks import Zeroed, strip, write_out
 from gfx.compression.masks.write_zeros import write_zeros
 from gfx.compression.selection import record
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.coupling import Groups, analyse
 from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
@@ -92,7 +92,7 @@ class FoldMasks(Pass):
                 "dense, which leaves the zeros where they are"
             )
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Folds every mask, and tells what went of each group and layer."""
         outcome = Outcome()
         masks = {p: m for p, m in program.module.named_modules() if isinstance(m, _MACHINERY)}

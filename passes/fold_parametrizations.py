@@ -8,7 +8,6 @@ Source   Miyato et al. 2018, arXiv:1802.05957, section 3.2 (the norm is constant
 
 from collections import Counter
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.ir.modules import OWN
 from gfx.ir.parametrizations import Chain, chains, evaluate, read_plainly
 from gfx.ir.program import Program
@@ -53,7 +52,7 @@ class FoldParametrizations(Pass):
 
     targets: tuple[str, ...] = ("*",)  # globs over the paths of the modules that own the tensors
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Folds every tensor that the rules allow."""
         outcome = Outcome()
         note = "; it no longer acts in training" if program.training else ""
@@ -82,7 +81,7 @@ class FoldParametrizations(Pass):
     def _fold_chain(self, program: Program, chain: Chain, outcome: Outcome, note: str) -> None:
         """Folds a tensor whose parametrization the graph itself spells out (rule 5)."""
         owner = program.module.get_submodule(chain.owner)
-        if not self._names(chain.owner):
+        if not self.named(chain.owner):
             outcome.skip(chain.path, f"not in targets {', '.join(self.targets)}")
         elif is_parametrized(owner) or len(chain.ends) != 1 or not chain.ends[0].users:
             outcome.skip(chain.path, "the graph uses the parts of its parametrization")
@@ -92,12 +91,9 @@ class FoldParametrizations(Pass):
             read_plainly(program, chain)
             outcome.change(chain.path, f"parametrization folded into a plain tensor{note}")
 
-    def _names(self, path: str) -> bool:
-        return any(fnmatchcase(path, target) for target in self.targets)
-
     def _refusal(self, view: "_View", path: str, computed: "_Computed") -> str:
         """Says why a module's tensors cannot be folded; "" if they can."""
-        if not self._names(path):
+        if not self.named(path):
             return f"not in targets {', '.join(self.targets)}"
         leaf = _opaque(view.program, path)
         if leaf:  # rule 4

@@ -8,7 +8,6 @@ Source   Jacob et al. 2018, arXiv:1712.05877 (batch normalization folding).
 
 from collections import Counter
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import ClassVar, cast
 
 import torch
@@ -16,7 +15,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.errors import PreconditionError
 from gfx.ir.modules import is_known, penalised
 from gfx.ir.node_origin import stands_for
@@ -66,7 +65,7 @@ class FuseBatchNorm(Pass):
                 "statistics; call model.eval() first"
             )
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Folds every pair that the rules allow."""
         outcome = Outcome()
         propagate(program)  # rule 1 asks for the rank of a Linear's output
@@ -89,7 +88,7 @@ class FuseBatchNorm(Pass):
 
     def _refusal(self, program: Program, norm: fx.Node, uses: "_Uses") -> str:
         """Says why a norm cannot be folded; "" if it can."""
-        if not any(fnmatchcase(str(norm.target), target) for target in self.targets):
+        if not self.named(str(norm.target)):
             return f"not in targets {', '.join(self.targets)}"
         layer = norm.all_input_nodes[0] if norm.all_input_nodes else None
         if layer is None or not _is_foldable(program, layer):

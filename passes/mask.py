@@ -10,8 +10,6 @@ Source   Zhu and Gupta 2017, arXiv:1710.01878 (agp); Yu and Pool 2020, arXiv:200
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
 from gfx.compression.masks import (
@@ -26,10 +24,11 @@ from gfx.compression.masks import (
     refusal,
     writers_of,
 )
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.coupling import Group, analyse
 from gfx.coupling.channel_names import modules_of
-from gfx.errors import PreconditionError, RecipeError
+from gfx.errors import PreconditionError, RecipeError, check_range, did_you_mean
+from gfx.ir.globs import first_unmatched, matches
 from gfx.ir.modules import ChannelMask, LearnedMask, Penalty, Ramp
 from gfx.ir.modules.channel_masks import Granularity
 from gfx.ir.program import Program
@@ -120,11 +119,8 @@ class Mask(Pass):
 
     def _check_numbers(self) -> None:
         for name in ("initial", "sparsity"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise RecipeError(f"mask: {name}={value} must be at least 0 and below 1")
-        if not 0 < self.alpha <= 1:
-            raise RecipeError(f"mask: alpha={self.alpha} must be above 0 and at most 1")
+            check_range(f"mask: {name}", getattr(self, name), at_least=0, below=1)
+        check_range("mask: alpha", self.alpha, above=0, at_most=1)
         if self.strength is not None and not 0 <= self.strength < float("inf"):
             raise RecipeError(f"mask: strength={self.strength} must be a number, 0 or above")
         if self.kind == "agp" and not self.one_shot and self.initial > self.sparsity:
@@ -135,15 +131,14 @@ class Mask(Pass):
 
     def _check_steps(self) -> None:
         for name, least in {"begin": 0, "end": 0, "every": 1}.items():
-            if getattr(self, name) < least:
-                raise RecipeError(f"mask: {name}={getattr(self, name)} must be at least {least}")
+            check_range(f"mask: {name}", getattr(self, name), at_least=least)
         if self.end < self.begin and not self.one_shot:
             raise RecipeError(
                 f"mask: end={self.end} is before begin={self.begin}; both are counted in steps "
                 "from the start of training"
             )
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Inserts the masks, and tells what stays unmasked and why."""
         outcome = Outcome()
         if self.granularity == "element":
@@ -174,7 +169,7 @@ class Mask(Pass):
         """Masks the channels of groups (rules 1 and 2)."""
         groups = analyse(program)
         self._check_globs([name for group in groups for name in self._names(group)])
-        for module, why in groups.flow.refused.items():
+        for module, why in groups.refused.items():
             outcome.skip(module, why)
         placement = Placement(groups)
         penalised: list[str] = []
@@ -261,19 +256,14 @@ class Mask(Pass):
 
     def _unasked(self, names: tuple[str, ...]) -> str:
         """Says which field leaves these modules as they are; "" if none does."""
-        if _matches(names, self.keep):
+        if matches(names, self.keep):
             return "keep names it"
-        return "" if _matches(names, self.targets) else "targets does not name it"
+        return "" if matches(names, self.targets) else "targets does not name it"
 
     def _check_globs(self, names: Sequence[str]) -> None:
         for field in ("targets", "keep"):
-            for glob in getattr(self, field):
-                if names and not _matches(names, (glob,)):
-                    near = get_close_matches(glob, sorted(names), n=1, cutoff=0.3)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    what = "layer" if self.granularity == "element" else "module with channels"
-                    raise RecipeError(f"mask: {field}: no {what} is named {glob!r}{hint}")
-
-
-def _matches(names: Sequence[str], globs: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, glob) for name in names for glob in globs)
+            glob = first_unmatched(getattr(self, field), names) if names else None
+            if glob is not None:
+                hint = did_you_mean(glob, names, "", cutoff=0.3)
+                what = "layer" if self.granularity == "element" else "module with channels"
+                raise RecipeError(f"mask: {field}: no {what} is named {glob!r}{hint}")

@@ -8,7 +8,6 @@ Source   He et al. 2017, arXiv:1707.06168 (channel pruning, section 3.2: asymmet
 """
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
@@ -28,9 +27,9 @@ from gfx.compression.refit import (
     statistics,
     units,
 )
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.costs import cost_of
-from gfx.errors import PreconditionError, RecipeError, VerificationError
+from gfx.errors import PreconditionError, VerificationError, check_range
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
@@ -81,6 +80,7 @@ class Refit(Pass):
 
     name: ClassVar[str] = "refit"
     keeps: ClassVar[Keeps] = Keeps.SIGNATURE
+    needs_original: ClassVar[bool] = True  # its activations are what is reproduced
 
     targets: tuple[str, ...] = ("*",)  # globs over the module paths of layers and norms
     ridge: float = 1e-4  # times the mean diagonal of the Gram matrix; 0 ≤ ridge
@@ -94,73 +94,52 @@ class Refit(Pass):
     seed: int | None = None  # of the positions drawn and the order of the data; None: the recipe's
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ridge < float("inf"):
-            raise RecipeError(f"refit: ridge={self.ridge} must be at least 0 and finite")
-        if not 0 < self.held_out < 1:
-            raise RecipeError(f"refit: held_out={self.held_out} must be above 0 and below 1")
-        if self.examples is not None and self.examples < 2:
-            raise RecipeError(f"refit: examples={self.examples} must be at least 2")
-        if self.relu < 0:
-            raise RecipeError(f"refit: relu={self.relu} must be at least 0")
-        if self.rounds < 1:
-            raise RecipeError(f"refit: rounds={self.rounds} must be at least 1")
-        if not self.positions >= 1:
-            raise RecipeError(f"refit: positions={self.positions} must be at least 1")
-        if not self.memory > 0:
-            raise RecipeError(f"refit: memory={self.memory} must be above 0")
+        check_range("refit: ridge", self.ridge, at_least=0, below=float("inf"))
+        check_range("refit: held_out", self.held_out, above=0, below=1)
+        if self.examples is not None:
+            check_range("refit: examples", self.examples, at_least=2)
+        check_range("refit: relu", self.relu, at_least=0)
+        check_range("refit: rounds", self.rounds, at_least=1)
+        check_range("refit: positions", self.positions, at_least=1)
+        check_range("refit: memory", self.memory, above=0)
 
     @property
     def needs_data(self) -> bool:
         """What is reproduced are activations, so there must be data."""
         return True
 
-    @property
-    def needs_original(self) -> bool:
-        """The activations are those of the program that the recipe began with."""
-        return True
-
-    def apply(self, program: Program) -> Outcome:
-        """Raises PreconditionError: there is nothing to fit on."""
-        raise PreconditionError("refit: it needs data to fit on; give data= to gfx.apply")
-
-    def apply_with(self, program: Program, data: Any) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Refits every target on the data.
 
         Raises: PreconditionError if there is no data or no original, or as the class says.
         """
-        if data is None:
-            return self.apply(program)
-        original = program.original
-        if original is None:
+        if context.data is None:
+            raise PreconditionError("refit: it needs data to fit on; give data= to gfx.apply")
+        if context.original is None:
             raise PreconditionError(
                 "refit: the original program is not known; run the pass by gfx.apply, in the "
-                "recipe that prunes, or set program.original"
+                "recipe that prunes, or give original= to its Context"
             )
         propagate(program)
-        propagate(original)
-        return _Run(self, program, original, data).outcome
-
-    def named(self, path: str) -> bool:
-        """Whether targets names a module."""
-        return any(fnmatchcase(path, glob) for glob in self.targets)
+        propagate(context.original)
+        return _Run(self, program, context.original, context).outcome
 
 
 class _Run:
     """One application of the pass."""
 
-    def __init__(self, pass_: Refit, program: Program, original: Program, data: Any) -> None:
+    def __init__(self, pass_: Refit, program: Program, original: Program, context: Context) -> None:
         self.pass_, self.program = pass_, program
         self.outcome = Outcome()
-        seed = pass_.seed or 0
+        seed = context.of(pass_).seed
         self.sampling = Sampling(pass_.positions, seed)
         found = self._units(original)
         layers = [unit for unit in found if isinstance(unit, Target)]
         self.supply = Supply(layers)
         self.calibration = PairedRuns(
-            "refit",
             program,
             original,
-            data,
+            context.data,
             examples=self._examples(),
             held_out=pass_.held_out,
             memory=pass_.memory * 2**30,

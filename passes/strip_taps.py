@@ -5,13 +5,12 @@ After    y = f(h)
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from gfx.compression.taps import strip, taps
-from gfx.contract import Keeps, Outcome, Pass
-from gfx.errors import PreconditionError
+from gfx.contract import Context, Keeps, Outcome, Pass
+from gfx.errors import PreconditionError, nearest
+from gfx.ir.globs import matches
 from gfx.ir.program import Program
 
 __all__ = ["StripTaps"]
@@ -45,18 +44,18 @@ class StripTaps(Pass):
         """Raises PreconditionError if a glob names no tap."""
         names = list(taps(program.module))
         for glob in self.targets:
-            if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
-                near = get_close_matches(glob, names, n=3, cutoff=0.4) or names
+            if glob != "*" and not matches(names, glob):
+                near = nearest(glob, names, 3, cutoff=0.4) or names
                 raise PreconditionError(
                     f"strip_taps: targets: no tap is named {glob!r}; "
                     f"there are {', '.join(near) or 'none: distill_taps puts them in'}"
                 )
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Takes out every tap that a glob names."""
         outcome = Outcome()
         for name, tap in taps(program.module).items():
-            if not any(fnmatchcase(name, glob) for glob in self.targets):
+            if not self.named(name):
                 outcome.skip(name, f"not in targets {', '.join(self.targets)}")
                 continue
             strip(program, tap)

@@ -6,7 +6,6 @@ After    y = relu_(norm(x)),  z = y.add_(x)
 
 from collections import defaultdict
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.ir.modules import is_known
 from gfx.ir.ops import is_inplace, op_name
 from gfx.ir.program import Program
@@ -61,7 +60,7 @@ class WriteInPlace(Pass):
 
     targets: tuple[str, ...] = ("*",)  # globs over module paths of activations, or node names
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         """Changes every activation and sum that the rules allow."""
         outcome = Outcome()
         propagate(program)  # rule 4 asks for shapes
@@ -83,7 +82,7 @@ class WriteInPlace(Pass):
 
     def _takes(self, node: fx.Node) -> bool:
         path = str(node.target) if node.op == "call_module" else node.name
-        return any(fnmatchcase(path, target) for target in self.targets)
+        return self.named(path)
 
     def _write_layer(
         self, program: Program, nodes: list[fx.Node], fresh: set[fx.Node], outcome: Outcome

@@ -76,14 +76,12 @@ def open_named(
 
 
 def _from_zoo(name: str, seed: int | None) -> Opened:
-    import torch
-
     from gfx import zoo
+    from gfx.ir.random_state import keep_random_state
 
     name, _, query = name.partition("?")
     options = {key: _value(value) for key, value in _pairs(query)}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed or 0)
+    with keep_random_state(seed=seed or 0):
         model = zoo.build(name, **options)
     return Opened(model, zoo.example_inputs(name, **options))
 

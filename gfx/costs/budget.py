@@ -1,13 +1,12 @@
 """Limits on what a program may cost."""
 
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gfx.costs.cost import CONVENTIONS, Cost, human
 from gfx.costs.latency_reading import Reading, verdict
-from gfx.errors import BudgetError, RecipeError, TimingError
+from gfx.errors import BudgetError, RecipeError, TimingError, check_range, did_you_mean
 
 __all__ = ["BACKENDS", "LATENCY", "MEASURES", "Budget", "known", "overrun"]
 
@@ -48,10 +47,10 @@ class Budget:
             raise RecipeError(
                 f"budget: fraction, backend and threads are of a latency, not of {self.measure}"
             )
-        if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise RecipeError(f"budget: fraction={self.fraction} must be above 0 and at most 1")
-        if self.threads is not None and self.threads < 1:
-            raise RecipeError(f"budget: threads={self.threads} must be at least 1")
+        if self.fraction is not None:
+            check_range("budget: fraction", self.fraction, above=0, at_most=1)
+        if self.threads is not None:
+            check_range("budget: threads", self.threads, at_least=1)
         if not 0 < self.limit < math.inf and (self.fraction is None or self.limit):
             raise RecipeError(f"budget: limit={self.limit} must be positive and finite")
 
@@ -147,9 +146,8 @@ def known(where: str, what: str, name: object, names: Iterable[str]) -> None:
     names = tuple(names)
     if name in names:
         return
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    raise RecipeError(f"{where}: unknown {what} {name!r}; {hint}")
+    hint = did_you_mean(name, names, f"known: {', '.join(names)}", cutoff=0.5)
+    raise RecipeError(f"{where}: unknown {what} {name!r}{hint}")
 
 
 def _plural(count: int, word: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from gfx.costs.budget import Budget
 from gfx.costs.cost import Cost
 from gfx.costs.latency_reading import Foreseen, Meter, Reading, verdict
+from gfx.ir.program import Program
 
 __all__ = ["LatencyTimer"]
 
@@ -33,7 +34,7 @@ class LatencyTimer:
     """
 
     meter: Meter
-    original: Any  # a Program
+    original: Program | None
     _first: dict[Place, Reading] = field(default_factory=dict)
     _open: list[tuple[Budget, Reading]] = field(default_factory=list)  # readings that told nothing
 

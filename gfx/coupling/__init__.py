@@ -1,7 +1,16 @@
 """Coupled channel groups: which slices of which tensors must go together."""
 
-from gfx.coupling.analysis import analyse
+from gfx.coupling.analysis import analyse, analyse_like
 from gfx.coupling.flow import Attention, GroupNorms
 from gfx.coupling.groups import Channel, Group, Groups, Member
 
-__all__ = ["Attention", "Channel", "Group", "GroupNorms", "Groups", "Member", "analyse"]
+__all__ = [
+    "Attention",
+    "Channel",
+    "Group",
+    "GroupNorms",
+    "Groups",
+    "Member",
+    "analyse",
+    "analyse_like",
+]

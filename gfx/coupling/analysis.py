@@ -9,7 +9,8 @@ from torch import Tensor, fx, nn
 
 from gfx.coupling.call import Call
 from gfx.coupling.flow import Attention, Flow, GroupNorms
-from gfx.coupling.groups import Groups, collect
+from gfx.coupling.form_groups import collect
+from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled, core, settle, tensors, varying
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown, unlabelled
@@ -19,7 +20,7 @@ from gfx.ir.ops import op_name
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
-__all__ = ["analyse"]
+__all__ = ["analyse", "analyse_like"]
 
 
 def analyse(
@@ -53,6 +54,12 @@ def analyse(
     while group_norm == "auto" and (stuck := _stuck(flow)):
         flow = _run(Flow(program, attention, group_norm, flow.regrouped | stuck))
     return collect(flow)
+
+
+def analyse_like(groups: Groups, program: Program) -> Groups:
+    """Finds the groups of another program with the settings that some groups were found with."""
+    found = groups._flow
+    return analyse(program, attention=found.attention, group_norm=found.group_norm)
 
 
 def _run(flow: Flow) -> Flow:

@@ -1,17 +1,16 @@
 """Channels to remove, said module by module: exact widths, or the indices that stay."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import TypeVar
 
 import numpy as np
 
 from gfx.coupling.groups import Group, Groups
 from gfx.coupling.labels import Axis, Mask
-from gfx.errors import RecipeError
+from gfx.errors import RecipeError, did_you_mean
+from gfx.ir.globs import first_unmatched, named_by
 
-__all__ = ["check_globs", "modules_of", "named_axes", "stays"]
+__all__ = ["check_globs", "modules_of", "named_axes", "pairs_named", "stays"]
 
 T = TypeVar("T")
 
@@ -33,14 +32,12 @@ def check_globs(groups: Groups, given: Mapping[str, Sequence[str]]) -> None:
         groups: of the program that the globs are about.
         given: the globs, by the name of the field that they stand in.
     """
-    known = {path for path, _ in groups.flow.program.module.named_modules() if path}
+    known = {path for path, _ in groups.program.module.named_modules() if path}
     known |= {owner for group in groups for owner in modules_of(group)}
     for key, globs in given.items():
-        for glob in globs:
-            if not any(fnmatchcase(name, glob) for name in known):
-                raise RecipeError(
-                    f"channel_prune: {key}: no module is named {glob!r}{_hint(glob, known)}"
-                )
+        glob = first_unmatched(globs, known)
+        if glob is not None:
+            raise RecipeError(f"{key}: no module is named {glob!r}{_hint(glob, known)}")
 
 
 def stays(groups: Groups, removed: Mask) -> dict[str, tuple[int, list[int]]]:
@@ -78,12 +75,11 @@ def _axes(groups: Groups) -> tuple[dict[str, Axis], dict[str, Axis]]:
     tensor; where a name is taken or not enough, it is `tensor:dimension`.
     """
     tables: dict[str, dict[str, Axis]] = {"out": {}, "in": {}, "": {}}
-    roles = groups.flow.roles
-    axes = [a for found in groups.flow.axes.values() for a in found if a is not None]
+    axes = [a for found in groups.axes.values() for a in found if a is not None]
     for wanted, table in tables.items():
         for axis in axes:
             path = axis.tensor
-            if roles.get((path, axis.dim), "") != wanted:
+            if groups.role(path, axis.dim) != wanted:
                 continue
             owner = path.rpartition(".")[0] or path
             name = {"out": owner, "in": f"{owner}.in"}.get(wanted, path)
@@ -92,23 +88,20 @@ def _axes(groups: Groups) -> tuple[dict[str, Axis], dict[str, Axis]]:
     return tables["out"], tables["in"] | tables[""]
 
 
-def _named(
-    groups: Groups, given: Mapping[str, T], who: str = "channel_prune"
-) -> Iterator[tuple[str, Axis, T]]:
+def pairs_named(groups: Groups, given: Mapping[str, T]) -> Iterator[tuple[str, Axis, T]]:
     """Pairs each name with its dimension; a glob names modules by their output channels."""
     outputs, others = _axes(groups)
     for glob, value in given.items():
         if glob in others and glob not in outputs:
             yield glob, others[glob], value
             continue
-        names = [glob] if glob in outputs else [n for n in outputs if fnmatchcase(n, glob)]
+        names = [glob] if glob in outputs else named_by(glob, outputs)
         if not names:
             hint = _hint(glob, outputs)
-            raise RecipeError(f"{who}: no module named {glob!r} makes channels{hint}")
+            raise RecipeError(f"no module named {glob!r} makes channels{hint}")
         for name in names:
             yield name, outputs[name], value
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.3)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name, known, "", cutoff=0.3)

@@ -1,16 +1,22 @@
 """Channel groups: which slices of which tensors must be kept or removed together."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, fx
 
+from gfx.coupling.call import Read, Statistic
 from gfx.coupling.flow import Flow
-from gfx.coupling.labels import Ids
+from gfx.coupling.labelled_tensor import Labeled, core
+from gfx.coupling.labels import Axis, Ids
+from gfx.coupling.weight_statistics import Constants
+from gfx.ir.program import Program
 
 __all__ = ["Channel", "Group", "Groups", "Member"]
 
@@ -93,10 +99,23 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """All channel groups of a program, in the order in which their channels appear."""
+    """All channel groups of a program, in the order in which their channels appear.
+
+    Beside the groups it answers what the analysis found of tensors (`axes`, `axes_of`, `path_of`,
+    `role`) and of nodes (`reads`, `statistics`, `constants`, `value_of`, `labels_of`, `regroups`,
+    `averages`, `mac_sizes`). All of it is read-only. A label stands for one index of a dimension;
+    `roots[label]` is the channel that it belongs to.
+
+    Example:
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> read = groups.reads[-1]  # to_rgb reads what the last block gives
+        >>> read.node.name, read.dim, len(read.ids)
+        ('to_rgb', 1, 4)
+    """
 
     groups: tuple[Group, ...]
-    flow: Flow
+    _flow: Flow = field(repr=False)
     roots: Ids  # by label: the class it is in
 
     def __iter__(self) -> Iterator[Group]:
@@ -133,6 +152,102 @@ class Groups:
                 graph.add_edge(a, b, groups=(*names, group.name))
         return graph
 
+    @property
+    def program(self) -> Program:
+        """The program that was analysed."""
+        return self._flow.program
+
+    @property
+    def axes(self) -> Mapping[str, tuple[Axis | None, ...]]:
+        """The labels of every tensor that was met: one axis a dimension, by the first path of each.
+
+        None stands for a dimension that has no channels.
+        """
+        return MappingProxyType(self._flow.axes)
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why some modules are not followed, by their paths."""
+        return MappingProxyType(self._flow.refused)
+
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Where channels are consumed: each dimension of each operand once, in graph order."""
+        return tuple({(r.node, r.operand, r.dim): r for r in self._flow.reads}.values())
+
+    @cached_property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """Where a norm, softmax or maximum looks at channels, which makes removals approximate."""
+        return tuple(self._flow.statistics)
+
+    @property
+    def constants(self) -> Constants:
+        """What the graph computes from the program's own tensors alone."""
+        return self._flow.constants
+
+    def axes_of(self, path: str) -> tuple[Axis | None, ...]:
+        """Returns the axes of a tensor by any of its paths; all None where it was not met.
+
+        Example:
+            >>> import gfx
+            >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+            >>> [axis and axis.size for axis in groups.axes_of("project.conv.weight")]
+            [100, 32, None, None]
+        """
+        value = self.program.tensor(path)
+        return self._flow.axes.get(self.path_of(value) or path, (None,) * value.ndim)
+
+    def path_of(self, tensor: Tensor) -> str | None:
+        """Returns the path in `axes` of a parameter or buffer; None if it was not met."""
+        return self._flow.paths.get(id(tensor))
+
+    def role(self, tensor: str, dim: int) -> str:
+        """Returns whether a dimension of a tensor writes channels ("out") or reads them ("in").
+
+        "" where neither is known, as of the scale of a norm. `tensor` is a path in `axes`.
+        """
+        return self._flow.roles.get((tensor, dim), "")
+
+    def value_of(self, node: fx.Node) -> Any:
+        """Returns a node's value as the analysis sees it: a `Labeled` for each tensor in it.
+
+        What is no tensor, such as a size, is itself; None for a node that was not analysed.
+        """
+        return self._flow.values.get(node)
+
+    def labels_of(self, node: fx.Node, dim: int) -> Ids | None:
+        """Returns a label for each index of a dimension of a node's tensor; None if it has none.
+
+        Example:
+            >>> import gfx
+            >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+            >>> project = next(n for n in groups.program.nodes() if n.name == "project_conv")
+            >>> labels = groups.labels_of(project, 1)
+            >>> bool((groups.roots[labels] == groups["project.conv"].roots).all())
+            True
+        """
+        value = self.value_of(node)
+        if not isinstance(value, Labeled):
+            return None
+        dim %= value.ndim
+        for labels in value.fields:
+            if dim in self._flow.over(labels):
+                rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1)
+                return rows[:, 0].numpy()
+        return None
+
+    def regroups(self, node: fx.Node) -> bool:
+        """Whether a GroupNorm keeps all its groups: each loses as many channels."""
+        return node in self._flow.regrouped
+
+    def averages(self, node: fx.Node) -> bool:
+        """Whether a node takes a mean over channels that counts those that are gone as zeros."""
+        return node in self._flow.means
+
+    def mac_sizes(self, node: fx.Node) -> tuple[Ids, ...]:
+        """Returns the labels of each dimension whose size a node's MACs are proportional to."""
+        return tuple(self._flow.factors.get(node, ()))
+
     def kept(self, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Tells for each label whether it stays, given for each class whether it goes."""
         return ~removed[self.roots]
@@ -149,88 +264,3 @@ class Groups:
                 state += f", approximate: {group.approximate}"
             lines.append(f"{group.name}: {group.size} channels, {state}")
         return "\n".join(lines)
-
-
-def collect(flow: Flow) -> Groups:
-    """Forms the groups from the labels of a finished analysis."""
-    roots = flow.labels.roots()
-    owned = [a for axes in flow.axes.values() for a in axes if a is not None]
-    if not owned:
-        return Groups((), flow, roots)
-    labels = np.concatenate([a.ids for a in owned])
-    axis_of = np.repeat(np.arange(len(owned)), [a.size for a in owned])
-    index_of = np.concatenate([np.arange(a.size) for a in owned])
-    pins, marks = flow.labels.pins(), flow.labels.marks()
-    signature = _signatures(roots[labels], axis_of, (pins, marks), len(roots))
-    groups = []
-    order = np.argsort(signature, kind="stable")  # entries of one group lie side by side
-    edges = np.flatnonzero(np.diff(signature[order])) + 1
-    for part in np.split(order, edges):
-        part = np.sort(part)
-        group = _group(flow, owned, roots[labels[part]], axis_of[part], index_of[part])
-        first = int(group.roots[0])
-        groups.append(replace(group, pinned=pins.get(first), approximate=marks.get(first)))
-    groups.sort(key=lambda g: int(g.roots[0]))
-    return Groups(tuple(_unique_names(groups)), flow, roots)
-
-
-def _signatures(
-    classes: Ids, axis_of: Ids, notes: tuple[dict[int, str], ...], count: int
-) -> NDArray[np.uint64]:
-    """Hashes for each entry how often its class is on which axes, and what is said of it."""
-    salt = np.random.default_rng(0).integers(1, 2**63, size=int(axis_of.max()) + 1, dtype=np.uint64)
-    # a class counts once for each of its positions: a group's channels are all of one kind
-    total = np.zeros(count, dtype=np.uint64)
-    np.add.at(total, classes, salt[axis_of])
-    texts = dict.fromkeys((i, why) for i, note in enumerate(notes) for why in note.values())
-    numbers = {text: n + 1 for n, text in enumerate(texts)}
-    for i, note in enumerate(notes):
-        for root, why in note.items():
-            total[root] ^= np.uint64(0x9E3779B97F4A7C15 * numbers[i, why] % 2**64)
-    return total[classes]
-
-
-def _group(flow: Flow, owned: list[Any], classes: Ids, axis_of: Ids, index_of: Ids) -> Group:
-    """Makes the group of one signature."""
-    # channels in the order of their first index, so that names and scores read naturally
-    firsts, channel = np.unique(classes, return_inverse=True)
-    members = []
-    starts = np.flatnonzero(np.diff(axis_of, prepend=-1)).tolist()  # entries come axis by axis
-    for start, end in pairwise([*starts, len(axis_of)]):
-        axis = owned[int(axis_of[start])]
-        members.append(Member(axis.tensor, axis.dim, index_of[start:end], channel[start:end]))
-    producers, consumers = _roles(flow, members)
-    owner, _, leaf = members[0].tensor.rpartition(".")
-    unnamed = f"{consumers[0]}.in" if consumers else owner or leaf
-    name = producers[0] if producers else unnamed
-    return Group(
-        name=name,
-        size=len(firsts),
-        members=tuple(members),
-        producers=producers,
-        consumers=consumers,
-        pinned=None,
-        roots=firsts,
-    )
-
-
-def _roles(flow: Flow, members: list[Member]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tells which modules write the channels and which read them."""
-    producers, consumers = [], []
-    for m in members:
-        owner, _, leaf = m.tensor.rpartition(".")
-        role = flow.roles.get((m.tensor, m.dim))
-        if role == "out":
-            producers.append(owner or leaf)
-        elif role == "in":
-            consumers.append(owner or leaf)
-    return tuple(dict.fromkeys(producers)), tuple(dict.fromkeys(consumers))
-
-
-def _unique_names(groups: list[Group]) -> Iterator[Group]:
-    """Numbers groups that share a producer: conv, then conv#2."""
-    seen: dict[str, int] = {}
-    for group in groups:
-        seen[group.name] = seen.get(group.name, 0) + 1
-        n = seen[group.name]
-        yield group if n == 1 else replace(group, name=f"{group.name}#{n}")

@@ -12,15 +12,12 @@ from gfx.frontend.inputs.bind import Arguments
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import first_line
 from gfx.frontend.transformer_forwards import plain_forwards
+from gfx.ir.execute import tolerance_of
 from gfx.ir.random_state import seed_all
 from gfx.ir.shapes.fake_runner import fake_of
 from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["difference", "record", "run", "run_fake", "where_it_fails"]
-
-# share of the largest output that rounding may cost, by the precision of the output
-_TOLERANCES = {torch.float64: 1e-9, torch.complex128: 1e-9, torch.float32: 1e-4}
-_COARSE = 2e-2
 
 
 def run(module: nn.Module, call: Callable[..., Any], arguments: Arguments, training: bool) -> Any:
@@ -146,8 +143,11 @@ def _value_difference(name: str, expected: torch.Tensor, got: torch.Tensor) -> s
     wide = torch.complex128 if expected.is_complex() else torch.float64
     known, found = (t.masked_fill(odd, 0).to(wide) for t in (expected, got))
     error = float((known - found).abs().max() / known.abs().max().clamp_min(1e-30))
-    limit = _TOLERANCES.get(expected.dtype, _COARSE)
-    return None if error <= limit else f"{name} differs by {error:.1e} of its largest value"
+    return (
+        None
+        if error <= tolerance_of(expected.dtype)
+        else f"{name} differs by {error:.1e} of its largest value"
+    )
 
 
 def _shape(tensor: torch.Tensor) -> str:

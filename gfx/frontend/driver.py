@@ -16,6 +16,8 @@ from gfx.frontend.private_copy import private_copy
 from gfx.frontend.refusal import Refusal
 from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.ir.program import Program, Provenance
+from gfx.ir.shapes.fake_runner import leaves_met
+from gfx.ir.shapes.propagate import forget_shapes, note_shapes
 
 __all__ = ["trace"]
 
@@ -71,8 +73,9 @@ def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -
         judge.result(training=False)
     _written_out(module, judge)
     provenance = Provenance(source, "given", inputs.assumed)
-    program = Program(module, inputs.arguments.inputs(), provenance, leaves=judge.leaves)
-    program.note_shapes()
+    program = Program(module, inputs.arguments.inputs(), provenance)
+    leaves_met(provenance).update(judge.leaves)
+    note_shapes(program)
     return program
 
 
@@ -158,11 +161,12 @@ class _Search:
             (*fixed, *notes),
         )
         inputs = self.inputs.arguments.inputs()
-        program = Program(module, inputs, provenance, leaves=self.quick.leaves)
+        program = Program(module, inputs, provenance)
+        leaves_met(provenance).update(self.quick.leaves)
         if self.quick is self.judge:
-            program.note_shapes()
+            note_shapes(program)
         else:  # those on the nodes are of smaller images
-            program.forget_shapes()
+            forget_shapes(program)
         return program
 
 
@@ -171,7 +175,7 @@ def _written_out(module: fx.GraphModule, judge: Judge) -> fx.GraphModule:
     if has_attention(module) and judge.fits(module, keep=True):
         write_out_attention(module)
         Program(module, ()).recompile()
-        Program(module, ()).forget_shapes()
+        forget_shapes(Program(module, ()))
     return module
 
 

@@ -17,7 +17,7 @@ from torch import fx, nn
 from gfx.errors import InputError
 from gfx.ir.deepcopy import deepcopy, flat
 from gfx.ir.modules import OWN, is_own
-from gfx.ir.random_state import private_chance
+from gfx.ir.random_state import keep_random_state
 
 __all__ = ["private_copy", "untouched", "unwrap"]
 
@@ -71,7 +71,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """
     undo = [_saved_class(kind) for kind in _user_classes(model)]
     undo += [_saved_module(module) for module in model.modules()]
-    with private_chance({p.device for p in model.parameters()}):
+    with keep_random_state({p.device for p in model.parameters()}, python=True):
         try:
             yield
         finally:

@@ -4,18 +4,32 @@ Nothing is left behind: the program's modes, buffers and hook-made weights and t
 state are what they were before.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from gfx.ir.modules import is_own
+from gfx.errors import InputError, PreconditionError
+from gfx.ir.preserve import evaluating
 from gfx.ir.program import Program
 
-__all__ = ["as_it_was", "distance", "draw", "on_meta", "run", "tolerance"]
+__all__ = [
+    "copied",
+    "distance",
+    "draw",
+    "floating",
+    "on_meta",
+    "own",
+    "parts",
+    "require_values",
+    "run",
+    "tensors",
+    "tensors_of",
+    "tolerance",
+    "tolerance_of",
+    "unrunnable",
+]
 
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.complex128: 1e-9}
 _HALF = 2e-2
@@ -62,13 +76,9 @@ def run(program: Program, inputs: tuple[Any, ...], seed: int = 0) -> Any:
         >>> run(program, program.example_inputs).shape
         torch.Size([1, 3, 64, 64])
     """
-    tensors = [*program.module.parameters(), *program.module.buffers()]
-    cuda = sorted({t.device.index for t in tensors if t.device.type == "cuda"})
-    own = pytree.tree_map_only(torch.Tensor, torch.clone, inputs)
-    with torch.random.fork_rng(devices=cuda), torch.no_grad(), as_it_was(program.module):
-        torch.manual_seed(seed)
-        program.module.eval()
-        return program.module(*own)
+    given = copied(inputs)
+    with evaluating(program, seed=seed):
+        return program.module(*given)
 
 
 def distance(reference: Any, got: Any) -> float:
@@ -98,10 +108,13 @@ def tolerance(program: Program) -> float:
         >>> tolerance(gfx.trace(gfx.zoo.build("dcgan")))
         0.0001
     """
-    tensors = [*program.module.parameters(), *program.module.buffers()]
-    tensors += [x for x in pytree.tree_leaves(program.example_inputs) if torch.is_tensor(x)]
-    kinds = {t.dtype for t in tensors if t.is_floating_point() or t.is_complex()}
-    return max((_TOLERANCES.get(kind, _HALF) for kind in kinds), default=1e-4)
+    kinds = {t.dtype for t in tensors_of(program) if t.is_floating_point() or t.is_complex()}
+    return max(map(tolerance_of, kinds), default=1e-4)
+
+
+def tolerance_of(kind: torch.dtype) -> float:
+    """Returns the share of the largest value that rounding may cost in a floating dtype."""
+    return _TOLERANCES.get(kind, _HALF)
 
 
 def on_meta(program: Program) -> bool:
@@ -114,9 +127,7 @@ def on_meta(program: Program) -> bool:
         >>> on_meta(gfx.trace(model))
         True
     """
-    tensors = [*program.module.parameters(), *program.module.buffers()]
-    tensors += [x for x in pytree.tree_leaves(program.example_inputs) if torch.is_tensor(x)]
-    return any(t.device.type == "meta" for t in tensors)
+    return any(t.is_meta for t in tensors_of(program))
 
 
 def _leaf(a: Any, b: Any) -> float:
@@ -137,29 +148,81 @@ def _leaf(a: Any, b: Any) -> float:
     return gap / scale if scale > 0 else gap
 
 
-@contextmanager
-def as_it_was(module: nn.Module) -> Iterator[None]:
-    """Restores training flags, buffers, and what the hooks of a module leave on it."""
-    modes = [(m, m.training) for m in module.modules()]
-    owners = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
-    values = [(b, b.clone()) for b in module.buffers() if b.device.type != "meta"]
-    hooked = [(m, dict(m.__dict__)) for m in module.modules() if _may_note(m)]
-    try:
-        yield
-    finally:
-        for owner, mode in modes:
-            owner.training = mode
-        for owner, buffers in owners:  # a forward may write into a buffer or replace it
-            owner._buffers.update(buffers)
-        for buffer, value in values:
-            buffer.copy_(value)
-        for owner, attributes in hooked:
-            for name in owner.__dict__.keys() - attributes.keys():
-                del owner.__dict__[name]
-            owner.__dict__.update(attributes)
+def require_values(program: Program, who: str, otherwise: str = "") -> None:
+    """Checks that a program has values to compute with.
+
+    `who` runs the program, and `otherwise` is what to do instead where that is impossible.
+
+    Raises: PreconditionError if something of it is on the meta device.
+    """
+    if on_meta(program):
+        raise PreconditionError(
+            f"{who} runs the model, and it is on the meta device, without values; load its weights"
+            f"{otherwise}"
+        )
 
 
-def _may_note(module: nn.Module) -> bool:
-    """Whether a forward may set attributes of a module: by a hook, or by code not torch's own."""
-    known = is_own(module) or type(module).__module__.startswith("torch.")
-    return bool(module._forward_pre_hooks) or not known
+def unrunnable(
+    program: Program, inputs: tuple[Any, ...], batch: int, error: Exception
+) -> InputError:
+    """Makes the error that says which batch a program does not run on, and why."""
+    shapes = ", ".join("x".join(map(str, x.shape)) for x in tensors(inputs))
+    examples = tensors(program.example_inputs)
+    example = ", ".join("x".join(map(str, x.shape)) for x in examples)
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"the model does not run on batch {batch}, of shape {shapes} (the example inputs "
+        f"have {example}): {text}; give batches of the example inputs' shape"
+    )
+
+
+def parts(program: Program, inputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Cuts a batch into batches of the example inputs' size; what is left over is dropped.
+
+    Returns: nothing if it cannot be cut.
+    """
+    sizes = {x.shape[0] if x.ndim else 0 for x in tensors(inputs)}
+    examples = {x.shape[0] if x.ndim else 0 for x in tensors(program.example_inputs)}
+    if len(sizes) != 1 or len(examples) != 1:
+        return []
+    size, step = sizes.pop(), examples.pop()
+    starts = range(0, size - step + 1, step) if step else ()
+    return [_rows(inputs, slice(start, start + step)) for start in starts]
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """Lists the tensors of a nested value."""
+    return [x for x in pytree.tree_leaves(value) if isinstance(x, Tensor)]
+
+
+def tensors_of(program: Program) -> list[Tensor]:
+    """Lists a program's parameters, buffers and example inputs."""
+    held = [*program.module.parameters(), *program.module.buffers()]
+    return [*held, *tensors(program.example_inputs)]
+
+
+def floating(value: Any) -> list[Tensor]:
+    """Lists the tensors of a nested value that have a gradient: floating ones, flat and real."""
+    found = []
+    for tensor in tensors(value):
+        if tensor.is_complex():
+            tensor = torch.view_as_real(tensor)
+        if tensor.is_floating_point() and tensor.numel():
+            found.append(tensor)
+    return found
+
+
+def own(value: Tensor) -> Tensor:
+    """Returns a leaf with the values of a tensor, cut off from its history."""
+    return value.clone() if value.is_inference() else value.detach()
+
+
+def copied(value: Any) -> Any:
+    """Clones every tensor of a nested value."""
+    return pytree.tree_map_only(Tensor, torch.clone, value)
+
+
+def _rows(inputs: tuple[Any, ...], rows: slice) -> tuple[Any, ...]:
+    """Cuts a batch."""
+    part: tuple[Any, ...] = pytree.tree_map_only(Tensor, lambda x: x[rows], inputs)
+    return part

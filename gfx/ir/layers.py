@@ -1,4 +1,4 @@
-"""The layers of a program that may be written another way, and what each way costs."""
+"""The layers of a program that may be written another way."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

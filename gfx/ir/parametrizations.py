@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from gfx.ir.interpreter import Interpreter, ancestors
+from gfx.ir.preserve import preserved
 from gfx.ir.program import Program
 
 __all__ = ["Chain", "chains", "evaluate", "read_plainly"]
@@ -57,7 +59,6 @@ def chains(program: Program) -> list[Chain]:
     ]
 
 
-@torch.no_grad()
 def evaluate(program: Program, node: fx.Node) -> torch.Tensor:
     """Computes a node that depends on parameters only, in eval mode.
 
@@ -69,19 +70,10 @@ def evaluate(program: Program, node: fx.Node) -> torch.Tensor:
         >>> torch.equal(evaluate(program, node), -program.tensor("bias"))
         True
     """
-    modes = [(module, module.training) for module in program.module.modules()]
-    program.module.eval()
-    runner = fx.Interpreter(program.module, garbage_collect_values=False)
-    needed = _ancestors(node)
-    try:
-        for step in program.nodes():
-            if step in needed:
-                runner.env[step] = runner.run_node(step)
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    value: torch.Tensor = runner.env[node]
-    return value.detach().clone()
+    with torch.no_grad(), preserved(program.module):
+        program.module.eval()
+        value: torch.Tensor = Interpreter(program.module, only=ancestors((node,))).step_through({})
+        return value.detach().clone()
 
 
 def read_plainly(program: Program, chain: Chain) -> None:
@@ -93,7 +85,7 @@ def read_plainly(program: Program, chain: Chain) -> None:
     with program.graph.inserting_before(end):
         plain = program.graph.get_attr(chain.path)
     end.replace_all_uses_with(plain)
-    unread = _ancestors(end)
+    unread = ancestors((end,))
     for node in reversed(list(program.nodes())):  # reversed: erasing frees the nodes above
         if node in unread and not node.users:
             program.graph.erase_node(node)
@@ -119,12 +111,3 @@ def _ends(sources: list[fx.Node], constant: set[fx.Node]) -> list[fx.Node]:
         seen.update(dict.fromkeys(new))
         waiting.extend(new)
     return [node for node in seen if any(user not in constant for user in node.users)]
-
-
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    found, waiting = {node}, [node]
-    while waiting:
-        new = [n for n in waiting.pop().all_input_nodes if n not in found]
-        found.update(new)
-        waiting.extend(new)
-    return found

@@ -8,7 +8,6 @@ import torch
 from torch import fx, nn
 
 from gfx.ir.deepcopy import deepcopy
-from gfx.ir.modules import is_own
 from gfx.ir.ops import is_inplace
 
 __all__ = ["Program", "Provenance", "has_effect"]
@@ -46,16 +45,6 @@ class Program:
     module: fx.GraphModule
     example_inputs: tuple[Any, ...]
     provenance: Provenance = field(default_factory=lambda: Provenance("GraphModule"))
-    original: "Program | None" = field(
-        default=None, repr=False, compare=False
-    )  # see gfx.ir.node_origin
-    stopwatch: Any = field(default=None, repr=False, compare=False)  # of gfx.costs, if one is asked
-    shaped: Any = field(
-        default=None, repr=False, compare=False
-    )  # what gfx.ir.shapes.propagate last ran on
-    leaves: dict[Any, Any] = field(
-        default_factory=dict, repr=False, compare=False
-    )  # see gfx.ir.shapes.fake_runner
 
     @property
     def graph(self) -> fx.Graph:
@@ -87,39 +76,8 @@ class Program:
         return self.module.training
 
     def copy(self) -> "Program":
-        """Copies the module (parameters too); example inputs and original are shared."""
-        return replace(self, module=deepcopy(self.module), shaped=None)
-
-    def note_shapes(self) -> None:
-        """Notes that the values on the nodes, if each has one, are of the program as it is."""
-        known = all("val" in node.meta for node in self.graph.nodes)
-        self.shaped = self.settings() if known else None
-
-    def forget_shapes(self) -> None:
-        """Takes the values off the nodes."""
-        self.shaped = None
-        for node in self.graph.nodes:
-            node.meta.pop("val", None)
-
-    def shapes_hold(self) -> bool:
-        """Whether the values on the nodes are those of the program as it is."""
-        if self.shaped is None or not all("val" in node.meta for node in self.graph.nodes):
-            return False
-        return bool(self.shaped == self.settings())
-
-    def settings(self) -> list[Any]:
-        """Lists all that the shapes of a program follow from; two lists are equal if they are."""
-        state: list[Any] = [id(self.module), [id(x) for x in self.example_inputs]]
-        for node in self.graph.nodes:
-            state.append((node, node.op, node.target, node.args, node.kwargs))
-            if node.op == "call_module":
-                module = self.submodule(node)
-                state += [module, _settings(module)]
-        for module in self.module.modules():
-            for tensor in (*module._parameters.values(), *module._buffers.values()):
-                if tensor is not None:
-                    state.append((tensor.shape, tensor.dtype, tensor.device))
-        return state
+        """Copies the module (parameters too); the example inputs are shared."""
+        return replace(self, module=deepcopy(self.module))
 
     def recompile(self) -> None:
         """Removes dead code and submodules nobody calls, lints and recompiles the graph."""
@@ -156,15 +114,6 @@ def _found(module: nn.Module, path: str) -> nn.Module:
     for name in path.split("."):
         found = None if found is None else found._modules.get(name)
     return module.get_submodule(path) if found is None else found
-
-
-def _settings(module: nn.Module) -> Any:
-    """Lists the attributes of a layer of torch or gfx that are numbers, texts and the like."""
-    own = is_own(module) or type(module).__module__.startswith("torch.nn.modules")
-    if not own or module._modules:
-        return object()  # what another module does cannot be told from its settings: never equal
-    held = vars(module).items()
-    return {n: [*v] if type(v) is list else v for n, v in held if not isinstance(v, dict | set)}
 
 
 def _argument(value: Any) -> str:

@@ -1,18 +1,12 @@
-"""Random numbers: the user's streams are left where they were, and draws are noticed.
-
-The state of the random number generators that a program draws from.
-"""
+"""Random numbers: streams are left where they were, and draws are noticed."""
 
 import random
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
-
-from gfx.compression.importance.session import tensors
-from gfx.ir.program import Program
+from torch import Tensor
 
 __all__ = [
     "ONE_DRAW",
@@ -20,32 +14,38 @@ __all__ = [
     "State",
     "drawn_in_python",
     "drawn_in_torch",
-    "private_chance",
+    "keep_random_state",
+    "same",
     "seed_all",
 ]
 
 ONE_DRAW = "forward draws from Python's or numpy's random numbers: the graph holds one draw"
 
+State = tuple[Tensor, ...]
+
 
 @contextmanager
-def private_chance(devices: Collection[torch.device] = ()) -> Iterator[None]:
-    """Puts the random streams of torch, numpy and Python back on leaving.
+def keep_random_state(
+    devices: Iterable[torch.device] = (), seed: int | None = None, *, python: bool = False
+) -> Iterator[None]:
+    """Puts torch's random state back on leaving: the CPU's, and that of the GPUs among `devices`.
+
+    Args:
+        devices: what is computed on; the CPU need not be named.
+        seed: that torch begins with; None goes on from where its streams are.
+        python: whether the streams of Python and numpy are put back too.
 
     Example:
         >>> before = torch.get_rng_state()
-        >>> with private_chance():
+        >>> with keep_random_state():
         ...     _ = torch.rand(1)
         >>> torch.equal(before, torch.get_rng_state())
         True
     """
-    python, legacy = random.getstate(), np.random.get_state()
-    cards = sorted((d for d in devices if d.type == "cuda"), key=str)
-    with torch.random.fork_rng(devices=cards):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)
+    with torch.random.fork_rng(devices=_gpus(devices)), _python_kept() if python else nullcontext():
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 def seed_all(seed: int) -> None:
@@ -74,28 +74,11 @@ def drawn_in_python() -> Iterator[list[bool]]:
     answer[0] = _python_state() != before
 
 
-def _torch_states() -> list[torch.Tensor]:
-    # a process that never used CUDA has no such states, and asking would start it
-    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    cards = torch.cuda.get_rng_state_all() if started else []
-    return [torch.get_rng_state(), *cards]
-
-
-def _python_state() -> tuple[object, ...]:
-    name, keys, position, *rest = np.random.get_state()
-    return (random.getstate(), name, bytes(np.asarray(keys).data), position, *rest)
-
-
-State = tuple[torch.Tensor, ...]
-
-
 class Chance:
-    """Reads and sets the state of the CPU's generator, and of those of a program's GPUs."""
+    """Reads and sets the state of the CPU's generator, and of those of the GPUs among `devices`."""
 
-    def __init__(self, program: Program) -> None:
-        held: list[Any] = [*program.module.parameters(), *program.module.buffers()]
-        held += tensors(program.example_inputs)
-        self.gpus = sorted({t.device.index for t in held if t.device.type == "cuda"})
+    def __init__(self, devices: Iterable[torch.device]) -> None:
+        self.gpus = _gpus(devices)
 
     def get(self) -> State:
         """Returns the state."""
@@ -111,3 +94,29 @@ class Chance:
 def same(a: State, b: State) -> bool:
     """Whether nothing was drawn between two states."""
     return a is b or all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _gpus(devices: Iterable[torch.device]) -> list[torch.device]:
+    return sorted({d for d in devices if d.type == "cuda"}, key=str)
+
+
+@contextmanager
+def _python_kept() -> Iterator[None]:
+    python, legacy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+
+
+def _torch_states() -> list[Tensor]:
+    # a process that never used CUDA has no such states, and asking would start it
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cards = torch.cuda.get_rng_state_all() if started else []
+    return [torch.get_rng_state(), *cards]
+
+
+def _python_state() -> tuple[object, ...]:
+    name, keys, position, *rest = np.random.get_state()
+    return (random.getstate(), name, bytes(np.asarray(keys).data), position, *rest)

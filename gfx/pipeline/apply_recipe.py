@@ -8,8 +8,6 @@ Runs a recipe: traces a copy of the model, applies each pass, checks it, writes 
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -21,7 +19,10 @@ from gfx.costs import Cost, Meter
 from gfx.errors import InputError, RecipeError
 from gfx.frontend import trace
 from gfx.ir.node_origin import forget
+from gfx.ir.preserve import devices_of
 from gfx.ir.program import Program
+from gfx.ir.random_state import keep_random_state
+from gfx.ir.shapes.propagate import forget_shapes
 from gfx.pipeline.pass_report import PassReport
 from gfx.pipeline.recipe import InputSpec, Recipe, Source
 from gfx.pipeline.record.original import Recording
@@ -116,17 +117,15 @@ def apply(
     if example_inputs is None:
         example_inputs = _recipe_inputs(recipe, model)
     program = trace(model, example_inputs, check=verify)
-    with _own_random_state(program):
+    with keep_random_state(devices_of(program)):  # rule 3
         forget(program)
         run = Run(program, recipe, data, verify, meter)
-        if any(pass_.needs_original for pass_ in recipe.passes):
-            program.original = program.copy()
         before, recorded = run.cost, Recording(run)
         passes = run.passes(recipe.passes)
         timings = run.check()
         record = recorded.finished()
     small = program.module
-    _forget_shapes(program)
+    forget_shapes(program)
     forget(program)
     _set_modes(small, model)
     report = told(program, recipe, before, run.cost, passes, verify)
@@ -160,19 +159,6 @@ def _recipe_inputs(recipe: Recipe, model: nn.Module) -> tuple[torch.Tensor, ...]
     if tensors:
         dtype, device = tensors[0].dtype, tensors[0].device
     return tuple(spec.tensor(dtype, device) for spec in recipe.input)
-
-
-@contextmanager
-def _own_random_state(program: Program) -> Iterator[None]:
-    """Keeps the global random state of the CPU and of the program's GPUs (rule 3)."""
-    devices = {t.device.index for t in program.module.parameters() if t.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(devices)):
-        yield
-
-
-def _forget_shapes(program: Program) -> None:
-    for node in program.nodes():
-        node.meta.pop("val", None)
 
 
 def _set_modes(small: nn.Module, model: nn.Module) -> None:

@@ -25,10 +25,10 @@ import torch
 
 from gfx.contract import Pass
 from gfx.costs import check_spec
-from gfx.errors import RecipeError, RegistryError
+from gfx.errors import RecipeError, RegistryError, did_you_mean
 from gfx.io.plain_data import coerce, plain
 from gfx.io.yaml_text import dump, parse
-from gfx.pipeline.registry import did_you_mean, get
+from gfx.pipeline.registry import get
 
 __all__ = ["InputSpec", "Recipe", "build_pass", "shipped"]
 

@@ -5,16 +5,15 @@
 3. A plugin that cannot be loaded is named with its reason and does not stop the others.
 """
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 
 from gfx.contract import Pass
-from gfx.errors import RegistryError
+from gfx.errors import RegistryError, did_you_mean
 
-__all__ = ["GROUP", "Broken", "InstalledPasses", "did_you_mean", "discover", "get", "passes"]
+__all__ = ["GROUP", "Broken", "InstalledPasses", "discover", "get", "passes"]
 
 GROUP = "gfx.passes"
 
@@ -104,22 +103,6 @@ def get(name: str) -> type[Pass]:
         return found.passes[name]
     broken = "".join(f"; plugin {b.plugin} could not be loaded: {b.why}" for b in found.broken)
     raise RegistryError(f"unknown pass {name!r}{did_you_mean(name, found.passes)}{broken}")
-
-
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Writes the end of an "unknown ..." message: the nearest known name, else all of them.
-
-    Example:
-        >>> did_you_mean("hlaf", ["half", "quarter"])
-        "; did you mean 'half'?"
-        >>> did_you_mean("zzz", ["half", "quarter"])
-        '; known: half, quarter'
-    """
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(names)}" if names else "; none is known"
 
 
 def _load(point: EntryPoint) -> tuple[type[Pass], ...]:

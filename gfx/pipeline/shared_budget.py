@@ -9,19 +9,20 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gfx.contract import Outcome, Pass
-from gfx.costs import Budget, LatencyTimer, cost_of
+from gfx.contract import Context, Outcome, Pass
+from gfx.costs import cost_of
+from gfx.errors import prefixed
 from gfx.ir.program import Program
-from gfx.search import Offer, together
+from gfx.search import Limits, Offer, decide_offers
 
-__all__ = ["SharedPlan", "shared"]
+__all__ = ["SharedBudget", "shared"]
 
 
 @dataclass
-class SharedPlan:
+class SharedBudget:
     """The passes as they run, by their places, and what is told of those planned together."""
 
     passes: dict[int, Pass]
@@ -29,58 +30,49 @@ class SharedPlan:
     details: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
 
+    def context(self, pass_: Pass, context: Context) -> Context:
+        """Returns the context of a pass; one that was planned has its part, and no budget."""
+        return replace(context.of(pass_), budgets=()) if self._has(pass_) else context.of(pass_)
+
     def tell(self, pass_: Pass, outcome: Outcome) -> None:
         """Adds what was planned to what a pass tells, if it was one of those."""
-        if any(pass_ is one for one in self.joint):
+        if self._has(pass_):
             others = [one.name for one in self.joint if one is not pass_]
             outcome.details = {"planned_with": others, **self.details, **outcome.details}
             outcome.timings = {**self.timings, **outcome.timings}
 
+    def _has(self, pass_: Pass) -> bool:
+        return any(pass_ is one for one in self.joint)
+
 
 def shared(
-    program: Program, passes: Sequence[Pass], places: Sequence[int], data: Any, seed: int
-) -> SharedPlan:
+    program: Program, passes: Sequence[Pass], places: Sequence[int], context: Context
+) -> SharedBudget:
     """Plans the passes at some places together, if their offers go together (rule 2).
 
     Raises: BudgetError if all that they offer does not meet the budget.
     """
     offers: dict[int, Offer] = {}
     for place in places:
-        passes[place].requires(program)
-        offer = passes[place].offer(program, data)
+        with prefixed(passes[place].name):
+            passes[place].requires(program)
+            offer = passes[place].offer(program, context.of(passes[place]))
         if offer is not None:
             offers[place] = offer
-    alone = SharedPlan(dict(enumerate(passes)))
+    alone = SharedBudget(dict(enumerate(passes)))
     if not (any(o.forms for o in offers.values()) and any(o.narrowed for o in offers.values())):
         return alone
-    budgets: tuple[Budget, ...] = getattr(passes[min(offers)], "budget")  # noqa: B009 - not of Pass
-    watch: LatencyTimer | None = program.stopwatch
-    cost = cost_of(program)
-    if all(b.kept(cost) for b in budgets) and (not watch or watch.keeps(program, cost, budgets)):
+    limits = Limits(context.budgets, context.meter)
+    if limits.kept_by(program, cost_of(program)):
         return alone
-    names = " and ".join(dict.fromkeys(sorted(passes[place].name for place in offers)))
     order = sorted(offers, key=lambda place: (offers[place].narrowed is None, place))
-    decision, note = together(
-        program,
-        [offers[place] for place in order],
-        budgets,
-        data=data,
-        seed=seed,
-        stopwatch=watch,
-        who=names,
-    )
-    settled = [offers[place].settle(decision) for place in order]  # rule 3
-    details = {
-        "requested": {b.name: b.asked for b in budgets},
-        "achieved": {b.name: b.value(decision.cost) for b in budgets if not b.timed},
-        "damage": decision.damage**0.5,
-        **({"inputs": note} if note else {}),
-    }
-    timings = {"foreseen": dict(decision.foreseen), "measured": dict(decision.measured)}
-    given = dict(zip(sorted(offers), settled, strict=True))
-    return SharedPlan(
-        {**dict(enumerate(passes)), **given},
-        tuple(settled),
-        details,
-        timings if decision.measured else {},
+    by_kind = [offers[place] for place in order]
+    with prefixed(" and ".join(dict.fromkeys(sorted(passes[place].name for place in offers)))):
+        decision, details = decide_offers(
+            program, by_kind, limits, data=context.data, seed=context.seed
+        )
+    resolved = [offer.resolve(decision) for offer in by_kind]  # rule 3
+    given = dict(zip(sorted(offers), resolved, strict=True))
+    return SharedBudget(
+        {**dict(enumerate(passes)), **given}, tuple(resolved), details, decision.timings
     )

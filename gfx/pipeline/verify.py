@@ -21,7 +21,7 @@ from gfx.contract import Keeps, Outcome, Pass
 from gfx.errors import InputError, VerificationError
 from gfx.ir.execute import distance, draw, on_meta, run, tolerance
 from gfx.ir.program import Program
-from gfx.ir.shapes.propagate import propagate
+from gfx.ir.shapes.propagate import forget_shapes, propagate
 from gfx.ir.structure import differences, faults
 
 __all__ = ["Check", "honesty", "signature", "structure", "values"]
@@ -53,7 +53,7 @@ def structure(pass_: Pass, after: Program) -> Check:
         raise VerificationError(f"{pass_.name}: structure: {problem}")
     recorded = {node: _kind(node.meta["val"]) for node in after.nodes() if "val" in node.meta}
     try:
-        after.shaped = None  # run again: what is recorded is what is to be checked
+        forget_shapes(after)  # run again: what is recorded is what is to be checked
         propagate(after)
     except InputError as error:
         raise VerificationError(f"{pass_.name}: structure: {error}") from error

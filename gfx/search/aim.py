@@ -1,8 +1,8 @@
 """Aims at limits until what is really there keeps the budgets.
 
-A plan is chosen by what it is foreseen to cost. Where it then costs more, the next search aims as
-much lower; where the clock says that it costs much less than it may, as much higher. A little of
-every limit in milliseconds is left, as two readings of one program differ.
+A plan is chosen by its predicted cost. Where it then costs more, the next search aims as much
+lower; where its measured latency is far below the limit, as much higher. A little of every limit in
+milliseconds is left, as two readings of one program differ.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 
 from gfx.costs import Budget
 
-__all__ = ["Aim"]
+__all__ = ["ATTEMPTS", "Aim"]
 
 T = TypeVar("T", bound=Hashable)
 Values = Sequence[float]
 
-_ATTEMPTS = 6
+ATTEMPTS = 6  # plans that are tried
 _MARGIN = 0.04  # of a limit in milliseconds, that is left
 _NEAR = 0.04  # below a limit in milliseconds: no nearer plan is looked for
 _HAIR = 1e-9
@@ -25,7 +25,7 @@ class Aim(Generic[T]):
     """Looks for the plan that does the least damage and really keeps every budget.
 
     Example:
-        >>> budget = Budget(measure="latency", limit=40)  # it takes twice what is foreseen
+        >>> budget = Budget(measure="latency", limit=40)  # it takes twice what is predicted
         >>> aim = Aim([budget], find=lambda limits: int(limits[0]), cost=lambda plan: [2.0 * plan])
         >>> aim.best()
         19
@@ -36,13 +36,13 @@ class Aim(Generic[T]):
         budgets: Sequence[Budget],
         find: Callable[[list[float]], T | None],
         cost: Callable[[T], Values],
-        attempts: int = _ATTEMPTS,
+        attempts: int = ATTEMPTS,
     ) -> None:
         """Prepares a search.
 
         Args:
             budgets: what must be kept.
-            find: returns the best plan that is foreseen to be within some limits, None if none is.
+            find: returns the best plan predicted to be within some limits, None if there is none.
             cost: returns what a plan really costs, in the unit of each budget.
             attempts: how many plans are tried.
         """

@@ -1,4 +1,4 @@
-"""Looks around a configuration for one that comes nearer to the budgets."""
+"""Looks around a configuration of widths for one that comes nearer to the budgets."""
 
 from collections.abc import Callable, Iterator, Sequence
 from math import prod

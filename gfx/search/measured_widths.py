@@ -1,131 +1,115 @@
-"""Chooses widths so that budgets on latency are really kept.
+"""Plans widths that meet every budget, in the order of importance.
 
-1. Widths are chosen by the milliseconds that are foreseen, in steps of `round_to` channels and in
-   coarser ones, up to 16: processors compute several channels at a time, and one more may cost as
-   much as eight. Of what fits, that is taken which leaves the most channels.
-2. What is chosen is built and measured. If it takes too long, the next search aims as much lower;
-   if the time allows more, as much higher (gfx/search/aim.py).
+1. Without a budget on latency prices are exact, and the first widths that are found do.
+2. With one, widths are searched by the predicted milliseconds, in steps of `round_to` channels and
+   in coarser ones, up to 16: processors compute several channels at a time, and one more may cost
+   as much as eight. Of what fits, that is taken which leaves the most channels. It is built and
+   measured, and the next search aims lower or higher (gfx/search/measured_search.py).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from gfx.compression.selection import Selection
-from gfx.costs import Budget, Cost, Foreseen, LatencyTimer, cost_of
-from gfx.costs.symbolic import Pricing
-from gfx.coupling import analyse
-from gfx.coupling.labels import Ids, Mask
-from gfx.coupling.removal import remove
+from gfx.costs import Budget, cost_of
+from gfx.coupling.labels import Ids
 from gfx.errors import BudgetError
 from gfx.ir.program import Program
-from gfx.search.aim import Aim
-from gfx.search.widths import WidthSearch
+from gfx.search.budget_limits import Limits
+from gfx.search.measured_search import MeasuredSearch
+from gfx.search.plan import Plan, rewritten
+from gfx.search.width_costs import WidthCosts
+from gfx.search.width_search import WidthSearch
 
-__all__ = ["MeasuredWidths"]
+__all__ = ["plan_widths"]
 
 _STEPS = (1, 2, 4, 8, 16)
 _COARSEST = 16  # channels
-_HAIR = 1e-9
-_ANY = 1.0  # tolerance: no clock tells whether a result is as near as a count could be
-
-Kept = tuple[int, ...]
+_ANY = 1.0  # tolerance: noise is larger than the difference to a result that is nearer
 
 
-@dataclass
-class MeasuredWidths:
-    """Searches widths of which the clock says that they keep every budget."""
+def plan_widths(
+    selection: Selection, limits: Limits, tolerance: float
+) -> tuple[Plan, dict[str, Any]]:
+    """Removes as little as meets every budget, in the order of importance.
 
-    selection: Selection
-    budgets: Sequence[Budget]
-    cost: Cost  # of the program as it is
-    stopwatch: LatencyTimer
-    foreseen: dict[str, float] = field(default_factory=dict)  # by budget, of the result: ms
-    measured: dict[str, float] = field(default_factory=dict)  # the same, by the clock
+    Args:
+        selection: the groups that may be narrowed, and which of their channels go first.
+        limits: what must be kept.
+        tolerance: how far below every budget the result may end; not asked of a latency.
 
-    def __post_init__(self) -> None:
-        groups = self.selection.groups
-        self._pricing = Pricing(groups, self.cost)
-        self._times: Mapping[str, Foreseen] = {
-            b.name: self.stopwatch.foresee(groups, b) for b in self.budgets if b.timed
-        }
-        self._values: dict[Kept, list[float]] = {}
+    Returns: the plan, and the latencies as a report has them, if any was measured.
 
-    def removed(self) -> Mask:
-        """Returns what goes.
+    Raises: BudgetError with the nearest value that can be reached, and what stands in the way;
+    TimingError if the machine is too noisy to tell whether a limit is kept.
+    """
+    groups = selection.groups
+    cost = cost_of(groups.program)
+    if limits.kept_by(groups.program, cost):
+        return Plan(), {}
+    costs = WidthCosts(groups, limits.budgets, limits.predictors(groups), cost)
+    if not limits.timed:
+        search = WidthSearch(selection, costs, limits.budgets, selection.bounds, tolerance)
+        return _plan(selection, search.kept()), {}
+    method = _Widths(selection, costs, limits)
+    measured = MeasuredSearch(method, limits)
+    found = measured.best()
+    if found is None:
+        raise method.search(limits.budgets).out_of_reach(method.least(), measured.least())
+    return found.plan, found.timings
 
-        Raises: BudgetError with the least that can be reached, as measured, and what stands in the
-        way; TimingError if the machine is too noisy to tell whether a limit is kept.
-        """
-        aim = Aim(self.budgets, self._found, self._true)
-        kept = aim.best()
-        if kept is None:
-            least = self._least()
-            true = self._true(least)
-            if any(v > b.limit for v, b in zip(true, self.budgets, strict=True)):
-                self.stopwatch.blame_noise()
-                raise self._search(self.budgets).out_of_reach(np.array(least), true)
-            kept = aim.best(self._reached(least)) or least
-        names = [budget.name for budget in self.budgets if budget.timed]
-        values = dict(zip([b.name for b in self.budgets], self._values[kept], strict=True))
-        guessed = self._search(self.budgets).values(np.array([kept]))[0].tolist()
-        told = dict(zip([b.name for b in self.budgets], guessed, strict=True))
-        self.measured = {name: values[name] for name in names}
-        self.foreseen = {name: told[name] for name in names}
-        return self.selection.by_counts(np.array(kept, dtype=np.int64))
 
-    def _search(self, budgets: Sequence[Budget], step: int = 1) -> WidthSearch:
-        own = self.selection
-        bounds = replace(own.bounds, round_to=own.bounds.round_to * step)
-        return WidthSearch(own.groups, own.among, self._pricing, budgets, bounds, _ANY, self._times)
+class _Widths:
+    """Finds widths by what they are predicted to take (rule 2)."""
 
-    def _found(self, limits: Sequence[float]) -> Kept | None:
-        """Returns the most channels that are foreseen to keep some limits (rule 1)."""
-        budgets = [replace(b, limit=limit) for b, limit in zip(self.budgets, limits, strict=True)]
+    def __init__(self, selection: Selection, costs: WidthCosts, limits: Limits) -> None:
+        self._selection, self._costs, self._budgets = selection, costs, limits.budgets
+
+    def find(self, limits: Sequence[float]) -> Plan | None:
+        """Returns the most channels that are predicted to keep some limits."""
+        budgets = [replace(b, limit=limit) for b, limit in zip(self._budgets, limits, strict=True)]
         found: list[Ids] = []
         for step in _STEPS:
-            if step > 1 and self.selection.bounds.round_to * step > _COARSEST:
+            if step > 1 and self._selection.bounds.round_to * step > _COARSEST:
                 continue
             try:
-                found.append(self.selection.along(self._search(budgets, step)))
-            except BudgetError:  # not in these steps; whoever finds none in any, tells
+                found.append(self.search(budgets, step).kept())
+            except BudgetError:  # not in these steps; whoever finds none in any, says so
                 continue
         if not found:
             return None
-        best = max(found, key=lambda kept: float((kept / self.selection.sizes).sum()))
-        return tuple(best.tolist())
+        best = max(found, key=lambda kept: float((kept / self._selection.sizes).sum()))
+        return _plan(self._selection, best)
 
-    def _true(self, kept: Kept) -> list[float]:
-        """Builds the narrowed program, counts it, and if that is kept measures it (rule 2)."""
-        if kept not in self._values:
-            small = self._narrowed(kept)
-            cost = cost_of(small)
-            met = all(budget.kept(cost) for budget in self.budgets)
-            self._values[kept] = [self._value(small, cost, budget, met) for budget in self.budgets]
-        return self._values[kept]
+    def predict(self, plan: Plan) -> list[float]:
+        """Returns the predicted costs of a plan, in the unit of each budget."""
+        kept = [plan.widths.get(group.name, group.size) for group in self._selection.among]
+        values = self.search(self._budgets).values(np.array([kept], dtype=np.int64))[0]
+        return [float(value) for value in values]
 
-    def _value(self, small: Program, cost: Cost, budget: Budget, met: bool) -> float:
-        if not budget.timed:
-            return float(budget.value(cost))
-        return self.stopwatch.tried(small, budget) if met else 0.0
+    def fastest(self) -> Plan:
+        """Returns the plan with every group at its smallest."""
+        return _plan(self._selection, self.least())
 
-    def _narrowed(self, kept: Kept) -> Program:
-        flow = self.selection.groups.flow
-        small = flow.program.copy()
-        own = analyse(small, attention=flow.attention, group_norm=flow.group_norm)
-        remove(small, own, self.selection.by_counts(np.array(kept, dtype=np.int64)))
-        return small
+    def build(self, plan: Plan, *, content: bool) -> Program:
+        """Returns the program that results from a plan."""
+        return rewritten(self._selection.groups, plan, content=content)
 
-    def _least(self) -> Kept:
-        selection = self.selection
-        return tuple(selection.bounds.least(selection.sizes).tolist())
+    def least(self) -> Ids:
+        """Returns the fewest channels that each group may keep."""
+        return self._selection.bounds.least(self._selection.sizes)
 
-    def _reached(self, least: Kept) -> list[float]:
-        """Returns limits as much higher as the clock allows the narrowest program."""
-        guessed = self._search(self.budgets).values(np.array([least]))[0].tolist()
-        true = self._true(least)
-        return [
-            max(g * b.limit / t, g) * (1 + _HAIR) if b.timed and t else b.limit
-            for g, t, b in zip(guessed, true, self.budgets, strict=True)
-        ]
+    def search(self, budgets: Sequence[Budget], step: int = 1) -> WidthSearch:
+        """Returns a search in steps that are as much coarser."""
+        bounds = self._selection.bounds
+        bounds = replace(bounds, round_to=bounds.round_to * step)
+        return WidthSearch(self._selection, self._costs, budgets, bounds, _ANY)
+
+
+def _plan(selection: Selection, kept: Ids) -> Plan:
+    """Writes what each group keeps as a plan."""
+    pairs = zip(selection.among, kept.tolist(), strict=True)
+    return Plan(widths={group.name: count for group, count in pairs if count < group.size})

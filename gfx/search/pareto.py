@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gfx.search.choices import Choice
 from gfx.search.multiple_choice import Numbers, Plans, Price, knapsack, undominated
 
-__all__ = ["Pareto"]
+__all__ = ["ParetoFront"]
 
 _ALL = 50_000  # plans: up to here every one is tried
 _CHUNK = 10_000
@@ -28,17 +28,17 @@ _TARGETS = 8  # costs for which a knapsack is repeated until its plan stays
 _ROUNDS = 4
 
 
-class Pareto:
+class ParetoFront:
     """Finds the least damage at every cost.
 
-    Damages add up; prices do as they please, in one measure or several. Lower is better.
+    Damages add up; prices need not, in one measure or several. Lower is better.
 
     Example:
         >>> from gfx.search import Option
         >>> choices = [Choice(n, (Option(None, 0.0), Option(1, 0.2))) for n in "ab"]
         >>> width = np.array([4.0, 1.0])
-        >>> frontier = Pareto(choices, lambda plans: width[plans].prod(axis=1))
-        >>> frontier.best([4.0]), frontier.best([0.5])
+        >>> front = ParetoFront(choices, lambda plans: width[plans].prod(axis=1))
+        >>> front.best([4.0]), front.best([0.5])
         ((0, 1), None)
     """
 

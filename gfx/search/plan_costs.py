@@ -1,4 +1,4 @@
-"""What a plan will cost, in closed form: groups at other widths, and layers in other forms.
+"""The cost of a plan in closed form: groups at other widths, and layers in other forms.
 
 The program at other widths is priced by its polynomials (gfx/costs/symbolic). A layer in another form then
 costs the difference between the form and the layer, both at the channels that are left to it.
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import fx, nn
+from torch import fx
 
 from gfx.compression.factor import Form, macs, parameters, refusal
-from gfx.costs import Budget, Foreseen, Macs, cost_of
+from gfx.compression.factor.forms import like
+from gfx.costs import Budget, Foreseen, Macs
 from gfx.costs.cost import CONVENTIONS
 from gfx.costs.mac_formulas import conv
-from gfx.costs.symbolic import Pricing
 from gfx.costs.symbolic.polynomials import Terms
 from gfx.costs.symbolic.sizes import Number, Symbols
 from gfx.coupling import Groups
@@ -22,19 +22,20 @@ from gfx.coupling.labelled_tensor import Labeled
 from gfx.ir.layers import Layer
 from gfx.search.choices import Choice
 from gfx.search.multiple_choice import Numbers, Plans
+from gfx.search.width_costs import WidthCosts
 
-__all__ = ["Costs", "like"]
+__all__ = ["PlanCosts"]
 
 _BASE = 1 << 16  # more than any layer has channels
 
 
-class Costs:
+class PlanCosts:
     """Prices plans over layers and groups, in the unit of each budget.
 
     An option's value is a Form for a layer, a width for a group, and None for what is left as it
     is. Prices are those of `gfx.cost` of the program that is really rewritten. The peak of memory
     is the exception: it is that of the narrowed program, without what lies between the parts.
-    Milliseconds are foreseen, by what `times` has for each budget on latency.
+    Milliseconds are predicted, by what `times` has for each budget on latency.
 
     Example:
         >>> import gfx
@@ -44,7 +45,7 @@ class Costs:
         >>> layer = layers_of(program)[1]
         >>> choice = Choice(layer.path, (Option(None, 0.0), Option(Form(rank=1), 0.1)))
         >>> params = Budget(measure="params", limit=1)
-        >>> costs = Costs(gfx.channels(program), [layer], [choice], [params])
+        >>> costs = PlanCosts(gfx.channels(program), [layer], [choice], [params])
         >>> costs(np.array([[0], [1]])).tolist()
         [[62264.0], [55096.0]]
     """
@@ -62,12 +63,11 @@ class Costs:
         self.choices = tuple(choices)
         by_path = {layer.path: layer for layer in layers}
         wide, deep = ([i for i, c in enumerate(choices) if c.kind == k] for k in ("group", "layer"))
-        self._pricing = Pricing(groups, cost_of(groups.flow.program))
-        column = {group.name: i for i, group in enumerate(self._pricing.groups)}
-        self._full = np.array([g.size for g in self._pricing.groups], dtype=np.int64)
+        self._whole = WidthCosts(groups, budgets, self._times)
+        columns = {i: self._whole.columns[choices[i].name] for i in wide}
         self._narrowed = [
-            (i, column[choices[i].name], _widths(choices[i], self._full[column[choices[i].name]]))
-            for i in wide
+            (i, column, _widths(choices[i], int(self._whole.full[column])))
+            for i, column in columns.items()
         ]
         self._rewritten = [
             (
@@ -88,24 +88,16 @@ class Costs:
     def __call__(self, plans: Plans) -> Numbers:
         """Prices plans. Shapes: plans (plans, choices); returns (plans, budgets)."""
         widths = self.widths(plans)
-        values = [self._whole(widths, budget) for budget in self.budgets]
-        prices: Numbers = np.stack(values, axis=1).astype(np.float64)
+        prices = self._whole(widths)
         if self._rewritten:
             channels = self._channels(widths).reshape(len(self._rewritten), 3, len(plans))
             for (place, layer), sizes in zip(self._rewritten, channels, strict=True):
                 prices += layer.differences(plans[:, place], sizes)
         return prices
 
-    def _whole(self, widths: Plans, budget: Budget) -> Numbers:
-        """Prices the program at some widths, its layers as they are."""
-        foreseen = self._times.get(budget)
-        if foreseen is not None:
-            return foreseen.predict(widths)
-        return np.asarray(self._pricing.value(widths, budget), dtype=np.float64)
-
     def widths(self, plans: Plans) -> Plans:
         """Returns the width of every free group. Shapes: (plans, free groups)."""
-        widths = np.tile(self._full, (len(plans), 1))
+        widths = np.tile(self._whole.full, (len(plans), 1))
         for place, column, options in self._narrowed:
             widths[:, column] = options[plans[:, place]]
         return widths
@@ -180,25 +172,6 @@ def _negative(value: Macs) -> Macs:
     return Macs(-value.exact, -value.output, -value.output_norm)
 
 
-def like(old: Any, inputs: int, outputs: int, groups: int) -> Any:
-    """Makes a convolution of the same kind with other channels, without values."""
-    more = {"output_padding": old.output_padding} if old.transposed else {}
-    return (nn.ConvTranspose2d if old.transposed else nn.Conv2d)(
-        inputs,
-        outputs,
-        old.kernel_size,
-        old.stride,
-        old.padding,
-        dilation=old.dilation,
-        groups=groups,
-        bias=old.bias is not None,
-        padding_mode=old.padding_mode,
-        device="meta",
-        dtype=old.weight.dtype,
-        **more,
-    )
-
-
 def _widths(choice: Choice, full: int) -> Plans:
     return np.array([full if o.value is None else o.value for o in choice.options], dtype=np.int64)
 
@@ -211,6 +184,6 @@ def _channels(symbols: Symbols, layer: Layer) -> tuple[Number, Number, Number]:
 
 
 def _along(symbols: Symbols, node: fx.Node) -> Number:
-    value = symbols.flow.values[node]
+    value = symbols.groups.value_of(node)
     channels = node.meta["val"].shape[-3]
     return symbols.shape(value)[-3] if isinstance(value, Labeled) else int(channels)

@@ -23,9 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gfx.compression.factor import Inputs
-from gfx.compression.importance.session import floating, parts, tensors, undisturbed, unrunnable
 from gfx.coupling.call import Read
 from gfx.errors import GfxError, InputError, PreconditionError
+from gfx.ir.execute import copied, floating, parts, require_values, tensors, unrunnable
+from gfx.ir.interpreter import Get, Interpreter, overlaid
+from gfx.ir.preserve import evaluating
 from gfx.sensitivity.inspected_layers import InspectedProgram
 from gfx.sensitivity.probes import Batches, Probe, ProbeResult, decomposed
 from gfx.sensitivity.rows import Key
@@ -59,7 +61,8 @@ def estimate(
     totals = torch.zeros(len(good), dtype=torch.float64)
     twin = subject.program.copy()
     twin.module.requires_grad_(False)
-    with torch.inference_mode(False), undisturbed(twin, "inspect"):
+    require_values(twin, "inspect")
+    with torch.inference_mode(False), evaluating(twin, gradients=True):
         pieces = [piece for batch in batches for piece in _fitting(subject, twin, batch)]
         for number, inputs in enumerate(pieces):
             firsts = {len(x) for x in tensors(inputs) if x.ndim}
@@ -74,7 +77,7 @@ def estimate(
 def _squares(look: "_Look", inputs: tuple[Any, ...], seed: int) -> Tensor:
     """Returns the estimate of each squared damage on one batch."""
     torch.manual_seed(seed)
-    output = look.run(*[x.clone() if isinstance(x, Tensor) else x for x in inputs])
+    output = look.runner.run(*copied(inputs), see=look.value)
     outputs = floating(output)
     moving = [f for f in outputs if f.requires_grad]
     if not moving:
@@ -100,7 +103,7 @@ def _squares(look: "_Look", inputs: tuple[Any, ...], seed: int) -> Tensor:
     return found / (size or 1.0) ** 2
 
 
-class _Look(fx.Interpreter):
+class _Look:
     """Runs a graph so that a backward pass tells how far each probe moves the output."""
 
     def __init__(
@@ -111,8 +114,7 @@ class _Look(fx.Interpreter):
         modules: dict[tuple[str, Key], nn.Module],
         examples: int,
     ) -> None:
-        super().__init__(module)
-        self.extra_traceback = False
+        self.runner = Interpreter(module)
         self.one = torch.ones(()).requires_grad_()
         cells = torch.zeros(examples, _GRID * _GRID, dtype=torch.float64)
         self.moved = [cells for _ in probes]
@@ -126,26 +128,21 @@ class _Look(fx.Interpreter):
             for i, p in enumerate(probes)
             if p.group is not None
         ]
-        reads = {(r.node, r.operand, r.dim): r for r in subject.groups.flow.reads}
-        for read in reads.values():
+        for read in subject.groups.reads:
             gone = [(i, torch.from_numpy(~kept[read.ids])) for i, kept in masks]
             gone = [(i, mask) for i, mask in gone if bool(mask.any())]
             if gone:
                 self.reads.setdefault(read.node.name, []).append((read, gone))
 
-    def run_node(self, n: fx.Node) -> Any:
+    def value(self, node: fx.Node, get: Get) -> Any:
         """Runs a node on what it reads, and looks at what it gives."""
-        by_name = {o.name: o for o in n.all_input_nodes}
-        held: dict[fx.Node, Any] = {}
-        for read, gone in self.reads.get(n.name, ()):
+        by_name = {o.name: o for o in node.all_input_nodes}
+        gated: dict[fx.Node, Any] = {}
+        for read, gone in self.reads.get(node.name, ()):
             operand = by_name[read.operand.name]
-            held.setdefault(operand, self.env[operand])
-            self.env[operand] = self._gated(self.env[operand], read, gone)
-        try:
-            value = super().run_node(n)
-        finally:
-            self.env.update(held)
-        return self._compared(n, value) if n.name in self.layers else value
+            gated[operand] = self._gated(overlaid(get, gated)(operand), read, gone)
+        value = self.runner.value(node, overlaid(get, gated))
+        return self._compared(node, value, get) if node.name in self.layers else value
 
     def _gated(self, value: Any, read: Read, gone: list[tuple[int, Tensor]]) -> Any:
         """Lets a gradient tell what reading zeros would do."""
@@ -162,10 +159,10 @@ class _Look(fx.Interpreter):
         seen.register_hook(hear)  # type: ignore[no-untyped-call]
         return seen
 
-    def _compared(self, node: fx.Node, value: Tensor) -> Any:
+    def _compared(self, node: fx.Node, value: Tensor, get: Get) -> Any:
         """Lets a gradient tell what the parts of a layer would do in its place."""
         number, parts_of = self.layers[node.name]
-        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        args, kwargs = self.runner.arguments(node, get)
         with torch.no_grad():
             gap = parts_of(*args, **kwargs) - value
         seen = value * self.one.to(value.dtype)
@@ -212,7 +209,7 @@ def _fitting(
         return [inputs]
     try:
         with torch.no_grad():
-            fx.Interpreter(twin.module).run(*inputs)
+            Interpreter(twin.module).run(*inputs)
     except Exception as error:
         pieces = parts(subject.program, inputs)
         if len(pieces) < 2:

@@ -8,12 +8,12 @@ from torch import nn
 
 from gfx.compression.factor import Form
 from gfx.compression.factor.forms import Init, Kind, Norm
-from gfx.compression.importance.session import floating
 from gfx.compression.probe import Replay
+from gfx.contract import Context
 from gfx.errors import InputError, PreconditionError
 from gfx.frontend import trace
 from gfx.io.data import batches_of, synthetic
-from gfx.ir.execute import on_meta
+from gfx.ir.execute import floating, on_meta
 from gfx.ir.program import Program
 from gfx.metrics import Metric
 from gfx.metrics import metric as metric_of
@@ -175,7 +175,7 @@ def _check(widths: Sequence[float], batches: int | None, tolerate: float) -> Non
 def _folded(program: Program) -> tuple[str, ...]:
     """Folds what keeps weights from being changed; returns the passes that do it."""
     fold = discover().passes.get(_FOLD)
-    if fold is None or not fold().apply(program).modified:
+    if fold is None or not fold().apply(program, Context()).modified:
         return ()
     return (_FOLD,)
 

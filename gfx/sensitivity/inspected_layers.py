@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +15,8 @@ from gfx.costs import cost_of
 from gfx.costs.symbolic import Pricing
 from gfx.coupling import Group, Groups, analyse
 from gfx.coupling.labels import Mask
-from gfx.errors import InputError
+from gfx.errors import InputError, did_you_mean
+from gfx.ir.globs import matches
 from gfx.ir.layers import Layer, layers_of, obstacle
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program
@@ -68,10 +67,9 @@ class InspectedProgram:
     def _written(self) -> dict[str, list[Group]]:
         """The groups that each layer writes, by the tensor's path and its owners'."""
         found: dict[str, list[Group]] = {}
-        roles = self.groups.flow.roles
         for group in self.groups:
             for m in group.members:
-                if roles.get((m.tensor, m.dim)) != "out":
+                if self.groups.role(m.tensor, m.dim) != "out":
                     continue
                 names = m.tensor.split(".")
                 for end in range(1, len(names) + 1):
@@ -136,7 +134,7 @@ class InspectedProgram:
         found: list[InspectedLayer] = []
         for glob in globs:
             of_stage = [p for p in self.places if p.stage == glob] if glob in STAGES else []
-            chosen = of_stage or [p for p in self.places if fnmatchcase(p.path, glob)]
+            chosen = of_stage or [p for p in self.places if matches(p.path, glob)]
             if not chosen:
                 raise InputError(f"layers: {self._hint(glob)}")
             found += [p for p in chosen if p not in found]
@@ -150,8 +148,7 @@ class InspectedProgram:
         told = f"no convolution or linear layer is named {glob!r}"
         if inside:
             return f"{told}; {glob.rstrip('.*')}.* names the {len(inside)} inside it"
-        near = get_close_matches(glob, [*paths, *STAGES], n=1, cutoff=0.3)
-        return f"{told}; did you mean {near[0]!r}?" if near else told
+        return f"{told}{did_you_mean(glob, [*paths, *STAGES], '', cutoff=0.3)}"
 
 
 def _places(program: Program) -> tuple[InspectedLayer, ...]:

@@ -3,18 +3,18 @@
 Damages are taken to add up: those of relative_l2 squared, as independent errors do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gfx.compression.factor import Form
-from gfx.costs import Budget, Foreseen
+from gfx.costs import Budget
 from gfx.coupling import Groups, analyse
 from gfx.errors import InputError
 from gfx.ir.layers import Layer, layers_of
 from gfx.ir.program import Program
-from gfx.search import Choice, Costs, Option, monotone
+from gfx.search import Choice, Option, PlanCosts, monotone
 from gfx.sensitivity.prune_fields import width
 from gfx.sensitivity.rows import DECOMPOSE, Key, Row
 from gfx.sensitivity.table import Table
@@ -58,14 +58,9 @@ class Plans:
         self.widths = self._widths()
         self.choices = self._choices()
 
-    def costs(
-        self,
-        choices: Sequence[Choice],
-        budgets: Sequence[Budget] = _MACS,
-        times: Mapping[Budget, Foreseen] | None = None,
-    ) -> Costs:
-        """Prices plans over some choices in the unit of each budget; `times` foresees latencies."""
-        return Costs(self.groups, tuple(self.layers.values()), choices, budgets, times)
+    def costs(self, choices: Sequence[Choice]) -> PlanCosts:
+        """Prices plans over some choices in MACs."""
+        return PlanCosts(self.groups, tuple(self.layers.values()), choices, _MACS)
 
     def together(self, rows: Iterable[Row], key: Key) -> int:
         """Returns the MACs that one change of all these rows' layers or groups saves."""

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from gfx.compression.importance import rank
-from gfx.compression.selection import weakest
-from gfx.compression.selection.by_name import by_widths
+from gfx.compression.selection import by_widths, removal, weakest
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_names import named_axes, stays
 from gfx.coupling.labels import Mask
@@ -28,31 +27,27 @@ def width(groups: Groups, group: Group, share: float) -> int:
     return group.size - int(weakest(groups, group, share)[group.roots].sum())
 
 
-def narrowing(groups: Groups, shares: Mapping[str, float]) -> dict[str, Any]:
+def narrowing(groups: Groups, widths: Mapping[str, int]) -> dict[str, Any]:
     """Returns fields of channel_prune that remove exactly what was probed.
 
     They are `widths` by module where these say it all, else `kept`, which lists the channels.
 
     Args:
         groups: of the program.
-        shares: by group name, the share of its channels that stays.
+        widths: by group name, how many of its channels stay.
 
     Example:
         >>> import gfx
         >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
-        >>> narrowing(groups, {"project.conv": 0.75})
+        >>> narrowing(groups, {"project.conv": 24})
         {'widths': {'project.conv': 24}}
     """
-    removed = groups.none_removed()
-    for name, share in shares.items():
-        removed |= weakest(groups, groups[name], share)
+    removed = removal(groups, widths)
     stay = stays(groups, removed)
-    widths = {}
-    for name in shares:
-        module = _said_by(groups, groups[name], list(stay))
-        widths[module] = len(stay[module][1])
-    if _same(groups, widths, removed):
-        return {"widths": widths}
+    modules = [_said_by(groups, groups[name], list(stay)) for name in widths]
+    said = {module: len(stay[module][1]) for module in modules}
+    if _same(groups, said, removed):
+        return {"widths": said}
     return {"kept": {name: indices for name, (_, indices) in stay.items()}}
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any, Self
 
 from gfx.compression.factor import Form
+from gfx.ir.globs import matches
 from gfx.ir.program import Program
 from gfx.ir.stages import STAGES
 from gfx.sensitivity.rows import Key, Row, spelled
@@ -152,7 +152,7 @@ def _matches(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, list | tuple | set | frozenset) and not isinstance(value, tuple):
         return any(_matches(value, each) for each in wanted)
     if isinstance(value, str) and isinstance(wanted, str):
-        return value == wanted or fnmatchcase(value, wanted)
+        return value == wanted or matches(value, wanted)
     return bool(value == wanted)
 
 

@@ -9,22 +9,21 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from gfx.compression.factor import written_rank
+from gfx.compression.factor import Form, written_rank
 from gfx.contract import Pass
-from gfx.costs import Budget, LatencyTimer, cost_of, parse_budget
-from gfx.deploy.latency.machine_meter import stopwatch_of
+from gfx.costs import Budget, Meter
 from gfx.errors import BudgetError, InputError
 from gfx.io.yaml_text import dump
 from gfx.ir.program import Program
+from gfx.pipeline import apply
 from gfx.pipeline.recipe import Recipe
-from gfx.search import Aim, Choice, Pareto, monotone
+from gfx.search import ChoiceSearch, MeasuredSearch, Plan, resolve_limits
 from gfx.sensitivity.plans import Plans
-from gfx.sensitivity.prune_fields import narrowing
+from gfx.sensitivity.prune_fields import narrowing, width
 from gfx.sensitivity.table import Table
 
 __all__ = ["recipe", "recipe_text"]
@@ -32,16 +31,12 @@ __all__ = ["recipe", "recipe_text"]
 _TRIES = 8
 
 
-@dataclass
-class _Plan:
-    """What shall be done: layers to decompose, and the share that stays of groups."""
-
-    layers: list[str] = field(default_factory=list)
-    shares: dict[str, float] = field(default_factory=dict)  # by group name
-
-
-def recipe(table: Table, budget: Mapping[str, Any] | None = None) -> Recipe:
+def recipe(
+    table: Table, budget: Mapping[str, Any] | None = None, *, meter: Meter | None = None
+) -> Recipe:
     """Returns a recipe that acts on findings, under a budget as recipes write it.
+
+    `meter` measures for budgets on latency; None measures on this machine.
 
     Raises: BudgetError if no choice among what was tried meets the budget; InputError if nothing
     is recommended, or the table was not made by gfx.inspect; RecipeError if the budget says
@@ -56,9 +51,9 @@ def recipe(table: Table, budget: Mapping[str, Any] | None = None) -> Recipe:
     """
     plans = Plans(table)
     if budget is not None:
-        return _within(plans, budget)
-    plan = _advised(table)
-    if not (plan.layers or plan.shares):
+        return _within(plans, budget, meter)
+    plan = _advised(plans)
+    if not (plan.forms or plan.widths):
         raise InputError(
             "there is no recipe to write: every layer is recommended to be left as it is; say a "
             "budget (--budget macs=0.5), or tolerate more damage (--tolerate)"
@@ -93,55 +88,40 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     return field.default if made is dataclasses.MISSING else made()
 
 
-def _advised(table: Table) -> _Plan:
+def _advised(plans: Plans) -> Plan:
     """Takes what every row recommends (rule 1); of a group's rows the narrowest counts."""
-    plan = _Plan()
-    for row in table:
+    forms: dict[str, Form] = {}
+    shares: dict[str, float] = {}
+    for row in plans.table:
         if isinstance(row.choice, str):
-            plan.layers.append(row.layer)
+            forms[row.layer] = plans.form
         elif row.choice is not None and row.group is not None:
-            plan.shares[row.group] = min(row.choice, plan.shares.get(row.group, 1.0))
-    return plan
+            shares[row.group] = min(row.choice, shares.get(row.group, 1.0))
+    groups = plans.groups
+    return Plan(forms, {name: width(groups, groups[name], n) for name, n in shares.items()})
 
 
-def _within(plans: Plans, budget: Mapping[str, Any]) -> Recipe:
+def _within(plans: Plans, budget: Mapping[str, Any], meter: Meter | None) -> Recipe:
     """Finds the plan of least damage that meets a budget when carried out (rules 2 and 3)."""
-    program = plans.program
-    budgets = parse_budget(budget, cost_of(program))
-    watch = stopwatch_of(program, budgets)
-    budgets = tuple(watch.settled(each) for each in budgets)
-    times = {each: watch.foresee(plans.groups, each) for each in budgets if each.timed}
-    choices = monotone(plans.choices, plans.costs(plans.choices, budgets, times))
-    frontier = Pareto(choices, plans.costs(choices, budgets, times))
-
-    def cost(best: tuple[int, ...]) -> list[float]:
-        return _tried(plans, _written(plans, _chosen(plans, choices, best), None), budgets, watch)
-
-    best = Aim(budgets, frontier.best, cost, _TRIES).best()
-    if best is None:
-        raise BudgetError(_unmet(budgets, frontier.least().tolist()))
-    return _written(plans, _chosen(plans, choices, best), budget)
+    limits = resolve_limits(budget, plans.program, meter)
+    layers = tuple(plans.layers.values())
+    method = ChoiceSearch(
+        plans.groups, layers, plans.choices, limits, lambda plan: _carried_out(plans, plan)
+    )
+    found = MeasuredSearch(method, limits, _TRIES).best()
+    if found is None:
+        raise BudgetError(_unmet(limits.budgets, method.least()))
+    return _written(plans, found.plan, budget)
 
 
-def _chosen(plans: Plans, choices: Sequence[Choice], best: Sequence[int]) -> _Plan:
-    plan = _Plan()
-    for choice, at in zip(choices, best, strict=True):
-        value = choice.options[at].value
-        if value is not None and choice.kind == "group":
-            plan.shares[choice.name] = plans.widths[choice.name][value]
-        elif value is not None:
-            plan.layers.append(choice.name)
-    return plan
-
-
-def _written(plans: Plans, plan: _Plan, budget: Mapping[str, Any] | None) -> Recipe:
+def _written(plans: Plans, plan: Plan, budget: Mapping[str, Any] | None) -> Recipe:
     """Writes a plan as a recipe: channels go first, as they were chosen on the original."""
     facts = plans.table.facts
     passes: list[Any] = [*facts.needs]
-    if plan.shares:
-        passes.append({"channel_prune": narrowing(plans.groups, plan.shares)})
-    if plan.layers:
-        ranks = {path: written_rank(plans.layers[path], plans.form) for path in plan.layers}
+    if plan.widths:
+        passes.append({"channel_prune": narrowing(plans.groups, plan.widths)})
+    if plan.forms:
+        ranks = {path: written_rank(plans.layers[path], form) for path, form in plan.forms.items()}
         form = {"kind": plans.form.kind, "norm": plans.form.norm, "init": plans.form.init}
         passes.append({"decompose": {**form, "layers": ranks}})
     what = "what it recommends" if budget is None else "the least damage within the budget"
@@ -164,25 +144,15 @@ def _inputs(plans: Plans) -> list[dict[str, Any]] | None:
     return [{"shape": [*x.shape], "dtype": str(x.dtype).removeprefix("torch.")} for x in inputs]
 
 
-def _tried(
-    plans: Plans, made: Recipe, budgets: Sequence[Budget], watch: LatencyTimer
-) -> list[float]:
-    """Carries a recipe out, and returns what is left in the unit of each budget.
+def _carried_out(plans: Plans, plan: Plan) -> Program:
+    """Carries a plan out as a recipe, and returns the program that results.
 
-    Where the weights come from does not matter for that, so no data is needed.
+    Where the weights come from does not matter for its costs, so no data is needed.
     """
-    from gfx.pipeline import apply
-
-    passes = [_without_data(pass_.spec()) for pass_ in made.passes]
     program = plans.program
+    passes = [_without_data(pass_.spec()) for pass_ in _written(plans, plan, None).passes]
     small = apply({"passes": passes}, program.module, program.example_inputs, verify=False)
-    result = Program(small, program.example_inputs)
-    cost = cost_of(result)
-    met = all(budget.kept(cost) for budget in budgets)  # else no clock need be asked
-    return [
-        (watch.read(result, budget).ms if met else 0.0) if budget.timed else budget.value(cost)
-        for budget in budgets
-    ]
+    return Program(small, program.example_inputs)
 
 
 def _without_data(spec: dict[str, Any]) -> dict[str, Any]:

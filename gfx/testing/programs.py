@@ -7,6 +7,7 @@ from torch import nn
 
 from gfx.frontend import trace
 from gfx.ir.program import Program
+from gfx.ir.random_state import keep_random_state
 
 __all__ = ["sample_programs"]
 
@@ -27,8 +28,7 @@ def sample_programs() -> tuple[Program, ...]:
         (Latent, (2, 6)),
         (Normed, (1, 3, 8, 8)),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with keep_random_state(seed=0):
         made = []
         for kind, shape in makers:
             model = kind().double()

@@ -13,7 +13,7 @@ from gfx.zoo.dcgan import Dcgan
 from gfx.zoo.resnet import MobileResnet9Blocks, Pix2pixhdGlobal, Resnet9Blocks
 from gfx.zoo.sagan import Sagan
 from gfx.zoo.spade import Spade
-from gfx.zoo.spec import Spec, did_you_mean, is_count
+from gfx.zoo.spec import Spec, is_count, nearest_choice
 from gfx.zoo.srresnet import Srresnet
 from gfx.zoo.stargan import Stargan
 from gfx.zoo.unet import Unet256
@@ -105,8 +105,8 @@ def about(name: str) -> str:
 
 def _find(name: str) -> type[Spec]:
     if str(name) not in SPECS:
-        hint = did_you_mean(str(name), SPECS)
-        raise InputError(f"zoo: there is no generator {name!r}; {hint}")
+        hint = nearest_choice(str(name), SPECS)
+        raise InputError(f"zoo: there is no generator {name!r}{hint}")
     return SPECS[name]
 
 
@@ -115,6 +115,6 @@ def _spec(name: str, given: Mapping[str, Any]) -> Spec:
     known = options(name)
     for option in given:
         if option not in known:
-            hint = did_you_mean(option, known)
-            raise InputError(f"zoo: {name} has no option {option!r}; {hint}")
+            hint = nearest_choice(option, known)
+            raise InputError(f"zoo: {name} has no option {option!r}{hint}")
     return spec(**given)

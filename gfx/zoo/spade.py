@@ -18,7 +18,7 @@ from torch.nn.utils import spectral_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from gfx.zoo.building_blocks import SeparableConv2d
-from gfx.zoo.spec import Spec, are_counts, did_you_mean, is_count, label_map
+from gfx.zoo.spec import Spec, are_counts, is_count, label_map, nearest_choice
 
 
 class Scene(NamedTuple):
@@ -67,8 +67,8 @@ class Spade(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         if str(self.dataset) not in DATASETS:
-            hint = did_you_mean(str(self.dataset), DATASETS)
-            raise self.error(f"dataset is {self.dataset!r}; {hint}")
+            hint = nearest_choice(str(self.dataset), DATASETS)
+            raise self.error(f"dataset is {self.dataset!r}{hint}")
         for option, value in {**self.scene._asdict(), "hidden": self.hidden}.items():
             if value is not None and not is_count(value):
                 raise self.error(f"{option} is {value!r}; give a whole number of at least 1")

@@ -3,7 +3,6 @@
 A spec is a frozen dataclass: its fields are the options of the generator, with their defaults.
 """
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -12,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gfx.errors import InputError
+from gfx.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -73,20 +72,18 @@ def are_counts(value: object) -> bool:
     return isinstance(value, list | tuple) and all(map(is_count, value))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Says which known word was probably meant, else lists them all.
+def nearest_choice(word: str, known: Iterable[str]) -> str:
+    """Writes which known word was probably meant, else lists them all.
 
     Example:
-        >>> did_you_mean("dcgann", ["dcgan", "sagan"])
-        'did you mean dcgan?'
-        >>> did_you_mean("zzz", ["dcgan", "sagan"])
-        'choose one of dcgan, sagan'
+        >>> nearest_choice("dcgann", ["dcgan", "sagan"])
+        '; did you mean dcgan?'
+        >>> nearest_choice("zzz", ["dcgan", "sagan"])
+        '; choose one of dcgan, sagan'
     """
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"choose one of {', '.join(known)}" if known else "there are none"
+    choices = f"choose one of {', '.join(known)}" if known else "there are none"
+    return did_you_mean(word, known, choices, quoted=False)
 
 
 def normal(*shape: int) -> Tensor:

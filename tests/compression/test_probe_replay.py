@@ -283,7 +283,7 @@ def test_the_weakest_are_those_that_channel_prune_takes():
             removed = weakest(groups, group, share)
             assert removed.sum() == removed[group.roots].sum() == int(group.size * (1 - share))
     after = program.copy()
-    outcome = ChannelPrune(ratio=0.5).apply(after)
+    outcome = ChannelPrune(ratio=0.5).apply(after, gfx.Context())
     for group in groups.free:
         stay = np.flatnonzero(~weakest(groups, group, 0.5)[group.roots]).tolist()
         assert outcome.details["kept"][group.producers[0]] == stay

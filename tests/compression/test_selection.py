@@ -35,14 +35,16 @@ def why(outcome: gfx.Outcome) -> dict[str, str]:
 
 def test_each_stage_loses_its_own_share_and_the_rest_follows_the_ratio():
     program = chain(16, 16, 16, 16)
-    outcome = ChannelPrune(ratio=0.25, ratios={"1": 0.5, "[12]": 0.75}).apply(program)
+    outcome = ChannelPrune(ratio=0.25, ratios={"1": 0.5, "[12]": 0.75}).apply(
+        program, gfx.Context()
+    )
     assert left(program) == [12, 8, 4, 12]  # of several globs the first that matches holds
     assert outcome.details["requested"] == {"ratio": 0.25, "ratios": {"1": 0.5, "[12]": 0.75}}
 
 
 def test_without_a_ratio_what_no_stage_names_stays_whole():
     program = chain(16, 16, 16)
-    outcome = ChannelPrune(ratios={"1": 0.5}).apply(program)
+    outcome = ChannelPrune(ratios={"1": 0.5}).apply(program, gfx.Context())
     assert left(program) == [16, 8, 16]
     assert why(outcome)["0"] == "no glob of ratios names it, and there is no ratio"
 
@@ -50,7 +52,9 @@ def test_without_a_ratio_what_no_stage_names_stays_whole():
 def test_a_global_scope_ranks_the_groups_of_a_stage_together():
     program = chain(16, 16, 16, 16)
     fields = {"importance": "random", "scope": "global", "seed": 2}
-    outcome = ChannelPrune(ratios={"[01]": 0.5, "[23]": 0.25}, **fields).apply(program)
+    outcome = ChannelPrune(ratios={"[01]": 0.5, "[23]": 0.25}, **fields).apply(
+        program, gfx.Context()
+    )
     gone = {row["group"]: row["removed"] for row in outcome.details["groups"]}
     assert gone["0"] + gone["1"] == 16
     assert gone["2"] + gone["3"] == 8
@@ -88,7 +92,7 @@ def test_isomorphic_scope_ranks_only_groups_that_are_built_alike():
     keys = {group.name: isomorphic(groups, group) for group in groups.free}
     assert keys["a.0"] == keys["b.0"]
     assert len({keys[name] for name in ("stem", "a.0", "head")}) == 3
-    outcome = ChannelPrune(ratio=0.25, scope="isomorphic").apply(program)
+    outcome = ChannelPrune(ratio=0.25, scope="isomorphic").apply(program, gfx.Context())
     gone = {row["group"]: row["removed"] for row in outcome.details["groups"]}
     assert gone == {"stem": 2, "a.0": 8, "head": 4}  # the 8 of a.0 and b.0 are all in a.0
 
@@ -115,25 +119,27 @@ def test_min_channels_and_max_ratio_hold_in_every_scope():
     for scope in ("local", "global", "isomorphic"):
         program = chain(32, 6, 16)
         fields = {"min_channels": 5, "max_ratio": 0.5, "scope": scope, "importance": "random"}
-        ChannelPrune(ratio=0.9, **fields).apply(program)
+        ChannelPrune(ratio=0.9, **fields).apply(program, gfx.Context())
         assert left(program) == [16, 5, 8]
     program = chain(32, 6, 16)
     cost = cost_of(program)
     budget = Budget(limit=0.7 * cost.macs.exact)
-    ChannelPrune(budget=(budget,), max_ratio=0.25, tolerance=0.1).apply(program)
+    ChannelPrune(budget=(budget,), max_ratio=0.25, tolerance=0.1).apply(program, gfx.Context())
     assert all(a >= b for a, b in zip(left(program), (24, 5, 12), strict=True))
     reach = r"smallest \(round_to=1, max_ratio=0.25\) .* or raise max_ratio, free more layers"
     with pytest.raises(gfx.BudgetError, match=reach):
-        ChannelPrune(budget=(Budget(limit=1e4),), max_ratio=0.25).apply(chain(32, 6, 16))
+        ChannelPrune(budget=(Budget(limit=1e4),), max_ratio=0.25).apply(
+            chain(32, 6, 16), gfx.Context()
+        )
 
 
 def test_bounds_that_leave_nothing_to_remove_are_named():
     with pytest.raises(
         gfx.PreconditionError, match=r"removes nothing \(round_to=1, min_channels=9"
     ):
-        ChannelPrune(ratio=0.5, min_channels=9).apply(chain(8))
+        ChannelPrune(ratio=0.5, min_channels=9).apply(chain(8), gfx.Context())
     with pytest.raises(gfx.PreconditionError, match=r"ratios=\{'0': 0.01\} removes nothing"):
-        ChannelPrune(ratios={"0": 0.01}).apply(chain(8))
+        ChannelPrune(ratios={"0": 0.01}).apply(chain(8), gfx.Context())
 
 
 @pytest.mark.parametrize(
@@ -156,7 +162,7 @@ def test_a_stage_that_names_no_module_is_most_likely_a_slip():
     torch.manual_seed(0)
     program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
     with pytest.raises(gfx.RecipeError, match=r"ratios: no module is named 'upp.0.conv'; did you"):
-        ChannelPrune(ratios={"upp.0.conv": 0.5}).apply(program)
+        ChannelPrune(ratios={"upp.0.conv": 0.5}).apply(program, gfx.Context())
 
 
 @pytest.mark.parametrize("name", ["LayerNormLast", "ChannelSoftmax"])
@@ -172,7 +178,7 @@ def test_approximate_groups_are_told_and_can_be_refused(name):
         assert f"approximate {group}: {reason}" in str(gfx.report(small))
     program = gfx.trace(model, x)
     try:
-        outcome = ChannelPrune(ratio=0.5, approximate="refuse").apply(program)
+        outcome = ChannelPrune(ratio=0.5, approximate="refuse").apply(program, gfx.Context())
     except gfx.PreconditionError:
         return  # nothing else is free
     assert "approximate" not in outcome.details
@@ -192,7 +198,7 @@ def test_every_measure_is_met_within_a_hundredth_from_below(name, measure):
     program = gfx.trace(model, inputs)
     whole = Budget(measure=measure, limit=1).value(cost_of(program))
     budget = Budget(measure=measure, limit=0.75 * whole)
-    ChannelPrune(budget=(budget,), round_to=8, importance="random").apply(program)
+    ChannelPrune(budget=(budget,), round_to=8, importance="random").apply(program, gfx.Context())
     assert 0.99 * budget.limit <= budget.value(cost_of(program)) <= budget.limit
 
 
@@ -216,11 +222,11 @@ def test_a_budget_is_met_closely_or_the_nearest_on_both_sides_are_told(
     low, high = prices[prices <= budget.limit], prices[prices > budget.limit]
     pass_ = ChannelPrune(budget=(budget,), round_to=round_to)
     if low.size and low.max() >= 0.99 * budget.limit:
-        pass_.apply(program)
+        pass_.apply(program, gfx.Context())
         assert 0.99 * budget.limit <= budget.value(cost_of(program)) <= budget.limit
         return
     with pytest.raises(gfx.BudgetError) as told:
-        pass_.apply(program)
+        pass_.apply(program, gfx.Context())
     assert "What stands in the way: " in str(told.value)
     assert "0.in: its channels are those of the model's input" in str(told.value)
     if low.size:  # too coarse: the nearest values are those of all configurations
@@ -234,9 +240,9 @@ def test_a_tolerance_that_the_error_suggests_is_enough():
     program = chain(16, 24)
     budget = Budget(limit=0.55 * cost_of(program).macs.exact)
     with pytest.raises(gfx.BudgetError, match=r"lower round_to.* or allow it with tol") as told:
-        ChannelPrune(budget=(budget,), round_to=8).apply(program)
+        ChannelPrune(budget=(budget,), round_to=8).apply(program, gfx.Context())
     tolerance = float(str(told.value).split("allow it with tolerance=")[1].split(". ")[0])
-    ChannelPrune(budget=(budget,), round_to=8, tolerance=tolerance).apply(program)
+    ChannelPrune(budget=(budget,), round_to=8, tolerance=tolerance).apply(program, gfx.Context())
     reached = budget.value(cost_of(program))
     assert (1 - tolerance) * budget.limit <= reached <= budget.limit
 
@@ -249,7 +255,7 @@ def test_budgets_together_are_all_met_and_one_of_them_closely():
         "peak_activation_bytes": 0.6 * cost.peak_activation_bytes,
     }
     budgets = tuple(Budget(measure=name, limit=limit) for name, limit in limits.items())
-    ChannelPrune(budget=budgets).apply(program)
+    ChannelPrune(budget=budgets).apply(program, gfx.Context())
     shares = [budget.value(cost_of(program)) / budget.limit for budget in budgets]
     assert 0.99 <= max(shares) <= 1
 
@@ -260,7 +266,7 @@ def test_a_peak_is_met_by_narrowing_only_what_makes_it():
     program = gfx.trace(nn.Sequential(*layers), torch.zeros(1, 3, 32, 32))
     peak = cost_of(program).peak_activation_bytes
     budget = Budget(measure="peak_activation_bytes", limit=0.6 * peak)
-    ChannelPrune(budget=(budget,), tolerance=0.05).apply(program)
+    ChannelPrune(budget=(budget,), tolerance=0.05).apply(program, gfx.Context())
     first, second = left(program)
     assert first < 32
     assert second == 32
@@ -271,4 +277,4 @@ def test_a_peak_out_of_reach_names_the_place_that_pins_it():
     budget = Budget(measure="peak_activation_bytes", limit=800)
     message = r"in the way: the peak is then at node _0; 0.in: its channels are those of the model"
     with pytest.raises(gfx.BudgetError, match=message):
-        ChannelPrune(budget=(budget,)).apply(program)
+        ChannelPrune(budget=(budget,)).apply(program, gfx.Context())

@@ -34,7 +34,7 @@ def test_the_prices_of_the_zoo_are_those_of_the_pruned_program(name):
     torch.manual_seed(0)
     model = gfx.zoo.build(name, **SMALL[name]).eval()
     program = gfx.trace(model, gfx.zoo.example_inputs(name, **SMALL[name]))
-    FoldParametrizations().apply(program)
+    FoldParametrizations().apply(program, gfx.Context())
     program.module.to("meta")
     program.example_inputs = tuple(x.to("meta") for x in program.example_inputs)
     check(program, 3)

@@ -18,7 +18,7 @@ def built(name: str, width: int = 8) -> tuple[nn.Module, torch.Tensor]:
 def test_what_is_left_is_the_same_source_built_narrower(name):
     model, x = built(name)
     program = gfx.trace(model, x)
-    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program)
+    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program, gfx.Context())
     assert outcome.details["achieved"]["removed"] > 0
     state = program.module.state_dict()
     narrow = APPROXIMATE[name](program.tensor("first.weight").shape[0]).double().eval()
@@ -98,7 +98,7 @@ def test_an_rms_norm_stays_exact(eps, affine, functional):
     program = gfx.trace(model, x)
     original = program.copy().module
     assert gfx.channels(program)["first"].exact
-    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program)
+    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program, gfx.Context())
     kept = staying(outcome)
     assert len(kept["first.weight"][0]) == 4
     assert_equal_outputs(zeroed(original, (x,), kept), program.module(x))

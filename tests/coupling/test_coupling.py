@@ -1,3 +1,8 @@
+import ast
+import re
+import textwrap
+from pathlib import Path
+
 import networkx
 import numpy as np
 import pytest
@@ -116,7 +121,8 @@ def test_the_analysis_holds_no_tensor_of_the_image_size(size):
         nn.Conv2d(16, 3, 1),
     )
     program = gfx.trace(model.to("meta"), torch.zeros(1, 3, size, size, device="meta"))
-    values = gfx.channels(program).flow.values.values()
+    groups = gfx.channels(program)
+    values = [groups.value_of(node) for node in program.nodes()]
     numbers = sum(
         f.untyped_storage().nbytes() // 8 for value in values for f in getattr(value, "fields", ())
     )
@@ -171,3 +177,86 @@ def test_a_group_is_found_by_its_own_name_first():
     groups = gfx.channels(gfx.trace(ZeroPadded(), torch.zeros(1, 3, 4, 4)))
     assert "conv" in groups["first"].producers
     assert all(groups[group.name] is group for group in groups)
+
+
+ROOT = Path(gfx.__file__).parent.parent
+CODE = re.compile(r"^ *```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def sources():
+    """Lists the code of the project outside gfx/coupling, and in its documents, by its place."""
+    for folder in ("gfx", "passes", "benchmarks", "tests", "examples"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if ROOT / "gfx" / "coupling" not in path.parents:
+                yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for number, code in enumerate(CODE.findall(path.read_text(encoding="utf-8"))):
+            yield f"{path.relative_to(ROOT)}, block {number}", textwrap.dedent(code)
+
+
+def state_uses(code):
+    """Lists the lines that reach for the state of an analysis: `.flow` or `._flow`, or its file."""
+    for node in ast.walk(ast.parse(code)):
+        reached = isinstance(node, ast.Attribute) and node.attr in ("flow", "_flow")
+        if reached or (isinstance(node, ast.ImportFrom) and node.module == "gfx.coupling.flow"):
+            yield node.lineno
+
+
+def test_only_the_analysis_touches_its_own_state():
+    assert set(state_uses("a = groups._flow.axes\nfrom gfx.coupling.flow import Flow")) == {1, 2}
+    searched = list(sources())
+    assert len(searched) > 300
+    assert [(place, line) for place, code in searched for line in state_uses(code)] == []
+
+
+def test_reads_are_in_graph_order_and_each_is_there_once():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.b(x) + torch.einsum("ni,ni->n", x, x)[:, None]
+
+    program = gfx.trace(Twice(), torch.randn(2, 3))
+    found = [(read.node.name, read.operand.name, read.dim) for read in gfx.channels(program).reads]
+    assert found == [("a", "x", 1), ("b", "a", 1), ("einsum", "a", 1)]
+
+
+def test_the_groups_are_read_only():
+    groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        groups.axes["project.conv.weight"] = ()
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        groups.refused["project"] = ""
+    assert isinstance(groups.reads, tuple)
+    assert isinstance(groups.statistics, tuple)
+
+
+def test_groups_answer_for_tensors_by_any_path_and_for_nodes():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm, self.b = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 3)
+            self.c = nn.Conv2d(3, 8, 3)
+            self.c.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.norm(self.a(x) + self.c(x)))
+
+    groups = gfx.channels(trace(Tied(), (1, 3, 8, 8)))
+    norm, last = (n for n in groups.program.nodes() if n.name in ("norm", "b"))
+    assert groups.axes_of("c.weight") == groups.axes["a.weight"] == groups.axes_of("a.weight")
+    assert "c.weight" not in groups.axes
+    assert groups.path_of(groups.program.tensor("c.weight")) == "a.weight"
+    assert groups.path_of(torch.ones(8)) is None
+    dims = [("a.weight", 0), ("b.weight", 1), ("norm.weight", 0), ("a.weight", 2)]
+    assert [groups.role(*dim) for dim in dims] == ["out", "in", "", ""]
+    labels = groups.labels_of(norm, -3)
+    assert groups.roots[labels].tolist() == groups["a"].roots.tolist()
+    assert groups.labels_of(norm, 2) is None
+    assert groups.value_of(norm).shape == tuple(norm.meta["val"].shape)
+    assert [len(ids) for ids in groups.mac_sizes(last)] == [3, 8]
+    assert not groups.regroups(norm)
+    assert not groups.averages(norm)

@@ -21,12 +21,12 @@ def same_bytes(a: gfx.Program, b: gfx.Program) -> bool:
 def repeated(program: gfx.Program, **fields) -> bool:
     """Prunes, then prunes the original by what the first report says stays."""
     first, second = program.copy(), program.copy()
-    outcome = ChannelPrune(importance="random", seed=3, **fields).apply(first)
+    outcome = ChannelPrune(importance="random", seed=3, **fields).apply(first, gfx.Context())
     kept = {name: tuple(stay) for name, stay in outcome.details["kept"].items()}
     again = ChannelPrune(kept=kept, attention=fields.get("attention", "width"))
-    told = again.apply(second).details["kept"]
+    told = again.apply(second, gfx.Context()).details["kept"]
     third = program.copy()
-    outcome.resolved.apply(third)
+    outcome.resolved.apply(third, gfx.Context())
     return (
         told == outcome.details["kept"] and same_bytes(first, second) and same_bytes(first, third)
     )
@@ -72,7 +72,7 @@ class Constant(nn.Module):
 def test_channels_that_no_module_writes_are_told_where_they_are_read():
     torch.manual_seed(0)
     program = gfx.trace(Constant(), (torch.randn(2, 3, 4, 4),))
-    outcome = ChannelPrune(ratio=0.5).apply(program.copy())
+    outcome = ChannelPrune(ratio=0.5).apply(program.copy(), gfx.Context())
     assert set(outcome.details["kept"]) == {"to_rgb.in", "mix.in"}
     assert {c.node: (c.before, c.after) for c in outcome.changes} == {
         "to_rgb.in": (8, 4),
@@ -80,7 +80,9 @@ def test_channels_that_no_module_writes_are_told_where_they_are_read():
     }
     assert repeated(program, ratio=0.5)
     small = program.copy()
-    ChannelPrune(kept={"start": (0, 5)}).apply(small)  # any tensor of the group names it
+    ChannelPrune(kept={"start": (0, 5)}).apply(
+        small, gfx.Context()
+    )  # any tensor of the group names it
     assert small.module.start.shape == (1, 2, 4, 4)
 
 

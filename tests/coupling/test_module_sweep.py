@@ -31,16 +31,16 @@ def judge(name):
     assert program.provenance.opaque == ()
     if not any(g.free for g in groups):
         with pytest.raises(gfx.PreconditionError):
-            ChannelPrune(ratio=0.5).apply(program)
+            ChannelPrune(ratio=0.5).apply(program, gfx.Context())
         return
     prune = ChannelPrune(ratio=0.5, importance="random", seed=3)
     reference = prune.reference(program)
-    prune.apply(whole := program.copy())
+    prune.apply(whole := program.copy(), gfx.Context())
     assert_equal_outputs(reference.module(x), whole.module(x))
     exact = tuple(n for g in groups if g.free and g.exact for n in modules_of(g))
     if not exact or name in BEYOND_THE_ORACLE:
         return
-    outcome = replace(prune, targets=exact).apply(program)
+    outcome = replace(prune, targets=exact).apply(program, gfx.Context())
     kept = staying(outcome)
     assert_equal_outputs(zeroed(original, [x], kept), program.module(x))
 

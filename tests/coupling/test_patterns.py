@@ -38,7 +38,7 @@ def test_removing_channels_equals_zeroing_what_reads_them(name):
     program = gfx.trace(model, inputs)
     original = program.copy().module
     assert_equal_outputs(model(*inputs), original(*inputs))
-    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program)
+    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program, gfx.Context())
     kept = staying(outcome)
     assert outcome.details["achieved"]["removed"] > 0
     for batch in (inputs[0].shape[0], 3):
@@ -63,7 +63,7 @@ def test_whole_heads_can_go(name):
     original = program.copy().module
     widths = [m.out_features for m in original.modules() if isinstance(m, nn.Linear)]
     pass_ = ChannelPrune(ratio=0.5, attention="heads", importance="random", seed=3)
-    outcome = pass_.apply(program)
+    outcome = pass_.apply(program, gfx.Context())
     assert any(row["channels"] == 2 for row in outcome.details["groups"])  # there are two heads
     assert [m.out_features for m in program.module.modules() if isinstance(m, nn.Linear)] != widths
     kept = staying(outcome)
@@ -89,10 +89,10 @@ def test_no_rule_gives_up_on_a_pattern(name):
 def test_a_removal_tells_which_statistics_of_weights_it_stored():
     model, inputs = built("SpectralByHand")
     program = gfx.trace(model, inputs)
-    outcome = ChannelPrune(ratio=0.5).apply(program)
+    outcome = ChannelPrune(ratio=0.5).apply(program, gfx.Context())
     assert outcome.details["stored"] == ["dot"]
     assert "dot_0" in dict(program.module.named_buffers())
     model, inputs = built("CosineWeights")
     program = gfx.trace(model, inputs)
-    ChannelPrune(ratio=0.5).apply(program)
+    ChannelPrune(ratio=0.5).apply(program, gfx.Context())
     assert "normalize_0" in dict(program.module.named_parameters())

@@ -19,7 +19,7 @@ from support.strategies import specs
 def pruned(program: gfx.Program, kept: dict[str, list[int]]) -> gfx.Program:
     small = program.copy()
     stay = {name: tuple(indices) for name, indices in kept.items()}
-    ChannelPrune(kept=stay, ratio=None if stay else 0.0).apply(small)
+    ChannelPrune(kept=stay, ratio=None if stay else 0.0).apply(small, gfx.Context())
     return small
 
 
@@ -106,7 +106,7 @@ def test_the_full_width_changes_nothing(spec):
     everything = {name: tuple(range(size)) for name, size in full.items()}
     before, text = weights(program), program.text()
     for fields in ({"widths": full}, {"kept": everything}):
-        outcome = ChannelPrune(**fields).apply(program)
+        outcome = ChannelPrune(**fields).apply(program, gfx.Context())
         assert not outcome.modified
         assert outcome.details.get("kept", {}) == {}
         assert (weights(program), program.text()) == (before, text)

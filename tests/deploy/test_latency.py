@@ -19,7 +19,7 @@ from support.synthetic_machine import Machine
 def at(groups, rows):
     """Makes programs of some widths of all free groups."""
     names = [group.name for group in groups.free]
-    return [narrowed(groups.flow, dict(zip(names, row, strict=True))) for row in rows.tolist()]
+    return [narrowed(groups, dict(zip(names, row, strict=True))) for row in rows.tolist()]
 
 
 def dcgan(ngf=8):
@@ -75,7 +75,7 @@ def test_many_configurations_are_predicted_as_one_by_one(cache):
 def test_a_form_takes_its_parts_and_not_the_layer(cache):
     groups = dcgan()
     model = latency_model(groups, measurer=Machine(0, 16), cache=cache, threads=1)
-    layer = layers_of(groups.flow.program)[1]  # 4x4, 64 to 32 channels, to 8x8
+    layer = layers_of(groups.program)[1]  # 4x4, 64 to 32 channels, to 8x8
     times = model.of_forms(layer, [None, Form(), Form(kind="low_rank", rank=16)])
     options = np.array([0, 1, 2, 2])
     channels = np.array([[64, 64, 64, 32], [32, 32, 32, 32], [32, 32, 32, 32]])

@@ -115,7 +115,9 @@ def pruned(model, args, **options):
     """Prunes half of a model and judges it by the oracle; returns the program and the outcome."""
     program = gfx.trace(model, args)
     original = program.copy().module
-    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3, **options).apply(program)
+    outcome = ChannelPrune(ratio=0.5, importance="random", seed=3, **options).apply(
+        program, gfx.Context()
+    )
     kept = staying(outcome)
     args = [a for a in args if a is not None]
     assert_equal_outputs(zeroed(original, args, kept), program.module(*args))

@@ -12,7 +12,7 @@ from gfx.costs import cost_of
 from gfx.errors import PreconditionError
 from gfx.ir.modules import ChannelMask, LearnedMask, MaskedLayer, Tap, is_own, plain_layer
 from gfx.ir.program import Program
-from gfx.ir.shapes.propagate import propagate
+from gfx.ir.shapes.propagate import forget_shapes, propagate
 from gfx.ir.stages import stages
 from gfx.ir.structure import differences, faults
 from support import blocks
@@ -167,7 +167,7 @@ def test_a_mask_costs_no_macs_and_its_parameters_count(spec, seed):
 def test_shapes_of_masked_programs_are_foretold(spec, seed):
     model, inputs = spec.build()
     program = zeroed_masks(all_masked(gfx.trace(model, inputs), seed), seed)
-    program.forget_shapes()
+    forget_shapes(program)
     propagate(program)
     Held(program.module).run(*inputs)
 

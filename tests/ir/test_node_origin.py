@@ -39,7 +39,7 @@ def test_a_node_stands_for_itself_until_something_else_is_recorded():
 
 def test_a_removal_records_what_is_left_of_every_layer():
     program = traced()
-    ChannelPrune(kept={"0": (0, 2, 3, 7)}).apply(program)
+    ChannelPrune(kept={"0": (0, 2, 3, 7)}).apply(program, gfx.Context())
     for name in ("_0", "_1", "_2"):
         assert origin(named(program, name)) == Origin(name, {1: (0, 2, 3, 7)})
     assert origin(named(program, "_3")) == Origin("_3")
@@ -47,21 +47,21 @@ def test_a_removal_records_what_is_left_of_every_layer():
 
 def test_a_second_removal_counts_in_the_channels_of_the_original():
     program = traced()
-    ChannelPrune(kept={"0": (0, 2, 3, 7)}).apply(program)
-    ChannelPrune(kept={"0": (1, 3)}).apply(program)
+    ChannelPrune(kept={"0": (0, 2, 3, 7)}).apply(program, gfx.Context())
+    ChannelPrune(kept={"0": (1, 3)}).apply(program, gfx.Context())
     assert origin(named(program, "_0")) == Origin("_0", {1: (2, 7)})
 
 
 def test_a_folded_layer_stands_for_the_norm():
     program = traced()
-    ChannelPrune(kept={"0": (0, 5)}).apply(program)
-    FuseBatchNorm().apply(program)
+    ChannelPrune(kept={"0": (0, 5)}).apply(program, gfx.Context())
+    FuseBatchNorm().apply(program, gfx.Context())
     assert origin(named(program, "_0")) == Origin("_1", {1: (0, 5)})
 
 
 def test_copies_keep_the_record_and_share_nothing():
     program = traced()
-    ChannelPrune(kept={"0": (0, 2)}).apply(program)
+    ChannelPrune(kept={"0": (0, 2)}).apply(program, gfx.Context())
     for twin in (program.copy().module, copy.deepcopy(program.module)):
         node = next(n for n in twin.graph.nodes if n.name == "_0")
         assert origin(node) == Origin("_0", {1: (0, 2)})

@@ -29,7 +29,7 @@ def traced(name: str) -> gfx.Program:
     """Traces a generator once for all tests, and folds its parametrizations."""
     program = gfx.trace(built(name), inputs(name))
     if any(hasattr(m, "parametrizations") or _old_style(m) for m in program.module.modules()):
-        FoldParametrizations().apply(program)
+        FoldParametrizations().apply(program, gfx.Context())
     return program
 
 
@@ -74,7 +74,7 @@ def test_removing_half_of_a_generator_equals_zeroing_what_reads_it(name):
     vague = {o for g in gfx.channels(program) if not g.exact for o in modules_of(g)}
     pass_ = ChannelPrune(ratio=0.5, importance="random", seed=3, keep=tuple(vague))
     reference = pass_.reference(program)
-    outcome = pass_.apply(program)
+    outcome = pass_.apply(program, gfx.Context())
     kept = staying(outcome)
     with torch.no_grad():
         for other in variants(name):

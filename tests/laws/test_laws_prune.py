@@ -40,10 +40,10 @@ def widths_of(program: Program) -> dict[str, int]:
     groups = gfx.channels(program)
     names = {group.producers[0] for group in groups.free if group.producers}
     sizes = {}
-    for (path, dim), role in groups.flow.roles.items():
-        owner = path.rpartition(".")[0] or path
-        if role == "out" and owner in names:
-            sizes[owner] = program.tensor(path).shape[dim]
+    for axis in (axis for axes in groups.axes.values() for axis in axes if axis is not None):
+        owner = axis.tensor.rpartition(".")[0] or axis.tensor
+        if groups.role(axis.tensor, axis.dim) == "out" and owner in names:
+            sizes[owner] = axis.size
     return sizes
 
 

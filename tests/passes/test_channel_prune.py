@@ -6,7 +6,7 @@ from torch import nn
 
 import gfx
 from gfx.costs import Budget, cost_of
-from gfx.search import widths as search
+from gfx.search import width_search
 from passes.channel_prune import ChannelPrune
 
 
@@ -24,7 +24,7 @@ def widths(program: gfx.Program) -> list[int]:
 
 def test_the_ratio_counts_coupled_channels():
     program = dcgan()
-    outcome = ChannelPrune(ratio=0.25).apply(program)
+    outcome = ChannelPrune(ratio=0.25).apply(program, gfx.Context())
     assert widths(program) == [48, 24, 12, 6, 3]
     assert outcome.details["requested"] == {"ratio": 0.25}
     assert outcome.details["achieved"] == {"ratio": 0.25, "removed": 30, "of": 120}
@@ -42,7 +42,7 @@ def test_a_gate_loses_the_share_that_was_asked_for(ratio, left):
             return self.to_rgb(a * torch.sigmoid(b))
 
     program = gfx.trace(Gate(), torch.zeros(1, 3, 8, 8))
-    ChannelPrune(ratio=ratio).apply(program)
+    ChannelPrune(ratio=ratio).apply(program, gfx.Context())
     assert program.tensor("conv.weight").shape[0] == 2 * left
     assert program.module.to_rgb.in_channels == left
 
@@ -54,7 +54,7 @@ def test_the_least_important_channels_go():
             model[0].weight[channel] = size
             model[1].weight[:, channel] = size
     program = gfx.trace(model, torch.zeros(1, 3, 4, 4))
-    outcome = ChannelPrune(ratio=0.5, importance="l2").apply(program)
+    outcome = ChannelPrune(ratio=0.5, importance="l2").apply(program, gfx.Context())
     assert outcome.details["kept"] == {"0": [0, 2]}
     assert torch.equal(program.tensor("0.weight"), model[0].weight[[0, 2]])
     assert torch.equal(program.tensor("1.weight"), model[1].weight[:, [0, 2]])
@@ -62,20 +62,22 @@ def test_the_least_important_channels_go():
 
 def test_global_scope_ranks_all_channels_together():
     program = dcgan()
-    outcome = ChannelPrune(ratio=0.5, scope="global").apply(program)
+    outcome = ChannelPrune(ratio=0.5, scope="global").apply(program, gfx.Context())
     assert outcome.details["achieved"]["removed"] == 60
     assert all(width >= 1 for width in widths(program))
 
 
 def test_what_is_kept_is_a_multiple_of_round_to():
     program = dcgan()
-    ChannelPrune(ratio=0.6, round_to=8).apply(program)
+    ChannelPrune(ratio=0.6, round_to=8).apply(program, gfx.Context())
     assert widths(program) == [32, 16, 8, 8, 3]
 
 
 def test_keep_and_targets_name_modules():
     program = dcgan()
-    outcome = ChannelPrune(ratio=0.5, targets=("up.*",), keep=("up.1.*",)).apply(program)
+    outcome = ChannelPrune(ratio=0.5, targets=("up.*",), keep=("up.1.*",)).apply(
+        program, gfx.Context()
+    )
     assert widths(program) == [64, 16, 16, 4, 3]
     assert {s.node: s.why for s in outcome.skips}["up.1.conv"] == "keep names it"
     assert {s.node: s.why for s in outcome.skips}["project.conv"] == "targets does not name it"
@@ -83,7 +85,9 @@ def test_keep_and_targets_name_modules():
 
 def test_exact_widths_are_reached():
     program = dcgan()
-    outcome = ChannelPrune(widths={"project.conv": 5, "up.[01].conv": 7}).apply(program)
+    outcome = ChannelPrune(widths={"project.conv": 5, "up.[01].conv": 7}).apply(
+        program, gfx.Context()
+    )
     assert widths(program) == [5, 7, 7, 8, 3]
     first = outcome.changes[0]
     assert (first.node, first.before, first.after) == ("project.conv", 64, 5)
@@ -91,9 +95,9 @@ def test_exact_widths_are_reached():
 
 def test_what_was_kept_repeats_the_removal():
     first, second = dcgan(), dcgan()
-    outcome = ChannelPrune(ratio=0.4, importance="random", seed=7).apply(first)
+    outcome = ChannelPrune(ratio=0.4, importance="random", seed=7).apply(first, gfx.Context())
     kept = {name: tuple(index) for name, index in outcome.details["kept"].items()}
-    ChannelPrune(kept=kept).apply(second)
+    ChannelPrune(kept=kept).apply(second, gfx.Context())
     for a, b in zip(
         first.module.state_dict().values(), second.module.state_dict().values(), strict=True
     ):
@@ -102,9 +106,13 @@ def test_what_was_kept_repeats_the_removal():
 
 def test_removing_in_two_steps_equals_removing_at_once():
     once, twice = dcgan(), dcgan()
-    kept = ChannelPrune(widths={"project.conv": 10, "up.0.conv": 9}).apply(once).details["kept"]
+    kept = (
+        ChannelPrune(widths={"project.conv": 10, "up.0.conv": 9})
+        .apply(once, gfx.Context())
+        .details["kept"]
+    )
     for name in ("project.conv", "up.0.conv"):
-        ChannelPrune(kept={name: tuple(kept[name])}).apply(twice)
+        ChannelPrune(kept={name: tuple(kept[name])}).apply(twice, gfx.Context())
     x = torch.randn(2, 100, 1, 1)
     assert torch.equal(once.module(x), twice.module(x))
 
@@ -115,7 +123,7 @@ def test_a_budget_is_met_from_below_and_closely(scope, convention):
     program = dcgan(ngf=32)
     limit = 0.3 * Budget(convention=convention, limit=1).value(cost_of(program))
     budget = Budget(convention=convention, limit=limit)
-    ChannelPrune(budget=(budget,), scope=scope).apply(program)
+    ChannelPrune(budget=(budget,), scope=scope).apply(program, gfx.Context())
     assert 0.99 * limit <= budget.value(cost_of(program)) <= limit
 
 
@@ -125,15 +133,17 @@ def test_trading_coarse_steps_comes_nearer_the_budget(monkeypatch):
     layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in widths]
     program = gfx.trace(nn.Sequential(*layers), torch.zeros(1, 3, 16, 16))
     limits = [share * cost_of(program).macs.exact for share in (0.3, 0.4, 0.5, 0.6)]
-    monkeypatch.setattr(search, "nearest", lambda fill, kept, levels, tolerance: (kept, None))
+    monkeypatch.setattr(width_search, "nearest", lambda fill, kept, levels, tolerance: (kept, None))
 
     def reached(limit: float) -> int:
         small = program.copy()
-        ChannelPrune(budget=(Budget(limit=limit),), round_to=8, tolerance=1).apply(small)
+        ChannelPrune(budget=(Budget(limit=limit),), round_to=8, tolerance=1).apply(
+            small, gfx.Context()
+        )
         return cost_of(small).macs.exact
 
     traded = [reached(limit) for limit in limits]
-    monkeypatch.setattr(search.Search, "_traded", lambda self, kept: kept)
+    monkeypatch.setattr(width_search.WidthSearch, "_traded", lambda self, kept: kept)
     plain = [reached(limit) for limit in limits]
     assert all(a <= b <= limit for a, b, limit in zip(plain, traded, limits, strict=True))
     assert traded[2] >= 0.99 * limits[2] > plain[2]
@@ -146,7 +156,7 @@ def test_several_budgets_are_met_together():
         Budget(limit=0.5 * cost.macs.exact),
         Budget(measure="params", limit=0.2 * cost.params),
     )
-    ChannelPrune(budget=budgets).apply(program)
+    ChannelPrune(budget=budgets).apply(program, gfx.Context())
     assert all(budget.value(cost_of(program)) <= budget.limit for budget in budgets)
 
 
@@ -154,11 +164,11 @@ def test_a_budget_out_of_reach_names_the_floor_and_what_stands_in_the_way():
     with pytest.raises(
         gfx.BudgetError, match=r"smallest \(round_to=8\) it is .* too much; .*input z"
     ):
-        ChannelPrune(budget=(Budget(limit=10),), round_to=8).apply(dcgan())
+        ChannelPrune(budget=(Budget(limit=10),), round_to=8).apply(dcgan(), gfx.Context())
 
 
 def test_a_budget_that_is_met_already_changes_nothing():
-    outcome = ChannelPrune(budget=(Budget(limit=1e12),)).apply(dcgan())
+    outcome = ChannelPrune(budget=(Budget(limit=1e12),)).apply(dcgan(), gfx.Context())
     assert not outcome.modified
 
 
@@ -167,7 +177,7 @@ def test_removing_nothing_is_an_error_with_the_reasons():
     with pytest.raises(
         gfx.PreconditionError, match=r"removes nothing .*Free groups .*: none.*input"
     ):
-        ChannelPrune(ratio=0.5).apply(program)
+        ChannelPrune(ratio=0.5).apply(program, gfx.Context())
 
 
 @pytest.mark.parametrize(
@@ -200,7 +210,7 @@ def test_a_field_out_of_range_is_refused(fields, message):
 )
 def test_a_name_or_width_that_does_not_fit_is_refused(fields, message):
     with pytest.raises(gfx.RecipeError, match=message):
-        ChannelPrune(**fields).apply(dcgan())
+        ChannelPrune(**fields).apply(dcgan(), gfx.Context())
 
 
 def test_weights_that_are_not_finite_are_named():
@@ -209,7 +219,7 @@ def test_weights_that_are_not_finite_are_named():
     with pytest.raises(
         gfx.InputError, match=r"up\.0\.conv\.weight holds values that are not finite"
     ):
-        ChannelPrune(ratio=0.5).apply(program)
+        ChannelPrune(ratio=0.5).apply(program, gfx.Context())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -217,7 +227,7 @@ def test_the_dtype_and_frozen_parameters_are_kept(dtype):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 1))
     model.to(dtype).requires_grad_(False)
     program = gfx.trace(model.eval(), torch.zeros(1, 3, 8, 8, dtype=dtype))
-    ChannelPrune(ratio=0.5).apply(program)
+    ChannelPrune(ratio=0.5).apply(program, gfx.Context())
     assert {(p.dtype, p.requires_grad) for p in program.module.parameters()} == {(dtype, False)}
     assert program.module(torch.zeros(1, 3, 8, 8, dtype=dtype)).dtype == dtype
 
@@ -225,7 +235,7 @@ def test_the_dtype_and_frozen_parameters_are_kept(dtype):
 def test_a_model_on_meta_is_pruned_by_position():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 1)).to("meta")
     program = gfx.trace(model, torch.zeros(1, 3, 8, 8, device="meta"))
-    outcome = ChannelPrune(ratio=0.5).apply(program)
+    outcome = ChannelPrune(ratio=0.5).apply(program, gfx.Context())
     assert outcome.details["kept"] == {"0": [0, 1, 2, 3]}
 
 
@@ -241,7 +251,7 @@ def test_tied_weights_stay_tied():
             return self.to_rgb(self.b(self.a(self.stem(x)).relu()).relu())
 
     program = gfx.trace(Tied(), torch.zeros(1, 3, 8, 8))
-    ChannelPrune(ratio=0.5).apply(program)
+    ChannelPrune(ratio=0.5).apply(program, gfx.Context())
     assert program.module.a.weight is program.module.b.weight
     assert program.module.a.weight.shape == (4, 4, 3, 3)
 
@@ -263,7 +273,7 @@ def test_the_numbers_of_a_model_survive_its_shapes():
         model.b.weight[:, 8:] = 0
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     program = gfx.trace(model, x)
-    ChannelPrune(kept={"a": tuple(range(8))}).apply(program)
+    ChannelPrune(kept={"a": tuple(range(8))}).apply(program, gfx.Context())
     assert torch.allclose(program.module(x), before(x), rtol=1e-12)
 
 
@@ -272,4 +282,4 @@ def test_a_model_of_parametrized_layers_alone_is_told_to_fold_them():
     model = nn.Sequential(wrap(nn.Conv2d(3, 8, 1)), nn.ReLU(), wrap(nn.Conv2d(8, 3, 1))).eval()
     program = gfx.trace(model, torch.randn(1, 3, 8, 8))
     with pytest.raises(gfx.PreconditionError, match="run fold_parametrizations first"):
-        ChannelPrune(ratio=0.5).apply(program)
+        ChannelPrune(ratio=0.5).apply(program, gfx.Context())

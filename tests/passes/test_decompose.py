@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import gfx
-from gfx.contract import Outcome
+from gfx.contract import Context, Outcome
 from gfx.ir.execute import distance
 from gfx.ir.node_origin import Origin, origin
 from gfx.ir.program import Program
@@ -29,7 +29,7 @@ def decomposed(
     x = torch.randn(shape, dtype=torch.float64)
     program = gfx.trace(model.double().eval(), x).copy()
     before = program.module(x)
-    return program, Decompose(**fields).apply_with(program, data), before
+    return program, Decompose(**fields).apply(program, Context(data)), before
 
 
 def skips(outcome: Outcome) -> dict[str, str]:
@@ -245,7 +245,7 @@ def test_the_resolved_pass_gives_the_same_bytes() -> None:
     program, outcome, _ = decomposed(small_resnet(), 1, 3, 16, 16, rank=0.3, where=("body",))
     assert outcome.resolved is not None
     again = gfx.trace(small_resnet().double().eval(), program.example_inputs).copy()
-    outcome.resolved.apply(again)
+    outcome.resolved.apply(again, gfx.Context())
     first, second = program.module.state_dict(), again.module.state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -10,15 +10,15 @@ from torch import nn
 
 import gfx
 from gfx.compression.factor import Form
-from gfx.contract import Outcome
+from gfx.contract import Context, Outcome
 from gfx.costs import Budget, cost_of
 from gfx.io.data import synthetic
 from gfx.ir.execute import distance, draw, run
 from gfx.ir.layers import layers_of
 from gfx.ir.program import Program
 from gfx.metrics import metric
-from gfx.pipeline import settle
-from gfx.search import Choice, Costs, Option, decide
+from gfx.pipeline import resolve
+from gfx.search import Choice, Option, PlanCosts, decide
 from gfx.testing import check_pass
 from passes.decompose import Decompose
 
@@ -56,7 +56,7 @@ def small_resnet() -> Program:
 
 def done(program: Program, data: Any = None, **fields: Any) -> tuple[Program, Outcome]:
     after = program.copy()
-    return after, Decompose(**fields).apply_with(after, data)
+    return after, Decompose(**fields).apply(after, Context(data))
 
 
 def limited(program: Program, share: float, **fields: Any) -> tuple[Program, Outcome]:
@@ -127,7 +127,7 @@ def test_a_budget_is_met_and_the_result_is_what_the_resolved_pass_gives() -> Non
         assert outcome.resolved is not None
         assert outcome.resolved.budget is None
         again = before.copy()
-        outcome.resolved.apply(again)
+        outcome.resolved.apply(again, gfx.Context())
         first, second = after.module.state_dict(), again.module.state_dict()
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
@@ -150,9 +150,9 @@ def test_the_result_equals_the_original_with_zeros_read_and_whole_layers() -> No
     before = small_resnet()
     after, outcome = limited(before, 0.12)
     assert {c.what.split()[0] for c in outcome.changes} == {"channels", "depthwise_separable"}
-    assert outcome.expected is not None
+    assert outcome.reference is not None
     inputs = draw(before)
-    assert distance(run(outcome.expected(before), inputs), run(after, inputs)) < 1e-9
+    assert distance(run(outcome.reference(before), inputs), run(after, inputs)) < 1e-9
 
 
 def test_a_decision_is_the_best_of_all_there_are() -> None:
@@ -164,7 +164,7 @@ def test_a_decision_is_the_best_of_all_there_are() -> None:
     for group in groups.free:
         widths = (Option(None, 0.0), Option(6, rng.random()), Option(2, 1.0))
         choices.append(Choice(group.name, widths, "group"))
-    costs = Costs(groups, layers_of(program), choices, [Budget(limit=1)])
+    costs = PlanCosts(groups, layers_of(program), choices, [Budget(limit=1)])
     plans = np.array(list(product(range(3), repeat=len(choices))))
     prices = costs(plans)[:, 0]
     damages = sum(
@@ -196,7 +196,7 @@ def test_a_budget_that_is_met_already_changes_nothing() -> None:
 def test_a_budget_out_of_reach_is_told_with_what_is_nearest_and_in_the_way() -> None:
     with pytest.raises(
         gfx.BudgetError,
-        match=r"decompose: the budget on macs \(exact\) is .* the "
+        match=r"the budget on macs \(exact\) is .* the "
         r"least that the options of \d+ layers and groups reach is .* too much; raise the budget, "
         r"or allow smaller shares and ranks. What stands in the way: .*output",
     ):
@@ -205,14 +205,14 @@ def test_a_budget_out_of_reach_is_told_with_what_is_nearest_and_in_the_way() -> 
 
 def test_a_bare_pass_is_given_the_budget_of_the_recipe_and_a_told_one_is_not() -> None:
     limits = (Budget(limit=1.0),)
-    assert settle(Decompose(norm="instance"), limits, 0).budget == limits
+    assert resolve(Decompose(norm="instance"), Context(budgets=limits)).budget == limits
     for fields in (
         {"where": ("body",)},
         {"rank": 1},
         {"layers": {"*": 1}},
         {"where": {"sensitivity": "< 1"}},
     ):
-        assert settle(Decompose(**fields), limits, 0).budget is None  # type: ignore[arg-type]
+        assert resolve(Decompose(**fields), Context(budgets=limits)).budget is None  # type: ignore[arg-type]
     recipe = {"budget": {"macs": 0.5}, "passes": ["decompose"]}
     program = small_resnet()
     report = gfx.report(gfx.apply(recipe, program.module, program.example_inputs))
@@ -245,7 +245,7 @@ def test_kept_channels_without_ranks_are_all_that_changes() -> None:
     after, outcome = done(uneven(), kept={"easy": (0, 1, 2)})
     assert after.tensor("easy.weight").shape == (3, 8, 3, 3)
     assert {c.what for c in outcome.changes} == {"channels"}
-    with pytest.raises(gfx.RecipeError, match=r"decompose: kept\[easy\] must list some"):
+    with pytest.raises(gfx.RecipeError, match=r"kept\[easy\] must list some"):
         done(uneven(), kept={"easy": (9,)})
 
 

@@ -155,7 +155,7 @@ def test_what_is_not_replaced_is_skipped_with_the_reason(norm, targets, why) -> 
     node = graph.call_module("1", (graph.call_module("0", (graph.placeholder("x"),)),))
     graph.output(node)
     program = gfx.Program(fx.GraphModule(model, graph), (torch.zeros(1, 3, 8, 8),))
-    outcome = FastInstanceNorm(targets=targets).apply(program)
+    outcome = FastInstanceNorm(targets=targets).apply(program, gfx.Context())
     assert not outcome.modified
     assert [skip.why for skip in outcome.skips] == [why]
 
@@ -163,7 +163,7 @@ def test_what_is_not_replaced_is_skipped_with_the_reason(norm, targets, why) -> 
 def test_a_norm_with_a_hook_is_skipped(model: nn.Module) -> None:
     program = gfx.trace(model.eval(), drawn(1, 3, 9, 9))
     program.module.get_submodule("1").register_forward_hook(lambda module, args, result: None)
-    outcome = FastInstanceNorm().apply(program)
+    outcome = FastInstanceNorm().apply(program, gfx.Context())
     assert [c.node for c in outcome.changes] == ["4"]
     assert outcome.skips[0].why.startswith("it has a hook or parametrization")
 

@@ -25,7 +25,7 @@ def folded(program: Program) -> tuple[Program, Outcome]:
     """Folds a copy, and holds the pass to all it promises."""
     after, pass_ = program.copy(), FoldMasks()
     pass_.requires(after)
-    outcome = pass_.apply(after)
+    outcome = pass_.apply(after, gfx.Context())
     pass_.ensures(after)
     assert not [n for n, _ in after.module.named_modules() if "masks" in n.split(".")]
     assert "masks" not in after.module.code

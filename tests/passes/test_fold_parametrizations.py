@@ -186,7 +186,7 @@ def test_training_is_warned_of_in_the_report() -> None:
 
 def trace(model: nn.Module, x: torch.Tensor) -> tuple[Program, Outcome]:
     program = gfx.trace(model.eval(), x)
-    return program, FoldParametrizations().apply(program)
+    return program, FoldParametrizations().apply(program, gfx.Context())
 
 
 def test_a_shared_original_is_skipped() -> None:
@@ -212,6 +212,6 @@ def test_a_hook_that_is_not_known_is_skipped() -> None:
 def test_targets_choose_modules_by_path() -> None:
     model = nn.Sequential(*(parametrizations.spectral_norm(nn.Linear(3, 3)) for _ in range(2)))
     program = gfx.trace(model.eval(), torch.zeros(1, 3))
-    outcome = FoldParametrizations(targets=("1",)).apply(program)
+    outcome = FoldParametrizations(targets=("1",)).apply(program, gfx.Context())
     assert [c.node for c in outcome.changes] == ["1"]
     assert [(s.node, s.why) for s in outcome.skips] == [("0", "not in targets 1")]

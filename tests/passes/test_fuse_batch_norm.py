@@ -31,7 +31,7 @@ def fuse(model: nn.Module, *shape: int, **fields: Any) -> tuple[Program, Outcome
     x = torch.randn(shape, dtype=torch.float64)
     program = Program(fx.symbolic_trace(model), (x,)).copy()
     expected = program.module(x)
-    outcome = FuseBatchNorm(**fields).apply(program)
+    outcome = FuseBatchNorm(**fields).apply(program, gfx.Context())
     return program, outcome, distance(expected, program.module(x))
 
 

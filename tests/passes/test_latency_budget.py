@@ -127,7 +127,7 @@ def test_shared_macs_are_kept_by_less_damage_than_either_pass_does():
 
 def test_the_plan_is_the_best_of_all_plans():
     """Compares with every combination of a tiny problem."""
-    from gfx.search import Choice, Costs, Option
+    from gfx.search import Choice, Option, PlanCosts
 
     program = gfx.trace(plain(8), (X,))
     groups, layers = gfx.channels(program), layers_of(program)
@@ -141,7 +141,8 @@ def test_the_plan_is_the_best_of_all_plans():
     watch = LatencyTimer(meter, program)
     budget = Budget(measure="latency", limit=0.4 * meter.ms(program))
     found = decide(groups, layers, choices, [budget], watch)
-    costs = Costs(groups, layers, choices, [budget], {budget: meter.foresee(groups, "eager", 1)})
+    times = {budget: meter.foresee(groups, "eager", 1)}
+    costs = PlanCosts(groups, layers, choices, [budget], times)
     plans = torch.tensor(list(product(range(3), repeat=3))).numpy()
     kept = costs(plans)[:, 0] <= budget.limit
     totals = [sum(d[i] for d, i in zip(damages, p, strict=True)) for p in plans.tolist()]
@@ -289,13 +290,12 @@ def test_a_recipe_from_findings_keeps_a_latency_too():
     model, meter = plain(), Formula(constant=0.01)
     table = gfx.inspect(model, (X,), widths=(0.5, 0.25))
     assert table.program is not None
-    table.program.stopwatch = LatencyTimer(meter, table.program)
-    made = emit.recipe(table, {"latency": 0.4})
+    made = emit.recipe(table, {"latency": 0.4}, meter=meter)
     assert made.budget == {"latency": 0.4}
     small = gfx.apply(made, model, (X,), meter=meter)
     assert took(small, meter) <= 0.4 * took(model, meter)
     with pytest.raises(BudgetError, match=r"latency \(eager\) is to be at most 0.029\d+ ms"):
-        emit.recipe(table, {"latency": 0.01})
+        emit.recipe(table, {"latency": 0.01}, meter=meter)
 
 
 def test_the_shipped_recipe_halves_the_latency():

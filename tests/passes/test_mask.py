@@ -44,7 +44,7 @@ def small_pattern(name: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
 
 def inserted(program: Program, **fields: object) -> bool:
     try:
-        Mask(**fields).apply(program)
+        Mask(**fields).apply(program, gfx.Context())
     except gfx.PreconditionError as error:
         if "mask: nothing can be masked. " not in str(error):
             raise
@@ -140,14 +140,14 @@ def traced() -> Program:
 
 def test_one_mask_serves_every_reader_of_a_residual_stream():
     program = traced()
-    Mask().apply(program)
+    Mask().apply(program, gfx.Context())
     calls = [str(n.target) for n in program.nodes() if str(n.target).startswith("masks.")]
     assert calls == ["masks.stem", "masks.stem", "masks.inner"]
 
 
 def test_filters_of_a_residual_stream_are_masked_each_after_its_norm():
     program = traced()
-    Mask(granularity="filter").apply(program)
+    Mask(granularity="filter").apply(program, gfx.Context())
     fed = {str(n.target): str(n.args[0]) for n in program.nodes() if "masks" in str(n.target)}
     assert fed == {"masks.stem": "norm1", "masks.body": "norm2", "masks.inner": "relu_1"}
     assert {m.granularity for m in masks(program.module).values()} == {"filter"}
@@ -165,7 +165,7 @@ def test_two_readers_of_one_activation_share_a_call():
             return self.a(x) * self.b(x)
 
     program = gfx.trace(Heads(), image())
-    Mask(targets=("first",)).apply(program)
+    Mask(targets=("first",)).apply(program, gfx.Context())
     (call,) = [n for n in program.nodes() if n.target == "masks.first"]
     assert [user.target for user in call.users] == ["a", "b"]
 
@@ -193,7 +193,7 @@ def test_readers_share_no_call_where_something_is_written_between():
 def test_a_mask_tells_positions_apart_that_are_of_other_groups():
     model, inputs = small_pattern("DenseBlock")
     program = gfx.trace(model, inputs)
-    Mask().apply(program)
+    Mask().apply(program, gfx.Context())
     indices = [n for n in program.nodes() if n.op == "get_attr" and ".index_" in str(n.target)]
     assert indices
     assert all(program.tensor(str(n.target)).dtype == torch.int64 for n in indices)
@@ -201,7 +201,9 @@ def test_a_mask_tells_positions_apart_that_are_of_other_groups():
 
 def test_settings_live_on_the_masks():
     program = traced()
-    Mask(initial=0.05, sparsity=0.75, begin=3, end=9, every=2, scope="global").apply(program)
+    Mask(initial=0.05, sparsity=0.75, begin=3, end=9, every=2, scope="global").apply(
+        program, gfx.Context()
+    )
     for mask in masks(program.module).values():
         assert mask.ramp == Ramp(0.05, 0.75, 3, 9, 2)
         assert (mask.kind, mask.granularity, mask.scope) == ("agp", "channel", "global")
@@ -209,13 +211,13 @@ def test_settings_live_on_the_masks():
 
 def test_one_shot_is_a_ramp_of_one_step():
     program = traced()
-    Mask(one_shot=True, sparsity=0.25, begin=7).apply(program)
+    Mask(one_shot=True, sparsity=0.25, begin=7).apply(program, gfx.Context())
     assert {m.ramp for m in masks(program.module).values()} == {Ramp(0.0, 0.25, 7, 7, 1)}
 
 
 def test_learned_masks_rise_to_alpha():
     program = traced()
-    Mask(kind="ppcd", alpha=0.7, end=50, strength=2.0).apply(program)
+    Mask(kind="ppcd", alpha=0.7, end=50, strength=2.0).apply(program, gfx.Context())
     for mask in masks(program.module).values():
         assert isinstance(mask, LearnedMask)
         assert (mask.ramp, mask.strength) == (Ramp(0.0, 0.7, 0, 50, 10), 2.0)
@@ -224,7 +226,7 @@ def test_learned_masks_rise_to_alpha():
 
 def test_penalties_mark_the_norms_of_masked_groups():
     program = traced()
-    Mask(kind="slimming", proximal=True).apply(program)
+    Mask(kind="slimming", proximal=True).apply(program, gfx.Context())
     marked = {str(n.args[0]) for n in program.nodes() if str(n.target).startswith("penalties.")}
     assert marked == {"norm1", "norm2"}
     assert list(masks(program.module)) == ["masks.stem"]  # no norm scales what inner writes
@@ -236,7 +238,7 @@ def test_penalties_mark_the_norms_of_masked_groups():
 def test_elements_keep_their_paths_and_parameters():
     program = traced()
     before = dict(program.module.named_parameters())
-    Mask(granularity="element", sparsity=0.9, keep=("head",)).apply(program)
+    Mask(granularity="element", sparsity=0.9, keep=("head",)).apply(program, gfx.Context())
     after = dict(program.module.named_parameters())
     assert all(after[name] is tensor for name, tensor in before.items())
     masked = [n for n, m in program.module.named_modules() if isinstance(m, MaskedLayer)]
@@ -245,7 +247,7 @@ def test_elements_keep_their_paths_and_parameters():
 
 def test_a_pattern_of_fours_leaves_layers_whose_inputs_are_none():
     program = traced()
-    outcome = Mask(granularity="element", pattern="2:4").apply(program)
+    outcome = Mask(granularity="element", pattern="2:4").apply(program, gfx.Context())
     told = {skip.node: skip.why for skip in outcome.skips}
     assert told["stem"] == "2:4 counts fours of its inputs, and it has 3 for each output"
     assert [change.node for change in outcome.changes] == ["body", "inner"]
@@ -262,7 +264,7 @@ def test_a_layer_under_two_names_is_masked_once():
             return self.b(self.a(x).relu())
 
     program = gfx.trace(Twice(), image())
-    Mask(granularity="element").apply(program)
+    Mask(granularity="element").apply(program, gfx.Context())
     found = {id(m) for m in program.module.modules() if isinstance(m, MaskedLayer)}
     assert len(found) == 1
     assert not [m for m in program.module.modules() if type(m) is nn.Conv2d]
@@ -278,30 +280,30 @@ def test_a_name_that_the_model_uses_is_left_to_it():
             return self.masks(self.first(x))
 
     program = gfx.trace(Named(), image())
-    Mask().apply(program)
+    Mask().apply(program, gfx.Context())
     assert list(masks(program.module)) == ["masks_.first"]
 
 
 def test_what_is_masked_is_not_masked_again():
     program = traced()
-    Mask(targets=("stem",)).apply(program)
-    outcome = Mask(kind="ppcd").apply(program)
+    Mask(targets=("stem",)).apply(program, gfx.Context())
+    outcome = Mask(kind="ppcd").apply(program, gfx.Context())
     told = {skip.node: skip.why for skip in outcome.skips}
     assert told["stem"] == "it is masked already, by masks.stem"
     assert [change.node for change in outcome.changes] == ["inner"]
-    Mask(granularity="element").apply(program)
+    Mask(granularity="element").apply(program, gfx.Context())
     with pytest.raises(gfx.PreconditionError, match=r"stem: its weight is masked already"):
-        Mask(granularity="element").apply(program)
+        Mask(granularity="element").apply(program, gfx.Context())
 
 
 def test_the_norms_of_a_group_name_it_where_they_are_penalised():
     program = traced()
-    Mask(kind="slimming", targets=("norm2",)).apply(program)
+    Mask(kind="slimming", targets=("norm2",)).apply(program, gfx.Context())
     assert list(masks(program.module)) == ["masks.stem"]
 
 
 def test_what_is_not_masked_is_told():
-    outcome = Mask(keep=("inner",)).apply(traced())
+    outcome = Mask(keep=("inner",)).apply(traced(), gfx.Context())
     told = {skip.node: skip.why for skip in outcome.skips}
     assert told["inner"] == "keep names it"
     assert told["head"] == "its channels are the model's output"
@@ -317,14 +319,14 @@ def test_weights_that_no_layer_holds_are_told():
             return torch.nn.functional.conv2d(x, self.kernel)
 
     with pytest.raises(gfx.PreconditionError, match="kernel: a call of conv2d on tensors, not a"):
-        Mask(granularity="element").apply(gfx.trace(Called().eval(), image()))
+        Mask(granularity="element").apply(gfx.trace(Called().eval(), image()), gfx.Context())
 
 
 def test_computed_weights_are_told_to_be_folded_first():
     model = nn.Sequential(
         torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 3, 1)
     )
-    outcome = Mask(granularity="element").apply(gfx.trace(model.eval(), image()))
+    outcome = Mask(granularity="element").apply(gfx.trace(model.eval(), image()), gfx.Context())
     (skip,) = outcome.skips
     assert (skip.node, skip.why) == (
         "0",
@@ -359,15 +361,15 @@ def test_settings_that_make_no_sense_are_named(fields, message):
 @pytest.mark.parametrize("granularity", ["channel", "filter", "element"])
 def test_a_glob_that_matches_nothing_is_an_error_with_the_nearest_name(granularity):
     with pytest.raises(gfx.RecipeError, match=r"mask: targets: no .* is named 'bodyy'; did you"):
-        Mask(granularity=granularity, targets=("bodyy",)).apply(traced())
+        Mask(granularity=granularity, targets=("bodyy",)).apply(traced(), gfx.Context())
     with pytest.raises(gfx.RecipeError, match=r"mask: keep: no .* is named 'steem'; did you"):
-        Mask(granularity=granularity, keep=("steem",)).apply(traced())
+        Mask(granularity=granularity, keep=("steem",)).apply(traced(), gfx.Context())
 
 
 def test_masking_nothing_is_an_error_with_the_reasons():
     program = gfx.trace(nn.Sequential(nn.Conv2d(3, 3, 3)), image())
     with pytest.raises(gfx.PreconditionError, match=r"0: its channels are the model's output"):
-        Mask().apply(program)
+        Mask().apply(program, gfx.Context())
 
 
 @ways

@@ -148,12 +148,12 @@ def test_no_data_is_an_error():
     with pytest.raises(RecipeError, match="refit needs data to look at"):
         gfx.apply({"passes": ["refit"]}, chain(), images(1))
     with pytest.raises(PreconditionError, match="it needs data to fit on"):
-        Refit().apply(gfx.trace(chain(), images(1)))
+        Refit().apply(gfx.trace(chain(), images(1)), gfx.Context())
 
 
 def test_an_original_that_is_not_known_is_an_error():
     with pytest.raises(PreconditionError, match="the original program is not known"):
-        Refit().apply_with(gfx.trace(chain(), images(1)), images())
+        Refit().apply(gfx.trace(chain(), images(1)), gfx.Context(images()))
 
 
 def test_one_example_is_an_error():
@@ -275,9 +275,9 @@ def test_sums_and_shared_layers_are_repaired():
 def test_a_branch_makes_up_for_what_the_other_lacks():
     """The stem is broken by hand; only the branch is refitted, and knows of it by the sum."""
     program = gfx.trace(joined(), images(1))
-    program.original = program.copy()
+    original = program.copy()
     program.module.get_submodule("stem").weight.data[:2] *= 0.5
-    outcome = Refit(targets=("b",)).apply_with(program, images(48))
+    outcome = Refit(targets=("b",)).apply(program, gfx.Context(images(48), original))
     held = outcome.details["held_out"]
     assert held["after"] < held["before"]
 

@@ -111,7 +111,7 @@ def test_a_tap_of_a_pruned_program_sees_the_channels_that_are_left(spec, ratio):
     reference = program.copy()
     pass_ = ChannelPrune(ratio=ratio)
     try:
-        pass_ = pass_.apply(program).resolved or pass_
+        pass_ = pass_.apply(program, gfx.Context()).resolved or pass_
     except gfx.PreconditionError:
         reject()
     _, whole = seen(pass_.reference(reference).module, inputs)

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import gfx
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.costs import Budget
 from gfx.ir.program import Program
-from gfx.pipeline import settle
+from gfx.pipeline import resolve
 from gfx.pipeline.recipe import Recipe
 from passes.channel_prune import ChannelPrune
 from passes.fuse_batch_norm import FuseBatchNorm
@@ -43,7 +43,7 @@ class Scale(Pass):
     by: float = 1.0
     tells: bool = True
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         outcome = Outcome()
         program.tensor("to_rgb.weight").data.mul_(self.by)
         if self.tells:
@@ -56,7 +56,7 @@ class Idle(Pass):
     name: ClassVar[str] = "idle"
     keeps: ClassVar[Keeps] = Keeps.VALUES
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         return Outcome()
 
 
@@ -67,7 +67,7 @@ class Noise(Idle):
 
     seed: int | None = None
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         outcome = Outcome()
         weight = program.tensor("stem.weight").data
         weight += torch.randn_like(weight)
@@ -83,15 +83,15 @@ class Calibrate(Idle):
     def needs_data(self) -> bool:
         return True
 
-    def apply_with(self, program: Program, data: Any) -> Outcome:
-        return Outcome(details={"batches": len(data)})
+    def apply(self, program: Program, context: Context) -> Outcome:
+        return Outcome(details={"batches": len(context.data)})
 
 
 @dataclass(frozen=True)
 class Breaks(Idle):
     name: ClassVar[str] = "breaks"
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         program.module.to_rgb = nn.Conv2d(5, 3, 1)
         outcome = Outcome()
         outcome.change("to_rgb", "replaced")
@@ -160,13 +160,32 @@ def test_a_pass_that_returns_no_outcome_is_named() -> None:
     class Mute(Idle):
         name: ClassVar[str] = "mute"
 
-        def apply(self, program: Program) -> Outcome:
+        def apply(self, program: Program, context: Context) -> Outcome:
             return None  # type: ignore[return-value]
 
     with pytest.raises(
         gfx.VerificationError, match="mute: apply returned NoneType, not an Outcome"
     ):
         run(Mute())
+
+
+@pytest.mark.parametrize("text", ["nothing is left", "picky: nothing is left"])
+def test_what_a_pass_raises_begins_with_its_name_once(text: str) -> None:
+    class Odd(gfx.GfxError):
+        def __init__(self, what: str, size: int) -> None:
+            super().__init__(what)
+            self.size = size
+
+    class Picky(Idle):
+        name: ClassVar[str] = "picky"
+
+        def requires(self, program: Program) -> None:
+            raise Odd(text, 3)
+
+    with pytest.raises(Odd, match=r"^picky: nothing is left$") as caught:
+        run(Picky())
+    assert caught.value.size == 3
+    assert caught.value.__cause__ is None or str(caught.value.__cause__) == "nothing is left"
 
 
 def test_every_flag_of_train_and_eval_is_kept() -> None:
@@ -272,10 +291,11 @@ def test_the_recipes_input_is_used_in_the_models_dtype() -> None:
 
 def test_a_pass_gets_the_budget_and_the_seed_only_if_it_has_none() -> None:
     budgets = (Budget(limit=100.0),)
-    assert settle(ChannelPrune(), budgets, 3) == ChannelPrune(budget=budgets, seed=3)
-    assert settle(ChannelPrune(ratio=0.0, seed=5), budgets, 3) == ChannelPrune(ratio=0.0, seed=5)
-    assert settle(ChannelPrune(widths={"a": 2}, seed=5), budgets, 3).budget is None
-    assert settle(Idle(), budgets, 3) == Idle()
+    context = Context(seed=3, budgets=budgets)
+    assert resolve(ChannelPrune(), context) == ChannelPrune(budget=budgets, seed=3)
+    assert resolve(ChannelPrune(ratio=0.0, seed=5), context) == ChannelPrune(ratio=0.0, seed=5)
+    assert resolve(ChannelPrune(widths={"a": 2}, seed=5), context).budget is None
+    assert resolve(Idle(), context) == Idle()
 
 
 def test_a_budget_drives_channel_prune() -> None:
@@ -316,7 +336,7 @@ class Rename(Idle):
 
     name: ClassVar[str] = "rename"
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         outcome = Outcome()
         dropout = program.module.get_submodule("body.2")
         dropout.p /= 2  # type: ignore[operator,assignment]

@@ -39,7 +39,7 @@ class HalveBias(gfx.Pass):
 
     by: float = 0.5  # factor
 
-    def apply(self, program: gfx.Program) -> gfx.Outcome:
+    def apply(self, program: gfx.Program, context: gfx.Context) -> gfx.Outcome:
         outcome = gfx.Outcome()
         bias = program.tensor("to_rgb.bias")
         bias.data.mul_(self.by)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 
 import gfx
-from gfx.contract import Outcome, Pass
+from gfx.contract import Context, Outcome, Pass
 from gfx.io.plain_data import coerce, describe, plain
 from gfx.ir.program import Program
 from gfx.pipeline.recipe import InputSpec, Recipe, shipped
@@ -33,7 +33,7 @@ class Mixed(Pass):
         if not 0 <= self.share < 1:
             raise gfx.RecipeError(f"mixed: share is {self.share}; it must be in [0, 1)")
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         return Outcome()
 
 
@@ -42,7 +42,7 @@ class Strict(Pass):
     size: int
     name: ClassVar[str] = "strict"
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         return Outcome()
 
 

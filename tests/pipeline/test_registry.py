@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import pytest
 
 import gfx
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
+from gfx.errors import did_you_mean
 from gfx.ir.program import Program
-from gfx.pipeline.registry import GROUP, did_you_mean, discover, get, passes
+from gfx.pipeline.registry import GROUP, discover, get, passes
 
 Install = Callable[[str, Any], EntryPoint]
 
@@ -22,7 +23,7 @@ def make_pass(name: str) -> type[Pass]:
     class Idle(Pass):
         keeps: ClassVar[Keeps] = Keeps.VALUES
 
-        def apply(self, program: Program) -> Outcome:
+        def apply(self, program: Program, context: Context) -> Outcome:
             return Outcome()
 
     Idle.name = name

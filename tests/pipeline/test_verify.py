@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 import gfx
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.ir.execute import distance, draw, run, tolerance
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
@@ -22,7 +22,7 @@ class Act(Pass):
     name: ClassVar[str] = "act"
     keeps: ClassVar[Keeps] = Keeps.VALUES
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         return Outcome()
 
 

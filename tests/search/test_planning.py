@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfx.search import Choice, Option, Pareto, knapsack, monotone
-from gfx.search import pareto as frontier
+from gfx.search import Choice, Option, ParetoFront, knapsack, monotone, pareto
 
 
 def problem(seed: int, choices: int, options: int, coupled: bool = True):
@@ -70,7 +69,7 @@ def test_the_frontier_of_a_small_problem_is_optimal(seed, count, options):
     choices, price = problem(seed, count, options)
     plans = every(choices)
     prices, damages = price(plans), damage(choices, plans)
-    found = Pareto(choices, price)
+    found = ParetoFront(choices, price)
     for limit in np.quantile(prices, [0, 0.2, 0.5, 0.8, 1]) + 1e-9:
         best = np.array([found.best([limit])])
         assert price(best)[0] <= limit
@@ -82,8 +81,8 @@ def test_the_search_of_a_large_problem_comes_near_the_optimum(seed, monkeypatch)
     choices, price = problem(seed, 8, 4)
     plans = every(choices)
     prices, damages = price(plans), damage(choices, plans)
-    monkeypatch.setattr(frontier, "_ALL", 0)
-    found = Pareto(choices, price)
+    monkeypatch.setattr(pareto, "_ALL", 0)
+    found = ParetoFront(choices, price)
     assert len(np.unique(found.plans, axis=0)) < len(plans) / 4
     for share in (0.2, 0.4, 0.6, 0.8):
         limit = prices.min() + share * (prices.max() - prices.min())
@@ -95,7 +94,7 @@ def test_the_search_of_a_large_problem_comes_near_the_optimum(seed, monkeypatch)
 def test_more_budget_never_gives_more_damage():
     for count in (4, 24):
         choices, price = problem(3, count, 4)
-        found = Pareto(choices, price)
+        found = ParetoFront(choices, price)
         limits = np.linspace(float(found.least()[0]), found.prices.max(), 200)
         best = [damage(choices, np.array([found.best([limit])]))[0] for limit in limits]
         assert all(a >= b for a, b in pairwise(best))
@@ -104,7 +103,7 @@ def test_more_budget_never_gives_more_damage():
 
 def test_a_limit_below_everything_has_no_plan():
     choices, price = problem(0, 3, 3)
-    found = Pareto(choices, price)
+    found = ParetoFront(choices, price)
     assert found.best([float(found.least()[0]) * 0.99]) is None
 
 
@@ -118,7 +117,7 @@ def test_every_limit_of_several_is_kept():
 
     prices, damages = both(plans), damage(choices, plans)
     limits = prices.min(axis=0) + 0.6 * (prices.max(axis=0) - prices.min(axis=0))
-    best = np.array([Pareto(choices, both).best(limits)])
+    best = np.array([ParetoFront(choices, both).best(limits)])
     assert (both(best)[0] <= limits).all()
     assert damage(choices, best)[0] == damages[(prices <= limits).all(axis=1)].min()
 
@@ -134,12 +133,12 @@ def test_a_dearer_option_that_is_no_better_goes():
 
 def test_the_curve_falls():
     choices, price = problem(2, 5, 3)
-    curve = Pareto(choices, price).curve()
+    curve = ParetoFront(choices, price).curve()
     assert all(a[0] < b[0] and a[1] > b[1] for a, b in pairwise(curve))
     assert curve[-1][1] == 0
 
 
 def test_no_choices_are_one_plan():
-    found = Pareto([], lambda plans: np.full(len(plans), 7.0))
+    found = ParetoFront([], lambda plans: np.full(len(plans), 7.0))
     assert found.best([7.0]) == ()
     assert found.best([6.0]) is None

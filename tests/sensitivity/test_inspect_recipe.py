@@ -76,9 +76,9 @@ def test_only_layers_that_were_inspected_are_touched():
 
 def test_what_is_removed_is_what_was_measured():
     row = table()["block.conv1"]
-    only = {
-        "passes": [{"channel_prune": narrowing(gfx.channels(generator(), X), {row.group: 0.5})}]
-    }
+    groups = gfx.channels(generator(), X)
+    half = {row.group: groups[row.group].size // 2}
+    only = {"passes": [{"channel_prune": narrowing(groups, half)}]}
     again = gfx.inspect(generator(), X, data=[X], layers=row.layer)[row.layer]
     small = gfx.apply(only, generator(), X)
     with torch.no_grad():
@@ -107,7 +107,7 @@ def test_channels_are_listed_where_a_width_does_not_say_which():
     model.both.weight.data[:6] *= 10  # by score alone, the other half would go first
     groups = gfx.channels(model, X)
     (group,) = [g for g in groups if "left" in g.producers]
-    said = narrowing(groups, {group.name: 0.5})
+    said = narrowing(groups, {group.name: 3})
     small = gfx.apply({"passes": [{"channel_prune": said}]}, model, X)
     assert small.get_submodule("left").out_channels == 3
     assert small.get_submodule("last").in_channels == 9

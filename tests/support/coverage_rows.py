@@ -99,7 +99,7 @@ def _judge(
         row.outcome = "WRONG: the traced program differs"
         return set(), []
     inputs = program.example_inputs
-    FoldParametrizations().apply(program)
+    FoldParametrizations().apply(program, gfx.Context())
     _still(program)
     groups = analyse(program)
     _describe(row, groups)
@@ -107,7 +107,7 @@ def _judge(
     row.outcome = "exact"
     row.judged = "oracle" if oracle and _by_oracle(row, program) else "own reference"
     pruned, pass_ = program.copy(), ChannelPrune(ratio=0.5, importance="random", seed=3)
-    pass_.apply(pruned)
+    pass_.apply(pruned, gfx.Context())
     reference = pass_.reference(program)
     assert reference is not None
     expected, got = _run(reference.module, inputs), _run(pruned.module, inputs)
@@ -151,7 +151,7 @@ def _by_oracle(row: Row, program: Program) -> bool:
 def _kept(groups: Groups, removed: Any) -> dict[str, dict[int, list[int]]]:
     """Lists what stays of each tensor dimension that loses something."""
     stays, found = groups.kept(removed), {}
-    for path, axes in groups.flow.axes.items():
+    for path, axes in groups.axes.items():
         lost = {a.dim: stays[a.ids] for a in axes if a is not None and not stays[a.ids].all()}
         if lost:
             found[path] = {dim: np.flatnonzero(mask).tolist() for dim, mask in lost.items()}
@@ -186,8 +186,8 @@ def _parameter_share(groups: Groups) -> float:
     for group in groups.free:
         free[group.roots] = True
     total, stuck = 0, 0
-    for path, parameter in groups.flow.program.module.named_parameters():
-        axes = groups.flow.axes.get(path, (None,) * parameter.dim())
+    for path, parameter in groups.program.module.named_parameters():
+        axes = groups.axes.get(path, (None,) * parameter.dim())
         total += parameter.numel()
         sizes = [
             n if a is None else int((~free[groups.roots[a.ids]]).sum())

@@ -67,7 +67,7 @@ class Foresight:
 
     def __init__(self, machine: Formula, groups: Groups) -> None:
         self.machine = machine
-        self.pricing = Pricing(groups, cost_of(groups.flow.program))
+        self.pricing = Pricing(groups, cost_of(groups.program))
 
     def predict(self, widths: Any) -> np.ndarray:
         exact = self.pricing.price(widths)["exact"]

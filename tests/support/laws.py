@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, reject, settings
 from torch import fx, nn
 
-from gfx.contract import Outcome
+from gfx.contract import Context, Outcome
 from gfx.coupling import Groups, analyse
 from gfx.errors import PreconditionError
 from gfx.frontend.driver import _Search
@@ -51,7 +51,7 @@ def pruned(program: Program, **fields: Any) -> tuple[Program, Outcome]:
     """Prunes a copy at random; a program with nothing to remove is no example."""
     after = program.copy()
     try:
-        outcome = ChannelPrune(**{"importance": "random", **fields}).apply(after)
+        outcome = ChannelPrune(**{"importance": "random", **fields}).apply(after, Context())
     except PreconditionError:
         reject()
     return after, outcome
@@ -67,7 +67,7 @@ def prune_as_told(program: Program, *inputs: torch.Tensor, **fields: Any) -> Out
     """Prunes a program in place and holds the pass to its own reference."""
     pass_ = ChannelPrune(**fields)
     reference = pass_.reference(program)
-    outcome = pass_.apply(program)
+    outcome = pass_.apply(program, Context())
     with torch.no_grad():
         assert_equal_outputs(reference.module(*inputs), program.module(*inputs))
     return outcome

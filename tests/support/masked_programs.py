@@ -23,9 +23,8 @@ def with_masks(program: Program, kind: type[ChannelMask] = ChannelMask) -> Progr
     twin = program.copy()
     groups = gfx.channels(twin)
     free = [g for g in groups if g.free and g.exact]
-    reads = {(r.node, r.operand, r.dim): r for r in groups.flow.reads}
     twin.module.add_module("masks", nn.Module())
-    for read in reads.values():
+    for read in groups.reads:
         for group in free:
             if np.isin(groups.roots[read.ids], group.roots).any():
                 _mask(twin, groups, group, read, kind)

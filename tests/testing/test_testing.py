@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import gfx
-from gfx.contract import Keeps, Outcome, Pass
+from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.ir.program import Program
 from gfx.pipeline.registry import passes
 from gfx.testing import check_pass
@@ -20,7 +20,7 @@ class Honest(Pass):
     name: ClassVar[str] = "honest"
     keeps: ClassVar[Keeps] = Keeps.VALUES
 
-    def apply(self, program: Program) -> Outcome:
+    def apply(self, program: Program, context: Context) -> Outcome:
         return Outcome()
 
 
@@ -41,7 +41,7 @@ def test_a_pass_that_is_not_installed_can_be_checked() -> None:
 def test_touching_the_model_is_a_breach() -> None:
     @dataclass(frozen=True)
     class Greedy(Honest):
-        def apply(self, program: Program) -> Outcome:
+        def apply(self, program: Program, context: Context) -> Outcome:
             victim.tensor("to_rgb.bias").data.add_(1)
             return Outcome()
 
@@ -57,7 +57,7 @@ def test_growing_is_a_breach_unless_it_is_declared() -> None:
     class Grows(Honest):
         keeps: ClassVar[Keeps] = Keeps.SIGNATURE
 
-        def apply(self, program: Program) -> Outcome:
+        def apply(self, program: Program, context: Context) -> Outcome:
             outcome = Outcome()
             output = next(n for n in program.nodes() if n.op == "output")
             program.module.add_module("extra", nn.Conv2d(3, 3, 1).double())
@@ -85,7 +85,7 @@ def test_not_repeating_oneself_is_a_breach() -> None:
     class Fickle(Honest):
         keeps: ClassVar[Keeps] = Keeps.SIGNATURE
 
-        def apply(self, program: Program) -> Outcome:
+        def apply(self, program: Program, context: Context) -> Outcome:
             runs.append(1)
             outcome = Outcome()
             program.tensor("to_rgb.bias").data.add_(len(runs))
@@ -128,7 +128,7 @@ def test_refusing_everything_is_a_breach_and_refusing_some_is_told() -> None:
 def test_a_lie_is_a_breach() -> None:
     @dataclass(frozen=True)
     class Liar(Honest):
-        def apply(self, program: Program) -> Outcome:
+        def apply(self, program: Program, context: Context) -> Outcome:
             outcome = Outcome()
             outcome.change("to_rgb", "nothing at all")
             return outcome

@@ -6,20 +6,31 @@ Which layers a pass writes another way, in which form, and why the others stay.
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import Any
 
+from torch import nn
+
 from gfx.compression.factor.factor_layers import no_gain, why_not
-from gfx.compression.factor.forms import Form
-from gfx.errors import PreconditionError, RecipeError
+from gfx.compression.factor.forms import Form, Kind, full_rank
+from gfx.errors import PreconditionError, RecipeError, did_you_mean
+from gfx.ir.globs import named_by
 from gfx.ir.layers import Layer, layers_of, unlayered
 from gfx.ir.program import Program
 from gfx.ir.stages import STAGES, stages
 
-__all__ = ["Chosen", "Condition", "Names", "choose", "named"]
+__all__ = [
+    "Chosen",
+    "Condition",
+    "Names",
+    "Rank",
+    "check_said",
+    "choose",
+    "few_ranks",
+    "form_options",
+    "named",
+]
 
 _SAY = 'write for example {sensitivity: "< 0.05"}'
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
@@ -28,6 +39,7 @@ _SIGNS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_CLASHES = {"layers": {"rank", "where"}, "budget": {"rank", "layers", "kept"}}
 
 
 @dataclass(frozen=True)
@@ -103,26 +115,54 @@ def named(
             if not chosen:
                 there = ", ".join(s for s in STAGES if s in of.values()) or "none"
                 raise PreconditionError(
-                    f"decompose: {field}: {name}: no layer of the program is in this stage; its "
+                    f"{field}: {name}: no layer of the program is in this stage; its "
                     f"stages: {there}"
                 )
         else:
-            chosen = [path for path in paths if fnmatchcase(path, name)]
+            chosen = named_by(name, paths)
             if not chosen:
-                raise RecipeError(f"decompose: {field}: {_hint(name, paths)}")
+                raise RecipeError(f"{field}: {_hint(name, paths)}")
         found.update(chosen)
     return found
+
+
+def check_said(said: Mapping[str, Any]) -> None:
+    """Checks that fields which say what to decompose do not contradict each other.
+
+    Args:
+        said: the values of `rank`, `where`, `layers`, `kept` and `budget`, where they are given.
+
+    Raises: RecipeError if two of them say the same, or a condition in `where` is malformed.
+
+    Example:
+        >>> check_said({"layers": {"to_rgb": 1}, "kept": {"stem": (0, 1)}})
+    """
+    where = said.get("where")
+    if isinstance(where, Mapping):
+        Condition.parse(where)
+    given = {name for name, value in said.items() if value}
+    for one, others in _CLASHES.items():
+        both = sorted(given & others) if one in given else []
+        if both:
+            raise RecipeError(f"{one} and {both[0]} both say what to do; give one of them")
+    if "budget" in given and isinstance(where, Mapping):
+        raise RecipeError(
+            "budget weighs the damage of every layer itself, so that a sensitivity "
+            "in where says the same again; give one of them"
+        )
 
 
 def _hint(name: str, paths: Sequence[str]) -> str:
     """Says that a glob names no layer, and what might have been meant."""
     inside = [path for path in paths if path.startswith(f"{name.rstrip('.*')}.")]
-    near = get_close_matches(name, [*paths, *STAGES], n=1, cutoff=0.3)
     text = f"no convolution or linear layer is named {name!r}"
     if inside:
         return f"{text}; {name.rstrip('.*')}.* names the {len(inside)} inside it"
-    return f"{text}; did you mean {near[0]!r}?" if near else text
+    return f"{text}{did_you_mean(name, [*paths, *STAGES], '', cutoff=0.3)}"
 
+
+_FILTERS = (1, 2, 3)  # per channel
+_PARTS = (0.125, 0.25, 0.5)  # of the full rank
 
 Rank = int | float
 
@@ -138,6 +178,23 @@ class Names:
     keep: Sequence[str] = ()  # but not these
     layers: Mapping[str, Rank | None] | None = None  # these alone, with a rank; None: not said
     rank: Rank | None = None  # of those in `where`
+
+    @staticmethod
+    def given(
+        where: Sequence[str] | Mapping[str, Any],
+        keep: Sequence[str],
+        layers: Mapping[str, Rank | None],
+        rank: Rank | None,
+        kept: Mapping[str, Any],
+    ) -> "Names":
+        """Reads the fields of a recipe.
+
+        A condition in `where` may be met by any layer. Channels to keep without a word about layers
+        mean that no layer is named.
+        """
+        names = () if isinstance(where, Mapping) else where
+        alone = kept and not where and rank is None
+        return Names(names, keep, layers if layers or alone else None, rank)
 
     def ranks(self, program: Program) -> dict[str, Rank | None]:
         """Returns the rank of every layer that is named, by path.
@@ -172,24 +229,52 @@ class Chosen:
 
 
 def choose(
-    program: Program, names: Names, forms: Mapping[str, Form], at_any_price: bool = False
+    program: Program,
+    names: Names,
+    form_of: Callable[[Rank | None], Form],
+    at_any_cost: bool = False,
 ) -> Chosen:
     """Sorts the layers of a program into those that get a form and those that stay.
 
     Args:
         program: it has shapes.
         names: what was asked for.
-        forms: of each layer that is named, by path. One without a rank must make it cheaper.
-        at_any_price: do not ask what a form costs.
+        form_of: returns the form of a rank. One without a rank must make its layer cheaper.
+        at_any_cost: take a form even if it is more expensive than the layer.
     """
+    ranks = names.ranks(program)
     chosen = Chosen(skips=[(node.name, why) for node, why in unlayered(program)])
     for layer in layers_of(program):
-        form = forms.get(layer.path)
+        form = form_of(ranks[layer.path]) if layer.path in ranks else None
         why = names.unnamed if form is None else why_not(program, layer, form)
-        if form is not None and not why and form.rank is None and not at_any_price:
+        if form is not None and not why and form.rank is None and not at_any_cost:
             why = no_gain(layer, form)
         if form is None or why:
             chosen.skips.append((layer.path, why))
         else:
             chosen.forms[layer] = form
     return chosen
+
+
+def form_options(
+    layers: Iterable[Layer], form_of: Callable[[Rank | None], Form], ranks: Sequence[Rank] = ()
+) -> tuple[tuple[Layer, Form], ...]:
+    """Lists the forms in which layers may be written, of some ranks, else of a few small ones."""
+    kind = form_of(None).kind
+    return tuple(
+        (layer, form_of(rank))
+        for layer in layers
+        for rank in ranks or few_ranks(layer.convolution, kind)
+    )
+
+
+def few_ranks(layer: nn.Conv2d | nn.ConvTranspose2d, kind: Kind) -> tuple[int | float, ...]:
+    """Lists a few small ranks at which a layer may be written.
+
+    Example:
+        >>> few_ranks(nn.Conv2d(8, 8, (1, 3)), "depthwise_separable")
+        (1, 2)
+    """
+    if kind != "depthwise_separable":
+        return _PARTS
+    return tuple(rank for rank in _FILTERS if rank < full_rank(layer, kind))

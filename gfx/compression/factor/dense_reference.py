@@ -57,7 +57,7 @@ def _widened(groups: Groups, removed: Mask, path: str, whole: nn.Module) -> nn.M
     """Puts a narrowed layer back to its old size, with zeros; None if that is not its form."""
     if isinstance(whole, Pieces):
         return None
-    old = groups.flow.program.module.get_submodule(path)
+    old = groups.program.module.get_submodule(path)
     kept = groups.kept(removed)
     for name in ("weight", "bias"):
         wide, narrow = getattr(old, name), getattr(whole, name)
@@ -65,7 +65,7 @@ def _widened(groups: Groups, removed: Mask, path: str, whole: nn.Module) -> nn.M
             continue
         stays = [
             torch.ones(size, dtype=torch.bool) if axis is None else torch.from_numpy(kept[axis.ids])
-            for size, axis in zip(wide.shape, groups.flow.axes[f"{path}.{name}"], strict=True)
+            for size, axis in zip(wide.shape, groups.axes_of(f"{path}.{name}"), strict=True)
         ]
         if [int(stay.sum()) for stay in stays] != list(narrow.shape):
             return None  # its groups changed with its channels

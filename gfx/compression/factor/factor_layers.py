@@ -1,8 +1,6 @@
 """What one layer reads while a program runs on batches, as often as it is asked for.
 
-The parts that layers are written as, and how near they come.
-
-Prices a layer, as it is or in another form.
+The parts that layers are written as, what they cost, and how near they come.
 
 Why a layer is not written in a form.
 """
@@ -20,21 +18,34 @@ from gfx.compression.factor.forms import Form, refusal
 from gfx.compression.factor.parts import macs, parameters, rank_of
 from gfx.costs import Macs
 from gfx.costs.module_macs import module_macs
-from gfx.errors import InputError
-from gfx.ir.execute import run
-from gfx.ir.layers import Layer, obstacle
+from gfx.errors import InputError, PreconditionError
+from gfx.ir.execute import copied
+from gfx.ir.interpreter import Get, Interpreter, ancestors
+from gfx.ir.layers import Layer, layers_of, obstacle
+from gfx.ir.preserve import evaluating
 from gfx.ir.program import Program, has_effect
 
 __all__ = [
     "Inputs",
     "Priced",
+    "check_data",
     "kernel_error",
     "no_gain",
     "parts_of",
     "price",
+    "prices_of",
     "why_not",
     "written_rank",
 ]
+
+
+def check_data(init: str, data: Any) -> None:
+    """Raises PreconditionError if weights are to be fitted to data and there is none."""
+    if init == "data" and data is None:
+        raise PreconditionError(
+            "init=data fits weights to what the layers read, and noise would not "
+            "do; give data= to gfx.apply, or take init=svd"
+        )
 
 
 class Inputs:
@@ -52,37 +63,49 @@ class Inputs:
     def __init__(
         self, program: Program, layer: Layer, batches: Sequence[tuple[Any, ...]], seed: int = 0
     ) -> None:
-        self.path, self.batches, self.seed = layer.path, batches, seed
-        self.program = _until(program, layer)
+        self.program, self.layer, self.batches, self.seed = program, layer, batches, seed
+        self.runner = Interpreter(program.module, only=_leading_to(program, layer))
 
     def __iter__(self) -> Iterator[Tensor]:
         for number, inputs in enumerate(self.batches):
-            for value in run(self.program, inputs, self.seed):
+            for value in self._read(inputs):
                 if not bool(torch.isfinite(value).all()):
                     raise InputError(
-                        f"{self.path} reads values that are not finite on batch {number} of the "
-                        "data; leave out what the model does not take"
+                        f"{self.layer.path} reads values that are not finite on batch {number} of "
+                        "the data; leave out what the model does not take"
                     )
                 yield value
 
+    def _read(self, inputs: tuple[Any, ...]) -> list[Tensor]:
+        """Runs the program as far as the last call; returns what each call reads."""
+        found: list[Tensor] = []
 
-def _until(program: Program, layer: Layer) -> Program:
-    """Cuts a program off where the layer is called last; it returns what each call reads."""
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    read = []
-    for node in program.nodes():
-        if node in layer.calls:
-            # a copy: a later node may overwrite it
-            read.append(graph.call_method("clone", (copies[node.all_input_nodes[0]],)))
-            if len(read) == len(layer.calls):
-                break
-        copies[node] = graph.node_copy(node, copies.__getitem__)
-    graph.output(tuple(read))
-    module = fx.GraphModule(program.module, graph)
-    graph.eliminate_dead_code(has_effect)
-    module.recompile()
-    return Program(module, program.example_inputs)
+        def see(node: fx.Node, get: Get) -> Any:
+            if node in self.layer.calls:
+                # a copy: a later node may overwrite it
+                found.append(get(node.all_input_nodes[0]).clone())
+            return None if node is self.layer.calls[-1] else self.runner.value(node, get)
+
+        given = copied(inputs)
+        with evaluating(self.program, seed=self.seed):
+            self.runner.run(*given, see=see)
+        return found
+
+
+def _leading_to(program: Program, layer: Layer) -> set[fx.Node]:
+    """Collects the last call of a layer, and what runs before it and matters to what it reads."""
+    nodes = list(program.nodes())
+    before = nodes[: nodes.index(layer.calls[-1])]
+    kept = [node for node in before if node.op == "placeholder" or has_effect(node)]
+    return ancestors((*layer.calls, *kept))
+
+
+@dataclass(frozen=True)
+class Priced:
+    """Tells what a layer, or the parts that stand for it, cost over all calls."""
+
+    macs: Macs
+    params: int
 
 
 def parts_of(
@@ -152,19 +175,12 @@ def written_rank(layer: Layer, form: Form) -> int | float | None:
     return form.rank if form.kind == "tucker" else rank_of(layer.convolution, form)
 
 
-@dataclass(frozen=True)
-class Priced:
-    """Tells what a layer, or the parts that stand for it, cost over all calls."""
-
-    macs: Macs
-    params: int
-
-
 def price(layer: Layer, form: Form | None = None) -> Priced:
     """Counts a layer over all its calls, as it is or written in a form; nothing is computed.
 
     Example:
         >>> import gfx, torch
+        >>> from gfx.ir.layers import layers_of
         >>> program = gfx.trace(nn.Sequential(nn.Conv2d(3, 8, 3)), torch.zeros(1, 3, 10, 10))
         >>> (layer,) = layers_of(program)
         >>> price(layer).macs.exact, price(layer, Form()).macs.exact
@@ -179,6 +195,11 @@ def price(layer: Layer, form: Form | None = None) -> Priced:
         )
     each = [_whole(node, module) for node in layer.calls]
     return Priced(sum(each, Macs()), sum(p.numel() for p in module.parameters()))
+
+
+def prices_of(program: Program) -> dict[str, Priced]:
+    """Counts every layer of a program as it is, by path."""
+    return {layer.path: price(layer) for layer in layers_of(program)}
 
 
 def _whole(call: fx.Node, module: nn.Module) -> Macs:

@@ -13,6 +13,7 @@ from gfx.compression.factor.kernels import put, put_bias
 from gfx.compression.factor.layer_data import LayerData
 from gfx.compression.factor.parts import layout, skeleton
 from gfx.errors import InputError, PreconditionError
+from gfx.ir.random_state import keep_random_state
 
 __all__ = ["factor", "fits"]
 
@@ -151,6 +152,6 @@ def _random(module: Convolution, form: Form, seed: int) -> nn.Sequential:
     device = module.weight.device
     if device.type == "meta":
         return skeleton(module, form)
-    with torch.random.fork_rng(devices=[]):
+    with keep_random_state():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach other devices
         return skeleton(module, form, "cpu").to(device)

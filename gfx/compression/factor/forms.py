@@ -11,7 +11,7 @@ In a grouped convolution, ranks but that of depthwise_separable are per group.
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -25,6 +25,7 @@ __all__ = [
     "Norm",
     "full_rank",
     "full_ranks",
+    "like",
     "refusal",
     "sizes",
 ]
@@ -171,3 +172,22 @@ def _of_shape(module: nn.Module, form: Form) -> str:
     if form.kind in ("tucker", "low_rank") and prod(full_ranks(module, form.kind)) == 1:
         return f"its groups are of {inputs} to {outputs} channels: no rank is below the full one"
     return ""
+
+
+def like(old: Any, inputs: int, outputs: int, groups: int) -> Any:
+    """Makes a convolution of the same kind with other channels, without values."""
+    more = {"output_padding": old.output_padding} if old.transposed else {}
+    return (nn.ConvTranspose2d if old.transposed else nn.Conv2d)(
+        inputs,
+        outputs,
+        old.kernel_size,
+        old.stride,
+        old.padding,
+        dilation=old.dilation,
+        groups=groups,
+        bias=old.bias is not None,
+        padding_mode=old.padding_mode,
+        device="meta",
+        dtype=old.weight.dtype,
+        **more,
+    )

@@ -38,8 +38,8 @@ def activation(
         sums[number] += mean.double().cpu().numpy()
         return value
 
-    session = Session(groups.flow.program, sites, see, seed)
-    with ranking(groups.flow.program, "activation", gradients=False):
+    session = Session(groups.program, sites, see, seed)
+    with ranking(groups.program, "activation", gradients=False):
         session.each(batches, lambda inputs, number: session.run(inputs, {}, number))
     rows: dict[str, list[Scores]] = {g.name: [] for g in among}
     for site, values in zip(sites, sums, strict=True):

@@ -36,11 +36,11 @@ def weights_of(groups: Groups, group: Group) -> Iterator[tuple[Member, Tensor]]:
     These are the convolutions, linears and embeddings; in a group that has none, whatever
     parameters it has. Weights on the meta device have no values and are left out.
     """
-    modules = groups.flow.program.module.modules()
+    modules = groups.program.module.modules()
     learned = {id(m.m) for m in modules if isinstance(m, LearnedMask)}  # say nothing of weights
-    members = [m for m in group.members if (m.tensor, m.dim) in groups.flow.roles]
+    members = [m for m in group.members if groups.role(m.tensor, m.dim)]
     for member in members or group.members:
-        value = groups.flow.program.tensor(member.tensor)
+        value = groups.program.tensor(member.tensor)
         if id(value) in learned:
             continue
         if isinstance(value, nn.Parameter) and value.is_floating_point() and not value.is_meta:
@@ -50,7 +50,7 @@ def weights_of(groups: Groups, group: Group) -> Iterator[tuple[Member, Tensor]]:
 def _used(groups: Groups, path: str, value: Tensor) -> Tensor:
     """Returns what a layer makes of its weight: a masked one multiplies it."""
     owner, _, name = path.rpartition(".")
-    module = groups.flow.program.module.get_submodule(owner)
+    module = groups.program.module.get_submodule(owner)
     if isinstance(module, MaskedLayer) and name == "weight":
         return module.masked_weight.detach()
     return value

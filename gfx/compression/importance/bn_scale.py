@@ -47,7 +47,7 @@ def bn_scale(groups: Groups, among: Sequence[Group], reduce: Reduce) -> dict[str
             scaled[group.name] = combined(rows, group.size, reduce)
     if among and not scaled:
         raise PreconditionError(
-            f"channel_prune: importance=bn_scale, but none of the {len(among)} groups that may be "
+            f"importance=bn_scale, but none of the {len(among)} groups that may be "
             "narrowed has a normalisation with a scale of its own; use another, such as l1"
         )
     # one divisor for all, so that a global scope compares gamma as the paper does; the mean of 1 is
@@ -70,7 +70,7 @@ def without_scale(groups: Groups, among: Sequence[Group]) -> tuple[str, ...]:
 
 def _own(groups: Groups, group: Group, scales: frozenset[str]) -> Iterator[tuple[Member, Tensor]]:
     for member in group.members:
-        value = groups.flow.program.tensor(member.tensor)
+        value = groups.program.tensor(member.tensor)
         if member.tensor in scales:
             yield member, value.detach()
 
@@ -86,7 +86,7 @@ def _scale(member: Member, value: Tensor, size: int) -> Scores:
 
 def _scales(groups: Groups) -> frozenset[str]:
     """Lists the paths of all scales that normalisations multiply by."""
-    program, paths = groups.flow.program, groups.flow.paths
+    program = groups.program
     found: list[Tensor] = []
     for node in program.graph.nodes:
         if node.op == "call_module":
@@ -97,7 +97,7 @@ def _scales(groups: Groups) -> frozenset[str]:
             scale = _argument(node)
             if isinstance(scale, fx.Node) and scale.op == "get_attr":
                 found.append(program.tensor(str(scale.target)))
-    return frozenset(paths[id(t)] for t in found if id(t) in paths)
+    return frozenset(path for t in found if (path := groups.path_of(t)) is not None)
 
 
 def _argument(node: fx.Node) -> object:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfx.compression.importance.session import floating
 from gfx.costs import cost_of
 from gfx.errors import InputError, PreconditionError
+from gfx.ir.execute import floating
 from gfx.ir.program import Program
 
 __all__ = ["signs_for", "slopes_of", "wide"]
@@ -36,7 +36,7 @@ def slopes_of(
         return
     if not outputs:
         raise PreconditionError(
-            "channel_prune: no gradient flows from the model's output to its channels: it holds no "
+            "no gradient flows from the model's output to its channels: it holds no "
             "floating numbers, or something cuts it off, as .detach() does; use an importance "
             "that needs none, such as l1"
         )

@@ -136,7 +136,7 @@ def rank(
 
 def _gated(groups: Groups, among: Sequence[Group], scores: dict[str, Scores]) -> dict[str, Scores]:
     """Multiplies scores by what masks leave of the channels; running the model tells by itself."""
-    if not any(isinstance(m, ChannelMask) for m in groups.flow.program.module.modules()):
+    if not any(isinstance(m, ChannelMask) for m in groups.program.module.modules()):
         return scores
     factors = gates(groups, among)
     return {name: score * factors[name] for name, score in scores.items()}
@@ -161,11 +161,11 @@ def _inputs(
     groups: Groups, importance: Importance, data: Any, batches: int, seed: int
 ) -> list[tuple[Any, ...]]:
     """Takes batches from the data, or draws noise where that will do."""
-    program = groups.flow.program
+    program = groups.program
     if data is not None:
         return batches_of(program, data, batches)
     if needs_data(importance):
         raise PreconditionError(
-            f"channel_prune: importance={importance} needs data to look at; give data= to gfx.apply"
+            f"importance={importance} needs data to look at; give data= to gfx.apply"
         )
     return [draw(program, seed + number) for number in range(batches)]

@@ -51,10 +51,8 @@ def sites_of(groups: Groups, among: Sequence[Group]) -> list[ReadSite]:
     roots = np.concatenate([g.roots for g in among])
     numbers = np.full(len(groups.roots), -1)
     numbers[roots] = np.arange(len(roots))
-    place = {node: i for i, node in enumerate(groups.flow.program.graph.nodes)}
-    reads = {(r.node, r.operand, r.dim): r for r in groups.flow.reads}  # none counts twice
     sites = []
-    for read in sorted(reads.values(), key=lambda r: place[r.node]):
+    for read in groups.reads:
         channels = numbers[groups.roots[read.ids]]
         mine = channels >= 0
         if mine.any():
@@ -80,7 +78,7 @@ def gates(groups: Groups, among: Sequence[Group]) -> dict[str, Scores]:
     """
     if not among:
         return {}
-    program = groups.flow.program
+    program = groups.program
     whole = np.zeros(sum(g.size for g in among))
     read = np.zeros(len(whole), dtype=np.bool_)
     for site in sites_of(groups, among):

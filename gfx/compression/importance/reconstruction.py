@@ -57,7 +57,7 @@ def reconstruction(
 
     Raises: InputError if an activation or a gradient is not finite.
     """
-    program, sites = groups.flow.program, sites_of(groups, among)
+    program, sites = groups.program, sites_of(groups, among)
     moments = _ReadMoments(sites)
     session = Session(program, sites, moments.see, seed)
     signs = max(signs_for(program, len(batches)) // 8, 1)  # each has many positions

@@ -5,32 +5,21 @@ state are what they were. The program runs in eval mode.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
-from torch.utils import _pytree as pytree
 
 from gfx.compression.importance.reads import ReadSite
-from gfx.errors import InputError, PreconditionError
-from gfx.ir.execute import as_it_was
-from gfx.ir.modules import is_own
-from gfx.ir.ops import is_inplace
+from gfx.errors import InputError
+from gfx.ir.execute import copied, own, parts, require_values, unrunnable
+from gfx.ir.interpreter import Get, Interpreter, overlaid
+from gfx.ir.preserve import evaluating
 from gfx.ir.program import Program
 
-__all__ = [
-    "See",
-    "Session",
-    "floating",
-    "own",
-    "parts",
-    "ranking",
-    "tensors",
-    "undisturbed",
-    "unrunnable",
-]
+__all__ = ["See", "Session", "ranking"]
 
 See = Callable[[int, Tensor], Tensor]  # number of a site, what is read there → what shall be
 Use = Callable[[tuple[Any, ...], int], None]
@@ -61,8 +50,7 @@ class Session:
             given[f"module.{path}"] = buffer.detach().clone()
         torch.manual_seed(self.seed)
         try:
-            copies = pytree.tree_map_only(torch.Tensor, torch.clone, inputs)
-            return functional_call(self.shell, given, copies)
+            return functional_call(self.shell, given, copied(inputs))
         except Exception as error:
             raise unrunnable(self.program, inputs, batch, error) from error
 
@@ -83,120 +71,36 @@ class Session:
                     use(piece, number)
 
 
-def unrunnable(
-    program: Program, inputs: tuple[Any, ...], batch: int, error: Exception
-) -> InputError:
-    """Makes the error that says which batch a program does not run on, and why."""
-    shapes = ", ".join("x".join(map(str, x.shape)) for x in tensors(inputs))
-    examples = tensors(program.example_inputs)
-    example = ", ".join("x".join(map(str, x.shape)) for x in examples)
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return InputError(
-        f"the model does not run on batch {batch}, of shape {shapes} (the example inputs "
-        f"have {example}): {text}; give batches of the example inputs' shape"
-    )
-
-
-def parts(program: Program, inputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """Cuts a batch into batches of the example inputs' size; what is left over is dropped.
-
-    Returns: nothing if it cannot be cut.
-    """
-    sizes = {x.shape[0] if x.ndim else 0 for x in tensors(inputs)}
-    examples = {x.shape[0] if x.ndim else 0 for x in tensors(program.example_inputs)}
-    if len(sizes) != 1 or len(examples) != 1:
-        return []
-    size, step = sizes.pop(), examples.pop()
-    starts = range(0, size - step + 1, step) if step else ()
-    return [_rows(inputs, slice(start, start + step)) for start in starts]
-
-
 @contextmanager
-def undisturbed(
-    program: Program, who: str, gradients: bool = True, otherwise: str = ""
-) -> Iterator[None]:
-    """Keeps everything about a program and the random state, and turns gradients on or off.
-
-    `who` runs the program, and `otherwise` is what to do instead where that is impossible.
+def ranking(program: Program, importance: str, gradients: bool = True) -> Iterator[None]:
+    """Keeps everything while channels are ranked by running a program.
 
     Raises: PreconditionError if the program has no values to compute with.
     """
-    held = [*program.module.parameters(), *program.module.buffers()]
-    held += tensors(program.example_inputs)
-    if any(t.is_meta for t in held):
-        raise PreconditionError(
-            f"{who} runs the model, and it is on the meta device, without values; load its weights"
-            f"{otherwise}"
-        )
-    cuda = sorted({t.device.index for t in held if t.device.type == "cuda"})
-    with (
-        torch.set_grad_enabled(gradients),
-        torch.random.fork_rng(devices=cuda),
-        as_it_was(program.module),
-        _mutations(program) if gradients else nullcontext(),
-    ):
-        program.module.eval()
+    otherwise = ", or use an importance that needs none, such as random"
+    require_values(program, f"importance={importance}", otherwise)
+    with evaluating(program, gradients=gradients):
         yield
 
 
-def ranking(
-    program: Program, importance: str, gradients: bool = True
-) -> AbstractContextManager[None]:
-    """Keeps everything while channels are ranked by running a program (see `undisturbed`)."""
-    otherwise = ", or use an importance that needs none, such as random"
-    return undisturbed(program, f"channel_prune: importance={importance}", gradients, otherwise)
-
-
-def _mutations(program: Program) -> AbstractContextManager[Any]:
-    """Lets a graph that writes in place be differentiated: what a gradient needs is kept."""
-    modules = program.module.modules()
-    if any(map(is_inplace, program.graph.nodes)) or any(
-        getattr(m, "inplace", False) or not (is_own(m) or type(m).__module__.startswith("torch."))
-        for m in modules
-    ):
-        return torch.autograd.graph.allow_mutation_on_saved_tensors()
-    return nullcontext()
-
-
-def own(value: Tensor) -> Tensor:
-    """Returns a leaf with the values of a tensor, cut off from its history."""
-    return value.clone() if value.is_inference() else value.detach()
-
-
-def floating(value: Any) -> list[Tensor]:
-    """Lists the tensors of a nested value that have a gradient: floating ones, flat and real."""
-    found = []
-    for tensor in tensors(value):
-        if tensor.is_complex():
-            tensor = torch.view_as_real(tensor)
-        if tensor.is_floating_point() and tensor.numel():
-            found.append(tensor)
-    return found
-
-
-class _Reader(fx.Interpreter):
+class _Reader:
     """Runs a graph and lets somebody change what the readers of channels read."""
 
     def __init__(self, module: fx.GraphModule, sites: Sequence[ReadSite], see: See) -> None:
-        super().__init__(module)
-        self.extra_traceback = False  # the first line is what a user needs
+        self.runner = Interpreter(module)
         self.see = see
         self.by_node: dict[fx.Node, list[tuple[int, fx.Node]]] = {}
         for number, site in enumerate(sites):
             self.by_node.setdefault(site.read.node, []).append((number, site.read.operand))
 
-    def run_node(self, n: fx.Node) -> Any:
-        """Runs a node on what it shall read."""
-        held: dict[fx.Node, Any] = {}
-        for number, operand in self.by_node.get(n, ()):
-            value = self.env[operand]
-            held.setdefault(operand, value)
+    def value(self, node: fx.Node, get: Get) -> Any:
+        """Runs a node on what it is made to read."""
+        instead: dict[fx.Node, Any] = {}
+        for number, operand in self.by_node.get(node, ()):
+            value = overlaid(get, instead)(operand)
             if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()):
-                self.env[operand] = self.see(number, value)
-        try:
-            return super().run_node(n)
-        finally:
-            self.env.update(held)
+                instead[operand] = self.see(number, value)
+        return self.runner.value(node, overlaid(get, instead))
 
 
 class _Shell(nn.Module):
@@ -204,19 +108,9 @@ class _Shell(nn.Module):
 
     def __init__(self, reader: _Reader) -> None:
         super().__init__()
-        self.module = reader.module
+        self.module = reader.runner.module
         self.reader = (reader,)  # in a tuple: no submodule
 
     def forward(self, *inputs: Any) -> Any:
-        return self.reader[0].run(*inputs)
-
-
-def tensors(value: Any) -> list[Tensor]:
-    """Lists the tensors of a nested value."""
-    return [x for x in pytree.tree_leaves(value) if isinstance(x, Tensor)]
-
-
-def _rows(inputs: tuple[Any, ...], rows: slice) -> tuple[Any, ...]:
-    """Cuts a batch."""
-    part: tuple[Any, ...] = pytree.tree_map_only(Tensor, lambda x: x[rows], inputs)
-    return part
+        reader = self.reader[0]
+        return reader.runner.run(*inputs, see=reader.value)

@@ -32,8 +32,9 @@ from gfx.compression.importance.aggregate import (
 )
 from gfx.compression.importance.output_gradient import signs_for, slopes_of, wide
 from gfx.compression.importance.reads import ReadSite, shared, sites_of
-from gfx.compression.importance.session import Session, own, ranking, tensors
+from gfx.compression.importance.session import Session, ranking
 from gfx.coupling import Group, Groups, Member
+from gfx.ir.execute import own, tensors
 
 __all__ = ["fisher", "taylor"]
 
@@ -48,7 +49,7 @@ def taylor(
     The effects of several reads on the output add up: `mean` and `sum` both square their sum, that
     is, the channel is taken as the whole that it is. `max` and `first` look at one read alone.
     """
-    program, sites = groups.flow.program, sites_of(groups, among)
+    program, sites = groups.program, sites_of(groups, among)
     gates = _Gates(sites)
     session = Session(program, sites, gates.see, seed)
     signs = signs_for(program, len(batches))
@@ -86,7 +87,7 @@ def fisher(
     """
     layers = {g.name: list(weights_of(groups, g)) for g in among}
     values = {m.tensor: value for pairs in layers.values() for m, value in pairs}
-    program = groups.flow.program
+    program = groups.program
     session = Session(program, [], lambda _, value: value, seed)
     signs = max(signs_for(program, len(batches)) // 4, 1)  # many weights average out
     squares = {path: torch.zeros_like(value, dtype=wide(value)) for path, value in values.items()}

@@ -25,7 +25,7 @@ def magnitude(groups: Groups, group: Group, reduce: Reduce, squashed: Squashed) 
     """Scores channels by the norms of their slices: Σ|w| (power 1) or √Σw² (power 2)."""
     rows = []
     for member, value in weights_of(groups, group):
-        source = groups.flow.program.tensor(member.tensor)
+        source = groups.program.tensor(member.tensor)
         sums = per_channel(member, squashed(value, source, member.dim), group.size)
         norms = sums if squashed.power == 1 else np.sqrt(sums)
         rows.append(levelled(finite(norms, member.tensor)))
@@ -39,7 +39,7 @@ def lamp(groups: Groups, group: Group, reduce: Reduce, squashed: Squashed) -> Sc
     """
     rows = []
     for member, value in weights_of(groups, group):
-        source = groups.flow.program.tensor(member.tensor)
+        source = groups.program.tensor(member.tensor)
         squares = per_channel(member, squashed(value, source, member.dim), group.size)
         rows.append(levelled(finite(squares, member.tensor)))
     squares = combined(rows, group.size, reduce)

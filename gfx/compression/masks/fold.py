@@ -37,7 +37,7 @@ def judge(groups: Groups, zeroed: Sequence[Zeroed]) -> Verdict:
     known = {(z.user, z.source, z.dim): z for z in zeroed}
     removed = groups.none_removed()
     why: dict[int, str] = {}
-    for read in groups.flow.reads:
+    for read in groups.reads:
         z = known.get((read.node, read.operand, read.dim))
         if z is not None:
             removed[groups.roots[read.ids[z.zeros]]] = True
@@ -64,7 +64,7 @@ def _unmasked(
     Of a product, one of the two operands is enough: their channels meet one by one.
     """
     found: dict[fx.Node, tuple[list[Ids], list[Ids]]] = {}
-    for read in groups.flow.reads:
+    for read in groups.reads:
         z = known.get((read.node, read.operand, read.dim))
         every = groups.roots[read.ids]
         values = every if z is None else every[~z.zeros]
@@ -82,8 +82,8 @@ def _unmasked(
 def carried(old: Groups, removed: Mask, new: Groups) -> Mask:
     """Finds removed channels again, after the program was edited around its tensors."""
     found = new.none_removed()
-    for path, axes in old.flow.axes.items():
-        for axis, same in zip(axes, new.flow.axes[path], strict=True):
+    for path, axes in old.axes.items():
+        for axis, same in zip(axes, new.axes[path], strict=True):
             if axis is not None and same is not None:
                 gone = removed[old.roots[axis.ids]]
                 found[new.roots[same.ids[gone]]] = True
@@ -103,7 +103,7 @@ def _verdict(
     sizes = Sizes(groups, removed)
     left, reasons = [], {}
     for z in zeroed:
-        value = groups.flow.values[z.source]
+        value = groups.value_of(z.source)
         assert isinstance(value, Labeled)
         zeros = z.zeros & sizes.alive(value, z.dim)
         if zeros.any():

@@ -81,7 +81,7 @@ class Placement:
     @property
     def program(self) -> Program:
         """The program that masks are put into."""
-        return self.groups.flow.program
+        return self.groups.program
 
     def numbers(self, group: Group, ids: Ids) -> Ids:
         """Returns for each label the number of its channel in a group, -1 if it is in another."""
@@ -92,17 +92,16 @@ class Placement:
     def reads(self, group: Group) -> list[MaskPlace]:
         """Lists where a group's channels are read, in graph order."""
         found: dict[Any, MaskPlace] = {}
-        reads = sorted(self.groups.flow.reads, key=lambda read: self._order[read.node])
-        for read in reads:
+        for read in self.groups.reads:
             one = period(self.groups.roots[read.ids])  # of a batch that is folded in
             channels = self.numbers(group, read.ids[:one])
-            if (channels >= 0).any() and not self._told(read, reads):
+            if (channels >= 0).any() and not self._told(read):
                 dim = read.dim % read.operand.meta["val"].ndim
                 place = MaskPlace(read.operand, dim, channels, read.node)
                 found.setdefault((read.node, read.operand, dim), place)
         return list(found.values())
 
-    def _told(self, read: Read, reads: list[Read]) -> bool:
+    def _told(self, read: Read) -> bool:
         """Whether a read is of a weight whose other operand is read and masked alike."""
         if read.operand.op != "get_attr" or not op_name(read.node).startswith(("conv", "linear")):
             return False
@@ -110,15 +109,15 @@ class Placement:
             other.node is read.node
             and other.operand.op != "get_attr"
             and set(self.groups.roots[other.ids]) >= set(self.groups.roots[read.ids])
-            for other in reads
+            for other in self.groups.reads
         )
 
     def along(self, node: fx.Node, group: Group) -> MaskPlace | None:
         """Finds the dimension of a node's value that a group's channels lie along."""
-        value = self.groups.flow.values[node]
+        value = self.groups.value_of(node)
         assert isinstance(value, Labeled)
         for dim in range(value.ndim):
-            ids = self.groups.flow.along(value, dim)
+            ids = self.groups.labels_of(node, dim)
             if ids is not None and ((channels := self.numbers(group, ids)) >= 0).any():
                 return MaskPlace(node, dim, channels)
         return None
@@ -209,7 +208,7 @@ def refusal(groups: Groups, group: Group) -> str:
         return f"zeros would not equal a removal: {group.approximate}"
     for member in group.members:
         owner = member.tensor.rpartition(".")[0]
-        if isinstance(groups.flow.program.module.get_submodule(owner), ChannelMask):
+        if isinstance(groups.program.module.get_submodule(owner), ChannelMask):
             return f"it is masked already, by {owner}"
     return ""
 

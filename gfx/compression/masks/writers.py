@@ -18,7 +18,7 @@ CONVS = (_ConvNd,)
 
 def calls_of(groups: Groups, path: str) -> list[fx.Node]:
     """Lists the nodes that call the module at a path."""
-    nodes = groups.flow.program.graph.nodes
+    nodes = groups.program.graph.nodes
     return [n for n in nodes if n.op == "call_module" and str(n.target) == path]
 
 
@@ -34,7 +34,7 @@ def writers_of(
         >>> writers_of(groups, groups["0"]), norms_of(groups, groups["0"])
         (('0',), ('1',))
     """
-    module = groups.flow.program.module
+    module = groups.program.module
     called = {str(n.target) for n in module.graph.nodes if n.op == "call_module"}
     mine = [path for path in group.producers if path in called]
     return tuple(path for path in mine if isinstance(module.get_submodule(path), kinds))
@@ -42,13 +42,13 @@ def writers_of(
 
 def norms_of(groups: Groups, group: Group) -> tuple[str, ...]:
     """Lists the BatchNorms and InstanceNorms whose scales multiply a group's channels."""
-    program, known = groups.flow.program, groups.flow.paths
+    program = groups.program
     mine = {member.tensor for member in group.members}
     found = []
     for node in program.graph.nodes:
         module = program.submodule(node) if node.op == "call_module" else None
         scale = module.weight if isinstance(module, _NormBase) else None
-        if scale is not None and known.get(id(scale)) in mine:
+        if scale is not None and groups.path_of(scale) in mine:
             found.append(str(node.target))
     return tuple(dict.fromkeys(found))
 

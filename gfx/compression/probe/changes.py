@@ -16,12 +16,12 @@ from gfx.coupling.call import Statistic
 from gfx.coupling.labels import Mask
 from gfx.coupling.removal.masked_reference import masks_of, multiply, restrict, restrictions
 from gfx.errors import InputError
+from gfx.ir.interpreter import Get, Interpreter, overlaid
 from gfx.ir.program import Program
 
-__all__ = ["Get", "Narrowing", "ProbeChange", "Replacement", "Step", "Steps", "call"]
+__all__ = ["Narrowing", "ProbeChange", "Replacement", "Step", "Steps"]
 
-Get = Callable[[fx.Node], Any]  # the value of a node
-Step = Callable[[fx.Interpreter, Get], Any]
+Step = Callable[[Interpreter, Get], Any]
 Steps = Mapping[fx.Node, Step]
 Masks = Mapping[fx.Node, Tensor]
 
@@ -90,19 +90,13 @@ class Narrowing:
         for node, seen in looks.items():
             own_node = node_of(program, node)
             found[own_node] = _restricted(
-                self.groups.flow.program, node, own_node, masks.get(node, {}), seen
+                self.groups.program, node, own_node, masks.get(node, {}), seen
             )
         return found
 
     def modules(self) -> tuple[nn.Module, ...]:
         """Lists nothing: the modules are the program's own."""
         return ()
-
-
-def call(interpreter: fx.Interpreter, node: fx.Node, get: Get) -> Any:
-    """Runs a node on the values of its inputs."""
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), get)
-    return getattr(interpreter, node.op)(node.target, args, kwargs)
 
 
 def node_of(program: Program, node: fx.Node | str) -> fx.Node:
@@ -127,8 +121,8 @@ def _called(program: Program, given: fx.Node | str, function: Callable[..., Any]
             "a layer or an operation"
         )
 
-    def step(interpreter: fx.Interpreter, get: Get) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), get)
+    def step(interpreter: Interpreter, get: Get) -> Any:
+        args, kwargs = interpreter.arguments(node, get)
         return function(*args, **kwargs)
 
     return step
@@ -137,10 +131,9 @@ def _called(program: Program, given: fx.Node | str, function: Callable[..., Any]
 def _masked(node: fx.Node, masks: Masks) -> Step:
     """Runs a node on its operands times their masks."""
 
-    def step(interpreter: fx.Interpreter, get: Get) -> Any:
-        return call(
-            interpreter, node, lambda n: torch.mul(get(n), masks[n]) if n in masks else get(n)
-        )
+    def step(interpreter: Interpreter, get: Get) -> Any:
+        masked = {n: torch.mul(get(n), mask) for n, mask in masks.items()}
+        return interpreter.value(node, overlaid(get, masked))
 
     return step
 
@@ -160,9 +153,9 @@ def _restricted(
     for statistic, stays in seen:
         operand = inputs[statistic.operand]
         restrict(alone, Statistic(new, operand, statistic.ids, statistic.carries), stays)
-    runner = fx.Interpreter(alone.module)
+    runner = Interpreter(alone.module)
 
-    def step(interpreter: fx.Interpreter, get: Get) -> Any:
+    def step(interpreter: Interpreter, get: Get) -> Any:
         return runner.run(*[get(n) for n in own.all_input_nodes])
 
     return step

@@ -1,10 +1,10 @@
 """The damage of one thing at a time, measured on the user's data or on made-up inputs."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gfx.compression.factor import Form, parts_of
+from gfx.compression.factor import Condition, Form, parts_of, written_rank
 from gfx.compression.probe.changes import Narrowing, ProbeChange, Replacement
 from gfx.compression.probe.replay import Replay
 from gfx.compression.selection import weakest
@@ -16,7 +16,7 @@ from gfx.ir.layers import Layer
 from gfx.ir.program import Program
 from gfx.metrics import metric
 
-__all__ = ["Damages"]
+__all__ = ["Damages", "sensitive"]
 
 _WORK = 4_000_000_000  # MACs that the batches may take together, as gfx.inspect has it
 
@@ -84,3 +84,34 @@ class Damages:
         failed: set[int] = set()  # the original ran: it is the change that does not give numbers
         found = self._replay.damages(changes, self._metric, lambda number, _: failed.add(number))
         return [math.inf if number in failed else d for number, d in enumerate(found)]
+
+
+def sensitive(
+    damages: Damages, forms: Mapping[Layer, Form], where: Mapping[str, Any]
+) -> tuple[dict[str, int | float | None], dict[str, Any], list[tuple[str, str]]]:
+    """Takes the layers whose sensitivity meets a condition.
+
+    A sensitivity is the damage of writing this layer alone in its form.
+
+    Args:
+        damages: of the program.
+        forms: the layers in question, with their forms.
+        where: the condition, as a recipe writes it.
+
+    Returns: the ranks of these layers, by path; for the report the `sensitivity` of every layer,
+    and the `inputs` that it was measured on if they are not the user's data; (name, reason) of the
+    others.
+
+    Raises: RecipeError if the condition is malformed.
+    """
+    condition = Condition.parse(where)
+    found = dict(zip(forms, damages.of_forms(forms.items()), strict=True))
+    details: dict[str, Any] = {"inputs": damages.note} if damages.note else {}
+    details["sensitivity"] = {layer.path: damage for layer, damage in found.items()}
+    held = [layer for layer, damage in found.items() if condition.holds(damage)]
+    left = [
+        (layer.path, f"its sensitivity is {damage:.3g}, not {condition}")
+        for layer, damage in found.items()
+        if layer not in held
+    ]
+    return {layer.path: written_rank(layer, forms[layer]) for layer in held}, details, left

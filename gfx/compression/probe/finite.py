@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from gfx.compression.importance.session import floating
 from gfx.compression.probe.changes import Steps
 from gfx.compression.probe.runs import Inputs, Runs
 from gfx.errors import InputError
+from gfx.ir.execute import floating
 
 __all__ = ["check_finite"]
 

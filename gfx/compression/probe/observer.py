@@ -19,8 +19,8 @@ from torch import Tensor, fx, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
-from gfx.compression.importance.session import tensors
 from gfx.compression.probe.value_cache import Version
+from gfx.ir.execute import tensors
 from gfx.ir.modules import is_own
 from gfx.ir.program import Program
 from gfx.ir.random_state import State, same

@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from torch import fx
 
-from gfx.compression.importance.session import parts, undisturbed, unrunnable
 from gfx.compression.probe.changes import ProbeChange
 from gfx.compression.probe.finite import check_finite
 from gfx.compression.probe.observer import RunFacts
-from gfx.compression.probe.runs import Inputs, Runs, copied
+from gfx.compression.probe.runs import Inputs, Runs
 from gfx.compression.probe.suffix import Entangled, SuffixPlan, plan
 from gfx.compression.probe.value_cache import Version
 from gfx.costs import cost_of
 from gfx.errors import InputError
-from gfx.ir.execute import as_it_was
+from gfx.ir.execute import copied, parts, require_values, unrunnable
+from gfx.ir.preserve import evaluating, preserved
 from gfx.ir.program import Program
 
 __all__ = ["Metric", "Replay"]
@@ -232,11 +232,12 @@ class Replay:
     @contextmanager
     def _undisturbed(self, changes: Sequence[ProbeChange] = ()) -> Iterator[None]:
         """Lets nothing be left behind, in the program or in what changes bring along."""
+        require_values(self.program, "probing")
         modules = {id(m): m for change in changes for m in change.modules()}
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(undisturbed(self.program, "probing", gradients=False))
+            stack.enter_context(evaluating(self.program))
+            stack.enter_context(preserved(*modules.values()))
             for module in modules.values():
-                stack.enter_context(as_it_was(module))
                 module.eval()
             yield

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from gfx.compression.probe.changes import Steps, call
+from gfx.compression.probe.changes import Steps
 from gfx.compression.probe.observer import Observer, RunFacts
 from gfx.compression.probe.suffix import Entangled, Suffix, SuffixPlan, changed_call
 from gfx.compression.probe.value_cache import Key, ValueCache, Version
-from gfx.ir.execute import as_it_was
+from gfx.ir.execute import copied
+from gfx.ir.interpreter import Get, Interpreter, Values
+from gfx.ir.preserve import devices_of, preserved
 from gfx.ir.program import Program
 from gfx.ir.random_state import Chance
 
-__all__ = ["Inputs", "Runs", "copied"]
+__all__ = ["Inputs", "Runs"]
 
 Inputs = tuple[Any, ...]
 Look = Callable[[fx.Node, Any], None]
@@ -25,7 +27,7 @@ Look = Callable[[fx.Node, Any], None]
 class Runs:
     """Runs the nodes of a program, and remembers what was kept and how often each node ran.
 
-    Whoever calls it keeps the program's modes and the random state (see `undisturbed`).
+    Whoever calls it keeps the program's modes and the random state (see `evaluating`).
     """
 
     def __init__(self, program: Program, seed: int, memory: int) -> None:
@@ -33,26 +35,27 @@ class Runs:
         self.held = ValueCache(memory)
         self.forwards: Counter[fx.Node] = Counter()  # runs of nodes as they are
         self.suffixes: Counter[fx.Node] = Counter()  # runs of nodes for a change
-        self.chance = Chance(program)
-        self.interpreter = fx.Interpreter(program.module, garbage_collect_values=False)
-        self.lasts = _lasts(program.graph)
+        self.chance = Chance(devices_of(program))
+        self.interpreter = Interpreter(program.module)
 
     def observe(self, batch: int, inputs: Inputs) -> tuple[Any, RunFacts]:
         """Runs the program, keeps what changes of layers will read, and returns the output."""
         self._start(inputs)
         watch = Observer(self.program, self.chance.get())
-        values: dict[fx.Node, Any] = {}
-        output = None
-        with as_it_was(self.program.module):
-            for node in self.program.graph.nodes:
-                seen = watch.enter(node, values)
-                if self._worth_keeping(node):
-                    self._offer(batch, watch.facts.reads[node].items(), values)
-                output = values[node] = call(self.interpreter, node, values.__getitem__)
-                watch.leave(node, output, seen, self.chance.get())
-                # what is written over is lost; it is computed again if it is asked for
-                self.held.drop((batch, v) for v in watch.facts.writes.get(node, {}).items())
-                self._free(node, values)
+        values: Values = {}
+
+        def see(node: fx.Node, get: Get) -> Any:
+            seen = watch.enter(node, values)
+            if self._worth_keeping(node):
+                self._offer(batch, watch.facts.reads[node].items(), values)
+            value = self.interpreter.value(node, get)
+            watch.leave(node, value, seen, self.chance.get())
+            # what is written over is lost; it is computed again if it is asked for
+            self.held.drop((batch, v) for v in watch.facts.writes.get(node, {}).items())
+            return value
+
+        with preserved(self.program.module):
+            output = self.interpreter.step_through(values, see=see)
         self.forwards.update(self.program.graph.nodes)
         if watch.facts.whole:
             self.forget(batch)
@@ -68,23 +71,25 @@ class Runs:
         made: dict[fx.Node, list[Version]] = {}
         for version in missing:
             made.setdefault(version[1], []).append(version)
-        self._start(inputs)
-        values: dict[fx.Node, Any] = {}
-        for node in self.program.graph.nodes:
+
+        def see(node: fx.Node, get: Get) -> Any:
             self.held.part((batch, v) for v in facts.writes.get(node, {}).items())
-            values[node] = call(self.interpreter, node, values.__getitem__)
+            value = self.interpreter.value(node, get)
             self.forwards[node] += 1
-            for version in made.pop(node, ()):
-                self.held.keep((batch, version), values[version[0]])
-            self._free(node, values)
-            if not made:  # nobody writes to what is kept: the run is over
-                return
+            for version in made.get(node, ()):
+                self.held.keep((batch, version), value if version[0] is node else get(version[0]))
+            return value
+
+        self._start(inputs)
+        # nobody writes to what is kept: with the last of it the run is over
+        end = max(facts.place[node] for node in made) + 1
+        self.interpreter.step_through({}, self.interpreter.nodes[:end], see)
 
     def value(self, batch: int, inputs: Inputs, facts: RunFacts, version: Version) -> Any:
         """Returns a copy of one value of the program as it is."""
         if version[0].op == "get_attr":
-            return copied(call(self.interpreter, version[0], lambda node: node))
-        with as_it_was(self.program.module):
+            return copied(self.interpreter.value(version[0], lambda node: node))
+        with preserved(self.program.module):
             self.collect(batch, inputs, facts, {version})
         return copied(self.held[batch, version])
 
@@ -115,29 +120,28 @@ class Runs:
 
         Raises: InputError if it does not run.
         """
-        self._start(inputs)
-        values: dict[fx.Node, Any] = {}
-        output = None
-        with as_it_was(self.program.module):
-            for node in self.program.graph.nodes:
-                output = changed_call(self.interpreter, node, steps, values.__getitem__)
-                values[node] = output
-                if look is not None:
-                    look(node, output)
-                self._free(node, values)
+
+        def see(node: fx.Node, get: Get) -> Any:
+            value = changed_call(self.interpreter, node, steps, get)
+            if look is not None:
+                look(node, value)
+            return value
+
+        torch.manual_seed(self.seed)
+        with preserved(self.program.module):
+            output = self.interpreter.run(*copied(inputs), see=see)
         self.suffixes.update(self.program.graph.nodes)
-        return copied(self.program.graph.process_outputs(output))
+        return copied(output)
 
     def forget(self, batch: int) -> None:
         """Keeps nothing of a batch any more."""
         self.held.drop([key for key in self.held.values if key[0] == batch])
 
     def _start(self, inputs: Inputs) -> None:
-        own = copied(inputs)
         torch.manual_seed(self.seed)
-        self.interpreter.args_iter = iter(self.program.graph.process_inputs(*own))
+        self.interpreter.start(copied(inputs))
 
-    def _offer(self, batch: int, versions: Iterable[Version], values: dict[fx.Node, Any]) -> None:
+    def _offer(self, batch: int, versions: Iterable[Version], values: Values) -> None:
         for version in versions:
             if version[0].op != "get_attr" and (batch, version) not in self.held:
                 self.held.offer((batch, version), values[version[0]])
@@ -150,24 +154,3 @@ class Runs:
         if node.op != "call_module":
             return False
         return any(p.ndim > 1 for p in self.program.submodule(node).parameters())
-
-    def _free(self, node: fx.Node, values: dict[fx.Node, Any]) -> None:
-        for done in self.lasts.get(node, ()):
-            del values[done]
-
-
-def copied(value: Any) -> Any:
-    """Clones every tensor of a value."""
-    return pytree.tree_map_only(Tensor, torch.clone, value)
-
-
-def _lasts(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
-    """Tells after which node which values are read no more."""
-    last = {}
-    for node in graph.nodes:
-        last[node] = node
-        last.update(dict.fromkeys(node.all_input_nodes, node))
-    found: dict[fx.Node, list[fx.Node]] = {}
-    for value, node in last.items():
-        found.setdefault(node, []).append(value)
-    return found

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from gfx.compression.importance.session import tensors
-from gfx.compression.probe.changes import Get, Steps, call
+from gfx.compression.probe.changes import Steps
 from gfx.compression.probe.observer import RunFacts, written_to
 from gfx.compression.probe.value_cache import Version, memory_of, moved
 from gfx.errors import InputError
+from gfx.ir.execute import tensors
+from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.random_state import Chance, State, same
 
 __all__ = ["Entangled", "Suffix", "SuffixPlan", "changed_call", "plan"]
@@ -81,7 +82,7 @@ def _frees(facts: RunFacts, nodes: list[fx.Node]) -> dict[fx.Node, list[fx.Node]
     return found
 
 
-def changed_call(interpreter: fx.Interpreter, node: fx.Node, steps: Steps, get: Get) -> Any:
+def changed_call(interpreter: Interpreter, node: fx.Node, steps: Steps, get: Get) -> Any:
     """Runs a node of a changed program.
 
     Raises: InputError if it does not run.
@@ -89,7 +90,7 @@ def changed_call(interpreter: fx.Interpreter, node: fx.Node, steps: Steps, get: 
     try:
         if node in steps:
             return steps[node](interpreter, get)
-        return call(interpreter, node, get)
+        return interpreter.value(node, get)
     except Exception as error:
         where = node.target if node.op == "call_module" else node.name
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -110,7 +111,7 @@ class Suffix:
         found: SuffixPlan,
         facts: RunFacts,
         kept: Callable[[Version], Any],
-        interpreter: fx.Interpreter,
+        interpreter: Interpreter,
         chance: Chance,
     ) -> None:
         self.plan, self.facts, self.kept = found, facts, kept
@@ -167,7 +168,7 @@ class Suffix:
         if node in self.values:
             return self.values[node]
         if node.op == "get_attr":
-            value = call(self.interpreter, node, self.values.__getitem__)
+            value = self.interpreter.value(node, self.values.__getitem__)
         else:
             value = self.kept((node, writer))
         self._foreign.update(zip(memory_of(value), self.facts.pieces[node], strict=True))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from gfx.compression.importance.session import tensors
+from gfx.ir.execute import tensors
 
 __all__ = ["Key", "ValueCache", "Version", "memory_of", "moved"]
 

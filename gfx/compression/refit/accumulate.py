@@ -91,7 +91,7 @@ def gather(
             scale += float(wanted.double().square().sum())
     if not equations.finite() or not gap < float("inf"):
         raise PreconditionError(
-            f"{calibration.who}: the activations at {target.path} are not finite; repair the "
+            f"the activations at {target.path} are not finite; repair the "
             "weights before it, or leave out the data that does it"
         )
     return Gathered(equations, (gap / scale if scale > 0 else gap) ** 0.5)
@@ -150,7 +150,7 @@ def statistics(
     (mean_then, var_then), (mean_now, var_now) = (moments.end() for moments in sums)
     if not all(bool(torch.isfinite(x).all()) for x in (mean_then, mean_now, var_now)):
         raise PreconditionError(
-            f"{calibration.who}: the activations at {norm.path} are not finite; repair the "
+            f"the activations at {norm.path} are not finite; repair the "
             "weights before it, or leave out the data that does it"
         )
     before = norm.before

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from gfx.compression.refit.stepper import Frontiers, Stepper, Steps
 from gfx.errors import InputError, PreconditionError
 from gfx.io.data import Stream
 from gfx.io.data.stream import cut, examples_in
-from gfx.ir.execute import as_it_was
+from gfx.ir.execute import tensors
+from gfx.ir.preserve import evaluating
 from gfx.ir.program import Program
 
 __all__ = ["PairedRuns"]
@@ -32,7 +32,7 @@ _SHARE = 16  # of the memory that one activation of a batch may take
 class PairedRuns:
     """Moves the present program and the original over the data, in step.
 
-    `who` begins the messages. Both programs have shapes.
+    Both programs have shapes.
 
     Raises: InputError if the programs do not run on the data; PreconditionError if there are fewer
     than two examples, or if the original's outputs are not finite.
@@ -40,7 +40,6 @@ class PairedRuns:
 
     def __init__(
         self,
-        who: str,
         program: Program,
         original: Program,
         data: Any,
@@ -50,7 +49,7 @@ class PairedRuns:
         memory: float,
         seed: int,
     ) -> None:
-        self.who, self.program, self.original = who, program, original
+        self.program, self.original = program, original
         self.new, self.old = Steps(program), Steps(original)
         self.seed = seed
         size = self._size(data, memory)
@@ -59,7 +58,7 @@ class PairedRuns:
         self.share = held_out
         if sum(self.sizes) < 2:
             raise PreconditionError(
-                f"{who}: the data has {sum(self.sizes)} example, and one part of it is held out; "
+                f"the data has {sum(self.sizes)} example, and one part of it is held out; "
                 "give at least 2, better some dozens"
             )
         self.split = self._split()
@@ -88,16 +87,7 @@ class PairedRuns:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Runs both programs in eval mode, and leaves their modes, buffers and random state."""
-        held = [*self.program.module.parameters(), *self.program.module.buffers()]
-        cuda = sorted({t.device.index for t in held if t.device.type == "cuda"})
-        with (
-            torch.no_grad(),
-            torch.random.fork_rng(devices=cuda),
-            as_it_was(self.original.module),
-            as_it_was(self.program.module),
-        ):
-            self.program.module.eval()
-            self.original.module.eval()
+        with evaluating(self.original, self.program):
             self._learn()
             yield
 
@@ -138,7 +128,7 @@ class PairedRuns:
         frontier.ahead((self.old.nodes[-1],), see)
         name = bad[0].target if bad and bad[0].op == "call_module" else bad[0] if bad else "input"
         raise PreconditionError(
-            f"{self.who}: the original gives values that are not finite at {name}; repair its "
+            f"the original gives values that are not finite at {name}; repair its "
             "weights, or leave out the data that does it"
         )
 
@@ -163,9 +153,7 @@ class PairedRuns:
         stream = Stream(self.program, data, size=size, examples=size, seed=self.seed)
         for inputs in islice(stream, 1):
             for steps in (self.old, self.new):
-                modules = steps.program.module
-                with torch.no_grad(), torch.random.fork_rng(), as_it_was(modules):
-                    modules.eval()
+                with evaluating(steps.program):
                     self._run(steps, inputs)
         return size
 
@@ -173,10 +161,10 @@ class PairedRuns:
         try:
             Stepper(steps, inputs, "").output()
         except Exception as error:
-            shapes = ", ".join("x".join(map(str, x.shape)) for x in _tensors(inputs))
+            shapes = ", ".join("x".join(map(str, x.shape)) for x in tensors(inputs))
             text = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"{self.who}: the model does not run on a batch of shape {shapes}: {text}; give "
+                f"the model does not run on a batch of shape {shapes}: {text}; give "
                 "data of the example inputs' shape"
             ) from error
 
@@ -211,8 +199,4 @@ def _distance(truth: Any, got: Any) -> float:
 
 
 def _floating(value: Any) -> list[Tensor]:
-    return [x for x in _tensors(value) if x.is_floating_point() or x.is_complex()]
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [x for x in pytree.tree_leaves(value) if isinstance(x, Tensor)]
+    return [x for x in tensors(value) if x.is_floating_point() or x.is_complex()]

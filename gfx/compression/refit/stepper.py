@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from gfx.ir.execute import copied
+from gfx.ir.interpreter import Get, Interpreter, Values
 from gfx.ir.modules import is_known
 from gfx.ir.node_origin import origin
 from gfx.ir.ops import is_inplace
@@ -27,25 +29,19 @@ from gfx.ir.program import Program
 
 __all__ = ["Frontiers", "Stepper", "Steps"]
 
-Env = dict[fx.Node, Any]
 See = Callable[[fx.Node, Any], Any]
 
 
 class Steps:
-    """The nodes of a program in order, and when each is last read."""
+    """The nodes of a program in order, and what runs them."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.nodes = list(program.graph.nodes)
         self.place = {node: i for i, node in enumerate(self.nodes)}
-        self.last = {
-            node: max((self.place[user] for user in node.users), default=i)
-            for i, node in enumerate(self.nodes)
-        }
         self.mutates = any(self._mutates(node) for node in self.nodes)
         self.plain = {node for node in self.nodes if self._is_plain(node)}
-        self.runner = fx.Interpreter(program.module)
-        self.runner.extra_traceback = False
+        self.runner = Interpreter(program.module)
 
     def _mutates(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -59,17 +55,15 @@ class Steps:
             return is_known(self.program.submodule(node))
         return node.op in ("placeholder", "get_attr", "output")
 
-    def run(self, node: fx.Node, env: Env, seed: str) -> Any:
-        """Computes one node from the values of others (rule 2)."""
+    def value(self, node: fx.Node, get: Get, seed: str) -> Any:
+        """Computes one node from the values of others (rule 2); inputs have theirs already."""
+        if node.op == "placeholder":
+            return get(node)
         if node not in self.plain:
             found = origin(node)
             name = node.name if found is None else found.node
             torch.manual_seed(crc32(f"{seed}/{name}".encode()))
-        self.runner.env = env
-        try:
-            return self.runner.run_node(node)
-        finally:
-            self.runner.env = {}
+        return self.runner.value(node, get)
 
 
 class Stepper:
@@ -79,44 +73,44 @@ class Stepper:
         self.steps = steps
         self.seed = seed
         self.at = 0  # the next node to run
-        own = pytree.tree_map_only(Tensor, torch.clone, inputs) if steps.mutates else inputs
+        own = copied(inputs) if steps.mutates else inputs
         flat = steps.program.graph.process_inputs(*own)
         holders = [node for node in steps.nodes if node.op == "placeholder"]
-        self.env: Env = {
+        self.env: Values = {
             node: flat[i] if i < len(flat) else node.args[0] for i, node in enumerate(holders)
         }
-        self.kept: Env = {}
+        self.kept: Values = {}
 
     def advance(self, place: int, keep: Collection[fx.Node] = ()) -> None:
         """Runs all nodes before a place; what `keep` names is kept until it is forgotten."""
-        while self.at < place:
-            node = self.steps.nodes[self.at]
-            self._step(self.env, self.at)
-            if node in keep:
-                value = self.env[node]
-                self.kept[node] = _cloned(value) if self.steps.mutates else value  # rule 3
-            for source in (node, *node.all_input_nodes):
-                if self.steps.last[source] <= self.at and source.op != "output":
-                    self.env.pop(source, None)
-            self.at += 1
 
-    def ahead(self, wanted: Collection[fx.Node], see: See | None = None) -> Env:
+        def kept(node: fx.Node, get: Get) -> Any:
+            value = self.steps.value(node, get, self.seed)
+            if node in keep:
+                self.kept[node] = copied(value) if self.steps.mutates else value  # rule 3
+            return value
+
+        self.steps.runner.step_through(self.env, self.steps.nodes[self.at : place], kept)
+        self.at = max(self.at, place)
+
+    def ahead(self, wanted: Collection[fx.Node], see: See | None = None) -> Values:
         """Computes nodes further on; `see` may replace what each node gives."""
         env = self._own()
-        found: Env = {}
+        found: Values = {}
         last = max((self.steps.place[node] for node in wanted), default=-1)
         for node in wanted:
             if self.steps.place[node] < self.at:
                 value = self.kept[node] if node in self.kept else env[node]
-                found[node] = _cloned(value) if self.steps.mutates else value
-        for i in range(self.at, last + 1):
-            node = self.steps.nodes[i]
-            self._step(env, i, see)
+                found[node] = copied(value) if self.steps.mutates else value
+
+        def looked(node: fx.Node, get: Get) -> Any:
+            value = self.steps.value(node, get, self.seed)
+            value = value if see is None else see(node, value)
             if node in wanted:
-                found[node] = _cloned(env[node]) if self.steps.mutates else env[node]
-            for source in (node, *node.all_input_nodes):
-                if self.steps.last[source] <= i:
-                    env.pop(source, None)
+                found[node] = copied(value) if self.steps.mutates else value
+            return value
+
+        self.steps.runner.step_through(env, self.steps.nodes[self.at : last + 1], looked)
         return found
 
     def output(self) -> Any:
@@ -135,23 +129,12 @@ class Stepper:
         stores = [x.untyped_storage() for x in leaves if isinstance(x, Tensor)]
         return sum({s.data_ptr(): s.nbytes() for s in stores}.values())
 
-    def _own(self) -> Env:
+    def _own(self) -> Values:
         """Returns values that may be written into."""
         if not self.steps.mutates:
             return dict(self.env)
         values = copy.deepcopy(list(self.env.values()))  # what shares memory goes on sharing it
         return dict(zip(self.env, values, strict=True))
-
-    def _step(self, env: Env, i: int, see: See | None = None) -> None:
-        node = self.steps.nodes[i]
-        if node.op != "placeholder":
-            env[node] = self.steps.run(node, env, self.seed)
-        if see is not None:
-            env[node] = see(node, env[node])
-
-
-def _cloned(value: Any) -> Any:
-    return pytree.tree_map_only(Tensor, torch.clone, value)
 
 
 Source = Callable[[], Iterator[tuple[int, tuple[Any, ...]]]]  # numbered batches, read anew

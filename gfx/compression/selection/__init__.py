@@ -1,8 +1,23 @@
-"""Which channels go: by ratio, or until budgets are met; and how that is told."""
+"""Which channels go, and the record of it."""
 
 from gfx.compression.selection.bounds import Bounds
+from gfx.compression.selection.by_name import by_kept, by_widths, narrow_to
+from gfx.compression.selection.candidates import by_stages, candidates
 from gfx.compression.selection.removal_record import record
 from gfx.compression.selection.selection import Scope, Selection, isomorphic
-from gfx.compression.selection.weakest_channels import weakest
+from gfx.compression.selection.weakest_channels import removal, weakest
 
-__all__ = ["Bounds", "Scope", "Selection", "isomorphic", "record", "weakest"]
+__all__ = [
+    "Bounds",
+    "Scope",
+    "Selection",
+    "by_kept",
+    "by_stages",
+    "by_widths",
+    "candidates",
+    "isomorphic",
+    "narrow_to",
+    "record",
+    "removal",
+    "weakest",
+]

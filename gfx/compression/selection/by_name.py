@@ -1,16 +1,18 @@
-"""Chooses channels by what a user names: widths, or the channels kept."""
+"""Removes channels module by module: down to exact widths, or to the indices that stay."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from gfx.compression.importance import Scores
-from gfx.coupling import Group, Groups
-from gfx.coupling.channel_names import _named
+from gfx.coupling import Group, Groups, analyse
+from gfx.coupling.channel_names import pairs_named, stays
 from gfx.coupling.labels import Ids, Mask
+from gfx.coupling.removal import remove
 from gfx.errors import RecipeError
+from gfx.ir.program import Program
 
-__all__ = ["by_kept", "by_widths"]
+__all__ = ["by_kept", "by_widths", "narrow_to"]
 
 
 def by_widths(
@@ -31,12 +33,11 @@ def by_widths(
         score[group.roots] = scores[group.name]
         may[group.roots] = True
     settled = groups.none_removed()
-    for name, axis, count in _named(groups, widths):
+    for name, axis, count in pairs_named(groups, widths):
         classes = groups.roots[axis.ids]
         if count > axis.size:
             raise RecipeError(
-                f"channel_prune: widths[{name}]={count}, but it has {axis.size} channels; "
-                "pruning cannot widen"
+                f"widths[{name}]={count}, but it has {axis.size} channels; pruning cannot widen"
             )
         _narrow(name, classes, count, removed, may & ~settled, score)
         settled[classes] = True
@@ -55,7 +56,7 @@ def _narrow(name: str, classes: Ids, count: int, removed: Mask, may: Mask, score
             alive -= int(positions)
     if alive != count:
         raise RecipeError(
-            f"channel_prune: widths[{name}]={count} cannot be reached, {alive} is the nearest; its "
+            f"widths[{name}]={count} cannot be reached, {alive} is the nearest; its "
             "channels are pinned, go several at a time, or are coupled to a width given before"
         )
 
@@ -64,9 +65,8 @@ def by_kept(
     groups: Groups,
     among: Sequence[Group],
     kept: Mapping[str, Sequence[int]],
-    who: str = "channel_prune",
 ) -> Mask:
-    """Removes every channel of the named modules that is not listed; `who` begins messages.
+    """Removes every channel of the named modules that is not listed.
 
     Raises: RecipeError if a name matches nothing, an index is out of range, or a channel that
     would go is pinned.
@@ -75,16 +75,34 @@ def by_kept(
     may = groups.none_removed()
     for group in among:
         may[group.roots] = True
-    for name, axis, stay in _named(groups, kept, who):
+    for name, axis, stay in pairs_named(groups, kept):
         if not stay or min(stay) < 0 or max(stay) >= axis.size:
-            raise RecipeError(
-                f"{who}: kept[{name}] must list some of the channels 0 to {axis.size - 1}"
-            )
+            raise RecipeError(f"kept[{name}] must list some of the channels 0 to {axis.size - 1}")
         gone = np.setdiff1d(np.arange(axis.size), np.asarray(stay))
         classes = groups.roots[axis.ids[gone]]
         if not may[classes].all():
-            raise RecipeError(f"{who}: kept[{name}] removes channels that are not free")
+            raise RecipeError(f"kept[{name}] removes channels that are not free")
         if np.isin(groups.roots[axis.ids[np.asarray(stay)]], classes).any():
-            raise RecipeError(f"{who}: kept[{name}] keeps a part of channels that go together")
+            raise RecipeError(f"kept[{name}] keeps a part of channels that go together")
         removed[classes] = True
     return removed
+
+
+def narrow_to(
+    program: Program, kept: Mapping[str, Sequence[int]]
+) -> tuple[Mask | None, dict[str, tuple[int, list[int]]]]:
+    """Removes every channel of the named modules that is not listed, from the program itself.
+
+    Returns: what was removed, None if nothing was named; and by name, how many channels there were
+    and which of them stay.
+
+    Raises: RecipeError as `by_kept` does.
+    """
+    if not kept:
+        return None, {}
+    groups = analyse(program)
+    removed = by_kept(groups, groups.free, kept)
+    stay = stays(groups, removed)
+    if removed.any():
+        remove(program, groups, removed)
+    return removed, stay

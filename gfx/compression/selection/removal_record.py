@@ -43,7 +43,7 @@ def record(groups: Groups, removed: Mask, kept: dict[str, list[int]]) -> dict[st
 def _tensors(groups: Groups, kept: Mask) -> dict[str, dict[str, list[int]]]:
     """Lists for each tensor and dimension that loses something the indices that stay."""
     tensors: dict[str, dict[str, list[int]]] = {}
-    for path, axes in groups.flow.axes.items():
+    for path, axes in groups.axes.items():
         for axis in axes:
             if axis is not None and not kept[axis.ids].all():
                 stay = np.flatnonzero(kept[axis.ids]).tolist()

@@ -1,18 +1,17 @@
 """Which groups are ranked together.
 
-Chooses channels: the least important go, by ratio or until budgets are met.
+Chooses channels: the least important go.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from gfx.compression.importance import Scores
 from gfx.compression.selection.bounds import Bounds
-from gfx.costs import Budget, Cost
-from gfx.costs.symbolic import Pricing
 from gfx.coupling import Group, Groups
 from gfx.coupling.labels import Ids, Mask
 
@@ -57,13 +56,13 @@ def isomorphic(groups: Groups, group: Group) -> Hashable:
         >>> len(blocks), len({isomorphic(groups, group) for group in blocks})
         (9, 1)
     """
-    program, roles = groups.flow.program, groups.flow.roles
+    program = groups.program
     members = []
     for m in group.members:
         owner, _, leaf = m.tensor.rpartition(".")
         # a tensor of the model itself is known by its shape alone
         kind = type(program.module.get_submodule(owner)).__name__ if owner else ""
-        role = roles.get((m.tensor, m.dim), "")
+        role = groups.role(m.tensor, m.dim)
         shape = tuple(program.tensor(m.tensor).shape)
         members.append((kind, leaf if owner else "", shape, m.dim, role, len(m.index)))
     return group.size, tuple(sorted(members))
@@ -78,14 +77,16 @@ class Selection:
     scores: Mapping[str, Scores]  # by group name
     bounds: Bounds = field(default_factory=Bounds)
     scope: Scope = "local"
-    order: dict[str, Ids] = field(init=False)  # by group name: channels, the first to go first
 
     def __post_init__(self) -> None:
-        # of equal scores the last channel goes first, as slicing would have it
-        self.order = {
-            g.name: np.lexsort((-np.arange(g.size), self.scores[g.name])) for g in self.among
-        }
         self.sizes = np.array([g.size for g in self.among], dtype=np.int64)
+
+    @cached_property
+    def order(self) -> dict[str, Ids]:
+        """Lists the channels of each group, by its name, the first to go first."""
+        # of equal scores the last channel goes first, as slicing would have it
+        scores = self.scores
+        return {g.name: np.lexsort((-np.arange(g.size), scores[g.name])) for g in self.among}
 
     def by_ratio(self, shares: Sequence[tuple[Hashable, float]]) -> Mask:
         """Removes a share of every pool of groups.
@@ -118,31 +119,11 @@ class Selection:
         """Removes the least important channels of one group down to a width."""
         return self.by_names({group.name: width})
 
-    def by_budget(self, budgets: Sequence[Budget], cost: Cost, tolerance: float) -> Mask:
-        """Removes as little as meets every budget, in the order of importance.
+    def alike(self, bounds: Bounds) -> Ids:
+        """Lists group numbers in the order in which channels go, from all pools alike.
 
-        Pools lose channels in proportion to their size. With the scope `knapsack` those go first
-        that matter least for what they save, rather than least.
-
-        Raises: BudgetError with the nearest value that can be reached, and what stands in the way.
+        Pools lose channels in proportion to their size.
         """
-        from gfx.search.widths import WidthSearch
-
-        pricing = Pricing(self.groups, cost)
-        search = WidthSearch(self.groups, self.among, pricing, budgets, self.bounds, tolerance)
-        return self.by_counts(self.along(search))
-
-    def along(self, search: Any) -> Ids:
-        """Returns how many channels of each group a search leaves that follows the importance."""
-        from gfx.search.widths import by_gain
-
-        if self.scope == "knapsack":
-            losses = self._losses(search.bounds)
-            return search.along(by_gain(losses, self.sizes, search.shares))
-        return search.along(self._together(search.bounds))
-
-    def _together(self, bounds: Bounds) -> Ids:
-        """Lists group numbers in the order in which channels go, from all pools alike."""
         keys, owners = [], []
         for pool in self._pools([None] * len(self.among)):
             sequence = self._sequence(pool, bounds)
@@ -152,7 +133,7 @@ class Selection:
             return np.zeros(0, dtype=np.int64)
         return np.concatenate(owners)[np.argsort(np.concatenate(keys), kind="stable")]
 
-    def _losses(self, bounds: Bounds) -> list[Scores]:
+    def losses(self, bounds: Bounds) -> list[Scores]:
         """Lists for each group the squared scores of what may go, rising, the first to go first."""
         least = bounds.least(self.sizes)
         return [

@@ -1,4 +1,6 @@
-"""Which channels go when one group is narrowed."""
+"""Which channels go when groups are narrowed."""
+
+from collections.abc import Mapping
 
 from gfx.compression.importance import Importance, rank
 from gfx.compression.selection.selection import Selection
@@ -6,7 +8,7 @@ from gfx.coupling import Group, Groups
 from gfx.coupling.labels import Mask
 from gfx.errors import InputError
 
-__all__ = ["weakest"]
+__all__ = ["removal", "weakest"]
 
 
 def weakest(groups: Groups, group: Group, share: float, importance: Importance = "l1") -> Mask:
@@ -30,3 +32,18 @@ def weakest(groups: Groups, group: Group, share: float, importance: Importance =
         raise InputError(f"{group.name} cannot be narrowed: {why}")
     ranked = rank(groups, [group], importance)
     return Selection(groups, (group,), ranked).by_ratio([(None, 1 - share)])
+
+
+def removal(groups: Groups, widths: Mapping[str, int]) -> Mask:
+    """Marks the weakest channels of some groups, so that as many stay as the widths say.
+
+    Example:
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> int(removal(groups, {"project.conv": 20}).sum())
+        12
+    """
+    removed = groups.none_removed()
+    for name, width in widths.items():
+        removed |= weakest(groups, groups[name], width / groups[name].size)
+    return removed

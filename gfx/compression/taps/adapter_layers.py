@@ -13,6 +13,7 @@ from gfx.frontend.inputs.infer import infer, remembered
 from gfx.frontend.private_copy import unwrap
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program
+from gfx.ir.random_state import keep_random_state
 from gfx.ir.shapes.propagate import propagate
 from gfx.ir.stages import is_layer
 
@@ -154,8 +155,7 @@ def adapters(
     if ours.keys() != theirs.keys():
         raise InputError(_other_sets("the student", ours, "the teacher", theirs))
     built: dict[str, nn.Module] = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with keep_random_state(seed=seed):
         for name, (value, dim) in ours.items():
             source, target = value, theirs[name][0]
             dim = _channels(name, source, target, dim, batch=example_inputs is not None)

@@ -38,7 +38,7 @@ def gan_compression(program: Program) -> list[fx.Node]:
     blocks = body_blocks(program, found)
     if not blocks:
         raise PreconditionError(
-            "distill_taps: rule: gan_compression is for generators with residual blocks, and this "
+            "rule: gan_compression is for generators with residual blocks, and this "
             "one has none; use layers: auto, rule: gcc, or name modules in layers"
         )
     named = stages(program)
@@ -66,8 +66,7 @@ def gcc(
     notes: Notes = {"convolutions": len(found)}
     if not found:
         raise PreconditionError(
-            "distill_taps: rule: gcc counts convolutions, and the program has none; name modules "
-            "in layers"
+            "rule: gcc counts convolutions, and the program has none; name modules in layers"
         )
     if not serial:
         serial, row = _from_table(len(found))
@@ -79,7 +78,7 @@ def gcc(
     wrong = [number for number in serial if number > len(found)]
     if wrong:
         raise PreconditionError(
-            f"distill_taps: serial names the convolution {wrong[0]}, and the program has "
+            f"serial names the convolution {wrong[0]}, and the program has "
             f"{len(found)}; give numbers from 1 to {len(found)}"
         )
     notes["serial"] = list(serial)

@@ -24,9 +24,9 @@ def work(symbols: Symbols, node: fx.Node, row: NodeCost) -> tuple[Number, Number
     """Returns a node's MACs in the three conventions as polynomials in the widths.
 
     Where no formula says how they follow the shapes, the rules of the analysis do
-    (`flow.factors`), and without those the node costs what it costs.
+    (`Groups.mac_sizes`), and without those the node costs what it costs.
     """
-    if node in symbols.flow.constants.hidden | symbols.flow.constants.settled:
+    if node in symbols.groups.constants.hidden | symbols.groups.constants.settled:
         left = symbols.gone(node) * -1 + 1
         return row.macs.exact * left, row.macs.output * left, row.macs.output_norm * left
     now = (row.macs.exact, row.macs.output, row.macs.output_norm)
@@ -36,7 +36,7 @@ def work(symbols: Symbols, node: fx.Node, row: NodeCost) -> tuple[Number, Number
         if all(symbols.full(a) == b for a, b in zip(each, now, strict=True)):
             return each
     share: Number = 1
-    for ids in symbols.flow.factors.get(node, []):
+    for ids in symbols.groups.mac_sizes(node):
         share = share * symbols.size(ids)
     whole = symbols.full(share)
     exact, output, output_norm = (macs / whole * share for macs in now)
@@ -58,7 +58,7 @@ def _formula(symbols: Symbols, node: fx.Node) -> Macs | None:
 
 
 def _module(symbols: Symbols, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Macs | None:
-    module = symbols.flow.program.submodule(node)
+    module = symbols.groups.program.submodule(node)
     x = args[0] if args else kwargs.get("input")
     if isinstance(module, nn.modules.conv._ConvNd):
         weight = symbols.tensor(f"{node.target}.weight")
@@ -71,7 +71,7 @@ def _module(symbols: Symbols, node: fx.Node, args: Any, kwargs: Any, out: Any) -
 
 
 def _stand_in(symbols: Symbols, node: fx.Node) -> Any:
-    value, labeled = node.meta["val"], symbols.flow.values.get(node)
+    value, labeled = node.meta["val"], symbols.groups.value_of(node)
     if isinstance(labeled, Labeled):
         return _Shaped(symbols.shape(labeled))
     return _Shaped(tuple(value.shape)) if isinstance(value, Tensor) else value

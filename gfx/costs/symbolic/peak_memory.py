@@ -47,13 +47,14 @@ class Peak:
 
     def __init__(self, symbols: Symbols) -> None:
         self._symbols = symbols
-        self._order = {n.name: i for i, n in enumerate(symbols.flow.program.nodes())}
-        self._plain = self._terms(symbols.flow.program)
+        nodes = tuple(symbols.groups.program.nodes())
+        self._order = {n.name: i for i, n in enumerate(nodes)}
+        self._plain = self._terms(symbols.groups.program)
         self._thin: dict[bytes, Terms] = {}
         # all factors are known by now
-        found = {f for node in symbols.flow.program.nodes() for f in self._reshaped(node)}
+        found = {f for node in nodes for f in self._reshaped(node)}
         single = [Size({(f,): 1}) for f in sorted(found)]
-        settled = [n for n in symbols.flow.program.nodes() if n in symbols.flow.constants.settled]
+        settled = [n for n in nodes if n in symbols.groups.constants.settled]
         stored = [number for node in settled if (number := symbols.stored(node))]
         self._watched = Terms(symbols, [*single, *stored])
 
@@ -80,19 +81,20 @@ class Peak:
 
     def _reshaped(self, node: fx.Node) -> Iterator[int]:
         """Lists the factors in what a node reads and gives, if it may give a copy or a view."""
-        symbols, flow = self._symbols, self._symbols.flow
-        module = flow.program.submodule(node) if node.op == "call_module" else None
+        symbols, groups = self._symbols, self._symbols.groups
+        module = groups.program.submodule(node) if node.op == "call_module" else None
         if op_name(node) not in _MAY_COPY and not isinstance(module, nn.Flatten):
             return
-        for value in (v for n in (node, *node.all_input_nodes) for v in tensors(flow.values[n])):
+        values = map(groups.value_of, (node, *node.all_input_nodes))
+        for value in (v for found in values for v in tensors(found)):
             for size in symbols.shape(value):
                 yield from (f for p in size.terms for f in p) if isinstance(size, Size) else ()
 
     def _narrowed(self, widths: NDArray[Any]) -> Program:
         """Removes channels from a copy that has shapes and no content."""
-        names = [group.name for group in self._symbols.groups]
+        names = [group.name for group in self._symbols.free]
         by_name = dict(zip(names, widths.tolist(), strict=True))
-        return narrowed(self._symbols.flow, by_name, content=False)
+        return narrowed(self._symbols.groups, by_name, content=False)
 
     def _pieces(self, program: Program) -> Iterator[_Piece]:
         """Lists pieces of memory by the nodes and places of the original program."""
@@ -101,7 +103,7 @@ class Peak:
         for node in nodes:
             place = self._order.get(node.name, place)
             places.append(place)
-        known = {n.name: n for n in self._symbols.flow.program.nodes()}
+        known = {n.name: n for n in self._symbols.groups.program.nodes()}
         found = lives(program)
         # a factor that a repair put after a node stands for that node
         stands = {life.node: life.node.args[0] for life in found if life.node.name not in known}
@@ -121,7 +123,7 @@ class Peak:
             _total([size for piece, size in sized if piece.first <= place <= piece.last])
             for place in _crowded(pieces)
         ]
-        for place, node in enumerate(self._symbols.flow.program.nodes()):
+        for place, node in enumerate(self._symbols.groups.program.nodes()):
             changed = _corrected(self._symbols, node)
             if isinstance(changed, Size):  # a factor follows the node once its channels go
                 alive = [(p, s) for p, s in sized if p.first <= place]
@@ -132,7 +134,7 @@ class Peak:
 
     def _bytes(self, piece: _Piece) -> Number:
         """Returns the bytes of a piece of memory: for each element as many as it has now."""
-        labeled = tensors(self._symbols.flow.values.get(piece.node))
+        labeled = tensors(self._symbols.groups.value_of(piece.node))
         leaves = _leaves(piece.node.meta["val"])
         if len(leaves) != len(labeled) or piece.each is None:
             return piece.count
@@ -169,16 +171,16 @@ def _total(sizes: Sequence[Number]) -> Number:
 
 def _corrected(symbols: Symbols, node: fx.Node) -> Number:
     """Tells whether a factor will correct what a node gives (gfx/coupling/removal/norm_corrections.py): 1, else 0."""
-    module = symbols.flow.program.submodule(node) if node.op == "call_module" else None
+    module = symbols.groups.program.submodule(node) if node.op == "call_module" else None
     rms = op_name(node) == "rms_norm" or isinstance(module, nn.RMSNorm)
     source = next(iter(node.all_input_nodes), None)
     if source is None or not (rms or op_name(node) == "mean"):
         return 0
-    if not rms and any(node is statistic.node for statistic in symbols.flow.statistics):
+    if not rms and any(node is statistic.node for statistic in symbols.groups.statistics):
         return 0  # it is that of the channels that are left
-    value = symbols.flow.values[source]
-    if not isinstance(value, Labeled) or not isinstance(symbols.flow.values[node], Labeled):
+    value = symbols.groups.value_of(source)
+    if not isinstance(value, Labeled) or not isinstance(symbols.groups.value_of(node), Labeled):
         return 0
-    read = {read.dim for read in symbols.flow.reads if read.node is node}
+    read = {read.dim for read in symbols.groups.reads if read.node is node}
     shape = symbols.shape(value)
     return symbols.changed([shape[d] for d in read])

@@ -54,7 +54,7 @@ class Terms:
         self.changed = [[place[g] for g in symbols.factors[f].factors] for f in changed]  # type: ignore[union-attr]
         self.depth = max((len(p) for p in products), default=0)
         self.products = [[place[f] for f in p] for p in products]  # the longest first
-        self.groups = len(symbols.groups)
+        self.groups = len(symbols.free)
 
     @cached_property
     def _at(self) -> list[tuple[int, NDArray[np.int64]]]:

@@ -81,7 +81,7 @@ class Pricing:
         return Peak(self._symbols)
 
     def _macs(self, cost: Cost) -> tuple[Number, ...]:
-        nodes = {node.name: node for node in self._symbols.flow.values}
+        nodes = {node.name: node for node in self._symbols.groups.program.nodes()}
         totals: list[Number] = [0, 0, 0]
         for row in cost.nodes:
             if row.macs.output_norm or row.macs.exact:
@@ -90,19 +90,19 @@ class Pricing:
         return tuple(totals)
 
     def _parameters(self, cost: Cost) -> tuple[Number, Number]:
-        flow = self._symbols.flow
-        known: dict[str, Any] = dict(flow.program.module.named_parameters(remove_duplicate=False))
+        groups = self._symbols.groups
+        known: dict[str, Any] = dict(groups.program.module.named_parameters(remove_duplicate=False))
         count: Number = cost.params
         size: Number = cost.param_bytes
-        for path in flow.axes:
+        for path in groups.axes:
             if path in known:
                 each, before = known[path].element_size(), known[path].numel()
                 elements = prod(self._symbols.tensor(path))
                 count = count + elements + -before
                 size = size + elements * each + -before * each
-        for node in flow.constants.weights - flow.constants.own:  # a parameter of its own, then
+        for node in groups.constants.weights - groups.constants.own:  # a parameter of its own, then
             value = node.meta["val"]
-            elements = prod(self._symbols.shape(flow.values[node])) * self._symbols.stored(node)
+            elements = prod(self._symbols.shape(groups.value_of(node))) * self._symbols.stored(node)
             count = count + elements
             size = size + elements * value.element_size()
         return count, size

@@ -82,13 +82,13 @@ class Symbols:
     """Gives every size of a program as a formula in the widths of its free groups."""
 
     def __init__(self, groups: Groups) -> None:
-        self.groups = groups.free
-        self.flow = groups.flow
+        self.groups = groups
+        self.free = groups.free
         self.factors: list[Affine | Changed] = []
         self._numbers: dict[Affine | Changed, int] = {}
         self._roots = groups.roots
         self._owner = np.full(len(groups.roots), -1, dtype=np.int64)  # group, by class
-        for i, group in enumerate(self.groups):
+        for i, group in enumerate(self.free):
             self._owner[group.roots] = i
 
     def size(self, ids: Ids) -> Number:
@@ -98,7 +98,7 @@ class Symbols:
         constant = found.pop(-1, 0)
         if not found:
             return constant
-        slopes = {i: Fraction(n, self.groups[i].size) for i, n in found.items()}
+        slopes = {i: Fraction(n, self.free[i].size) for i, n in found.items()}
         shared = gcd(constant, *(s.numerator for s in slopes.values()))
         if any(s.denominator > 1 for s in slopes.values()):
             shared = 1  # a part of a group, which is right on average only
@@ -140,11 +140,9 @@ class Symbols:
 
     def tensor(self, path: str) -> tuple[Number, ...]:
         """Returns the shape of a parameter or buffer."""
-        value = self.flow.program.tensor(path)
-        axes = self.flow.axes.get(self.flow.paths.get(id(value), path), (None,) * value.ndim)
+        shape, axes = self.groups.program.tensor(path).shape, self.groups.axes_of(path)
         return tuple(
-            n if axis is None else self.size(axis.ids)
-            for n, axis in zip(value.shape, axes, strict=True)
+            n if axis is None else self.size(axis.ids) for n, axis in zip(shape, axes, strict=True)
         )
 
     def changed(self, sizes: Sequence[Number]) -> Number:
@@ -156,12 +154,12 @@ class Symbols:
 
     def stored(self, node: fx.Node) -> Number:
         """Returns 1 where a settled node's value is stored, because its tensors change; else 0."""
-        values = [self.flow.values[n] for n in (node, *self.flow.constants.sources(node))]
+        values = map(self.groups.value_of, (node, *self.groups.constants.sources(node)))
         return self.changed([size for value in values for size in self.shape(value)])
 
     def gone(self, node: fx.Node) -> Number:
         """Returns 1 where all that a node computes from tensors alone is stored; else 0."""
-        ends = self.flow.constants.purposes(node)
+        ends = self.groups.constants.purposes(node)
         return prod((self.stored(end) for end in ends), start=Size({(): 1})) if ends else 0
 
     def full(self, number: Number) -> Fraction:

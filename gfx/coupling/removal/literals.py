@@ -93,7 +93,7 @@ def _repeat(node: fx.Node, sizes: Sizes) -> None:
 
 
 def _unflatten(node: fx.Node, sizes: Sizes) -> None:
-    value = sizes.flow.values[argument(node, 0, "input")]
+    value = sizes.value_of(argument(node, 0, "input"))
     listed = argument(node, 2, "sizes")
     start = argument(node, 1, "dim") % value.ndim
     wanted = tuple(sizes.after[node].shape)[start : start + len(listed)]
@@ -126,7 +126,7 @@ def _lengths_now(node: fx.Node, dim: int, sizes: Sizes) -> list[int]:
 
 def _pad(node: fx.Node, sizes: Sizes) -> None:
     """Repairs the number of zero channels that a pad adds."""
-    out = sizes.flow.values[node]
+    out = sizes.value_of(node)
     listed = list(argument(node, 1, "pad"))
     for d in range(out.ndim):
         i = 2 * (out.ndim - 1 - d)
@@ -146,7 +146,7 @@ def _conv_groups(node: fx.Node, sizes: Sizes) -> None:
     old = argument(node, position, "groups")
     if old is None:
         return
-    depthwise = numbers(old) == sizes.flow.values[source].shape[1]
+    depthwise = numbers(old) == sizes.value_of(source).shape[1]
     wanted = sizes.after[source].shape[1] if depthwise else numbers(old)
     put(node, position, entry(node, old, wanted, sizes), "groups")
 

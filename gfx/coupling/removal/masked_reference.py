@@ -41,11 +41,11 @@ def masks_of(groups: Groups, removed: Mask) -> dict[tuple[fx.Node, fx.Node], Ten
     """
     kept = groups.kept(removed)
     masks: dict[tuple[fx.Node, fx.Node], Tensor] = {}
-    for read in groups.flow.reads:
+    for read in groups.reads:
         stay = kept[read.ids]
         if stay.all():
             continue
-        value = groups.flow.values[read.operand]
+        value = groups.value_of(read.operand)
         assert isinstance(value, Labeled)
         view = [1] * value.ndim
         view[read.dim] = len(stay)
@@ -64,7 +64,7 @@ def restrictions(groups: Groups, removed: Mask) -> list[tuple[Statistic, dict[in
     """
     kept = groups.kept(removed)
     found = []
-    for statistic in reversed(groups.flow.statistics):
+    for statistic in reversed(groups.statistics):
         stays = {d: torch.from_numpy(kept[ids]) for d, ids in statistic.ids.items()}
         gone = {d: stay for d, stay in stays.items() if not stay.all()}
         if gone:

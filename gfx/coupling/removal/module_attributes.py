@@ -116,7 +116,7 @@ def renumber(program: Program, sizes: Sizes) -> None:
         if index is None or id(index) in done:
             continue
         done.add(id(index))
-        (axis,) = sizes.flow.axes[sizes.flow.paths[id(module.mask)]]
+        (axis,) = sizes.groups.axes_of(f"{node.target}.mask")
         if axis is not None:
             now = np.cumsum(sizes.kept[axis.ids]) - 1
             ranks = torch.from_numpy(now).to(index)

@@ -20,9 +20,13 @@ class Sizes:
 
     def __init__(self, groups: Groups, removed: Mask) -> None:
         self.groups = groups
-        self.flow = groups.flow
         self.kept = groups.kept(removed)
         self._shapes: dict[int, tuple[int, ...]] = {}
+        self._sources: dict[fx.Node, fx.Node] = {}  # by inserted node: the one it stands for
+
+    def value_of(self, node: fx.Node) -> Any:
+        """Returns a node's value as the analysis sees it; of an inserted node, its source's."""
+        return self.groups.value_of(self._sources.get(node, node))
 
     def alive(self, value: Labeled, dim: int) -> Mask:
         """Tells for each index of a dimension whether it stays."""
@@ -47,10 +51,10 @@ class Sizes:
     def after(self) -> dict[fx.Node, Any]:
         """Maps each node to its value after the removal: meta tensors, numbers computed anew."""
         found: dict[fx.Node, Any] = {}
-        for node in self.flow.program.graph.nodes:
+        for node in self.groups.program.graph.nodes:
             if node.op == "output":
                 continue
-            labeled = self.flow.values[node]
+            labeled = self.value_of(node)
             value = node.meta["val"]
             if _holds(labeled, Labeled):
                 found[node] = self._imagined(labeled, value)
@@ -72,11 +76,11 @@ class Sizes:
         """Lets a node that a repair inserted answer for the one it follows."""
         new.meta["val"] = old.meta["val"]
         stands_for(new, old)
-        self.after[new], self.flow.values[new] = self.after[old], self.flow.values[old]
+        self.after[new], self._sources[new] = self.after[old], self._sources.get(old, old)
 
     def holds_tensor(self, node: fx.Node) -> bool:
         """Whether a node's value is a tensor, or a tuple with one."""
-        return _holds(self.flow.values[node], Labeled)
+        return _holds(self.value_of(node), Labeled)
 
     def changed(self, node: fx.Node) -> bool:
         """Whether the node or anything it reads has another shape or number than before."""

@@ -14,13 +14,13 @@ __all__ = ["attention", "group_norm", "layer_norm", "loss", "mean", "rms_norm"]
 
 def mean(node: fx.Node, sizes: Sizes) -> None:
     """Corrects a mean over fewer channels: what is gone counts as zero."""
-    if node in sizes.flow.means:  # else it is of no channels, or of those that are left
+    if sizes.groups.averages(node):  # else it is of no channels, or of those that are left
         _averaged(node, sizes)
 
 
 def _averaged(node: fx.Node, sizes: Sizes) -> None:
     """Multiplies an average by the share of the positions it is taken over that are left."""
-    value = sizes.flow.values[argument(node, 0, "input")]
+    value = sizes.value_of(argument(node, 0, "input"))
     before, after = math.prod(value.shape), math.prod(sizes.shape(value))
     kept = math.prod(sizes.after[node].shape) / math.prod(node.meta["val"].shape)
     share = after / before / kept
@@ -59,7 +59,7 @@ def rms_norm(node: fx.Node, sizes: Sizes) -> None:
     before, after = x.meta["val"].shape, tuple(sizes.after[x].shape)
     given: Any = argument(node, 1, "normalized_shape")
     if node.op == "call_module":
-        module: Any = sizes.flow.program.submodule(node)
+        module: Any = sizes.groups.program.submodule(node)
         given = module.normalized_shape
     else:
         layer_norm(node, sizes)
@@ -80,9 +80,9 @@ def rms_norm(node: fx.Node, sizes: Sizes) -> None:
 def group_norm(node: fx.Node, sizes: Sizes) -> None:
     """Repairs the number of groups; a group goes as a whole, so their size stays."""
     old = argument(node, 1, "num_groups")
-    if node in sizes.flow.regrouped:
+    if sizes.groups.regroups(node):
         return
-    members = sizes.flow.values[argument(node, 0, "input")].shape[1] // numbers(old)
+    members = sizes.value_of(argument(node, 0, "input")).shape[1] // numbers(old)
     put(node, 1, entry(node, old, sizes.after[node].shape[1] // members, sizes), "num_groups")
 
 

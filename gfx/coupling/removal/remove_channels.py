@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from gfx.coupling.analysis import analyse
-from gfx.coupling.flow import Flow
+from gfx.coupling.analysis import analyse_like
 from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labels import Mask
@@ -66,7 +65,7 @@ def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
 def _record(program: Program, sizes: Sizes) -> None:
     """Notes on each node which channels of what it stands for are left."""
     for node in program.nodes():
-        value = sizes.flow.values.get(node)
+        value = sizes.value_of(node)
         if not isinstance(value, Labeled) or value.shape == sizes.shape(value):
             continue
         alive = {d: sizes.alive(value, d) for d in range(value.ndim)}
@@ -77,13 +76,13 @@ def _fit(program: Program, node: fx.Node, sizes: Sizes) -> None:
     module = program.submodule(node)
     if isinstance(module, nn.RMSNorm):
         rms_norm(node, sizes)  # its mean is corrected in the graph as well
-    fit(module, tuple(sizes.after[node].shape), regroup=node in sizes.flow.regrouped)
+    fit(module, tuple(sizes.after[node].shape), regroup=sizes.groups.regroups(node))
 
 
 def _slice_tensors(program: Program, sizes: Sizes) -> None:
     """Cuts every tensor that loses channels, once for all the places that hold it."""
     homes = _homes(program.module)
-    for path, axes in sizes.flow.axes.items():
+    for path, axes in sizes.groups.axes.items():
         stays = {axis.dim: sizes.kept[axis.ids] for axis in axes if axis is not None}
         stays = {dim: stay for dim, stay in stays.items() if not stay.all()}
         if not stays:
@@ -138,7 +137,7 @@ def _check(program: Program, sizes: Sizes) -> None:
             )
 
 
-def narrowed(flow: Flow, widths: Mapping[str, int], *, content: bool = True) -> Program:
+def narrowed(groups: Groups, widths: Mapping[str, int], *, content: bool = True) -> Program:
     """Returns a copy of an analysed program with some free groups, by name, at other widths.
 
     Which channels stay does not matter to whoever counts or times it: the first ones do. Without
@@ -147,17 +146,17 @@ def narrowed(flow: Flow, widths: Mapping[str, int], *, content: bool = True) -> 
     Example:
         >>> import gfx
         >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
-        >>> small = narrowed(groups.flow, {group.name: 3 for group in groups.free})
+        >>> small = narrowed(groups, {group.name: 3 for group in groups.free})
         >>> sum(p.numel() for p in small.module.parameters())
         5400
     """
-    small = flow.program.copy()
+    small = groups.program.copy()
     if not content:
         without_content(small.module)
         small.example_inputs = pytree.tree_map_only(
             Tensor, lambda x: x.to("meta"), small.example_inputs
         )
-    own = analyse(small, attention=flow.attention, group_norm=flow.group_norm)
+    own = analyse_like(groups, small)
     removed = own.none_removed()
     for name, width in widths.items():
         removed[own[name].roots[int(width) :]] = True

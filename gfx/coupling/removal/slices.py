@@ -17,7 +17,7 @@ __all__ = ["narrow", "select", "slices", "subscript"]
 def subscript(node: fx.Node, sizes: Sizes) -> None:
     """Repairs `x[...]`, read or written, with slices and integers on labelled dimensions."""
     source, given = argument(node, 0), argument(node, 1)
-    value = sizes.flow.values[source]
+    value = sizes.value_of(source)
     if not isinstance(value, Labeled):
         return
     several = isinstance(given, tuple)
@@ -79,7 +79,7 @@ def slices(node: fx.Node, sizes: Sizes) -> None:
         argument(node, 3, "end"),
         argument(node, 4, "step", default=1),
     )
-    value = sizes.flow.values[source]
+    value = sizes.value_of(source)
     item = slice(*given)
     before, now = slice(*numbers(given)), slice(*numbers(given, sizes.after))
     new = _moved(node, item, before, now, sizes.alive(value, dim % value.ndim))
@@ -92,7 +92,7 @@ def narrow(node: fx.Node, sizes: Sizes) -> None:
     source, dim = argument(node, 0, "input"), argument(node, 1, "dim")
     given = (argument(node, 2, "start"), argument(node, 3, "length"))
     (a0, n0), (a1, n1) = numbers(given), numbers(given, sizes.after)
-    value, item = sizes.flow.values[source], slice(a1, a1 + n1)
+    value, item = sizes.value_of(source), slice(a1, a1 + n1)
     alive = sizes.alive(value, dim % value.ndim)
     new = _moved(node, item, slice(a0, a0 + n0), item, alive)
     if new is not item:
@@ -103,7 +103,7 @@ def select(node: fx.Node, sizes: Sizes) -> None:
     """Repairs select, whose arguments are x, dim and index."""
     source, dim = argument(node, 0, "input"), argument(node, 1, "dim")
     at = argument(node, 2, "index")
-    value = sizes.flow.values[source]
+    value = sizes.value_of(source)
     alive = sizes.alive(value, dim % value.ndim)
     node.args = (source, dim, _moved(node, at, numbers(at), numbers(at, sizes.after), alive))
     node.kwargs = {}

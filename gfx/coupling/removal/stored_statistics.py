@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 from gfx.coupling.removal.masked_reference import fresh_name
 from gfx.coupling.removal.new_sizes import Sizes
+from gfx.ir.interpreter import Get, Interpreter, Values, ancestors, overlaid
 from gfx.ir.program import Program, has_effect
 
 __all__ = ["store"]
@@ -17,17 +18,15 @@ def store(program: Program, sizes: Sizes) -> tuple[str, ...]:
 
     What led to it is dead then. The tensors of the program are still whole.
     """
-    constants = sizes.flow.constants
+    constants = sizes.groups.constants
     changed: set[fx.Node] = set()  # nodes whose value follows from a tensor that is cut
     for node in program.nodes():
         if node in constants.nodes:
             cut = node not in constants.hidden and sizes.changed(node)
             if cut or any(source in changed for source in node.all_input_nodes):
                 changed.add(node)
-    values: dict[fx.Node, Any] = {}
     stored = [node for node in program.nodes() if node in changed and node in constants.settled]
-    for node in stored:
-        _evaluate(program, sizes, node, values)
+    values = _evaluated(program, sizes, stored)
     for node in stored:
         if node in constants.own:
             _overwrite(program, node, values[node])
@@ -52,12 +51,12 @@ def _overwrite(program: Program, node: fx.Node, value: Tensor) -> None:
 
 def _store(program: Program, sizes: Sizes, node: fx.Node, value: Tensor) -> None:
     for d in range(value.ndim):
-        alive = sizes.alive(sizes.flow.values[node], d)
+        alive = sizes.alive(sizes.value_of(node), d)
         if not alive.all():
             index = torch.from_numpy(alive.nonzero()[0]).to(value.device)
             value = value.index_select(d, index)
     name = fresh_name(program.module, node.name)
-    if node in sizes.flow.constants.weights:
+    if node in sizes.groups.constants.weights:
         program.module.register_parameter(name, nn.Parameter(value.clone()))
     else:
         program.module.register_buffer(name, value.clone())
@@ -69,30 +68,30 @@ def _store(program: Program, sizes: Sizes, node: fx.Node, value: Tensor) -> None
     del node.meta["val"]  # nothing is foretold of it any more
 
 
-def _evaluate(program: Program, sizes: Sizes, node: fx.Node, known: dict[fx.Node, Any]) -> Any:
-    """Computes a node from the program's tensors; a product of two reads zero for what is gone."""
-    if node not in known:
-        for source in node.all_input_nodes:
-            _evaluate(program, sizes, source, known)
-        read = known | _masked(sizes, node, known)
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), read.__getitem__)
-        with torch.no_grad():
-            if node.op == "get_attr":
-                known[node] = program.tensor(str(node.target)).detach()
-            elif node.op == "call_method":
-                known[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            else:
-                known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-    return known[node]
+def _evaluated(program: Program, sizes: Sizes, wanted: list[fx.Node]) -> Values:
+    """Computes nodes from the program's tensors; a product of two reads zero for what is gone."""
+    runner = Interpreter(program.module, only=ancestors(wanted))
+    found: Values = {}
+
+    def see(node: fx.Node, get: Get) -> Any:
+        value = runner.value(node, overlaid(get, _masked(sizes, node, get)))
+        value = value.detach() if node.op == "get_attr" else value
+        if node in wanted:
+            found[node] = value
+        return value
+
+    with torch.no_grad():
+        runner.step_through({}, see=see)
+    return found
 
 
-def _masked(sizes: Sizes, node: fx.Node, known: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+def _masked(sizes: Sizes, node: fx.Node, get: Get) -> Values:
     """Zeroes what a node that contracts weights, such as a factorised kernel, no longer reads."""
-    found: dict[fx.Node, Any] = {}
-    for read in sizes.flow.reads:
+    found: Values = {}
+    for read in sizes.groups.reads:
         stay = sizes.kept[read.ids]
         if read.node is node and not stay.all():
-            value = found.get(read.operand, known[read.operand])
+            value = overlaid(get, found)(read.operand)
             view = [-1 if d == read.dim else 1 for d in range(value.ndim)]
             mask = torch.from_numpy(stay).to(value)
             found[read.operand] = value * mask.view(view)

@@ -1,7 +1,6 @@
 """Times each node of a program where it stands, over several runs."""
 
 import time
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -13,14 +12,17 @@ from gfx.costs import cost_of
 from gfx.deploy.bench.profile import NodeTime, Profile, marked
 from gfx.deploy.timing.backends import using_threads
 from gfx.deploy.timing.interleave import Clock, settled
+from gfx.ir.execute import copied
+from gfx.ir.interpreter import Interpreter
 from gfx.ir.program import Program
+from gfx.ir.random_state import keep_random_state
 
 __all__ = ["profile_eager"]
 
 _SKIPPED = ("placeholder", "output", "get_attr")
 
 
-class _Stopwatch(fx.Interpreter):
+class _Stopwatch(Interpreter):
     """Runs a graph and notes how long each call takes; what it reads is freed as in a real run."""
 
     def __init__(self, module: fx.GraphModule, clock: Clock, device: str) -> None:
@@ -29,16 +31,14 @@ class _Stopwatch(fx.Interpreter):
         self.device = device
         self.times: dict[str, float] = {}
 
-    def run_node(self, n: fx.Node) -> Any:
-        if n.op in _SKIPPED:
-            return super().run_node(n)
-        args, kwargs = self.fetch_args_kwargs_from_env(n)
-        call: Callable[..., Any] = getattr(self, n.op)
+    def call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op in _SKIPPED:
+            return super().call(node, args, kwargs)
         start = self.clock()
-        result = call(n.target, args, kwargs)
+        result = super().call(node, args, kwargs)
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
-        self.times[n.name] = self.clock() - start
+        self.times[node.name] = self.clock() - start
         return result
 
 
@@ -69,14 +69,14 @@ def profile_eager(
     )
     taken: dict[str, list[float]] = {}
     with (
-        torch.random.fork_rng(devices=[]),
+        keep_random_state(),
         using_threads(threads),
         torch.inference_mode(),
         settled(),
     ):
         for run in range(runs + 1):
             watch = _Stopwatch(module, clock, device)
-            watch.run(*pytree.tree_map_only(torch.Tensor, torch.clone, given))
+            watch.run(*copied(given))
             for name, taking in watch.times.items() if run else ():
                 taken.setdefault(name, []).append(taking)
     rows = [

@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from gfx.deploy.export.capture import origin
 from gfx.errors import ExportError
-from gfx.ir.execute import as_it_was, distance, on_meta, run
+from gfx.ir.execute import copied, distance, on_meta, run
+from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.modules import CsrLinear
+from gfx.ir.preserve import devices_of, evaluating
 from gfx.ir.program import Program
 from gfx.ir.random_state import Chance, same
 
@@ -87,21 +87,20 @@ def refusal(error: Exception, module: fx.GraphModule, what: str) -> ExportError:
 
 def _drawing(program: Program) -> list[str]:
     """Lists the nodes that draw random numbers in eval mode."""
-    chance = Chance(program)
+    chance = Chance(devices_of(program))
+    runner = Interpreter(program.module)
     found: list[str] = []
 
-    class Watcher(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            before = chance.get()
-            value = super().run_node(n)
-            if not same(before, chance.get()):
-                found.append(n.name)
-            return value
+    def see(node: fx.Node, get: Get) -> Any:
+        before = chance.get()
+        value = runner.value(node, get)
+        if not same(before, chance.get()):
+            found.append(node.name)
+        return value
 
-    inputs = pytree.tree_map_only(torch.Tensor, torch.clone, program.example_inputs)
-    with torch.random.fork_rng(devices=chance.gpus), torch.no_grad(), as_it_was(program.module):
-        program.module.eval()
-        Watcher(program.module).run(*inputs)
+    inputs = copied(program.example_inputs)
+    with evaluating(program):
+        runner.run(*inputs, see=see)
     return found
 
 

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 from gfx.deploy.export.capture import hushed
 from gfx.deploy.export.onnx import needed
 from gfx.errors import ExportError
+from gfx.ir.execute import copied
 
 __all__ = ["Runtime", "in_onnxruntime", "in_torch"]
 
@@ -58,10 +59,9 @@ def in_torch(data: bytes) -> Runtime:
         raise ExportError(f"torch cannot read what was exported: {_said(error)}") from error
 
     def run(inputs: tuple[Any, ...]) -> list[torch.Tensor]:
-        own = pytree.tree_map_only(torch.Tensor, torch.clone, inputs)
         try:
             with hushed(), torch.no_grad():
-                leaves = pytree.tree_leaves(module(*own))
+                leaves = pytree.tree_leaves(module(*copied(inputs)))
         except Exception as error:
             raise ExportError(f"torch cannot run what was exported: {_said(error)}") from error
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]  # not what is None

@@ -98,7 +98,7 @@ def dim_names(leaf: Any) -> dict[int, str]:
 def runs_at(program: Program, inputs: tuple[Any, ...]) -> str | None:
     """Says why a program does not run on inputs of these shapes, None if it does."""
     try:
-        propagate(replace(program, example_inputs=inputs, shaped=None, leaves={}))
+        propagate(replace(program, example_inputs=inputs))
     except InputError as error:
         return str(error).partition("; check the example inputs")[0]
     return None

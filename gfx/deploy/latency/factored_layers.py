@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gfx.compression.factor import Form, refusal
+from gfx.compression.factor.forms import like
 from gfx.compression.factor.parts import Part, layout, whole
 from gfx.deploy.latency.single_conv import ConvSite, site_of
 from gfx.deploy.latency.tables import Library, Most, Times
 from gfx.ir.layers import Layer
-from gfx.search.plan_costs import like
 
 __all__ = ["FormTimes", "Parts"]
 

@@ -4,14 +4,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gfx.costs import Budget, Foreseen, LatencyTimer, Reading
+from gfx.costs import Foreseen, Reading
 from gfx.coupling import Groups
 from gfx.deploy.latency.model import latency_model
 from gfx.deploy.timing import Runner, interleaved, machine, prepare, seconds
 from gfx.deploy.timing.interleave import Clock as Ticks
 from gfx.ir.program import Program
 
-__all__ = ["MachineMeter", "stopwatch_of"]
+__all__ = ["MachineMeter"]
 
 _SECONDS = 4.0  # that a reading may take
 _FEWEST, _MOST = 9, 61  # rounds
@@ -64,13 +64,3 @@ class MachineMeter:
         if first:
             self._ready[backend, threads] = (program, runner)
         return runner
-
-
-def stopwatch_of(program: Program, budgets: Sequence[Budget]) -> LatencyTimer:
-    """Returns the stopwatch that a recipe runs with, else one of this machine's clock."""
-    if isinstance(program.stopwatch, LatencyTimer):
-        return program.stopwatch
-    timed = any(budget.timed for budget in budgets)
-    return LatencyTimer(
-        MachineMeter(), program.copy() if timed else None
-    )  # passes edit the program itself

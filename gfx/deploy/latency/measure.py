@@ -22,6 +22,7 @@ from gfx.deploy.timing import prepare
 from gfx.deploy.timing.backends import threads_of, using_threads
 from gfx.errors import TimingError
 from gfx.ir.execute import on_meta
+from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.program import Program
 
 __all__ = ["Clocked", "Measurer", "measured"]
@@ -138,11 +139,11 @@ def measured(
     return (measurer or Clocked()).programs([program], backend, threads_of(threads))[0]
 
 
-class _Nodes(fx.Interpreter):
+class _Nodes(Interpreter):
     """Runs a graph node by node and clocks each."""
 
     def __init__(self, module: fx.GraphModule, clock: Callable[[], float]) -> None:
-        super().__init__(module, garbage_collect_values=True)
+        super().__init__(module)
         self._clock = clock
         self._times: list[float] = []
 
@@ -152,10 +153,10 @@ class _Nodes(fx.Interpreter):
         self.run(*inputs)
         return self._times
 
-    def run_node(self, n: fx.Node) -> Any:
+    def value(self, node: fx.Node, get: Get) -> Any:
         """Runs a node."""
         start = self._clock()
-        result = super().run_node(n)
+        result = super().value(node, get)
         self._times.append(self._clock() - start)
         return result
 

@@ -121,9 +121,9 @@ def works_of(groups: Groups, symbols: Symbols) -> Works:
         >>> [work.kind for work in works.convolving][:2], works.others[0].kind
         (['transposed', 'transposed'], 'norm')
     """
-    rows = {row.node: row for row in cost_of(groups.flow.program).nodes}
+    rows = {row.node: row for row in cost_of(groups.program).nodes}
     convolving, others = [], []
-    for node in groups.flow.program.nodes():
+    for node in groups.program.nodes():
         if node.op not in _TIMED:
             continue
         found = _convolving(groups, symbols, node)
@@ -137,7 +137,7 @@ def works_of(groups: Groups, symbols: Symbols) -> Works:
 def _convolving(groups: Groups, symbols: Symbols, node: fx.Node) -> Convolving | None:
     if node.op != "call_module" or len(node.all_input_nodes) != 1:
         return None
-    module: Any = groups.flow.program.submodule(node)
+    module: Any = groups.program.submodule(node)
     read = node.all_input_nodes[0]
     value = read.meta["val"]
     site = site_of(module, tuple(value.shape)) if hasattr(value, "shape") else None
@@ -151,9 +151,9 @@ def _convolving(groups: Groups, symbols: Symbols, node: fx.Node) -> Convolving |
 def _other(groups: Groups, symbols: Symbols, node: fx.Node, row: Any) -> Other:
     moved: Number = 0
     for n in (node, *node.all_input_nodes):
-        for value in tensors(symbols.flow.values.get(n)):
+        for value in tensors(symbols.groups.value_of(n)):
             moved = moved + prod(symbols.shape(value))
-    module = groups.flow.program.submodule(node) if node.op == "call_module" else None
+    module = groups.program.submodule(node) if node.op == "call_module" else None
     name = type(module).__name__ if module is not None else op_name(node) or str(node.target)
     shape = getattr(node.meta["val"], "shape", ())
     macs = work(symbols, node, row)[0] if row.macs.exact else 0
@@ -166,7 +166,7 @@ def _kind(name: str) -> str:
 
 
 def _channels(symbols: Symbols, node: fx.Node) -> Number:
-    value = symbols.flow.values.get(node)
+    value = symbols.groups.value_of(node)
     channels = int(node.meta["val"].shape[-3])
     return symbols.shape(value)[-3] if isinstance(value, Labeled) else channels
 

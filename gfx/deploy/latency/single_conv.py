@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gfx.compression.factor.parts import Part, whole
 from gfx.deploy.export.onnx import needed
 from gfx.deploy.timing.onnxruntime_session import session
+from gfx.ir.random_state import keep_random_state
 
 __all__ = ["ConvSite", "Point", "piece", "site_of"]
 
@@ -94,7 +95,7 @@ def piece(point: Point, backend: str, threads: int) -> Callable[[], object]:
     """
     part, shape, name = point
     dtype = getattr(torch, name)
-    with torch.random.fork_rng(devices=[]):
+    with keep_random_state():
         module = part.build(dtype=dtype).eval().requires_grad_(False)
         x = torch.rand(shape).to(dtype)
     if backend == "onnxruntime":

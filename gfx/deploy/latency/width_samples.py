@@ -78,12 +78,12 @@ class Samples:
     def _narrowed(self) -> list[Program]:
         names = [group.name for group in self._groups.free]
         rows = [dict(zip(names, row, strict=True)) for row in self.rows.tolist()]
-        return [narrowed(self._groups.flow, widths) for widths in rows]
+        return [narrowed(self._groups, widths) for widths in rows]
 
     @cached_property
     def _about(self) -> str:
         """The same text for the same program: its graph, settings, and shapes."""
-        program = self._groups.flow.program
+        program = self._groups.program
         settings = [f"{path} {module!r}" for path, module in program.module.named_modules() if path]
         state: list[Any] = [program.text(), settings, [tuple(g.roots) for g in self._groups.free]]
         state += [(n, tuple(t.shape), t.dtype) for n, t in program.module.state_dict().items()]

@@ -20,6 +20,7 @@ from gfx.deploy.export.onnx import needed
 from gfx.deploy.timing.onnxruntime_session import session_runner
 from gfx.errors import GfxError, InputError
 from gfx.frontend.private_copy import private_copy
+from gfx.ir.random_state import keep_random_state
 from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["BACKENDS", "Backend", "Runner", "on_device", "prepare", "threads_of", "using_threads"]
@@ -85,7 +86,7 @@ def prepare(
     count, where = threads_of(threads), on_device(module, device)
     twin = private_copy(module).eval().to(where)
     moved = pytree.tree_map_only(torch.Tensor, lambda x: x.detach().to(where), inputs)
-    with torch.random.fork_rng(devices=[]), using_threads(count):
+    with keep_random_state(), using_threads(count):
         return _started(backend, twin, moved, count, where)
 
 

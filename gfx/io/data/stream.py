@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from gfx.io.data.batches import each_of, replayable
+from gfx.ir.execute import tensors
 from gfx.ir.program import Program
+from gfx.ir.random_state import keep_random_state
 
 __all__ = ["Stream", "cut", "examples_in"]
 
@@ -82,7 +84,7 @@ def examples_in(inputs: Inputs) -> int | None:
         >>> examples_in((torch.zeros(4, 3), torch.zeros(4)))
         4
     """
-    sizes = {x.shape[0] if x.ndim else 0 for x in _tensors(inputs)}
+    sizes = {x.shape[0] if x.ndim else 0 for x in tensors(inputs)}
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -124,22 +126,17 @@ def _joined(parts: list[Inputs]) -> Inputs:
 
 def _alike(a: Inputs, b: Inputs) -> bool:
     """Whether two batches can be put together."""
-    shapes = [[x.shape[1:] for x in _tensors(inputs)] for inputs in (a, b)]
+    shapes = [[x.shape[1:] for x in tensors(inputs)] for inputs in (a, b)]
     return shapes[0] == shapes[1]
-
-
-def _tensors(inputs: Inputs) -> list[Tensor]:
-    return [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
 
 
 def _seeded(source: Callable[[], Iterator[Inputs]], seed: int) -> Iterator[Inputs]:
     """Iterates with a random state of its own (rule 3)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with keep_random_state(seed=seed):
         items = source()
         state = torch.get_rng_state()
     while True:
-        with torch.random.fork_rng(devices=[]):
+        with keep_random_state():
             torch.set_rng_state(state)
             item: Any = next(items, _END)
             state = torch.get_rng_state()

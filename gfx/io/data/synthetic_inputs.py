@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from gfx.compression.importance.session import tensors
-from gfx.ir.execute import draw
+from gfx.ir.execute import draw, tensors
 from gfx.ir.program import Program
 
 __all__ = ["synthetic", "synthetic_note"]

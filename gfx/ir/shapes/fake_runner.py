@@ -6,30 +6,36 @@ copies, hence nothing that a forward writes (running statistics, hooks, caches) 
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
+from torch.utils.weak import WeakIdKeyDictionary
 
 from gfx.errors import InputError
+from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.modules import is_known, is_own
+from gfx.ir.random_state import keep_random_state
 from gfx.ir.shapes.closed_form import foretell, returns_input
 
-__all__ = ["FakeRunner", "Watch", "fake_of"]
+__all__ = ["FakeRunner", "Watch", "fake_of", "leaves_met"]
 
-# In training mode a BatchNorm refuses one value per channel and a spectral_norm iterates; neither
-# matters to a shape. In inference these two call one kernel that hides what it computes.
 # what fake tensors raise where a result depends on values
 _BY_VALUE = ("DynamicOutputShapeException", "DataDependentOutputException")
+# In training mode a BatchNorm refuses one value per channel and a spectral_norm iterates; neither
+# matters to a shape. In inference these two call one kernel that hides what it computes.
 _FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+# by what programs come from: the results of leaves that one of them met, by likeness
+_MET: MutableMapping[object, dict[Any, Any]] = WeakIdKeyDictionary()
 
 Watch = Callable[[], AbstractContextManager[Any]]
 
 
-class FakeRunner(fx.Interpreter):
+class FakeRunner(Interpreter):
     """Runs a graph on fake tensors, one leaf at a time."""
 
     def __init__(
@@ -40,8 +46,7 @@ class FakeRunner(fx.Interpreter):
         watch: Watch = nullcontext,
         known: dict[Any, Any] | None = None,
     ) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.extra_traceback = False  # our errors already name the node
+        super().__init__(module)
         self.watch = watch
         self.home = _home(module, inputs)
         self.mode = mode
@@ -52,22 +57,21 @@ class FakeRunner(fx.Interpreter):
 
     def run(self, *inputs: Any) -> Any:  # type: ignore[override]
         """Runs the whole graph on fakes of the inputs, and notes the value of each node."""
-        inputs = self.graph.process_inputs(*pytree.tree_map_only(torch.Tensor, self.fake, inputs))
-        self.args_iter = iter(inputs)
-        value = None
-        with torch.no_grad():
-            for node in self.graph.nodes:
-                node.meta["val"] = self.env[node] = value = self.evaluate(node)
-        return value
 
-    def evaluate(self, n: fx.Node) -> Any:
+        def note(node: fx.Node, get: Get) -> Any:
+            node.meta["val"] = value = self.value(node, get)
+            return value
+
+        self.start(pytree.tree_map_only(torch.Tensor, self.fake, inputs))
+        with torch.no_grad():
+            return self.step_through({}, see=note)
+
+    def value(self, n: fx.Node, get: Get) -> Any:
         """Runs a node; errors say which one, and on what."""
         try:
-            # what the interpreter does around this is for its tracebacks, and takes its time
-            args, kwargs = self.fetch_args_kwargs_from_env(n)
-            return getattr(self, n.op)(n.target, args, kwargs)
+            return super().value(n, get)
         except Exception as error:
-            shapes = ", ".join(_shape(self.env.get(a)) for a in n.all_input_nodes)
+            shapes = ", ".join(_shape(get(a)) for a in n.all_input_nodes)
             where = f"node {n.name}{_what(n, self.module)}"
             if type(error).__name__ in _BY_VALUE:
                 raise InputError(
@@ -159,8 +163,7 @@ class FakeRunner(fx.Interpreter):
             return _zeros(fake) if known is None else known
 
         args, kwargs = pytree.tree_map_only(torch.Tensor, value, (args, kwargs))
-        devices = [self.home] if self.home.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), self.watch():
+        with keep_random_state(devices=(self.home,)), self.watch():
             result = function(*args, **kwargs)
         return pytree.tree_map_only(torch.Tensor, self.fake, result)
 
@@ -183,6 +186,14 @@ class FakeRunner(fx.Interpreter):
             self.memo[id(tensor)] = fake_of(self.mode, tensor, self.home)
             self.kept.append(tensor)
         return self.memo[id(tensor)]
+
+
+def leaves_met(source: object) -> dict[Any, Any]:
+    """Returns the results of leaves met before in programs that come from the same source.
+
+    The source is the program's provenance, which copies share; the results go when it goes.
+    """
+    return _MET.setdefault(source, {})
 
 
 def fake_of(mode: Any, tensor: torch.Tensor, home: torch.device) -> Any:

@@ -1,15 +1,21 @@
-"""Shapes and dtypes on every node, without running the arithmetic."""
+"""Infers the shape and dtype of every node, without running the arithmetic."""
 
+from collections.abc import MutableMapping
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
+from gfx.ir.modules import is_own
 from gfx.ir.program import Program
-from gfx.ir.shapes.fake_runner import FakeRunner, Watch
+from gfx.ir.shapes.fake_runner import FakeRunner, Watch, leaves_met
 from gfx.ir.torch_logging import quiet_torch
 
-__all__ = ["propagate", "rerun"]
+__all__ = ["forget_shapes", "note_shapes", "propagate", "rerun", "shapes_hold"]
+
+# what the values on the nodes of a program follow from; an entry goes with its program
+_SETTINGS: MutableMapping[Program, list[Any]] = WeakIdKeyDictionary()
 
 
 def propagate(program: Program) -> None:
@@ -34,13 +40,35 @@ def propagate(program: Program) -> None:
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    if program.shapes_hold():
+    if shapes_hold(program):
         return
     with quiet_torch():
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         inputs = program.example_inputs
-        FakeRunner(program.module, inputs, mode, known=program.leaves).run(*inputs)
-    program.note_shapes()
+        FakeRunner(program.module, inputs, mode, known=leaves_met(program.provenance)).run(*inputs)
+    note_shapes(program)
+
+
+def note_shapes(program: Program) -> None:
+    """Records that the values on the nodes, if each has one, are of the program as it is."""
+    _SETTINGS.pop(program, None)
+    if all("val" in node.meta for node in program.graph.nodes):
+        _SETTINGS[program] = _settings(program)
+
+
+def forget_shapes(program: Program) -> None:
+    """Takes the values off the nodes."""
+    _SETTINGS.pop(program, None)
+    for node in program.graph.nodes:
+        node.meta.pop("val", None)
+
+
+def shapes_hold(program: Program) -> bool:
+    """Whether the values on the nodes are those of the program as it is."""
+    noted = _SETTINGS.get(program)
+    if noted is None or not all("val" in node.meta for node in program.graph.nodes):
+        return False
+    return bool(noted == _settings(program))
 
 
 def rerun(program: Program, node: fx.Node, watch: Watch) -> Any:
@@ -52,9 +80,32 @@ def rerun(program: Program, node: fx.Node, watch: Watch) -> Any:
     Raises: InputError if the node does not run.
     """
     runner = FakeRunner(program.module, program.example_inputs, _mode(program), watch)
-    runner.env = {n: n.meta["val"] for n in node.all_input_nodes}
     with torch.no_grad():
-        return runner.evaluate(node)
+        return runner.value(node, lambda source: source.meta["val"])
+
+
+def _settings(program: Program) -> list[Any]:
+    """Lists all that the shapes of a program follow from; two lists are equal if they are."""
+    state: list[Any] = [id(program.module), [id(x) for x in program.example_inputs]]
+    for node in program.graph.nodes:
+        state.append((node, node.op, node.target, node.args, node.kwargs))
+        if node.op == "call_module":
+            module = program.submodule(node)
+            state += [module, _attributes(module)]
+    for module in program.module.modules():
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None:
+                state.append((tensor.shape, tensor.dtype, tensor.device))
+    return state
+
+
+def _attributes(module: nn.Module) -> Any:
+    """Lists the attributes of a layer of torch or gfx that are numbers, texts and the like."""
+    own = is_own(module) or type(module).__module__.startswith("torch.nn.modules")
+    if not own or module._modules:
+        return object()  # what another module does cannot be told from its settings: never equal
+    held = vars(module).items()
+    return {n: [*v] if type(v) is list else v for n, v in held if not isinstance(v, dict | set)}
 
 
 def _mode(program: Program) -> Any:

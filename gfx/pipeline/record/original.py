@@ -23,9 +23,9 @@ class Recording:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        program, late = run.program, run.verify and run.data is not None
+        program, late = run.program, run.verify and run.context.data is not None
         self.record = Record(layers_of(program, run.cost), None, _UNVERIFIED)
-        self.original = program.copy() if late else None
+        self.original = (run.context.original or program.copy()) if late else None
         if run.verify and not late:
             self._sample(program)
 
@@ -37,5 +37,5 @@ class Recording:
 
     def _sample(self, program: Program) -> None:
         _logger.info("running the original once, for the report")
-        sample, why = sample_of(program, self.run.data, seed=self.run.seed)
+        sample, why = sample_of(program, self.run.context.data, seed=self.run.context.seed)
         self.record = replace(self.record, sample=sample, why=why)

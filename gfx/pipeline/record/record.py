@@ -26,6 +26,7 @@ from gfx.errors import InputError
 from gfx.io.data import batches_of, synthetic
 from gfx.ir.execute import on_meta, run
 from gfx.ir.program import Program
+from gfx.ir.random_state import keep_random_state
 from gfx.pipeline.record.images import Picture, is_image, picture
 from gfx.pipeline.record.recorded_layers import RecordedLayer, layers_of
 
@@ -116,8 +117,7 @@ def sample_of(
     if not all(isinstance(x, Tensor) for x in program.example_inputs):
         return None, "an input is no tensor"
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with keep_random_state(seed=seed):
             return _sample(program, data, seed), ""
     except InputError as error:
         return None, str(error)

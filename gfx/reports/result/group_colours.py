@@ -96,6 +96,4 @@ def _was(groups: Groups, group: Group, outputs: dict[str, Pair]) -> int | None:
 def _written(groups: Groups, group: Group, path: str) -> int:
     """Counts the outputs of a layer that are of a group."""
     own = [m for m in group.members if m.tensor.rpartition(".")[0] == path]
-    return max(
-        (len(m.index) for m in own if groups.flow.roles.get((m.tensor, m.dim)) == "out"), default=0
-    )
+    return max((len(m.index) for m in own if groups.role(m.tensor, m.dim) == "out"), default=0)

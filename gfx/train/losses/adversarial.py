@@ -24,7 +24,7 @@ class _Adversarial(Loss):
         super().__init__(name)
         if kind not in get_args(GANKind):
             known = near(str(kind), get_args(GANKind))
-            raise InputError(f"{self.name}: there is no kind {kind!r}; {known}")
+            raise InputError(f"{self.name}: there is no kind {kind!r}{known}")
         self.kind = kind
 
     def extra_repr(self) -> str:

@@ -51,7 +51,7 @@ class AttentionLoss(Loss):
         scales = [dict(student_scales or {}), dict(teacher_scales or {})]
         for tap in {**scales[0], **scales[1]}:
             if tap not in given:
-                raise InputError(f"{self.name}: scales has {tap!r}, no tap; {near(tap, given)}")
+                raise InputError(f"{self.name}: scales has {tap!r}, no tap{near(tap, given)}")
         terms = []
         for tap, (ours, theirs) in given.items():
             self._fits(tap, ours, theirs)

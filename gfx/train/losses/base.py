@@ -109,7 +109,7 @@ class TapLoss(Loss):
         for what, names in (("weights", self.weights), ("adapters", layers)):
             for tap in names:
                 if tap not in given:
-                    raise InputError(f"{self.name}: {what} has {tap!r}, no tap; {near(tap, given)}")
+                    raise InputError(f"{self.name}: {what} has {tap!r}, no tap{near(tap, given)}")
         found = {}
         for tap, (ours, theirs) in given.items():
             if ours.dim() < 2:

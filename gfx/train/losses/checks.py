@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gfx.errors import InputError
+from gfx.errors import InputError, did_you_mean
 
 __all__ = [
     "Features",
@@ -35,10 +34,9 @@ def size(value: Tensor) -> str:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Says which names there are, the likeliest first."""
+    """Writes the end of a message on an unknown name: the nearest one, else all there are."""
     names = sorted(known)
-    found = get_close_matches(name, names, n=1)
-    return f"did you mean {found[0]!r}?" if found else f"there are {', '.join(names) or 'none'}"
+    return did_you_mean(name, names, f"there are {', '.join(names) or 'none'}")
 
 
 def wide(value: Tensor) -> Tensor:
@@ -94,13 +92,13 @@ def paired(loss: str, student: Features, teacher: Features) -> dict[str, tuple[T
     for name in ours:
         if name not in theirs:
             raise InputError(
-                f"{loss}: the student has a tap {name!r} and the teacher has not; "
+                f"{loss}: the student has a tap {name!r} and the teacher has not"
                 f"{near(name, theirs)} Tap the same layers of both"
             )
     for name in theirs:
         if name not in ours:
             raise InputError(
-                f"{loss}: the teacher has a tap {name!r} and the student has not; "
+                f"{loss}: the teacher has a tap {name!r} and the student has not"
                 f"{near(name, ours)} Tap the same layers of both"
             )
     for name in ours:

@@ -81,7 +81,7 @@ class FSPLoss(TapLoss):
         flows = list(pairwise(taps)) if self.flows is None else self.flows
         for tap in (tap for pair in flows for tap in pair):
             if tap not in taps:
-                raise InputError(f"{self.name}: flows has {tap!r}, no tap; {near(tap, taps)}")
+                raise InputError(f"{self.name}: flows has {tap!r}, no tap{near(tap, taps)}")
         return flows
 
 

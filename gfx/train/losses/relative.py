@@ -141,10 +141,10 @@ def _pair(
         for key in one:
             if key not in other:
                 known = near(key, other)
-                raise InputError(f"{loss}: the {whose} generator has no term {key!r}; {known}")
+                raise InputError(f"{loss}: the {whose} generator has no term {key!r}{known}")
     for key in weights:
         if key not in ours:
-            raise InputError(f"{loss}: weights has {key!r}, no term; {near(key, ours)}")
+            raise InputError(f"{loss}: weights has {key!r}, no term{near(key, ours)}")
     for key in ours:
         same_device(loss, key or "loss", ours[key], theirs[key])
     return ours, {key: value.detach() for key, value in theirs.items()}

@@ -36,10 +36,10 @@ class Weighted(nn.Module):
         """Returns the total, and the terms by name."""
         for name in terms:
             if name not in self.weights:
-                raise InputError(f"Weighted: {name!r} has no weight; {near(name, self.weights)}")
+                raise InputError(f"Weighted: {name!r} has no weight{near(name, self.weights)}")
         for name in self.weights:
             if name not in terms:
-                raise InputError(f"Weighted: the term {name!r} is missing; {near(name, terms)}")
+                raise InputError(f"Weighted: the term {name!r} is missing{near(name, terms)}")
         for name, value in terms.items():
             if not isinstance(value, Tensor) or value.numel() != 1:
                 given = size(value) if isinstance(value, Tensor) else type(value).__name__

@@ -84,15 +84,15 @@ def sources_of(masks: Iterable[Masked]) -> dict[str, list[Source]]:
 
 def _sources(groups: Groups, mask: Masked) -> list[Source]:
     """Lists the weights that a mask's entries share channels with."""
-    flow, module = groups.flow, mask.module
+    module = mask.module
     assert isinstance(module, ChannelMask)
-    axes = flow.axes.get(flow.paths.get(id(module.mask), ""), ())
-    if not axes or axes[0] is None:
+    (entries,) = groups.axes_of(f"{mask.path}.mask")
+    if entries is None:
         return []  # a mask of one channel: nothing can go
-    classes = groups.roots[axes[0].ids]
+    classes = groups.roots[entries.ids]
     prefix = mask.name.removesuffix(mask.path)
     every: dict[str, list[tuple[str, Source]]] = {"out": [], "in": [], "": []}
-    for path, dims in flow.axes.items():
+    for path, dims in groups.axes.items():
         owner, _, leaf = path.rpartition(".")
         holder = mask.home.get_submodule(owner)
         if not isinstance(getattr(holder, leaf), nn.Parameter) or isinstance(holder, ChannelMask):
@@ -101,7 +101,7 @@ def _sources(groups: Groups, mask: Masked) -> list[Source]:
             source = None if axis is None else _shared(classes, groups.roots[axis.ids])
             if axis is not None and source is not None:
                 held = HeldTensor(holder, leaf, f"{prefix}{path}")
-                role = flow.roles.get((path, axis.dim), "")
+                role = groups.role(path, axis.dim)
                 every[role].append((owner, Source(held, axis.dim, *source)))
     if module.granularity == "filter" and every["out"]:
         own = _writer(groups, mask, [owner for owner, _ in every["out"]])
@@ -125,7 +125,7 @@ def _writer(groups: Groups, mask: Masked, writers: Sequence[str]) -> str | None:
     """Returns the layer whose filters a mask is of; None if it is of all that write."""
     if len(set(writers)) == 1:
         return writers[0]
-    program = groups.flow.program
+    program = groups.program
     node: fx.Node | None = next(n for n in program.graph.nodes if n.target == mask.path)
     while node is not None and node.op == "call_module":
         if str(node.target) in writers:

@@ -1,29 +1,20 @@
-"""Finds how many channels each group keeps so that budgets are met closely, from below.
+"""Finds how many channels each group keeps so that budgets are met closely, from below."""
 
-In what order channels go if each is weighed by what it saves.
-
-Source: Shen et al. 2022, arXiv:2110.10811 (HALP: pruning as a knapsack); here greedily, by loss per
-share of the budgets saved, priced anew at every step, as what a channel saves depends on the widths
-around it.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gfx.compression.selection import Bounds
-from gfx.costs import Budget, Foreseen
-from gfx.costs.symbolic import Pricing
-from gfx.coupling import Group, Groups
+from gfx.compression.selection import Bounds, Selection
+from gfx.costs import Budget
 from gfx.coupling.labels import Ids
 from gfx.errors import BudgetError
 from gfx.search.local_search import nearest
+from gfx.search.multiple_choice import Numbers
+from gfx.search.removal_order import removal_order
+from gfx.search.width_costs import WidthCosts
 
-__all__ = ["WidthSearch", "by_gain"]
-
-Numbers = NDArray[np.float64]
+__all__ = ["WidthSearch"]
 
 _NEAR = 0.995  # of the budget: no trades are needed from here on
 _AIM = 0.01  # a larger tolerance forgives more, and nothing is left untried for it
@@ -32,34 +23,31 @@ _MOST_TRADED = 64  # groups; every pair of them is tried
 
 @dataclass
 class WidthSearch:
-    """Searches the numbers of kept channels of some groups, over closed-form prices.
+    """Searches the numbers of kept channels of some groups, in the order of importance.
 
     How full a configuration is, is the largest share that it takes of any budget: up to 1 they
     are all met.
     """
 
-    groups: Groups
-    among: tuple[Group, ...]
-    pricing: Pricing
+    selection: Selection  # the groups, and which of their channels go first
+    costs: WidthCosts  # of each budget's measure
     budgets: Sequence[Budget]
     bounds: Bounds
     tolerance: float  # how far below every budget the result may end
-    times: Mapping[str, Foreseen] = field(default_factory=dict)  # by name, of budgets on latency
 
     def __post_init__(self) -> None:
-        self.sizes = np.array([g.size for g in self.among], dtype=np.int64)
-        column = {g.name: i for i, g in enumerate(self.pricing.groups)}
-        self._columns = [column[g.name] for g in self.among]
-        self._full = np.array([g.size for g in self.pricing.groups], dtype=np.int64)
+        self.among, self.sizes = self.selection.among, self.selection.sizes
+        self._columns = [self.costs.columns[group.name] for group in self.among]
 
-    def along(self, sequence: Ids) -> Ids:
-        """Takes channels in this order (numbers of groups) until every budget is met.
+    def kept(self) -> Ids:
+        """Takes channels until every budget is met, and returns what each group keeps.
 
         What rounding took too much is then given back, steps are traded between groups, and if the
         result is still too far below, every way or many ways around it are tried.
 
         Raises: BudgetError if no configuration that was tried ends within the tolerance.
         """
+        sequence = removal_order(self.selection, self.bounds, self.shares)
         least = self.bounds.least(self.sizes)
         if self.fill(least[None])[0] > 1:
             raise self.out_of_reach(least)
@@ -103,16 +91,9 @@ class WidthSearch:
 
         Shapes: kept (configurations, groups that may be narrowed) -> (configurations, budgets).
         """
-        table = np.tile(self._full, (len(kept), 1))
+        table = np.tile(self.costs.full, (len(kept), 1))
         table[:, self._columns] = kept
-        columns = [np.asarray(self._values(table, b), dtype=np.float64) for b in self.budgets]
-        return np.stack(columns, axis=1)
-
-    def _values(self, table: Ids, budget: Budget) -> Numbers | Ids:
-        foreseen = self.times.get(budget.name)
-        if foreseen is not None:
-            return foreseen.predict(np.atleast_2d(table))
-        return self.pricing.value(table, budget)
+        return self.costs(table)
 
     def _taken(self, sequence: Ids) -> Ids:
         gone = np.bincount(sequence, minlength=len(self.sizes))
@@ -168,12 +149,12 @@ class WidthSearch:
 
         Args:
             least: the fewest channels that the groups may keep.
-            values: what that costs in the unit of each budget, if the clock told it.
+            values: what that costs in the unit of each budget, if it was measured.
         """
         budget, value = self._fullest(least, values)
         return BudgetError(
-            f"channel_prune: the budget on {budget.name} is {budget.said(budget.limit)}, and with "
-            f"every free group at its smallest ({self.bounds}) it is {budget.said(value)}, "
+            f"the budget on {budget.name} is {budget.said(budget.limit)}, and with every "
+            f"free group at its smallest ({self.bounds}) it is {budget.said(value)}, "
             f"{budget.said(value - budget.limit)} too much; raise the budget, or "
             f"{self.bounds.looser}. What stands in the way: {self._pinned(budget, least)}"
         )
@@ -190,7 +171,7 @@ class WidthSearch:
         steps = ", ".join(f"{g.name} ({g.size})" for g in self.among[:4]) or "none"
         steps += f" and {len(self.among) - 4} more" if len(self.among) > 4 else ""
         raise BudgetError(
-            f"channel_prune: the budget on {budget.name} is {budget.said(budget.limit)}, and the "
+            f"the budget on {budget.name} is {budget.said(budget.limit)}, and the "
             f"nearest that can be reached is {budget.said(value)} "
             f"({100 * value / budget.limit:.2f} %) below and "
             f"{over}, not within tolerance={self.tolerance} of it: widths move in steps "
@@ -206,51 +187,10 @@ class WidthSearch:
 
     def _pinned(self, budget: Budget, kept: Ids) -> str:
         """Names what keeps a configuration from costing less."""
-        reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self.groups if g.pinned)
+        reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self.selection.groups if g.pinned)
         told = "; ".join(list(reasons)[:4]) or "nothing is pinned"
         if budget.measure != "peak_activation_bytes":
             return told
-        table = self._full.copy()
+        table = self.costs.full.copy()
         table[self._columns] = kept
-        return f"the peak is then at node {self.pricing.peak_place(table)}; {told}"
-
-
-Numbers = NDArray[np.float64]
-
-_STEPS = 64  # that a group is taken in
-
-
-def by_gain(losses: Sequence[Numbers], sizes: Ids, shares: Callable[[Ids], Numbers]) -> Ids:
-    """Lists group numbers in the order in which their channels go.
-
-    Args:
-        losses: of each group what its channels cost the output, the first to go first, rising.
-        sizes: channels of each group.
-        shares: prices configurations (rows) as shares of each budget.
-
-    Example:
-        >>> halves = [np.array([1.0, 2.0]), np.array([1.0, 5.0])]
-        >>> by_gain(halves, np.array([4, 4]), lambda kept: kept * [[2.0, 1.0]]).tolist()
-        [0, 0, 1, 1]
-    """
-    kept = sizes.copy()
-    gone = np.zeros_like(sizes)
-    steps = np.maximum(sizes // _STEPS, 1)
-    most = np.array([len(loss) for loss in losses], dtype=np.int64)
-    sums = [np.concatenate([[0.0], np.cumsum(loss)]) for loss in losses]
-    order: list[Ids] = []
-    while (gone < most).any():
-        taken = np.minimum(steps, most - gone)
-        table = np.tile(kept, (len(kept) + 1, 1))
-        table[np.arange(len(kept)), np.arange(len(kept))] -= taken
-        prices = shares(table).sum(axis=1)
-        saved = prices[-1] - prices[:-1]
-        lost = np.array([s[g + t] - s[g] for s, g, t in zip(sums, gone, taken, strict=True)])
-        # what saves nothing goes last, or a loss of 0 would let it go first
-        price = np.where(saved > 0, lost / np.where(saved > 0, saved, 1), np.inf)
-        left = np.flatnonzero(taken)
-        chosen = int(left[np.argmin(price[left])])
-        order.append(np.full(taken[chosen], chosen))
-        kept[chosen] -= taken[chosen]
-        gone[chosen] += taken[chosen]
-    return np.concatenate(order) if order else np.zeros(0, dtype=np.int64)
+        return f"the peak is then at node {self.costs.pricing.peak_place(table)}; {told}"

@@ -1,0 +1,111 @@
+"""Which groups may be narrowed, why the others may not, and what share of each is to go."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from gfx.compression.selection.selection import Selection
+from gfx.coupling import Group, Groups
+from gfx.coupling.channel_names import check_globs, modules_of
+from gfx.coupling.labels import Mask
+from gfx.errors import PreconditionError, RecipeError
+from gfx.ir.globs import matches
+
+__all__ = ["Skipped", "by_stages", "candidates"]
+
+Skipped = list[tuple[str, str]]  # (name, reason) of what is left alone
+
+
+def candidates(
+    groups: Groups,
+    globs: Mapping[str, Sequence[str]],
+    approximate: Literal["allow", "refuse"] = "allow",
+) -> tuple[tuple[Group, ...], Skipped]:
+    """Lists the groups that may be narrowed, and says why the others may not.
+
+    Args:
+        groups: of the program.
+        globs: over modules: `keep`, whose output channels all stay, and `targets`, whose output
+            channels may go; others are checked alone.
+        approximate: what to do with groups whose removal is not exact.
+
+    Raises: RecipeError if a glob names no module.
+
+    Example:
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> among, skipped = candidates(groups, {"keep": ["up.*"]})
+        >>> [group.name for group in among], skipped[1]
+        (['project.conv'], ('up.0.conv', 'keep names it'))
+    """
+    check_globs(groups, globs)
+    keep, targets = globs.get("keep", ()), globs.get("targets", ("*",))
+    skipped = list(groups.refused.items())
+    among = []
+    for group in groups:
+        owners = modules_of(group)
+        if group.pinned:
+            skipped.append((group.name, group.pinned))
+        elif group.size == 1:
+            skipped.append((group.name, "it has a single channel"))
+        elif group.approximate and approximate == "refuse":
+            skipped.append((group.name, f"approximate: refuse, and {group.approximate}"))
+        elif matches(owners, keep):
+            skipped.append((group.name, "keep names it"))
+        elif matches(owners, targets):
+            among.append(group)
+        else:
+            skipped.append((group.name, "targets does not name it"))
+    return tuple(among), skipped
+
+
+def by_stages(
+    selection: Selection, ratios: Mapping[str, float], ratio: float | None
+) -> tuple[Mask, dict[str, Any], Skipped]:
+    """Removes a share of every stage: groups follow the first glob that names one of their modules.
+
+    Args:
+        selection: the groups that may be narrowed, and which of their channels go first.
+        ratios: the share that goes, by glob over modules; what one glob names is a stage.
+        ratio: the share of the groups that no glob names; None: they stay as they are, but without
+            ratios half of each goes.
+
+    Returns: what goes, what was asked for as the report has it, and what is left alone.
+
+    Raises: PreconditionError if nothing can be removed although a share is above 0; RecipeError if
+    the scope needs a budget.
+    """
+    if selection.scope == "knapsack":
+        raise RecipeError(
+            "scope=knapsack weighs channels by what they save of a budget; give a budget, or use "
+            "scope: global"
+        )
+    ratio = 0.5 if ratio is None and not ratios else ratio
+    shares: dict[str, tuple[str | None, float]] = {}
+    skipped = []
+    for group in selection.among:
+        names = modules_of(group)
+        glob = next((glob for glob in ratios if matches(names, glob)), None)
+        share = ratio if glob is None else ratios[glob]
+        if share is None:
+            skipped.append((group.name, "no glob of ratios names it, and there is no ratio"))
+        else:
+            shares[group.name] = (glob, share)
+    among = tuple(group for group in selection.among if group.name in shares)
+    removed = replace(selection, among=among).by_ratio([shares[group.name] for group in among])
+    if not removed.any() and any([*ratios.values(), ratio]):
+        raise _nothing_removed(selection, f"ratios={dict(ratios)}" if ratios else f"ratio={ratio}")
+    asked = {"ratio": ratio, "ratios": ratios or None}
+    return removed, {name: value for name, value in asked.items() if value is not None}, skipped
+
+
+def _nothing_removed(selection: Selection, asked: str) -> PreconditionError:
+    """Makes the error that says why nothing could be removed although something was asked for."""
+    groups = selection.groups
+    free = ", ".join(f"{g.name} ({g.size})" for g in groups.free[:6]) or "none"
+    reasons = [f"{g.name}: {g.pinned}" for g in groups if g.pinned]
+    pinned = "; ".join(reasons or groups.refused.values())
+    return PreconditionError(
+        f"{asked} removes nothing ({selection.bounds}). Free groups and their "
+        f"channels: {free}. Pinned groups: {pinned[:600] or 'none'}"
+    )

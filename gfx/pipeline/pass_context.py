@@ -1,0 +1,30 @@
+"""Writes what a recipe gives to all its passes into the fields of one: its seed, its budgets."""
+
+import dataclasses
+from dataclasses import replace
+
+from gfx.contract import Context, Pass
+from gfx.search import absolute
+
+__all__ = ["resolve"]
+
+
+def resolve(pass_: Pass, context: Context) -> Pass:
+    """Writes a recipe's seed and budgets into the fields of these names that are not given.
+
+    Budgets are written where the pass takes them; limits on latency in milliseconds, its own too.
+
+    Example:
+        >>> from passes.channel_prune import ChannelPrune
+        >>> resolve(ChannelPrune(ratio=0.5), Context(seed=3)).seed
+        3
+    """
+    names = {f.name for f in dataclasses.fields(pass_)}
+    own = absolute(pass_.own_budgets, context.meter)
+    budgets = own or (context.budgets if pass_.takes_budget else ())
+    given: dict[str, object] = {}
+    if "seed" in names and getattr(pass_, "seed", None) is None:
+        given["seed"] = context.seed
+    if "budget" in names and budgets:
+        given["budget"] = budgets
+    return replace(pass_, **given) if given else pass_
