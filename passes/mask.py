@@ -1,4 +1,4 @@
-"""Puts masks, and penalties, where training can make channels or weights superfluous.
+"""Inserts masks and penalties with which training selects the channels or weights to remove.
 
 Before   y = conv2(relu(norm(conv1(x))))
 After    y = conv2(masks.conv1(relu(norm(conv1(x))), 1))       a mask of ones: the same values
@@ -27,31 +27,31 @@ _STRENGTHS = {"agp": 0.0, "ppcd": 1.0, "slimming": 1e-2, "l1": 1e-3}  # GCC's λ
 
 @dataclass(frozen=True)
 class Mask(Pass):
-    """Inserts masks that a schedule then sets while the model trains (`gfx.schedule`).
+    """Inserts masks of ones, which a schedule sets while the model trains (`gfx.schedule`).
 
-    A channel is what `gfx.channels` says it is. Its mask multiplies wherever the channel is read,
-    which is where a removal puts zeros: what a mask sets to zero, `fold_masks` removes exactly.
+    A channel is one of `gfx.channels`: all slices that are removed together. Its mask multiplies it
+    wherever it is read, so that `fold_masks` can remove exactly what the mask sets to zero.
 
-    - agp: masks that a schedule raises from sparsity `initial` at step `begin` to `sparsity` at
-      step `end`, in steps of `every`; the smallest by magnitude go, and may come back. With
+    - agp: the sparsity rises from `initial` at step `begin` to `sparsity` at step `end`, in steps
+      of `every`; the entries of the smallest magnitude are masked, and may be unmasked later. With
       `one_shot` there is one step, at `begin`.
-    - ppcd (reconstructed): learned masks, drawn to zero by a term of the loss, and cut off at a
-      threshold that rises to `alpha`.
+    - ppcd (reconstructed): learned masks, which a term of the loss draws to zero and a threshold
+      that rises to `alpha` makes binary.
     - slimming: an L1 penalty on the scales of BatchNorm and affine InstanceNorm; l1: on the weights
-      of convolutions. The channels that it leaves below a threshold go (`Schedule.binarize`).
+      of convolutions. Channels below a threshold are masked at the end (`Schedule.binarize`).
 
     1. Granularity "channel": one mask for each group. Groups that are pinned, of one channel,
        masked already, or whose removal is approximate are skipped with the reason.
     2. Granularity "filter": one mask for each layer, ranked by that layer's own filters. Where
-       several layers write the channels (a residual stream) it goes on the layer's own output,
-       after the norm that follows it: a zero there clears the filter and removes nothing.
+       several layers write the channels (a residual stream) it masks the layer's own output, after
+       the norm that follows: a zero there clears the filter and removes no channel.
     3. Granularity "element": one mask for each weight of a convolution or linear layer. With
        pattern 2:4 two of each four neighbours along the inputs are zero at the end, which some
        GPUs multiply faster (`fold_masks`).
-    4. Masking nothing although something was asked for is an error.
+    4. It is an error if nothing can be masked, unless `targets` is empty.
 
     Shapes: every activation keeps its own.
-    Cost: no multiplications are counted; ppcd adds a parameter a channel.
+    Cost: no multiplications are counted; ppcd adds one parameter per channel.
     Raises: PreconditionError if nothing can be masked (rule 4); RecipeError if a glob names
     nothing.
 
@@ -73,14 +73,14 @@ class Mask(Pass):
     begin: int = 0  # steps of the optimizer
     end: int = 1000  # steps, begin ≤ end
     every: int = 10  # steps between two changes of the masks
-    one_shot: bool = False  # everything at `begin`; `initial`, `end` and `every` are not looked at
-    alpha: float = 0.5  # ppcd: what m stays below goes; the paper's are 0.5 to 0.8
+    one_shot: bool = False  # everything at `begin`; `initial`, `end` and `every` have no effect
+    alpha: float = 0.5  # ppcd: channels with m < alpha are masked, 0 < alpha ≤ 1; paper: 0.5 to 0.8
     strength: float | None = None  # of the penalty; None: ppcd 1, slimming 0.01, l1 0.001
     proximal: bool = False  # slimming, l1: shrink weights after each step instead of a loss term
     scope: Literal["local", "global"] = "local"  # a share of each mask, or of all together
-    pattern: Literal["free", "2:4"] = "free"  # of elements; 2:4: two of each four inputs go
-    targets: tuple[str, ...] = ("*",)  # globs over the modules whose channels or weights may go
-    keep: tuple[str, ...] = ()  # globs over the modules whose channels or weights all stay
+    pattern: Literal["free", "2:4"] = "free"  # of elements; 2:4: two of each four inputs are zero
+    targets: tuple[str, ...] = ("*",)  # globs over the modules whose channels or weights are masked
+    keep: tuple[str, ...] = ()  # globs over the modules whose channels or weights are not masked
 
     def __post_init__(self) -> None:
         for name in ("targets", "keep"):

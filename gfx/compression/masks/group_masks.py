@@ -68,8 +68,8 @@ class GroupMasks:
         >>> masks.insert(excluded=lambda paths: "")
         >>> masks.changes
         [('0', 'channels masked by masks.0', 0, 8)]
-        >>> masks.skips
-        [('1', "its channels are the model's output")]
+        >>> masks.skips[-1]
+        ('1', "its channels are the model's output")
     """
 
     def __init__(self, groups: Groups, settings: MaskSettings) -> None:
