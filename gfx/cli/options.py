@@ -1,7 +1,4 @@
-"""The options that several commands share.
-
-What `--metric`, `--extractor` and `--budget` of a command line mean.
-"""
+"""Options that several commands share, and what `--metric`, `--extractor`, `--budget` mean."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum

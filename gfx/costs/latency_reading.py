@@ -1,8 +1,8 @@
 """What measures milliseconds, and what its readings decide.
 
 Planning needs three things of a clock: to read programs in turns, to tell beforehand what a program
-will take at other widths, and to say what machine it is of. `gfx.deploy.latency.machine_meter` has them for the
-machine at hand; whoever plans for another machine gives a Meter of their own.
+will take at other widths, and to say what machine it is of. `gfx.deploy.latency.machine_meter` has
+them for the machine at hand; whoever plans for another machine gives a Meter of their own.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ class Differences(Protocol):
 
 
 class Foreseen(Protocol):
-    """Tells what a program will take, without building it; `gfx.deploy.latency.LatencyModel` does."""
+    """Predicts the latency of a program without building it, as `gfx.deploy.latency` does."""
 
     def predict(self, widths: Any) -> NDArray[np.float64]:
         """Returns milliseconds. Shapes: (configurations, free groups) -> (configurations,)."""

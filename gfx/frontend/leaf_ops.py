@@ -1,10 +1,8 @@
-"""Leaf modules as single operations, while torch.export looks on.
+"""Keeps leaf modules whole, as single operations, while torch.export captures a model.
 
 torch.export sees through modules down to aten operations. Here each leaf is made to call one
 custom operation instead, whose fake implementation runs the leaf itself. So the exported graph has
 one node per leaf call, and putting the module back needs no guessing which nodes were its own.
-
-Which modules stay whole in a graph.
 """
 
 import functools

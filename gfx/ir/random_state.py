@@ -1,4 +1,4 @@
-"""Random numbers: streams are left where they were, and draws are noticed."""
+"""Keeps random number streams where they were, and notices draws."""
 
 import random
 from collections.abc import Iterable, Iterator

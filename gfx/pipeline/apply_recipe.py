@@ -1,6 +1,4 @@
-"""Writes the report of a run.
-
-Runs a recipe: traces a copy of the model, applies each pass, checks it, writes the report.
+"""Applies a recipe: traces a copy of the model, applies each pass, checks it, writes the report.
 
 1. Everything happens on copies: whatever is raised, the model passed in is what it was.
 2. A pass that takes a budget or a seed and was given none gets the recipe's.

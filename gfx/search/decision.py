@@ -1,4 +1,4 @@
-"""Takes one option of every choice, so that budgets are met with the least damage."""
+"""Chooses one option of every choice so that all budgets are met with the least damage."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,8 @@
 """The cost of a plan in closed form: groups at other widths, and layers in other forms.
 
-The program at other widths is priced by its polynomials (gfx/costs/symbolic). A layer in another form then
-costs the difference between the form and the layer, both at the channels that are left to it.
+The program at other widths is priced by its polynomials (gfx/costs/symbolic). A layer in another
+form then costs the difference between the form and the layer, both at the channels that are left to
+it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -71,7 +71,8 @@ def sensitivity_table(
             (original output, changed output) -> float, lower is better (gfx/metrics.py).
         extractor: what metric="feature" compares the outputs by.
         layers: globs over module paths, or names of stages, that say which layers get a row.
-        kind: how a layer is decomposed (gfx/compression/factor/forms.py); so are rank, norm and init.
+        kind: how a layer is decomposed (gfx/compression/factor/forms.py); so are rank, norm and
+        init.
         rank: of the decomposition; None is its default.
         norm: between depthwise and pointwise.
         init: where the weights of the parts come from: svd, data or random.

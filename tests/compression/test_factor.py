@@ -1,4 +1,4 @@
-"""Laws of gfx.compression.factor from the weights alone: full rank, monotone error, settings, refusals."""
+"""Laws of compression.factor from the weights alone: full rank, monotone error, refusals."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Laws of gfx.compression.factor with calibration data: never worse than the weights alone, and far better.
+"""Laws of compression.factor with data: never worse than the weights alone, and far better.
 
 Inputs are smooth and positive, as activations are.
 """

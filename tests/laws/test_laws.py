@@ -1,7 +1,7 @@
 """Laws that every registered pass keeps on generators nobody listed.
 
-A failing example prints as a Spec: paste it into tests/laws/test_regressions.py, and it stays. `make laws`
-tries many more examples, each time new ones.
+A failing example prints as a Spec: paste it into tests/laws/test_regressions.py, and it stays.
+`make laws` tries many more examples, each time new ones.
 """
 
 import copy

@@ -1,6 +1,6 @@
-"""Which layers are meant: by path, by stage of the generator, or by a condition on a number.
+"""Chooses the layers that a pass factorizes, in which form, and why the others stay.
 
-Which layers a pass writes another way, in which form, and why the others stay.
+Layers are named by path, by stage of the generator, or by a condition on their sensitivity.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""The one convolution that a chain of convolutions equals.
+"""Composes a chain of convolutions into the one convolution that it equals.
 
-Layers in a row as functions of their tensors, each written out: what a split must equal.
+A reference program calls the parts of a layer in a row as functions of their tensors.
 """
 
 from typing import Any, cast

@@ -1,7 +1,8 @@
 """What a rewritten program must equal: the original with, for each layer, the one its parts equal.
 
-Where channels are gone as well, the original reads zeros of them (`gfx.coupling.removal.masked`), and the one
-layer is put back to its old size: what it does with channels that are gone makes no difference.
+Where channels are gone as well, the original reads zeros of them (`gfx.coupling.removal.masked`),
+and the one layer is put back to its old size: what it does with channels that are gone makes no
+difference.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,4 @@
-"""What one layer reads while a program runs on batches, as often as it is asked for.
-
-The parts that layers are written as, what they cost, and how near they come.
-
-Why a layer is not written in a form.
-"""
+"""Factorizes layers of a program: their inputs on batches, their parts, costs and refusals."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

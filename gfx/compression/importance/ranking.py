@@ -98,8 +98,8 @@ def rank(
       other (He et al. 2017, arXiv:1707.06168; Luo et al. 2017, arXiv:1707.06342).
 
     The last three need no labels: their loss is the distance of the output from the program's own
-    (gfx/compression/importance/taylor_fisher.py and reconstruction.py derive it). Without data they look at noise in
-    the shapes of the example inputs.
+    (gfx/compression/importance/taylor_fisher.py and reconstruction.py derive it). Without data they
+    look at noise in the shapes of the example inputs.
 
     Units, and what `scope: global` compares: l1, l2, fpgm and activation average 1 in each group
     (with `mean`); lamp is 1 for the largest channel of each group; bn_scale is |gamma| over its

@@ -1,6 +1,6 @@
-"""Where channels are read.
+"""Finds where channels are read, and the mask entry of each.
 
-What masks leave of each channel: one that is read as zero wherever it is read matters not.
+A channel that every mask zeroes has no effect, so it ranks lowest.
 """
 
 from collections.abc import Sequence

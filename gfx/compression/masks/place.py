@@ -3,8 +3,9 @@
 Before   y = conv2(relu(conv1(x)))
 After    y = conv2(masks.conv1(relu(conv1(x)), 1))
 
-A removal puts zeros where channels are read (gfx/coupling/removal/masked_reference.py), and so does a mask there: a
-zero in it equals the removal of the channel, whatever lies between the layer and the reader.
+A removal puts zeros where channels are read (gfx/coupling/removal/masked_reference.py), and so does
+a mask there: a zero in it equals the removal of the channel, whatever lies between the layer and
+the reader.
 """
 
 import re

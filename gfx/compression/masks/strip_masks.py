@@ -1,6 +1,6 @@
-"""Takes masks and penalties out of a graph, and remembers what the masks zeroed.
+"""Takes masks and penalties out of a graph, and records what the masks zeroed.
 
-Puts plain layers in the place of those that mask their weight.
+Layers that mask their weight become plain layers.
 """
 
 from collections import Counter

@@ -65,8 +65,8 @@ class Replacement:
 class Narrowing:
     """Reads channels as zero where they are read; statistics look at the channels that are left.
 
-    This is what the program is after these channels are removed (see `gfx.coupling.removal.masked`).
-    `groups` are those of the program, or of a copy of it.
+    This is what the program is after these channels are removed (see
+    `gfx.coupling.removal.masked`). `groups` are those of the program, or of a copy of it.
     """
 
     groups: Groups

@@ -1,14 +1,11 @@
-"""Runs a program node by node, and keeps no more than what the nodes to come will read.
+"""Runs a program node by node, and keeps no more than what later nodes read.
 
 1. `advance` moves on for good; `ahead` looks at nodes further on and stays where it is.
-2. Every node that may draw at random draws from a state of its own, named after what it stands for
-   in the original program: both programs meet the same noise, however often they are run.
+2. Every node that may draw at random draws from a state of its own, named after the original
+   activation: both programs meet the same noise, however often they are run.
 3. What is written in place never reaches a value that somebody keeps.
-
-Many batches on their way through one program, within a limit of memory.
-
-What is on its way is held while there is room. The batches for which there is none are read and
-run again from the start each time somebody looks at them.
+4. Many batches are on their way within a limit of memory: those without room are read and run
+   again from the start each time somebody looks at them.
 """
 
 import copy

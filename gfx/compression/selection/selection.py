@@ -1,7 +1,4 @@
-"""Which groups are ranked together.
-
-Chooses channels: the least important go.
-"""
+"""Selects channels: the least important go, from groups that are ranked together."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,4 @@
-"""Module attributes that state a channel count follow the tensors that were cut.
-
-Masks follow the channels that they mask.
-"""
+"""Updates module attributes that state a channel count, and masks, after their tensors were cut."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
-"""Removes channels: every member tensor is sliced, then the program is repaired around them.
+"""Removes channels: slices every member tensor, then repairs the program around them.
 
-Makes a program with other widths, to count it or time it.
+`narrowed` gives a program at other widths, to count it or to time it.
 """
 
 from collections.abc import Mapping

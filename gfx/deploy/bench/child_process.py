@@ -1,4 +1,4 @@
-"""The process that measures peak memory: `python -m gfx.deploy.bench.child_process FOLDER` prints JSON.
+"""The process that measures peak memory: `python -m ….child_process FOLDER` prints JSON.
 
 1. It loads the model and runs it once, which loads libraries and compiles.
 2. It notes its resident memory, sets the kernel's peak back, and runs the model again.

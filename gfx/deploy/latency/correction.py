@@ -1,6 +1,6 @@
-"""Least squares whose answers are not negative.
+"""Corrects predicted latencies: fits what nodes take in context, by least squares.
 
-What nodes take where they stand: fitted to nodes clocked one by one in narrowed programs.
+The nodes are timed one by one in narrowed programs; no fitted time is negative.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""The predicted milliseconds of a program as sums over its nodes, by kind.
-
-What takes time in a program, as formulas in the widths of its groups.
-"""
+"""The terms of the latency model: nodes by kind, as formulas in the widths of the groups."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,4 @@
-"""Where a convolution stands: its settings and the size of its input, at any number of channels.
-
-Single convolutions, ready to run by a backend.
-"""
+"""Makes single convolutions to time: settings and input size of a layer, at any channels."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace

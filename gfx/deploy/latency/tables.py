@@ -1,10 +1,8 @@
-"""Tables of what a convolution takes over its channels, and what lies between their entries.
+"""Tables of the milliseconds of single convolutions over their channels, cached on disk.
 
 Kernels work on blocks of 16 channels: 17 take what 32 take. So the tables are over whole blocks,
 and fine only where there is less than one. Channels that fill no block cost something of their
 own, in some backends much; a smaller table says how much, as a ratio.
-
-Tables of convolutions, measured when first asked for and kept on disk.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Argument values as JSON: plain data stays plain, everything else becomes {kind: content}.
+"""Writes a graph as a JSON list of nodes, and reads it back.
 
-Graphs as a list of nodes, and back.
+In arguments plain data stays plain; everything else becomes {kind: content}.
 """
 
 import keyword

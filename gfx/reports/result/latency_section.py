@@ -1,7 +1,4 @@
-"""What was measured of the compressed program: latency by node, sensitivity by layer.
-
-Measures where the time of a compressed program goes, for its page.
-"""
+"""Measures latency by node and sensitivity by layer of a compressed program, for its page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Which weights make the channels of a mask, and what they say of each.
-
-What the weights, as they are now, say of each entry of each mask.
-"""
+"""Ranks the entries of masks by the weights behind them, as they are now."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
