@@ -98,13 +98,13 @@ class DistillTaps(Pass):
     def apply(self, program: Program, context: Context) -> Outcome:
         """Inserts the taps."""
         outcome = Outcome()
-        untapped = plain(program)
-        propagate(untapped)  # rules 3 and 6 need sizes and dtypes
-        places = Places(untapped)
-        inputs = {node for node in untapped.nodes() if node.op == "placeholder"}
+        unmarked = plain(program)
+        propagate(unmarked)  # rules 3 and 6 need sizes and dtypes
+        places = Places(unmarked)
+        inputs = {node for node in unmarked.nodes() if node.op == "placeholder"}
         computed = descendants(inputs) - inputs
         nodes = {node.name: node for node in program.nodes()}
-        for path, place in self._chosen(untapped, places, outcome):
+        for path, place in self._chosen(unmarked, places, outcome):
             node = nodes[place.name]
             why = _refusal(program, place, node)
             if place not in computed:
@@ -119,17 +119,17 @@ class DistillTaps(Pass):
         return outcome
 
     def _chosen(
-        self, untapped: Program, places: Places, outcome: Outcome
+        self, unmarked: Program, places: Places, outcome: Outcome
     ) -> list[tuple[str, fx.Node]]:
         """Lists the nodes to be tapped, each with its path (rules 1 to 4)."""
         if self.rule is None and self.layers != "auto":
             return _matched(places, self.layers)
         if self.rule == "gcc":
-            found, outcome.details["gcc"] = gcc(untapped, self.serial, self.after)
+            found, outcome.details["gcc"] = gcc(unmarked, self.serial, self.after)
         elif self.rule == "gan_compression":
-            found = gan_compression(untapped)
+            found = gan_compression(unmarked)
         else:
-            found = auto(untapped)
+            found = auto(unmarked)
             if not found:
                 outcome.skip("auto", "no layer has another one behind it, so no stage ends inside")
         return [(places.name(node), node) for node in found]

@@ -12,6 +12,7 @@ from gfx.contract import Context, Outcome
 from gfx.ir.execute import distance
 from gfx.ir.node_origin import Origin, origin
 from gfx.ir.program import Program
+from gfx.ir.rewrite import split
 from gfx.testing import check_pass
 from passes.decompose import Decompose
 
@@ -252,13 +253,11 @@ def test_the_resolved_pass_gives_the_same_bytes() -> None:
 
 
 def test_a_wrong_part_is_found_by_the_values_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    import passes.decompose as module
-
     def wrong(program: Program, path: str, parts: nn.Sequential) -> Any:
         wrong_parts = nn.Sequential(*parts, nn.ReLU())
-        return gfx.edit.split(program, path, wrong_parts)
+        return split(program, path, wrong_parts)
 
-    monkeypatch.setattr(module, "split", wrong)
+    monkeypatch.setattr("gfx.compression.factor.write_layers.split", wrong)
     for norm in ("none", "instance"):
         with pytest.raises(gfx.VerificationError, match="decompose: values"):
             gfx.apply({"passes": [{"decompose": {"norm": norm}}]}, small_resnet())
