@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 LAWS = $(shell grep -rlw 'law(.*)' tests --include='test_*.py') # every file that states one
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test thirdparty coverage laws lint format types floors check example train bench repair speed clean
+.PHONY: help setup test thirdparty coverage laws lint format types layers check example train bench repair speed clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -33,7 +33,7 @@ format: setup ## rewrite the formatting
 types: setup ## check types
 	$(BIN)/mypy
 
-floors: setup ## check that each floor imports only lower ones
+layers: setup ## check that each layer imports only lower ones
 	$(BIN)/lint-imports
 
 check: ## all that continuous integration runs
