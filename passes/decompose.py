@@ -18,6 +18,7 @@ from gfx.compression.factor import (
     choose,
     form_options,
     prices_of,
+    write_layers,
     written_out,
 )
 from gfx.compression.factor.choose_layers import Rank
@@ -31,7 +32,6 @@ from gfx.io.data import batches_of
 from gfx.ir.layers import Layer
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
-from gfx.planning import write_layers
 from gfx.search import Decision, Limits, Offer, decide_alone
 
 __all__ = ["Decompose"]
