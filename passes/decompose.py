@@ -18,11 +18,11 @@ from gfx.compression.factor import (
     choose,
     form_options,
     prices_of,
+    write_layers,
     written_out,
 )
 from gfx.compression.factor.choose_layers import Rank
 from gfx.compression.factor.forms import Init, Kind, Norm
-from gfx.compression.factor.rewrite_layers import write_layers
 from gfx.compression.probe import Damages, sensitive
 from gfx.compression.selection import narrow_to
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
