@@ -148,7 +148,7 @@ class ChannelPrune(Pass):
 
     def reference(self, before: Program) -> Program:
         """Returns a copy of the original that reads zeros for the removed channels."""
-        reference = before.copy()
+        reference = before.copy(on_write=True)
         groups = self._groups(reference)
         removed, _ = self._plan(groups, Context().of(self))
         masked(reference, groups, removed)

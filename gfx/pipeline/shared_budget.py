@@ -1,7 +1,7 @@
 """Plans the passes that share a recipe's budget together.
 
-1. Passes that were given the recipe's budget, each with nothing said but that, share it. When the
-   first of them is due, each is asked what it may do.
+1. The passes that take the recipe's budget share it. When the first of them is due, each is asked
+   what it may do.
 2. If some offer to narrow groups and others to write layers another way, all of it is decided at
    once, for the least damage. Else each meets the budget by itself, the first as far as it can.
 3. What was planned is carried out at the places of these passes, those that narrow first: channels

@@ -253,11 +253,13 @@ def test_the_resolved_pass_gives_the_same_bytes() -> None:
 
 
 def test_a_wrong_part_is_found_by_the_values_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfx.compression.factor import rewrite_layers as module
+
     def wrong(program: Program, path: str, parts: nn.Sequential) -> Any:
         wrong_parts = nn.Sequential(*parts, nn.ReLU())
         return split(program, path, wrong_parts)
 
-    monkeypatch.setattr("gfx.compression.factor.write_layers.split", wrong)
+    monkeypatch.setattr(module, "split", wrong)
     for norm in ("none", "instance"):
         with pytest.raises(gfx.VerificationError, match="decompose: values"):
             gfx.apply({"passes": [{"decompose": {"norm": norm}}]}, small_resnet())

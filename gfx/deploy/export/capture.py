@@ -21,7 +21,11 @@ _NOTE = "gfx_node"  # torch notes on what a node was made from if there is any n
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Keeps what torch and onnxscript say to programmers from the screen inside a with block."""
-    with quiet_torch(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        quiet_torch(onnx=True),
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         yield
 
