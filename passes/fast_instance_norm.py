@@ -1,7 +1,7 @@
 """Replaces each InstanceNorm by one that computes the same without copying its input.
 
 Before   nn.InstanceNorm2d: copies its input to (1, N·C, H, W), then runs training-mode batch norm
-After    gfx.modules.FastInstanceNorm2d: the torch kernel that is fastest for the input's layout
+After    gfx.ir.modules.FastInstanceNorm2d: the fastest torch kernel for the input's layout
 """
 
 from dataclasses import dataclass
