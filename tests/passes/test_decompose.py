@@ -12,7 +12,6 @@ from gfx.contract import Context, Outcome
 from gfx.ir.execute import distance
 from gfx.ir.node_origin import Origin, origin
 from gfx.ir.program import Program
-from gfx.ir.rewrite import split
 from gfx.testing import check_pass
 from passes.decompose import Decompose
 
