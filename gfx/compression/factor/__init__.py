@@ -1,7 +1,8 @@
 """Writes one convolution as several cheaper ones.
 
-`Form` says which, `refusal` whether a layer can be written so, `factor` does it, `parameters` and
-`macs` price it without doing it, and `compose` goes back: the one convolution that parts equal.
+`Form` names the form, `refusal` says whether a layer fits it, `factor` computes the parts,
+`parameters` and `macs` price them without computing, and `compose` goes back: it returns the one
+convolution that the parts equal.
 """
 
 from gfx.compression.factor.choose_layers import (

@@ -91,15 +91,15 @@ class Condition:
 def named(
     layers: Sequence[Layer], where: Sequence[str], stages: Mapping[str, str], field: str = "where"
 ) -> set[str]:
-    """Returns the paths of the layers that some names mean.
+    """Returns the paths of the layers that some names select.
 
     Args:
-        layers: those that there are.
-        where: names of stages, or globs over module paths. What is a stage's name means the stage,
-            but in `layers`, where the path of a layer always means that layer: recipes that gfx
-            writes name layers so.
+        layers: those of the program.
+        where: names of stages, or globs over module paths. A stage's name means the stage, except
+            in `layers`, where the path of a layer always means that layer: recipes that gfx
+            writes name layers by path.
         stages: the stage of each node, by the node's name.
-        field: how messages call `where`.
+        field: the name of `where` in messages.
 
     Raises: PreconditionError if the program has no layer in a stage; RecipeError if a glob names
     no layer.
@@ -127,7 +127,7 @@ def named(
 
 
 def check_said(said: Mapping[str, Any]) -> None:
-    """Checks that fields which say what to decompose do not contradict each other.
+    """Checks that the fields which select what to decompose do not contradict each other.
 
     Args:
         said: the values of `rank`, `where`, `layers`, `kept` and `budget`, where they are given.
@@ -169,7 +169,7 @@ Rank = int | float
 
 @dataclass(frozen=True)
 class Names:
-    """How a user says which layers are meant, and their ranks.
+    """Reads which layers a recipe names, and at which ranks.
 
     Each is a glob over module paths, or a stage.
     """
@@ -189,8 +189,8 @@ class Names:
     ) -> "Names":
         """Reads the fields of a recipe.
 
-        A condition in `where` may be met by any layer. Channels to keep without a word about layers
-        mean that no layer is named.
+        A condition in `where` can be met by any layer. If only channels to keep are given, no layer
+        is named.
         """
         names = () if isinstance(where, Mapping) else where
         alone = kept and not where and rank is None
@@ -215,7 +215,7 @@ class Names:
 
     @property
     def unnamed(self) -> str:
-        """Says why a layer is not meant."""
+        """Says why a layer is not named."""
         field = "layers" if self.layers is not None else "where" if self.where else ""
         return f"{field} does not name it" if field else "keep names it"
 
@@ -239,7 +239,7 @@ def choose(
     Args:
         program: it has shapes.
         names: what was asked for.
-        form_of: returns the form of a rank. One without a rank must make its layer cheaper.
+        form_of: returns the form of a rank. Without a rank, a form must make its layer cheaper.
         at_any_cost: take a form even if it is more expensive than the layer.
     """
     ranks = names.ranks(program)
@@ -259,7 +259,7 @@ def choose(
 def form_options(
     layers: Iterable[Layer], form_of: Callable[[Rank | None], Form], ranks: Sequence[Rank] = ()
 ) -> tuple[tuple[Layer, Form], ...]:
-    """Lists the forms in which layers may be written, of some ranks, else of a few small ones."""
+    """Lists the forms of layers at given ranks; without ranks, at a few small ones."""
     kind = form_of(None).kind
     return tuple(
         (layer, form_of(rank))
@@ -269,7 +269,7 @@ def form_options(
 
 
 def few_ranks(layer: nn.Conv2d | nn.ConvTranspose2d, kind: Kind) -> tuple[int | float, ...]:
-    """Lists a few small ranks at which a layer may be written.
+    """Lists a few small ranks for a layer.
 
     Example:
         >>> few_ranks(nn.Conv2d(8, 8, (1, 3)), "depthwise_separable")
