@@ -1,14 +1,15 @@
-"""Plans of least damage, where the cost of one choice depends on what the others are.
+"""Finds plans of least damage where the cost of one choice depends on the others.
 
-A layer costs less once the layer before it is narrower, so costs do not simply add up. Few plans
-are all tried. Of many, three ways of looking give plans, and what is found does not depend on any
-budget: so a larger one can never do more damage.
+A layer costs less once the layer before it is narrower, so costs do not simply add up. If there are
+few plans, all are tried. If there are many, three searches propose plans, and none depends on a
+budget: so a larger budget never does more damage.
 
-1. From everything left as it is, the change that does the least damage for what it saves, again
-   and again; every change is priced anew after each.
-2. The same from the cheapest plan back: the change that mends most for what it costs.
-3. For some costs between, a knapsack over the costs of changing one choice at a time, priced anew
-   around the plan it gives, until that stays the same. All plans that a knapsack gives are priced.
+1. Descent: from the unchanged program, repeat the change of least damage per saving; every change
+   is priced anew after each.
+2. Repair: from the cheapest plan, repeat the change that repairs most damage per cost.
+3. Knapsack: for some costs between, solve a knapsack over the costs of changing one choice at a
+   time, priced anew around its plan, until the plan stays the same. All plans it proposes are
+   priced.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How many channels a group may keep."""
+"""Bounds how many channels a group may keep."""
 
 from dataclasses import dataclass
 

@@ -23,8 +23,8 @@ def by_widths(
 ) -> Mask:
     """Removes the least important channels of the named modules until they have these widths.
 
-    Raises: RecipeError if a name matches nothing, a width exceeds what is there, channels go only
-    several at a time, or two widths contradict each other.
+    Raises: RecipeError if a name matches nothing, a width exceeds the channels there are, channels
+    can only be removed several at a time, or two widths contradict each other.
     """
     removed = groups.none_removed()
     score = np.zeros(len(removed))
@@ -68,8 +68,8 @@ def by_kept(
 ) -> Mask:
     """Removes every channel of the named modules that is not listed.
 
-    Raises: RecipeError if a name matches nothing, an index is out of range, or a channel that
-    would go is pinned.
+    Raises: RecipeError if a name matches nothing, an index is out of range, or a channel to
+    remove is pinned.
     """
     removed = groups.none_removed()
     may = groups.none_removed()
