@@ -88,7 +88,7 @@ def _every(levels: Sequence[Ids]) -> Iterator[Ids]:
 
 
 def _around(kept: Ids, levels: Sequence[Ids], rng: np.random.Generator) -> Iterator[Ids]:
-    """Iterates over configurations nearby: one group at another width, or several moved a little."""
+    """Iterates over configurations nearby: one group at another width, or small moves."""
     count = len(levels)
     singles = [(i, width) for i, options in enumerate(levels) for width in options.tolist()]
     for start in range(0, len(singles), _CHUNK):

@@ -1,13 +1,13 @@
 """Finds where a module ends in a graph: the nodes whose values its forward returns.
 
 1. A layer ends at the node that calls it.
-   2. A module with children ends at its last node whose value is read outside of it. Symbolic trace
-      notes on each node the modules that it is inside of.
-   3. Graphs from torch.export, from files and from pickles have no such notes. There a call of a
-      layer is inside of the modules in its path. A function is in the innermost module that all its
-      operands come from or go into, so that the sum at the end of `x + f(x)` is in the block; a
-      function of one value is with that value if it is its only reader. A container whose
-      children are numbers (nn.Sequential) has no functions of its own.
+2. A module with children ends at its last node whose value is read outside of it. Symbolic trace
+   notes on each node the modules that it is inside of.
+3. Graphs from torch.export, from files and from pickles have no such notes. There a call of a
+   layer is inside of the modules in its path. A function is in the innermost module that all its
+   operands come from or go into, so that the sum at the end of `x + f(x)` is in the block; a
+   function of one value is with that value if it is its only reader. A container whose
+   children are numbers (nn.Sequential) has no functions of its own.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Times each node of a program where it stands, over several runs."""
+"""Times each node of a program in place, over several runs."""
 
 import time
 from statistics import median
@@ -23,7 +23,7 @@ _SKIPPED = ("placeholder", "output", "get_attr")
 
 
 class _Stopwatch(Interpreter):
-    """Runs a graph and notes how long each call takes; what it reads is freed as in a real run."""
+    """Runs a graph and times each call; operands are freed as in a real run."""
 
     def __init__(self, module: fx.GraphModule, clock: Clock, device: str) -> None:
         super().__init__(module)

@@ -1,4 +1,4 @@
-"""The first half of an export: a module becomes an ExportedProgram of torch."""
+"""Captures a module as an ExportedProgram, the first half of an export."""
 
 import contextlib
 import io
@@ -15,12 +15,12 @@ from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["capture", "hushed", "origin"]
 
-_NOTE = "gfx_node"  # torch notes on what a node was made from if there is any note on that
+_NOTE = "gfx_node"  # torch records the origin of a node only where there is some such note
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Keeps what torch and onnxscript say to programmers from the screen inside a with block."""
+    """Hides messages of torch and onnxscript to developers inside a with block."""
     with quiet_torch(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
@@ -51,7 +51,7 @@ def capture(
 
 
 def origin(node: fx.Node) -> str | None:
-    """Names the node of the module's graph that a node of the ExportedProgram was made from."""
+    """Names the node of the module's graph that a node of the ExportedProgram comes from."""
     made: Any = node.meta.get("from_node")
     name: str | None = None
     while made:

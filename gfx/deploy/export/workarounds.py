@@ -1,4 +1,4 @@
-"""What torch's exporters get wrong, said in other words before they see it."""
+"""Rewrites a graph around errors in torch's exporters."""
 
 import torch.nn.functional as F
 from torch import fx
@@ -9,10 +9,10 @@ _NAMES = ("input", "running_mean", "running_var", "weight", "bias", "training", 
 
 
 def reworded(module: fx.GraphModule) -> None:
-    """Rewrites a graph in place; in eval mode it computes what it did.
+    """Rewrites a graph in place; in eval mode it computes the same.
 
-    A batch norm that is told to use the statistics of its input, and is given running ones too,
-    gets none: the exporter to ONNX (torch 2.13) would let it use the running ones.
+    A batch norm that uses the statistics of its input, but has running ones too, loses these: the
+    exporter to ONNX (torch 2.13) would use the running ones.
 
     Example:
         >>> import torch

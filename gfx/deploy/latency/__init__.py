@@ -1,4 +1,4 @@
-"""Predicts the milliseconds of a program at other widths, from measurements on this machine."""
+"""Predicts the latency of a program at other widths, from measurements on this machine."""
 
 from gfx.deploy.latency.factored_layers import FormTimes
 from gfx.deploy.latency.measure import Clocked, Measurer, measured

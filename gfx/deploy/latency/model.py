@@ -1,9 +1,9 @@
-"""The latency model of one program on this machine.
+"""Builds and evaluates the latency model of one program on this machine.
 
-1. Every convolution of images is measured alone, over a grid of the channels it reads and gives
-   (gfx/deploy/latency/tables.py). Layers that are alike but for their channels share a table.
-2. The program is built at a few widths, and its nodes are clocked one by one in torch. They say
-   what everything else takes, and how much a convolution differs where it stands from one alone.
+1. Every 2-D convolution is measured alone, over a grid of input and output channels
+   (gfx/deploy/latency/tables.py). Layers that differ only in their channels share a table.
+2. The program is built at a few widths, and its nodes are timed one by one in torch. These times
+   give the latency of all other nodes, and a correction of each convolution in its context.
 3. The same programs are run whole by the backend. Least squares towards 1 give a factor for each
    kind of node, and a constant.
 """
@@ -42,7 +42,7 @@ class LatencyModel:
     """Predicts the milliseconds of one run of a program at other widths.
 
     `groups` are the program's free groups, in the order of the columns that `predict` takes;
-    `full` is what the program took as it is, in milliseconds, measured.
+    `full` is the measured latency of the unchanged program, in milliseconds.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class LatencyModel:
         return np.asarray(self._weights[:-1] @ self._sums(table) + self._weights[-1])
 
     def of_forms(self, layer: Layer, forms: Sequence[Form | None]) -> FormTimes:
-        """Returns what forms of a convolution take more than it, at any number of channels.
+        """Returns how much slower forms of a convolution are than it, at any number of channels.
 
-        Their parts are measured alone, as the program's convolutions are.
+        The parts are measured alone, as the program's convolutions are.
 
         Raises: TimingError if the machine is too noisy to measure them.
         """
@@ -97,16 +97,16 @@ def latency_model(
 ) -> LatencyModel:
     """Measures a program on this machine, and returns a model of its latency.
 
-    What was measured is kept on disk, by machine, version of torch, backend and threads, and is
-    not measured again.
+    Measurements are kept on disk, by machine, version of torch, backend and threads, and are not
+    repeated.
 
     Args:
         groups: its channel groups.
-        backend: what runs it: eager, compile or onnxruntime.
+        backend: runs the program: eager, compile or onnxruntime.
         threads: how many threads run it; None: as many as torch uses.
-        cache: folder of measurements; None: GFX_CACHE, else the user's own cache.
-        progress: called with a sentence now and then.
-        measurer: says what things take; None: the clock.
+        cache: folder of measurements; None: GFX_CACHE, else the user's cache.
+        progress: is called with a sentence for each step.
+        measurer: measures milliseconds; None: this machine.
 
     Raises: InputError if the backend is not installed; TimingError if the machine is too noisy.
     """
@@ -138,12 +138,12 @@ def latency_model(
 
 
 def _tables(backend: str) -> str:
-    """Returns the backend that convolutions are measured with alone."""
+    """Returns the backend that measures convolutions alone."""
     return "onnxruntime" if backend == "onnxruntime" else "eager"
 
 
 class _Placed:
-    """Fits what the nodes of a program take to those that were clocked."""
+    """Fits the latency of a program's nodes to their times in the program."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class _Placed:
         self.moved = self._others(works)
 
     def _others(self, works: Works) -> float:
-        """Adds the nodes that are no convolutions; returns their mean milliseconds per element."""
+        """Adds the nodes that are not convolutions; returns their mean milliseconds per element."""
         numbers = [n for w in works.others for n in (w.moved, w.macs)]
         sizes = Terms(self._symbols, numbers)(self._rows)
         sizes = sizes.reshape(len(works.others), 2, len(self._rows)).astype(np.float64)
@@ -205,7 +205,7 @@ def _factors(
     count = len(sums.kinds)
     towards = np.array([1.0] * count + [0.0])
     strong = ("convolution", "transposed", "depthwise")
-    # a kind is drawn to 1 by the share of the time that it is: no factor is free
+    # a kind is pulled to 1 by its share of the time: no factor is free
     pull = np.array([pulls[0 if kind in strong else 1] for kind in sums.kinds] + [pulls[2]])
     found = nonnegative(table.T, np.ones(len(rows)), towards, pull * _shares(table))
     found[-1] *= unit

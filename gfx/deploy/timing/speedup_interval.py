@@ -1,8 +1,8 @@
-"""How much faster one program is than another, and how sure that is.
+"""Computes the speed-up of one program over another, with a confidence interval.
 
-The rounds are paired: both ran within moments of each other, so what slows the machine down for a
-while is in both. A speed-up is the median over the rounds of time before / time after; its
-interval is the bootstrap's (Efron 1979, doi:10.1214/aos/1176344552): the same on rounds drawn with
+The rounds are paired: both ran within moments of each other, so a slow phase of the machine is in
+both. A speed-up is the median over the rounds of time before / time after; its interval is the
+bootstrap's (Efron 1979, doi:10.1214/aos/1176344552): the same on rounds drawn with
 replacement.
 """
 
