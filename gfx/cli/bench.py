@@ -1,4 +1,4 @@
-"""`gfx bench`: what a model takes, against another, and where its time goes."""
+"""`gfx bench`: measures a model, alone or against another, and times its nodes."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ __all__ = ["bench"]
 
 
 class ProtocolOption(StrEnum):
-    """How papers measured."""
+    """Measuring protocols of papers."""
 
     paper = "paper"
 
@@ -122,7 +122,7 @@ def _opened(
 
 
 def _inputs(first: Opened, second: Opened | None, names: tuple[str, str]) -> Any:
-    """Returns the inputs that both are timed on; None where neither says any."""
+    """Returns the inputs that both are timed on; None if neither has any."""
     from gfx.deploy.bench import check_alike
 
     known = [opened.inputs for opened in (first, second) if opened and opened.inputs is not None]

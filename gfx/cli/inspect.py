@@ -1,4 +1,4 @@
-"""`gfx inspect`: what shrinking each layer would do to the output, and what it would save."""
+"""`gfx inspect`: measures damage and saving of shrinking each layer."""
 
 import os
 from pathlib import Path
@@ -122,7 +122,7 @@ def inspect(
     outputs = Outputs(csv=as_csv, html=html, plot=plot, recipe=emit, budget=budget)
     outputs.check(as_json=as_json)
     distance, made = measure(metric, features)
-    speaks = not int(os.environ.get("RANK", "0"))  # of several processes the first
+    speaks = not int(os.environ.get("RANK", "0"))  # of several processes only the first
     with Progress(f"opening {model}", quiet=not speaks) as progress:
         opened = open_named(
             model, inputs=inputs or [], factory=factory, trust=trust, evaluate=evaluate, seed=seed

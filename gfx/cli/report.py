@@ -1,4 +1,4 @@
-"""`gfx report`: what is stored in a .gfx file, as text, JSON, a page or a picture."""
+"""`gfx report`: shows the report in a .gfx file, as text, JSON, a page or a picture."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_report", "report"]
 
-_BYTES = ("png", "data")  # fields of pictures and inputs, nothing to read
+_BYTES = ("png", "data")  # fields with bytes of pictures and inputs
 
 
 @guarded
@@ -118,7 +118,7 @@ def _made(
     asked: tuple[bool, bool],
     stage: Callable[[str], None],
 ) -> dict[Path, bytes]:
-    """Makes everything before anything is written."""
+    """Renders everything before anything is written."""
     from gfx.reports.result import drawing, page
 
     model, inputs = (None, None) if original is None else (original.model, original.inputs)
@@ -140,7 +140,7 @@ def _made(
 
 
 def _table(module: "fx.GraphModule", stage: Callable[[str], None]) -> "Table | str":
-    """Estimates what shrinking layers further would do; says why if that is not possible."""
+    """Estimates the effect of shrinking layers further; says why if that is not possible."""
     import gfx
 
     stage("estimating sensitivity")
@@ -153,7 +153,7 @@ def _table(module: "fx.GraphModule", stage: Callable[[str], None]) -> "Table | s
 def _latency(
     module: "fx.GraphModule", original: "Opened | None", stage: Callable[[str], None]
 ) -> "Latency | str":
-    """Measures what each node takes, also against the original; says why if that cannot be done."""
+    """Measures the latency of each node, also against the original; says why if that fails."""
     import gfx
     from gfx.reports.result import profiled
 

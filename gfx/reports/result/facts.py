@@ -1,7 +1,7 @@
-"""Gathers all that a page says from the compressed program and its report.
+"""Collects the facts of a page from the compressed program and its report.
 
-1. Everything but the original comes from the program as it is now: nothing is told twice.
-2. What the original was is in the report's record; `original` takes its place if it is given.
+1. Everything but the original is computed from the program now: nothing is stored twice.
+2. The original comes from the report's record, or from `original` if it is given.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ __all__ = ["ResultFacts", "facts_of", "with_original"]
 
 @dataclass(frozen=True)
 class ResultFacts:
-    """All that a page says of a compressed program."""
+    """Holds all facts of a page on a compressed program."""
 
     report: Report
     program: Program
@@ -42,7 +42,7 @@ class ResultFacts:
 
 
 def facts_of(module: fx.GraphModule, told: Report | None = None) -> ResultFacts:
-    """Gathers the facts of a module that gfx made.
+    """Collects the facts of a module that gfx made.
 
     Raises: GfxError if it has no report; InputError if it does not run.
 
@@ -74,9 +74,9 @@ def facts_of(module: fx.GraphModule, told: Report | None = None) -> ResultFacts:
 
 
 def with_original(told: Report, original: nn.Module, inputs: object = None) -> Report:
-    """Puts what is recorded of the original anew into a report.
+    """Replaces the record of the original in a report.
 
-    Raises: InputError if it is another model than the one that the report is of.
+    Raises: InputError if the given model is not the one of the report.
     """
     program = trace(original, inputs)
     cost = cost_of(program)

@@ -27,7 +27,7 @@ _MOST = 40  # rows of the latency table
 
 @dataclass(frozen=True)
 class TimedNode:
-    """What one node of a program takes.
+    """The latency of one node of a program.
 
     Units: milliseconds of one run; share of all nodes, 0 to 1; multiply-accumulates a second.
     """
@@ -41,14 +41,14 @@ class TimedNode:
 
 @dataclass(frozen=True)
 class Latency:
-    """A latency profile, and how it was measured."""
+    """Holds a latency profile, and how it was measured."""
 
     rows: tuple[TimedNode, ...]
     told: tuple[str, ...] = ()  # sentences: machine, backend, medians
 
 
 def latency_section(found: Latency | str) -> str:
-    """Returns the nodes that take most, or why they are not known."""
+    """Returns the slowest nodes, or why they are unknown."""
     if isinstance(found, str):
         return f'<p class="note">{escape(found)}</p>'
     rows = sorted(found.rows, key=lambda row: -row.milliseconds)
@@ -79,7 +79,7 @@ def _timed(row: TimedNode, most: float) -> str:
 
 
 def sensitivity_section(found: Table | str) -> str:
-    """Returns what shrinking each layer further would do, or why it is not known."""
+    """Returns the effect of shrinking each layer further, or why it is unknown."""
     if isinstance(found, str):
         return f'<p class="note">{escape(found)}</p>'
     keys = found.facts.keys
@@ -141,7 +141,7 @@ def profiled(
 
 
 def latency_of(measured: Bench) -> Latency | str:
-    """Writes down what was measured as a page shows it; why not, if there is no profile."""
+    """Converts a measurement for a page; says why not, if there is no profile."""
     found = measured.profile
     if not isinstance(found, Profile):
         return f"Not measured: {found}."

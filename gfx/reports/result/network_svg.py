@@ -1,9 +1,10 @@
 """Draws the network as SVG, top to bottom: each layer as wide as its channels.
 
-1. What a layer had is an outline, what it has is filled; the colour is that of its channel group.
-2. What follows directly stands below; everything else is an arc at the right, wider for longer.
-3. Who points at a layer, taps it or comes to it by keyboard sees all of its group, by style alone:
-   each layer and what the page says of its group have the group's class.
+1. The original channels of a layer are an outline, the current ones filled; the colour is that of
+   its channel group.
+2. An edge to the next element is a vertical line, any other an arc at the right, wider if longer.
+3. Pointing at a layer, tapping it or focusing it by keyboard highlights its whole group, by style
+   alone: each layer and the text about its group have the group's class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def drawn(facts: ResultFacts) -> str:
 
 
 def rules(families: Sequence[Family]) -> str:
-    """Returns the style rules by which a group is coloured, and found when it is pointed at."""
+    """Returns the style rules that colour each group, and highlight it under the pointer."""
     lines = []
     for family in families:
         name, at = f".g{family.number}", ":is(:hover, :focus)"
@@ -50,7 +51,7 @@ def rules(families: Sequence[Family]) -> str:
 
 
 class _Rows:
-    """Where each element stands."""
+    """Places each element."""
 
     def __init__(self, facts: ResultFacts) -> None:
         self.facts = facts
@@ -70,7 +71,7 @@ class _Rows:
         self.widest = max((w for pair in widths for w in pair if w), default=1)
 
     def _widths(self, pair: Pair) -> tuple[int | None, int]:
-        """Returns the channels of a layer before and now, a latent's map once."""
+        """Returns the channels of a layer before and now, counting a latent's map once."""
         family = self.families[pair.now.node]
         if family is not None and family.was is not None and family.now * 4 <= pair.now.outputs:
             return family.was, family.now  # a linear whose features become a map of channels
@@ -184,7 +185,7 @@ class _Rows:
 
 
 def _given(facts: ResultFacts, families: Mapping[str, Family | None]) -> list[Family | None]:
-    """Finds the group of what each element gives; where branches meet, that of the first."""
+    """Finds the group of each element's value; where branches meet, that of the first."""
     sources: dict[int, int] = {}
     for edge in facts.network.edges:
         sources.setdefault(edge.target, edge.source)
@@ -203,7 +204,7 @@ def _short(pair: Pair) -> str:
 
 
 def _told(pair: Pair, family: Family | None) -> str:
-    """Says of a layer what it was and is."""
+    """Writes a layer's original and current width, and its group."""
     now, was = pair.now, pair.was
     size = "x".join(map(str, now.shape[2:]))
     parts = [f"{now.path}: {now.kind} of stage {pair.stage}{f', {size}' if size else ''}"]

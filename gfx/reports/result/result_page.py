@@ -1,8 +1,8 @@
 """Writes the report of a compressed program as one HTML page that loads nothing.
 
 1. All text is escaped; the page's own policy forbids every request and every script.
-2. What a bar or colour shows stands beside it in words or numbers.
-3. What is not known is said, with what would make it known.
+2. Every bar or colour also has words or numbers beside it.
+3. Unknown values are named, with the way to get them.
 """
 
 from html import escape
@@ -43,10 +43,10 @@ def page(
     """Returns the report of a module that gfx made as the text of an HTML page.
 
     Args:
-        module: what gfx.apply or gfx.load returned.
-        original: the model that it was made from, for files that keep nothing of it.
+        module: the result of gfx.apply or gfx.load.
+        original: the model that it was made from, for files without a record of it.
         inputs: of the original.
-        sensitivity: what gfx.inspect says of the module, or why it was not asked.
+        sensitivity: the table of gfx.inspect for the module, or why there is none.
         latency: a profile of the module, or why there is none.
 
     Raises: GfxError if the module has no report; InputError if it does not run, or the original is
@@ -97,7 +97,7 @@ def _subtitle(facts: ResultFacts) -> str:
 
 
 def _origin(told: Report) -> str:
-    """Says where all of it comes from."""
+    """Writes the origin of the result."""
     facts = {
         "model": told.source,
         "front end": told.frontend,

@@ -1,4 +1,4 @@
-"""What `gfx.inspect` returns: the sensitivity table with its views and its recipe."""
+"""Extends the sensitivity table that `gfx.inspect` returns by its views and its recipe."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -30,7 +30,7 @@ class Findings(Table):
     def recipe(self, budget: Mapping[str, Any] | None = None) -> Recipe:
         """Returns a recipe that acts on the table, under a budget (gfx/sensitivity/to_recipe.py).
 
-        Raises: BudgetError if nothing that was tried meets the budget; InputError if nothing is
+        Raises: BudgetError if no probed change meets the budget; InputError if nothing is
         recommended.
 
         Example: `gfx.apply(table.recipe({"macs": 0.5}), model)` leaves half the MACs.

@@ -1,4 +1,4 @@
-"""Draws damage against saving as an SVG that stands in a page."""
+"""Draws damage against saving as an SVG for a page."""
 
 import math
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def _told(step: PlanStep) -> str:
 
 
 def _grid(right: float, top: float, facts: TableFacts) -> str:
-    """The axes: shares of the MACs below, summed damages at the left."""
+    """Returns the axes: shares of the MACs below, summed damages at the left."""
     parts = []
     for value in _ticks(right):
         x = _x(value / right)

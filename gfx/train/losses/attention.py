@@ -1,4 +1,4 @@
-"""Where a student looks, made like where its teacher looks."""
+"""Compares the attention maps of student and teacher."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a schedule writes down of itself, and compares when it goes on."""
+"""Writes the state of a schedule, and compares it when training resumes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
