@@ -14,12 +14,12 @@ from gfx.compression.factor import (
     Form,
     Names,
     check_data,
-    check_said,
+    check_selectors,
     choose,
+    dense_program,
     form_options,
     prices_of,
     write_layers,
-    written_out,
 )
 from gfx.compression.factor.choose_layers import Rank
 from gfx.compression.factor.forms import Init, Kind, Norm
@@ -109,7 +109,9 @@ class Decompose(Pass):
                     raise RecipeError(f"shares: {share} must be above 0 and below 1")
             for rank in (self.rank, *self.layers.values(), *self.ranks):
                 self._form(rank)
-            check_said({n: getattr(self, n) for n in ("rank", "where", "layers", "kept", "budget")})
+            check_selectors(
+                {n: getattr(self, n) for n in ("rank", "where", "layers", "kept", "budget")}
+            )
 
     @property
     def needs_data(self) -> bool:
@@ -204,4 +206,4 @@ class Decompose(Pass):
         if outcome.modified:
             ranks = {row["layer"]: row["rank"] for row in rows}
             outcome.resolved = replace(self, rank=None, where=(), keep=(), layers=ranks)
-            outcome.reference = lambda before: written_out(before, made, removed)
+            outcome.reference = lambda before: dense_program(before, made, removed)

@@ -67,20 +67,20 @@ def report(
     if png is not None:
         check_plotting()
     module = gfx.load(file)
-    told = gfx.report(module)
+    stored = gfx.report(module)
     if html is None and png is None:
         _without_use(original=original)
-        print_report(told, as_json=as_json)
+        print_report(stored, as_json=as_json)
         return
     with Progress(f"reading {file}") as progress:
         given = None
         if original is not None:
             progress.stage(f"opening {original}")
-            given = _original(original, inputs, factory, trust, told)
+            given = _original(original, inputs, factory, trust, stored)
         made = _made(module, given, html, png, (latency, sensitivity), progress.stage)
         sizes = write_all(made)
     if as_json:
-        print_report(told, as_json=True)
+        print_report(stored, as_json=True)
     for path, size in sizes.items():
         typer.echo(f"wrote {path} ({size:,} bytes)", err=True)
 
@@ -101,12 +101,14 @@ def _without_use(*, original: str | None) -> None:
         )
 
 
-def _original(name: str, inputs: Any, factory: str | None, trust: bool, told: "Report") -> "Opened":
+def _original(
+    name: str, inputs: Any, factory: str | None, trust: bool, stored: "Report"
+) -> "Opened":
     """Opens the original, seeded as the recipe was; its inputs are those of the report."""
     from gfx.pipeline.recipe import Recipe
 
-    seed = told.recipe.get("seed")
-    specs = inputs or list(Recipe.load(told.recipe).input or ())
+    seed = stored.recipe.get("seed")
+    specs = inputs or list(Recipe.load(stored.recipe).input or ())
     return open_named(name, inputs=specs, factory=factory, trust=trust, evaluate=False, seed=seed)
 
 

@@ -65,7 +65,7 @@ class Progress:
         self.console = Console(stderr=True)
         shows = self.console.is_terminal and not quiet
         self.status = self.console.status(_plain(text)) if shows else None
-        self.told = time.monotonic()
+        self.reported = time.monotonic()
         self.timer = threading.Timer(_PATIENCE, self._late)
         self.timer.daemon = True
         self.handler = _Stages(self)
@@ -109,8 +109,8 @@ class Progress:
             full = _BAR * done // max(total, 1)
             bar = _plain("━" * full).append("━" * (_BAR - full), style="dim")
             self.status.update(bar.append(f" {done}/{total} {what}"))
-        elif not self.quiet and time.monotonic() - self.told >= _PAUSE:
-            self.told = time.monotonic()
+        elif not self.quiet and time.monotonic() - self.reported >= _PAUSE:
+            self.reported = time.monotonic()
             typer.echo(f"{done} of {total}: {what} …", err=True)
 
     def _late(self) -> None:

@@ -27,10 +27,10 @@ from gfx.pipeline.record.original import Recording
 from gfx.pipeline.report import Report, attach
 from gfx.pipeline.run import Run
 
-__all__ = ["apply", "specs", "told"]
+__all__ = ["apply", "report_of", "specs"]
 
 
-def told(
+def report_of(
     program: Program,
     recipe: Recipe,
     before: Cost,
@@ -126,7 +126,7 @@ def apply(
     forget_shapes(program)
     forget(program)
     _set_modes(small, model)
-    report = told(program, recipe, before, run.cost, passes, verify)
+    report = report_of(program, recipe, before, run.cost, passes, verify)
     report = replace(report, timings=timings, record=record)
     _remember_inputs(small, program)
     attach(small, replace(report, seconds=time.perf_counter() - started))

@@ -70,7 +70,7 @@ def pass_report(
     """Records what one pass did, in plain data: a report equals its own JSON copy."""
     return PassReport(
         name=pass_.name,
-        spec=_without_clock(plain(pass_.spec()[pass_.name])),
+        spec=_without_measured(plain(pass_.spec()[pass_.name])),
         asked=_asked(pass_),
         changes=tuple(
             replace(c, before=plain(c.before), after=plain(c.after)) for c in outcome.changes
@@ -85,7 +85,7 @@ def pass_report(
     )
 
 
-def _without_clock(spec: dict[str, Any]) -> dict[str, Any]:
+def _without_measured(spec: dict[str, Any]) -> dict[str, Any]:
     """Removes limits that follow from the measured latency of the original."""
     if not isinstance(spec.get("budget"), list):
         return spec

@@ -81,7 +81,7 @@ class Run:
             _logger.info("%s: checking", pass_.name)
             checks = self._check(pass_, old, outcome)
         self.cost = cost_of(self.program)
-        plan.tell(pass_, outcome)
+        plan.add_plan(pass_, outcome)
         seconds = time.perf_counter() - started
         return pass_report(pass_, outcome, before, self.cost, checks, seconds)
 

@@ -34,7 +34,7 @@ class SharedBudget:
         """Returns the context of a pass; a planned pass has its part, and no budget."""
         return replace(context.of(pass_), budgets=()) if self._has(pass_) else context.of(pass_)
 
-    def tell(self, pass_: Pass, outcome: Outcome) -> None:
+    def add_plan(self, pass_: Pass, outcome: Outcome) -> None:
         """Adds the shared plan to the outcome of a pass that takes part in it."""
         if self._has(pass_):
             others = [one.name for one in self.joint if one is not pass_]

@@ -188,9 +188,9 @@ class WidthSearch:
     def _pinned(self, budget: Budget, kept: Ids) -> str:
         """Lists the reasons that keep a configuration from costing less."""
         reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self.selection.groups if g.pinned)
-        told = "; ".join(list(reasons)[:4]) or "nothing is pinned"
+        text = "; ".join(list(reasons)[:4]) or "nothing is pinned"
         if budget.measure != "peak_activation_bytes":
-            return told
+            return text
         table = self.costs.full.copy()
         table[self._columns] = kept
-        return f"the peak is then at node {self.costs.pricing.peak_place(table)}; {told}"
+        return f"the peak is then at node {self.costs.pricing.peak_place(table)}; {text}"

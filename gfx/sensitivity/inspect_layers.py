@@ -123,7 +123,7 @@ def sensitivity_table(
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
     rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
     facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
-    notes = (*facts.notes, *_told(folded, training))
+    notes = (*facts.notes, *_notes(folded, training))
     facts = replace(facts, measured=not fast, tolerate=tolerate, needs=folded, notes=notes)
     return Table(ranked(rows), facts, program, form)
 
@@ -181,14 +181,14 @@ def _folded(program: Program) -> tuple[str, ...]:
     return (_FOLD,)
 
 
-def _told(passes: Sequence[str], training: bool) -> tuple[str, ...]:
-    told = [
+def _notes(passes: Sequence[str], training: bool) -> tuple[str, ...]:
+    notes = [
         f"spectral norms and the like were folded first; put {name} before what acts on this"
         for name in passes
     ]
     if training:
-        told.append("the model is in training mode; it was run in eval mode")
-    return tuple(told)
+        notes.append("the model is in training mode; it was run in eval mode")
+    return tuple(notes)
 
 
 def _batches(subject: InspectedProgram, data: Any, count: int | None, seed: int) -> Batches:

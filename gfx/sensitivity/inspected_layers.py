@@ -145,10 +145,10 @@ class InspectedProgram:
     def _hint(self, glob: str) -> str:
         paths = [p.path for p in self.places]
         inside = [path for path in paths if path.startswith(f"{glob.rstrip('.*')}.")]
-        told = f"no convolution or linear layer is named {glob!r}"
+        text = f"no convolution or linear layer is named {glob!r}"
         if inside:
-            return f"{told}; {glob.rstrip('.*')}.* names the {len(inside)} inside it"
-        return f"{told}{did_you_mean(glob, [*paths, *STAGES], '', cutoff=0.3)}"
+            return f"{text}; {glob.rstrip('.*')}.* names the {len(inside)} inside it"
+        return f"{text}{did_you_mean(glob, [*paths, *STAGES], '', cutoff=0.3)}"
 
 
 def _places(program: Program) -> tuple[InspectedLayer, ...]:

@@ -39,12 +39,12 @@ class Processes:
         """
         if self.count == 1:
             return work(items)[0]
-        told: Any
+        mine: Any
         try:
-            told = (*work(items[self.rank :: self.count]), len(items))
+            mine = (*work(items[self.rank :: self.count]), len(items))
         except GfxError as error:
-            told = error
-        every = self._gathered(told)
+            mine = error
+        every = self._gathered(mine)
         failed = [each for each in every if isinstance(each, GfxError)]
         if failed:
             raise failed[0]

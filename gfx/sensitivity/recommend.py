@@ -27,8 +27,8 @@ def advised(row: Row, tolerate: float) -> Row:
     if not options:
         return replace(row, recommend=LEAVE, choice=None)
     _, _, key = max(options, key=lambda option: (option[0], -option[1]))
-    told = DECOMPOSE if isinstance(key, str) else narrowed(row.widths[key])
-    return replace(row, recommend=told, choice=key)
+    advice = DECOMPOSE if isinstance(key, str) else narrowed(row.widths[key])
+    return replace(row, recommend=advice, choice=key)
 
 
 def ranked(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -83,7 +83,7 @@ def check_pass(pass_: Pass, programs: Iterable[Program] | None = None, data: Any
             refused.append((name, str(error)))
             continue
         accepted.append(name)
-        _is_no_dearer(pass_, name, small)
+        _costs_no_more(pass_, name, small)
         _repeats(pass_, program, small, data)
         try:
             _survives_a_file(pass_, program, small)
@@ -124,13 +124,13 @@ def _apply(pass_: Pass, program: Program, data: Any) -> fx.GraphModule:
     return apply(recipe, program.module, program.example_inputs, data=data, seed=0)
 
 
-def _is_no_dearer(pass_: Pass, name: str, small: nn.Module) -> None:
-    told = report(small)
-    if pass_.grows or told.before is None or told.after is None:
+def _costs_no_more(pass_: Pass, name: str, small: nn.Module) -> None:
+    made = report(small)
+    if pass_.grows or made.before is None or made.after is None:
         return
     for what, old, new in (
-        ("exact MACs", told.before.macs.exact, told.after.macs.exact),
-        ("parameters", told.before.params, told.after.params),
+        ("exact MACs", made.before.macs.exact, made.after.macs.exact),
+        ("parameters", made.before.params, made.after.params),
     ):
         if new > old:
             raise VerificationError(

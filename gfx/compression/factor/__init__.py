@@ -9,14 +9,14 @@ from gfx.compression.factor.choose_layers import (
     Chosen,
     Condition,
     Names,
-    check_said,
+    check_selectors,
     choose,
     few_ranks,
     form_options,
     named,
 )
 from gfx.compression.factor.compose_parts import Pieces, compose
-from gfx.compression.factor.dense_reference import written_out
+from gfx.compression.factor.dense_reference import dense_program
 from gfx.compression.factor.factor_layers import (
     Inputs,
     Priced,
@@ -44,9 +44,10 @@ __all__ = [
     "Pieces",
     "Priced",
     "check_data",
-    "check_said",
+    "check_selectors",
     "choose",
     "compose",
+    "dense_program",
     "factor",
     "few_ranks",
     "fits",
@@ -65,6 +66,5 @@ __all__ = [
     "skeleton",
     "why_not",
     "write_layers",
-    "written_out",
     "written_rank",
 ]

@@ -25,7 +25,7 @@ __all__ = [
     "Condition",
     "Names",
     "Rank",
-    "check_said",
+    "check_selectors",
     "choose",
     "few_ranks",
     "form_options",
@@ -126,7 +126,7 @@ def named(
     return found
 
 
-def check_said(said: Mapping[str, Any]) -> None:
+def check_selectors(said: Mapping[str, Any]) -> None:
     """Checks that the fields which select what to decompose do not contradict each other.
 
     Args:
@@ -135,7 +135,7 @@ def check_said(said: Mapping[str, Any]) -> None:
     Raises: RecipeError if two of them say the same, or a condition in `where` is malformed.
 
     Example:
-        >>> check_said({"layers": {"to_rgb": 1}, "kept": {"stem": (0, 1)}})
+        >>> check_selectors({"layers": {"to_rgb": 1}, "kept": {"stem": (0, 1)}})
     """
     where = said.get("where")
     if isinstance(where, Mapping):

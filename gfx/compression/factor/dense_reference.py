@@ -16,10 +16,10 @@ from gfx.coupling.labels import Mask
 from gfx.coupling.removal import masked, remove
 from gfx.ir.program import Program
 
-__all__ = ["written_out"]
+__all__ = ["dense_program"]
 
 
-def written_out(
+def dense_program(
     before: Program, made: Mapping[str, nn.Sequential], removed: Mask | None = None
 ) -> Program:
     """Returns the dense program that a factorized and narrowed program must equal.

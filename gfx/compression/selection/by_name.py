@@ -32,15 +32,15 @@ def by_widths(
     for group in among:
         score[group.roots] = scores[group.name]
         may[group.roots] = True
-    settled = groups.none_removed()
+    fixed = groups.none_removed()
     for name, axis, count in pairs_named(groups, widths):
         classes = groups.roots[axis.ids]
         if count > axis.size:
             raise RecipeError(
                 f"widths[{name}]={count}, but it has {axis.size} channels; pruning cannot widen"
             )
-        _narrow(name, classes, count, removed, may & ~settled, score)
-        settled[classes] = True
+        _narrow(name, classes, count, removed, may & ~fixed, score)
+        fixed[classes] = True
     return removed
 
 

@@ -85,8 +85,8 @@ def bench(
         _logger.info("preparing %s for %s", subject.name, backend)
         runners.append(_runner(subject, program, backend, threads, device))
     _logger.info("timing %s", " and ".join(subject.name for subject in found))
-    told = None if progress is None else lambda done, total: progress(done, total, "rounds")
-    samples = timed(runners, how, clock=clock, progress=told)
+    report = None if progress is None else lambda done, total: progress(done, total, "rounds")
+    samples = timed(runners, how, clock=clock, progress=report)
     figures = [
         _figures(subject, runner, sample, program, memory)
         for subject, runner, sample, program in zip(found, runners, samples, traced, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from gfx.deploy.export.workarounds import reworded
+from gfx.deploy.export.workarounds import apply_workarounds
 from gfx.ir.deepcopy import deepcopy
 from gfx.ir.torch_logging import quiet_torch
 
@@ -40,7 +40,7 @@ def capture(
     """
     twin = deepcopy(module).eval()  # torch.export may leave tensors of its own on a module
     if isinstance(twin, fx.GraphModule):
-        reworded(twin)
+        apply_workarounds(twin)
         for node in twin.graph.nodes:
             node.meta[_NOTE] = node.name
     with hushed(), torch.no_grad():

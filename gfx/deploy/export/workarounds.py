@@ -3,12 +3,12 @@
 import torch.nn.functional as F
 from torch import fx
 
-__all__ = ["reworded"]
+__all__ = ["apply_workarounds"]
 
 _NAMES = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 
-def reworded(module: fx.GraphModule) -> None:
+def apply_workarounds(module: fx.GraphModule) -> None:
     """Rewrites a graph in place; in eval mode it computes the same.
 
     A batch norm that uses the statistics of its input, but has running ones too, loses these: the
@@ -20,7 +20,7 @@ def reworded(module: fx.GraphModule) -> None:
         >>> x = graph.placeholder("x")
         >>> _ = graph.output(graph.call_function(F.batch_norm, (x, x, x, None, None, True)))
         >>> module = fx.GraphModule({}, graph)
-        >>> reworded(module)
+        >>> apply_workarounds(module)
         >>> next(node for node in module.graph.nodes if node.op == "call_function").args
         (x,)
     """

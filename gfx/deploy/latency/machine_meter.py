@@ -22,8 +22,8 @@ class MachineMeter:
 
     Example:
         >>> import gfx
-        >>> clock = MachineMeter(ticks=iter(range(1000)).__next__)  # every call takes a second
-        >>> (reading,) = clock.read([gfx.trace(gfx.zoo.build("dcgan", ngf=4))], "eager", 1)
+        >>> meter = MachineMeter(ticks=iter(range(1000)).__next__)  # every call takes a second
+        >>> (reading,) = meter.read([gfx.trace(gfx.zoo.build("dcgan", ngf=4))], "eager", 1)
         >>> reading.ms, len(reading.times)
         (1000.0, 9)
     """

@@ -25,7 +25,7 @@ from gfx.ir.execute import on_meta
 from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.program import Program
 
-__all__ = ["Clocked", "Measurer", "measured"]
+__all__ = ["MachineMeasurer", "Measurer", "measured"]
 
 _REFERENCE = 8  # runs of the reference in a round
 _ATTEMPTS = 3
@@ -50,7 +50,7 @@ class Measurer(Protocol):
 
 
 @dataclass(frozen=True)
-class Clocked:
+class MachineMeasurer:
     """Measures with a timer on this machine."""
 
     clock: Callable[[], float] = time.perf_counter  # returns seconds
@@ -96,9 +96,9 @@ class Clocked:
             drifts.append(max(references) / min(references) - 1)
             if drifts[-1] <= self.drift:
                 return [float(t) * 1e3 for t in np.median(times, axis=0)]
-        told = ", ".join(f"{100 * drift:.0f} %" for drift in drifts)
+        drift = ", ".join(f"{100 * drift:.0f} %" for drift in drifts)
         raise TimingError(
-            f"this machine is too noisy to time {what}: the same reference took up to {told} "
+            f"this machine is too noisy to time {what}: the same reference took up to {drift} "
             f"longer in one round than in another, in {_ATTEMPTS} attempts (up to "
             f"{100 * self.drift:.0f} % is allowed); stop what else runs, or use fewer threads"
         )
@@ -136,7 +136,7 @@ def measured(
 
     Raises: InputError if the backend is not installed; TimingError if the machine is too noisy.
     """
-    return (measurer or Clocked()).programs([program], backend, threads_of(threads))[0]
+    return (measurer or MachineMeasurer()).programs([program], backend, threads_of(threads))[0]
 
 
 class _Nodes(Interpreter):

@@ -22,7 +22,7 @@ from gfx.coupling import Group, Groups
 from gfx.deploy.latency.correction import Curve, curve, nonnegative, slopes
 from gfx.deploy.latency.disk_store import Store, folder_of
 from gfx.deploy.latency.factored_layers import FormTimes, Parts
-from gfx.deploy.latency.measure import Clocked, Measurer
+from gfx.deploy.latency.measure import MachineMeasurer, Measurer
 from gfx.deploy.latency.model_terms import Summand, Sums, Works, works_of
 from gfx.deploy.latency.tables import Library, Times
 from gfx.deploy.latency.width_samples import Samples, configurations
@@ -110,8 +110,8 @@ def latency_model(
 
     Raises: InputError if the backend is not installed; TimingError if the machine is too noisy.
     """
-    count, tell = threads_of(threads), progress or (lambda said: None)
-    asked = measurer or Clocked()
+    count, report = threads_of(threads), progress or (lambda said: None)
+    asked = measurer or MachineMeasurer()
     folder = folder_of(cache)
     stores = {b: Store(folder, machine().key(b, count)) for b in {"eager", backend}}
     symbols = Symbols(groups)
@@ -119,12 +119,12 @@ def latency_model(
     library = Library(stores[_tables(backend)], asked, _tables(backend), count)
     rows = configurations([g.size for g in groups.free], _SAMPLES)
     samples = Samples(groups, rows, asked, count)
-    tell(f"measuring {len(works.convolving)} convolutions over their channels")
+    report(f"measuring {len(works.convolving)} convolutions over their channels")
     for work in works.convolving:
         library.table(work.site, work.most)
-    tell(f"measuring the nodes of {len(rows)} narrowed programs")
+    report(f"measuring the nodes of {len(rows)} narrowed programs")
     clocked = samples.nodes(stores["eager"])
-    tell(f"measuring {_RUNS.get(backend, _SAMPLES)} narrowed programs with {backend}")
+    report(f"measuring {_RUNS.get(backend, _SAMPLES)} narrowed programs with {backend}")
     few = Samples(groups, rows[: _RUNS.get(backend, _SAMPLES)], asked, count)
     times = few.programs(stores[backend], backend)
     placed = _Placed(symbols, works, library, rows, clocked, inside=backend != "onnxruntime")

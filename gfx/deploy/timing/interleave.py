@@ -17,7 +17,7 @@ import numpy as np
 from gfx.deploy.timing.timing_samples import TimingSample
 from gfx.errors import InputError
 
-__all__ = ["Clock", "Rounds", "interleaved", "medians", "seconds", "settled"]
+__all__ = ["Clock", "Rounds", "gc_frozen", "interleaved", "medians", "seconds"]
 
 Action = Callable[[], object]
 Clock = Callable[[], float]  # returns the time in seconds
@@ -66,7 +66,7 @@ def interleaved(
         for _ in range(warmups):
             runner()
     times = np.zeros((len(runners), rounds))
-    with settled():
+    with gc_frozen():
         for done in range(rounds):
             with _no_garbage():
                 for index in _order(len(runners), done):
@@ -116,10 +116,10 @@ def _no_garbage() -> Iterator[None]:
 
 
 @contextmanager
-def settled() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """Excludes existing objects from garbage collection, which would otherwise take long.
 
-    Example: `with settled(): ...` around a loop that is timed.
+    Example: `with gc_frozen(): ...` around a loop that is timed.
     """
     gc.collect()
     mine = gc.get_freeze_count() == 0  # else the user froze objects, and unfreezing would undo it

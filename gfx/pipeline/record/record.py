@@ -138,9 +138,9 @@ def shown_in(output: Any) -> int | None:
 
 def _sample(program: Program, data: Any, seed: int) -> OutputSample:
     if data is None:
-        given, told = synthetic(program, 1, seed)[0], f"made up (seed {seed})"
+        given, origin = synthetic(program, 1, seed)[0], f"made up (seed {seed})"
     else:
-        given, told = _first(program, data), "the first batch of the data"
+        given, origin = _first(program, data), "the first batch of the data"
     inputs = tuple(_keep(x) for x in given)
     tensors = zip(inputs, given, strict=True)
     with contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints where a forward stopped
@@ -151,7 +151,7 @@ def _sample(program: Program, data: Any, seed: int) -> OutputSample:
     image = pytree.tree_leaves(output)[place]
     if not bool(torch.isfinite(image).all()):
         raise InputError("its output holds values that are not finite")
-    return OutputSample(inputs, picture(image), place, told)
+    return OutputSample(inputs, picture(image), place, origin)
 
 
 def _first(program: Program, data: Any) -> tuple[Tensor, ...]:

@@ -30,8 +30,8 @@ def cell(
     """
     sorts = "" if value is None else f' data-v="{escape(_plain(value))}"'
     classes = f' class="{escape(css)}"' if css else ""
-    told = f' title="{escape(hint)}"' if hint else ""
-    return f"<td{classes}{sorts}{told}>{escape(text)}{extra}</td>"
+    title = f' title="{escape(hint)}"' if hint else ""
+    return f"<td{classes}{sorts}{title}>{escape(text)}{extra}</td>"
 
 
 def head(text: str, at: int, *, sorts: str = "", css: str = "", rows: int = 1) -> str:

@@ -44,7 +44,7 @@ class Latency:
     """Holds a latency profile, and how it was measured."""
 
     rows: tuple[TimedNode, ...]
-    told: tuple[str, ...] = ()  # sentences: machine, backend, medians
+    notes: tuple[str, ...] = ()  # sentences: machine, backend, medians
 
 
 def latency_section(found: Latency | str) -> str:
@@ -54,16 +54,16 @@ def latency_section(found: Latency | str) -> str:
     rows = sorted(found.rows, key=lambda row: -row.milliseconds)
     most = max((row.milliseconds for row in rows), default=0) or 1.0
     body = "".join(_timed(row, most) for row in rows[:_MOST])
-    told = "".join(f"<p>{escape(text)}</p>" for text in found.told)
+    notes = "".join(f"<p>{escape(text)}</p>" for text in found.notes)
     left = rows[_MOST:]
     if left:
         share = sum(row.share for row in left)
-        told += f'<p class="note">{len(left)} more take {share:.1%} together.</p>'
+        notes += f'<p class="note">{len(left)} more take {share:.1%} together.</p>'
     heads = '<th scope="col">node</th><th scope="col">kind</th>' + "".join(
         f'<th scope="col" class="number">{name}</th>' for name in ("ms", "share", "MACs a second")
     )
     return (
-        f'{told}<div class="scroll tall" tabindex="0" role="region" aria-label="Latency by node">'
+        f'{notes}<div class="scroll tall" tabindex="0" role="region" aria-label="Latency by node">'
         f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -152,11 +152,11 @@ def latency_of(measured: Bench) -> Latency | str:
     sample = measured.model.latency
     middle, low, high = (human(1e3 * t, "ms") for t in (sample.median, sample.p10, sample.p90))
     threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
-    told = [
+    notes = [
         f"{middle} a run (median; 10 % take {low} or less, "
         f"10 % {high} or more), by {measured.backend} on {threads}, "
         f"{measured.rounds} rounds; {measured.machine}",
         measured.verdict,
         str(found),
     ]
-    return Latency(rows, tuple(line for text in told for line in text.splitlines() if line))
+    return Latency(rows, tuple(line for text in notes for line in text.splitlines() if line))

@@ -153,11 +153,11 @@ class _Rows:
             for css, length in self._boxes(was, now)
         )
         css = "row" if family is None else f"row g{family.number}"
-        told = _told(pair, family)
+        label = _label(pair, family)
         count = f"{now}" if was is None or was == now else f"{was} → {now}"
         return (
-            f'<g class="{css}" tabindex="0" role="img" aria-label="{escape(told)}">'
-            f"<title>{escape(told)}</title>"
+            f'<g class="{css}" tabindex="0" role="img" aria-label="{escape(label)}">'
+            f"<title>{escape(label)}</title>"
             f'<rect class="touch" x="12" y="{middle - self.step / 2:.1f}" '
             f'width="{_RIGHT - 12}" height="{self.step}"/>'
             f'<text class="name" x="{_NAME}" y="{middle + 4:.1f}">{escape(_short(pair))}</text>'
@@ -171,9 +171,9 @@ class _Rows:
     def _other(self, number: int, element: Element) -> str:
         middle = self.middle(number)
         if element.kind == "join":
-            told = f"{element.node}: several branches meet ({element.sign})"
+            label = f"{element.node}: several branches meet ({element.sign})"
             return (
-                f'<g class="join"><title>{escape(told)}</title>'
+                f'<g class="join"><title>{escape(label)}</title>'
                 f'<circle cx="{_CENTRE}" cy="{middle:.1f}" r="4.5"/>'
                 f'<text x="{_CENTRE}" y="{middle + 3:.1f}" text-anchor="middle">'
                 f"{escape(element.sign[:4])}</text></g>"
@@ -203,7 +203,7 @@ def _short(pair: Pair) -> str:
     return path if len(path) <= _LETTERS else f"…{path[1 - _LETTERS :]}"
 
 
-def _told(pair: Pair, family: Family | None) -> str:
+def _label(pair: Pair, family: Family | None) -> str:
     """Writes a layer's original and current width, and its group."""
     now, was = pair.now, pair.was
     size = "x".join(map(str, now.shape[2:]))

@@ -44,7 +44,7 @@ class Compared:
     compressed: Pixels
     residual: Pixels
     shown: Picture  # fixes size, black and white of the outputs
-    told: str  # where the input comes from
+    origin: str  # where the input comes from
     mean: float  # of the absolute difference
     most: int
     psnr: float
@@ -112,7 +112,7 @@ def _compared(program: Program, sample: OutputSample) -> Compared:
         compressed=shown,
         residual=residual(pixels, shown),
         shown=sample.output,
-        told=sample.told,
+        origin=sample.told,
         mean=float(gap.mean()),
         most=int(gap.max()),
         psnr=10 * math.log10(255**2 / error) if error else math.inf,

@@ -31,10 +31,10 @@ def drawing(
     Example: `Path("small.png").write_bytes(drawing(gfx.load("small.gfx")))`.
     """
     figure_kind, canvas_kind = matplotlib()
-    told = report(module)
+    stored = report(module)
     if original is not None:
-        told = with_original(told, original, inputs)
-    facts = facts_of(module, told)
+        stored = with_original(stored, original, inputs)
+    facts = facts_of(module, stored)
     height = max(3.8, 1.5 + _ROW * len(facts.pairs))
     figure = figure_kind(figsize=(11.0, height), dpi=_DPI, layout="constrained")
     canvas_kind(figure)

@@ -58,55 +58,59 @@ def page(
         >>> page(small).splitlines()[0]
         '<!doctype html>'
     """
-    told = report(module)
+    stored = report(module)
     if original is not None:
-        told = with_original(told, original, inputs)
-    facts = facts_of(module, told)
+        stored = with_original(stored, original, inputs)
+    facts = facts_of(module, stored)
     template = Template(files("gfx.reports.result").joinpath("result.html").read_text("utf-8"))
     return template.substitute(
         style=style(),
         own=files("gfx.reports.result").joinpath("result.css").read_text("utf-8"),
         rules=rules(facts.families),
-        title=escape(f"gfx report: {told.source}"),
-        heading=escape(told.source),
+        title=escape(f"gfx report: {stored.source}"),
+        heading=escape(stored.source),
         subtitle=escape(_subtitle(facts)),
-        tiles=tiles(told.before, facts.cost),
+        tiles=tiles(stored.before, facts.cost),
         pictures=pictures(facts.pictures),
         stages=stage_table(facts),
         unknown="" if facts.was else f'<p class="note">{escape(_NO_RECORD)}</p>',
         network=drawn(facts),
         groups=group_list(facts.families),
         ungrouped=escape(facts.ungrouped),
-        passes=passes(told.passes, told.verified),
+        passes=passes(stored.passes, stored.verified),
         latency=latency_section(latency),
         sensitivity=sensitivity_section(sensitivity),
-        recipe=escape(dump(told.recipe)),
-        origin=_origin(told),
+        recipe=escape(dump(stored.recipe)),
+        origin=_origin(stored),
     )
 
 
 def _subtitle(facts: ResultFacts) -> str:
-    told = facts.report
-    if told.before is None or not told.before.macs.exact:
+    stored = facts.report
+    if stored.before is None or not stored.before.macs.exact:
         return f"{len(facts.pairs)} layers"
-    share = facts.cost.macs.exact / told.before.macs.exact
-    params = facts.cost.params / max(told.before.params, 1)
-    how = "every pass was verified" if told.verified else "NOT VERIFIED"
-    names = ", then ".join(pass_.name for pass_ in told.passes) or "no pass"
+    share = facts.cost.macs.exact / stored.before.macs.exact
+    params = facts.cost.params / max(stored.before.params, 1)
+    how = "every pass was verified" if stored.verified else "NOT VERIFIED"
+    names = ", then ".join(pass_.name for pass_ in stored.passes) or "no pass"
     return f"{share:.1%} of the MACs and {params:.1%} of the parameters, by {names}; {how}"
 
 
-def _origin(told: Report) -> str:
+def _origin(stored: Report) -> str:
     """Writes the origin of the result."""
     facts = {
-        "model": told.source,
-        "front end": told.frontend,
-        "inputs": ", ".join(told.inputs) or "none",
-        "seed": str(told.recipe.get("seed", 0)),
-        "gfx": told.gfx_version,
-        "torch": told.torch_version,
+        "model": stored.source,
+        "front end": stored.frontend,
+        "inputs": ", ".join(stored.inputs) or "none",
+        "seed": str(stored.recipe.get("seed", 0)),
+        "gfx": stored.gfx_version,
+        "torch": stored.torch_version,
     }
     listed = "".join(fact(name, text) for name, text in facts.items())
-    notes = [*told.assumed, *(f"opaque: {path}: {why}" for path, why in told.opaque), *told.notes]
+    notes = [
+        *stored.assumed,
+        *(f"opaque: {path}: {why}" for path, why in stored.opaque),
+        *stored.notes,
+    ]
     said = "".join(f'<p class="note">{escape(text)}</p>' for text in notes)
     return f"<dl>{listed}</dl>{said}"

@@ -93,15 +93,15 @@ def pictures(found: Compared | str) -> str:
     given = "" if found.input is not None else f"The input is no image ({found.noise}). "
     psnr = "the same pixels" if math.isinf(found.psnr) else f"PSNR {found.psnr:.1f} dB"
     note = (
-        f"{given}The input is {found.told}. Black is {low:.3g}, white {high:.3g}. The residual is "
-        f"{GAIN} times the absolute difference of the two outputs, as shown."
+        f"{given}The input is {found.origin}. Black is {low:.3g}, white {high:.3g}. "
+        f"The residual is {GAIN} times the absolute difference of the two outputs, as shown."
     )
-    told = (
+    summary = (
         f"<strong>{escape(psnr)}</strong>, mean difference {found.mean:.2f} of 255, largest "
         f"{found.most}."
     )
     return (
-        f'<div class="pictures">{"".join(shown)}</div><p>{told}</p>'
+        f'<div class="pictures">{"".join(shown)}</div><p>{summary}</p>'
         f'<p class="note">{escape(note)}</p>'
     )
 

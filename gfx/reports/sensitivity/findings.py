@@ -24,7 +24,7 @@ class Findings(Table):
         >>> import gfx
         >>> findings = gfx.inspect(gfx.zoo.build("dcgan", ngf=4))
         >>> print(str(findings).splitlines()[0])
-        DcganGenerator: 389.12 K MACs, 14.35 K parameters
+        DcganGenerator: 641.02 K MACs, 62.26 K parameters
     """
 
     def recipe(self, budget: Mapping[str, Any] | None = None) -> Recipe:

@@ -36,13 +36,13 @@ def text(table: Table) -> str:
         head = [stage.stage, str(stage.layers), human(stage.params), human(stage.macs)]
         sums.append([*head, f"{stage.share:.1%}", *(_damage(stage.damage[key]) for key in keys)])
     how = "measured" if facts.measured else "ranked by one forward and one backward"
-    told = [
+    heading = [
         f"{facts.model}: {human(facts.macs)} MACs, {human(facts.params)} parameters",
         f"damage: {facts.metric}, {how}, on {facts.examples} examples in {facts.batches} batches",
         *facts.inputs,
         *facts.notes,
     ]
-    return "\n".join([*told, "", *_aligned(lines), "", *_aligned(sums)])
+    return "\n".join([*heading, "", *_aligned(lines), "", *_aligned(sums)])
 
 
 def _damage(value: float | None) -> str:
