@@ -21,8 +21,8 @@ from gfx.compression.factor import (
     prices_of,
     write_layers,
 )
-from gfx.compression.factor.choose_layers import Rank
 from gfx.compression.factor.forms import Init, Kind, Norm
+from gfx.compression.factor.layer_selectors import Rank
 from gfx.compression.probe import Damages, sensitive
 from gfx.compression.selection import narrow_to
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip

@@ -5,16 +5,7 @@
 convolution that the parts equal.
 """
 
-from gfx.compression.factor.choose_layers import (
-    Chosen,
-    Condition,
-    Names,
-    check_selectors,
-    choose,
-    few_ranks,
-    form_options,
-    named,
-)
+from gfx.compression.factor.choose_layers import Chosen, choose, few_ranks, form_options
 from gfx.compression.factor.compose_parts import Pieces, compose
 from gfx.compression.factor.dense_reference import dense_program
 from gfx.compression.factor.factor_layers import (
@@ -31,6 +22,7 @@ from gfx.compression.factor.factor_layers import (
 )
 from gfx.compression.factor.factorize import factor, fits
 from gfx.compression.factor.forms import Convolution, Form, full_rank, refusal
+from gfx.compression.factor.layer_selectors import Condition, Names, check_selectors, named
 from gfx.compression.factor.parts import macs, parameters, rank_of, skeleton
 from gfx.compression.factor.write_layers import write_layers
 

@@ -21,7 +21,7 @@ from gfx.ir.program import Program
 
 __all__ = ["See", "Session", "ranking"]
 
-See = Callable[[int, Tensor], Tensor]  # number of a site, what is read there → what shall be
+See = Callable[[int, Tensor], Tensor]  # (number of a site, value read there) → replacement
 Use = Callable[[tuple[Any, ...], int], None]
 
 

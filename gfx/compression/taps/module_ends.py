@@ -25,7 +25,7 @@ _STACK = "nn_module_stack"
 
 
 class Places:
-    """Tells which nodes each module of a program ends at.
+    """Finds the nodes at which each module of a program ends.
 
     Example:
         >>> import gfx

@@ -123,11 +123,11 @@ def latency_model(
     for work in works.convolving:
         library.table(work.site, work.most)
     report(f"measuring the nodes of {len(rows)} narrowed programs")
-    clocked = samples.nodes(stores["eager"])
+    node_times = samples.nodes(stores["eager"])
     report(f"measuring {_RUNS.get(backend, _SAMPLES)} narrowed programs with {backend}")
     few = Samples(groups, rows[: _RUNS.get(backend, _SAMPLES)], asked, count)
     times = few.programs(stores[backend], backend)
-    placed = _Placed(symbols, works, library, rows, clocked, inside=backend != "onnxruntime")
+    placed = _Placed(symbols, works, library, rows, node_times, inside=backend != "onnxruntime")
     sums = Sums(symbols, placed.summands)
     factors = _factors(sums, few.rows, times, _PULLS[backend])
     parts = Parts(
@@ -151,10 +151,10 @@ class _Placed:
         works: Works,
         library: Library,
         rows: NDArray[np.int64],
-        clocked: Sequence[dict[str, float]],
+        node_times: Sequence[dict[str, float]],
         inside: bool,
     ) -> None:
-        self._symbols, self._rows, self._clocked = symbols, rows, clocked
+        self._symbols, self._rows, self._node_times = symbols, rows, node_times
         self._samples: dict[Any, list[tuple[int, int, float]]] = {}
         numbers = [n for w in works.convolving for n in (w.inputs, w.outputs)]
         channels = Terms(symbols, numbers)(rows).reshape(len(works.convolving), 2, len(rows))
@@ -163,7 +163,7 @@ class _Placed:
             if inside:
                 found += [
                     (i, j, times[work.node])
-                    for i, j, times in zip(read, given, clocked, strict=True)
+                    for i, j, times in zip(read, given, node_times, strict=True)
                     if work.node in times
                 ]
         self.slopes: dict[str, tuple[float, ...]] = {}
@@ -187,7 +187,7 @@ class _Placed:
         sizes = sizes.reshape(len(works.others), 2, len(self._rows)).astype(np.float64)
         alike: dict[str, list[NDArray[np.float64]]] = {}
         for work, (moved, macs) in zip(works.others, sizes, strict=True):
-            times = np.array([found.get(work.node, 0.0) for found in self._clocked])
+            times = np.array([found.get(work.node, 0.0) for found in self._node_times])
             alike.setdefault(work.like, []).append(np.stack([moved, macs, times]))
         every = {like: np.concatenate(found, axis=1) for like, found in alike.items()}
         curves: dict[str, Curve] = {like: curve(*found) for like, found in every.items()}

@@ -202,9 +202,9 @@ class Library:
         )
         if not odd:
             return plain
-        foreseen = plain(*(np.array(numbers) for numbers in zip(*odd, strict=True)))
+        predicted = plain(*(np.array(numbers) for numbers in zip(*odd, strict=True)))
         shape = (len(odd_rows), len(odd_columns))
-        ratios = _filled(times, odd, shape) / np.maximum(foreseen, 1e-9).reshape(shape)
+        ratios = _filled(times, odd, shape) / np.maximum(predicted, 1e-9).reshape(shape)
         return LatencyTable(rows, columns, plain.times, aligned, odd_rows, odd_columns, ratios)
 
     def _times(self, site: ConvSite, wanted: Iterable[tuple[int, int]]) -> Mapping[str, float]:
