@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from gfx.cli.options import (
 )
 from gfx.cli.output_files import STDOUT, Outputs
 from gfx.cli.screen import Progress, print_json
+
+if TYPE_CHECKING:
+    from gfx.sensitivity import Table
 
 __all__ = ["inspect"]
 
@@ -149,11 +152,16 @@ def inspect(
             return
         progress.stage("writing")
         written = outputs.write(table)
+    _print(table, as_json=as_json, as_csv=as_csv == STDOUT)
+    for path, size in written.items():
+        typer.echo(f"wrote {path} ({size:,} bytes)", err=True)
+
+
+def _print(table: "Table", *, as_json: bool, as_csv: bool) -> None:
+    """Prints the table as JSON, as CSV, or to read."""
     if as_json:
         print_json(table.to_dict())
-    elif as_csv == STDOUT:
+    elif as_csv:
         typer.echo(to_csv(table), nl=False)
     else:
         print_findings(table)
-    for path, size in written.items():
-        typer.echo(f"wrote {path} ({size:,} bytes)", err=True)

@@ -25,7 +25,7 @@ class Aim(Generic[T]):
     """Searches for the plan of least damage that really keeps every budget.
 
     Example:
-        >>> budget = Budget(measure="latency", limit=40)  # it takes twice what is predicted
+        >>> budget = Budget(measure="latency", limit=40)  # it takes twice the prediction
         >>> aim = Aim([budget], find=lambda limits: int(limits[0]), cost=lambda plan: [2.0 * plan])
         >>> aim.best()
         19
@@ -43,7 +43,7 @@ class Aim(Generic[T]):
         Args:
             budgets: the budgets to keep.
             find: returns the best plan predicted to be within some limits, None if there is none.
-            cost: returns what a plan really costs, in the unit of each budget.
+            cost: returns the real cost of a plan, in the unit of each budget.
             attempts: how many plans to try.
         """
         self.budgets = tuple(budgets)

@@ -34,7 +34,7 @@ class Limits:
         return {budget.name: budget.asked for budget in self.budgets}
 
     def kept_by(self, program: Program, cost: Cost) -> bool:
-        """Whether a program keeps every budget as it is; latency is measured last.
+        """Whether a program keeps every budget; latency is measured last.
 
         Raises: TimingError if the machine is too noisy to decide.
         """

@@ -79,7 +79,6 @@ def _thinned(
         return kept
     low, high = cost[kept[0]], cost[kept[-1]]
     bins = ((cost[kept] - low) / (high - low) * (states - 1)).astype(np.int64)
-    last = np.append(
-        np.flatnonzero(np.diff(bins)), len(kept) - 1
-    )  # the most expensive does the least damage
+    # the last of a bin: the most expensive does the least damage
+    last = np.append(np.flatnonzero(np.diff(bins)), len(kept) - 1)
     return np.asarray(kept[np.union1d([0], last)])

@@ -47,7 +47,7 @@ class Row:
 
     @property
     def worth(self) -> float:
-        """MACs saved per damage: of what is recommended, or the best there is if nothing is."""
+        """MACs saved per damage: of the recommended change, else of the best one."""
         keys = [self.choice] if self.choice is not None else list(self.damage)
         return max((self.rate(key) for key in keys), default=0.0)
 

@@ -24,7 +24,7 @@ class TableFacts:
     higher_is_better: bool  # whether a larger `value` is better; a larger damage never is
     measured: bool  # False: ranked by one forward and one backward (fast)
     synthetic: bool  # whether the inputs are synthetic
-    inputs: tuple[str, ...]  # sentences: what the program was run on, and what was assumed
+    inputs: tuple[str, ...]  # sentences: the inputs of the runs, and the assumptions
     shapes: tuple[tuple[int, ...], ...]  # of the inputs of one batch
     batches: int
     examples: int
@@ -65,7 +65,7 @@ class Table:
 
     rows: tuple[Row, ...]
     facts: TableFacts
-    program: Program | None = field(default=None, repr=False, compare=False)  # what was inspected
+    program: Program | None = field(default=None, repr=False, compare=False)  # inspected
     form: Form | None = field(default=None, repr=False, compare=False)  # of the decomposition
 
     def __iter__(self) -> Iterator[Row]:

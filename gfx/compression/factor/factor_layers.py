@@ -35,7 +35,7 @@ __all__ = [
 
 
 def check_data(init: str, data: Any) -> None:
-    """Raises PreconditionError if weights are to be fitted to data and there is none."""
+    """Raises PreconditionError if weights are fitted to data and no data are given."""
     if init == "data" and data is None:
         raise PreconditionError(
             "init=data fits weights to what the layers read, and noise would not "
@@ -193,7 +193,7 @@ def price(layer: Layer, form: Form | None = None) -> Priced:
 
 
 def prices_of(program: Program) -> dict[str, Priced]:
-    """Counts every layer of a program as it is, by path."""
+    """Counts every layer of a program unchanged, by path."""
     return {layer.path: price(layer) for layer in layers_of(program)}
 
 

@@ -38,7 +38,7 @@ def from_data(parts: nn.Sequential, data: LayerData) -> None:
     mean, var = read.mean(1).flatten(), read.var(1, correction=0).flatten()
     bias = bias_of(cast(Convolution, parts[0]))
     _set(norm, mean if bias is None else mean + bias, var)
-    norm.bias.copy_(mean / (var + norm.eps).sqrt())  # what the norm takes off
+    norm.bias.copy_(mean / (var + norm.eps).sqrt())  # the mean that the norm subtracts
     _undo(parts, var)
 
 

@@ -112,7 +112,7 @@ def _powers(rows: Tensor, power: int) -> Tensor:
 
 
 def finite(score: Scores, tensor: str) -> Scores:
-    """Returns the score as it is.
+    """Returns the score if it is finite.
 
     Raises: InputError naming the tensor if a value is not finite.
     """

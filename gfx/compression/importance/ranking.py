@@ -72,7 +72,7 @@ def rank(
 
     Masks count: a masked weight as 0, a channel that masks zero wherever it is read as 0.
 
-    By the weights, each layer divided by its mean so that none drowns another:
+    By the weights, each layer divided by its mean so that none dominates:
 
     - l1: Σ|w| (Li et al. 2017, arXiv:1608.08710).
     - l2: √Σw².

@@ -65,7 +65,7 @@ class Replacement:
 class Narrowing:
     """Zeroes channels where they are read; statistics cover the channels that are left.
 
-    This is what the program is after these channels are removed (see
+    This equals the program after these channels are removed (see
     `gfx.coupling.removal.masked`). `groups` are those of the program, or of a copy of it.
     """
 
@@ -73,7 +73,7 @@ class Narrowing:
     removed: Mask  # by class of labels, whether it is removed
 
     def steps(self, program: Program) -> dict[fx.Node, Step]:
-        """Returns calls of the readers on masked operands, and statistics of what is left.
+        """Returns calls of the readers on masked operands, and statistics of the channels left.
 
         Raises: InputError if the groups are of another program.
         """

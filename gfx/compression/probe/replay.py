@@ -106,7 +106,7 @@ class Replay:
 
         def use(number: int, batch: int, output: Any) -> None:
             try:
-                # a metric may write into what it is given
+                # a metric may write into its operands
                 totals[number] += float(metric(copied(self.outputs[batch]), output))
             except InputError as error:
                 if fail is None:

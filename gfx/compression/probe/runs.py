@@ -33,7 +33,7 @@ class Runs:
     def __init__(self, program: Program, seed: int, memory: int) -> None:
         self.program, self.seed = program, seed
         self.held = ValueCache(memory)
-        self.forwards: Counter[fx.Node] = Counter()  # runs of nodes as they are
+        self.forwards: Counter[fx.Node] = Counter()  # runs of unchanged nodes
         self.suffixes: Counter[fx.Node] = Counter()  # runs of nodes for a change
         self.chance = Chance(devices_of(program))
         self.interpreter = Interpreter(program.module)

@@ -93,7 +93,7 @@ def narrow_to(
 ) -> tuple[Mask | None, dict[str, tuple[int, list[int]]]]:
     """Removes every channel of the named modules that is not listed, from the program itself.
 
-    Returns: what was removed, None if nothing was named; and by name, how many channels there were
+    Returns: the removal, None if nothing was named; and by name, how many channels there were
     and which of them stay.
 
     Raises: RecipeError as `by_kept` does.

@@ -94,7 +94,7 @@ def _has_notes(program: Program) -> bool:
 
 
 def _noted(program: Program) -> Calls:
-    """Reads the calls off the notes; what a pass put in is where its path says."""
+    """Reads the calls off the notes; nodes that a pass inserted are placed by their path."""
     found: dict[str, dict[str, list[fx.Node]]] = {}
     latest: dict[str, str] = {}
     for node in program.nodes():
@@ -150,7 +150,7 @@ def _owners(program: Program) -> dict[fx.Node, str]:
 
 
 def _owner(module: fx.GraphModule, node: fx.Node, owners: dict[fx.Node, str]) -> str:
-    """Finds what a function is inside of (rule 3)."""
+    """Finds the module that a function is inside of (rule 3)."""
     read = tensors_in(node) or node.all_input_nodes  # where a size is from does not matter
     operands = [operand for operand in read if operand in owners]
     if not operands:

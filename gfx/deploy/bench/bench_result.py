@@ -38,7 +38,7 @@ class Bench:
     rounds: int
     warmups: int
     protocol: str | None = None
-    notes: tuple[str, ...] = ()  # sentences: what was assumed
+    notes: tuple[str, ...] = ()  # sentences: the assumptions
 
     @property
     def margin(self) -> float:
@@ -157,7 +157,7 @@ def _row(node: NodeTime) -> tuple[str, ...]:
 
 
 def _conditions(bench: Bench) -> str:
-    """Writes what was run, where and how often."""
+    """Writes the conditions: inputs, machine, rounds."""
     inputs = ", ".join("x".join(map(str, shape)) for shape, _ in bench.inputs)
     threads = "1 thread" if bench.threads == 1 else f"{bench.threads} threads"
     how = f"{bench.rounds} rounds after {bench.warmups} warm-ups"

@@ -64,7 +64,7 @@ def speedup(
             f"samples of {len(before.times)} and {len(after.times)} rounds are no pairs; "
             "time both in the same call of interleaved"
         )
-    tick = np.finfo(np.float64).tiny  # a clock too coarse may say zero
+    tick = np.finfo(np.float64).tiny  # a coarse timer may return zero
     ratios = np.log(np.maximum(before.times, tick)) - np.log(np.maximum(after.times, tick))
     draws = np.random.default_rng(seed).integers(len(ratios), size=(_DRAWS, len(ratios)))
     medians = np.median(ratios[draws], axis=1)

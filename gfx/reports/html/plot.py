@@ -7,7 +7,8 @@ from gfx.errors import InputError
 
 __all__ = ["OTHER", "check_plotting", "matplotlib", "plain_text", "png", "quiet", "stage_colour"]
 
-_COLOURS = {  # of the stages; distinct for the colour-blind too (Okabe and Ito)
+# of the stages; distinct for the colour-blind too (Okabe and Ito)
+_COLOURS = {
     "stem": "#9467bd",
     "down": "#0072b2",
     "body": "#009e73",

@@ -94,7 +94,8 @@ def _compared(program: Program, sample: OutputSample) -> Compared:
     if len(like) != len(sample.inputs):
         raise InputError(f"{len(sample.inputs)} inputs were kept, the program takes {len(like)}")
     given = [kept.tensor() for kept in sample.inputs]
-    fitted = [  # the module may have been cast or moved since
+    # the module may have been cast or moved since
+    fitted = [
         x.to(own.device, own.dtype) if own.is_floating_point() else x.to(own.device)
         for x, own in zip(given, like, strict=True)
     ]

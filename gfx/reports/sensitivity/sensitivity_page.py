@@ -22,7 +22,8 @@ from gfx.sensitivity.plans import Plans
 __all__ = ["page"]
 
 _FIRST = (("layer", WORDS), ("worth doing", UP), ("stage", WORDS))
-_LAST = (  # the name of a column, and its sort key
+# the name of a column, and its sort key
+_LAST = (
     ("MACs", ""),
     ("share", ""),
     ("parameters", ""),

@@ -1,4 +1,4 @@
-"""Adversarial losses of generator and discriminator: hinge, least squares, and the original."""
+"""Defines the adversarial losses of both players: hinge, least squares, and the original."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args

@@ -1,4 +1,4 @@
-"""Base classes of losses."""
+"""Defines the base classes of losses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
