@@ -28,6 +28,7 @@ from gfx.errors import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from gfx import testing, train, tune, zoo
     from gfx.compression.taps import adapters, tapped
     from gfx.contract import Change, Context, Keeps, Outcome, Pass, Skip
     from gfx.costs import Budget, Cost
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from gfx.pipeline.registry import passes
     from gfx.pipeline.report import Report, report
     from gfx.reports.sensitivity import inspect
-    from gfx.testing import laws
     from gfx.train.schedule import Schedule, schedule
 
 __all__ = [
@@ -81,7 +81,6 @@ __all__ = [
     "cost",
     "export",
     "inspect",
-    "laws",
     "load",
     "open_model",
     "passes",
@@ -89,8 +88,10 @@ __all__ = [
     "save",
     "schedule",
     "tapped",
+    "testing",
     "trace",
     "train",
+    "tune",
     "zoo",
 ]
 
@@ -125,7 +126,7 @@ _HOMES = {
     "tapped": "gfx.compression.taps",
     "trace": "gfx.frontend",
 }
-_MODULES = ("laws", "train", "zoo")
+_MODULES = ("testing", "train", "tune", "zoo")
 
 
 def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":

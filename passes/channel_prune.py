@@ -158,7 +158,7 @@ class ChannelPrune(Pass):
 
     def reference(self, before: Program) -> Program:
         """Returns a copy with zeros for the removed channels, where the original reads them."""
-        reference = before.copy()
+        reference = before.copy(on_write=True)
         groups = self._groups(reference)
         removed, _ = self._plan(groups, Context().of(self))
         masked(reference, groups, removed)

@@ -1,7 +1,11 @@
 """What every test starts from: one thread, a fixed seed, and a hypothesis profile."""
 
+import gc
 import os
 from collections.abc import Iterator
+
+# a test worker has one core; what torch loads reads this once, and processes inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
@@ -9,10 +13,19 @@ import torch
 
 torch.set_num_threads(1)
 
-# "ci" repeats itself exactly; "dev" looks at new examples each time
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.register_profile("dev", deadline=None)
+# "ci" repeats itself exactly; "dev" looks at new examples each time; neither looks at the clock
+untimed = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, **untimed)
+hypothesis.settings.register_profile("dev", **untimed)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# torch.manual_seed notes a stack trace for each kind of device that may come up later: 2 ms a call
+for kind in (torch.cuda, torch.xpu, torch.mtia):
+    if not kind.is_available():
+        kind.manual_seed_all = lambda seed: None
+
+# graphs make many objects, and a collection looks at all of torch's
+gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from gfx.errors import InputError
+from gfx.ir.copy_on_write import clone_on_write
 from gfx.ir.deepcopy import deepcopy, flat
 from gfx.ir.modules import OWN, is_own
 from gfx.ir.random_state import keep_random_state
@@ -28,7 +29,7 @@ _LARGE = 100_000  # elements of a tensor that is too dear to copy before each ru
 
 
 def private_copy(model: nn.Module) -> nn.Module:
-    """Copies a model for tracing; the model is left unchanged.
+    """Copies a model for tracing, on write inside the pipeline; the model is left unchanged.
 
     1. Wrappers (DataParallel, DistributedDataParallel, torch.compile) are taken off.
     2. Subclasses of torch.nn layers that add nothing but a constructor become the plain layers.
@@ -93,7 +94,7 @@ def _deepcopy(model: nn.Module) -> nn.Module:
         with warnings.catch_warnings():
             # torch copies the modules of its own torch.export in a way it calls deprecated
             warnings.simplefilter("ignore", FutureWarning)
-            return deepcopy(model)
+            return deepcopy(model, clone=clone_on_write)
     except Exception as error:
         raise InputError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); "

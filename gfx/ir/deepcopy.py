@@ -6,7 +6,7 @@ through each. Whatever is not of the plain kind goes that way here too.
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -34,10 +34,16 @@ _COMPLETES = tuple(
 )
 
 
-def deepcopy(module: Kind, memo: dict[Any, Any] | None = None) -> Kind:
+def deepcopy(
+    module: Kind,
+    memo: dict[Any, Any] | None = None,
+    *,
+    clone: Callable[[Tensor], Tensor] = Tensor.clone,
+) -> Kind:
     """Copies a module with its tensors; what is shared inside it stays shared.
 
-    `memo` maps the identities of things to what stands for them in the copy.
+    `memo` maps the identities of things to what stands for them in the copy; `clone` copies the
+    tensors that are plain data.
 
     Example:
         >>> layer = nn.Conv2d(3, 8, 3)
@@ -50,7 +56,7 @@ def deepcopy(module: Kind, memo: dict[Any, Any] | None = None) -> Kind:
     plain: dict[type, bool] = {}
     for part in module.modules():
         if plain.setdefault(type(part), _is_plain(type(part))):
-            _copied(part, memo)
+            _copied(part, memo, clone)
     return copy.deepcopy(module, memo)
 
 
@@ -87,17 +93,17 @@ def _is_plain(kind: type[nn.Module]) -> bool:
     return all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in _SAY)
 
 
-def _copied(module: nn.Module, memo: dict[Any, Any]) -> Any:
+def _copied(module: nn.Module, memo: dict[Any, Any], clone: Callable[[Tensor], Tensor]) -> Any:
     """Copies a module of a plain kind, once."""
     if id(module) in memo:
         return memo[id(module)]
     twin = memo[id(module)] = object.__new__(type(module))
     for name, value in vars(module).items():
-        twin.__dict__[name] = _value(value, memo)
+        twin.__dict__[name] = _value(value, memo, clone)
     return twin
 
 
-def _value(value: Any, memo: dict[Any, Any]) -> Any:
+def _value(value: Any, memo: dict[Any, Any], clone: Callable[[Tensor], Tensor]) -> Any:
     """Copies an attribute."""
     kind = type(value)
     if kind in _ATOMS:
@@ -107,21 +113,24 @@ def _value(value: Any, memo: dict[Any, Any]) -> Any:
     if kind in _MAPPINGS:
         twin = memo[id(value)] = kind()
         for key, item in value.items():
-            twin[_value(key, memo)] = _value(item, memo)
+            twin[_value(key, memo, clone)] = _value(item, memo, clone)
         return twin
     if kind is set and not value:
         return memo.setdefault(id(value), set())
     if kind is tuple and all(type(item) in _ATOMS for item in value):
         return value
+    if kind is nn.Parameter and _is_whole(value.data):
+        memo[id(value)] = nn.Parameter(_cloned(value.data, clone), value.requires_grad)
+        return memo[id(value)]
     if kind is Tensor and _is_whole(value, memo):
-        return _tensor(value, memo)
+        return _tensor(value, memo, clone)
     if isinstance(value, nn.Module) and _is_plain(kind):
-        return _copied(value, memo)
+        return _copied(value, memo, clone)
     return copy.deepcopy(value, memo)
 
 
-def _is_whole(tensor: Tensor, memo: dict[Any, Any]) -> bool:
-    """Whether a tensor is plain data with a memory of its own."""
+def _is_whole(tensor: Tensor, memo: dict[Any, Any] | None = None) -> bool:
+    """Whether a tensor is plain data with a memory of its own, none that `memo` has copied."""
     if tensor.layout != torch.strided or tensor.device.type not in ("cpu", "cuda"):
         return False
     if tensor.requires_grad or tensor.is_quantized or tensor.grad is not None or vars(tensor):
@@ -130,13 +139,17 @@ def _is_whole(tensor: Tensor, memo: dict[Any, Any]) -> bool:
         return False
     storage = tensor.untyped_storage()
     all_of_it = storage.nbytes() == tensor.nbytes and tensor.is_contiguous()
-    return all_of_it and storage._cdata not in memo.get("torch", {})
+    return all_of_it and storage._cdata not in (memo or {}).get("torch", {})
 
 
-def _tensor(tensor: Tensor, memo: dict[Any, Any]) -> Tensor:
-    """Copies a buffer, and notes its memory where torch's own copying looks for it."""
+def _cloned(tensor: Tensor, clone: Callable[[Tensor], Tensor]) -> Tensor:
     with torch.no_grad():
-        twin = tensor.clone()
+        return clone(tensor)
+
+
+def _tensor(tensor: Tensor, memo: dict[Any, Any], clone: Callable[[Tensor], Tensor]) -> Tensor:
+    """Copies a buffer, and notes its memory where torch's own copying looks for it."""
+    twin = _cloned(tensor, clone)
     memo[id(tensor)] = twin
     memo.setdefault("torch", {})[tensor.untyped_storage()._cdata] = twin.untyped_storage()
     return twin

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from gfx.ir.copy_on_write import clone_on_write
 from gfx.ir.deepcopy import deepcopy
 from gfx.ir.ops import is_inplace
 
@@ -75,9 +76,13 @@ class Program:
         """Whether the program as a whole is in training mode."""
         return self.module.training
 
-    def copy(self) -> "Program":
-        """Copies the module (parameters too); the example inputs are shared."""
-        return replace(self, module=deepcopy(self.module))
+    def copy(self, *, on_write: bool = False) -> "Program":
+        """Copies the module (parameters too); the example inputs are shared.
+
+        With `on_write`, inside the pipeline, a tensor is copied once one of the two is written.
+        """
+        clone = clone_on_write if on_write else torch.Tensor.clone
+        return replace(self, module=deepcopy(self.module, clone=clone))
 
     def recompile(self) -> None:
         """Removes dead code and submodules nobody calls, lints and recompiles the graph."""

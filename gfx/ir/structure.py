@@ -132,11 +132,17 @@ def _named(module: nn.Module) -> dict[str, torch.Tensor]:
 def _same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.device.type == "meta":
         return True
-    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+    if _address(a) == _address(b) and a.stride() == b.stride():
         return True
     # bytes, not values: NaN equals itself, and 0.0 is not -0.0
     first, second = (t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
     return torch.equal(first, second)
+
+
+def _address(tensor: torch.Tensor) -> int:
+    # `tensor.data_ptr()` counts as a write and would give a copy on write memory of its own
+    address: int = torch._C._data_address(tensor)  # type: ignore[attr-defined]
+    return address
 
 
 def _describe(tensor: torch.Tensor) -> str:

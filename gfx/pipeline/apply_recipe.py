@@ -1,12 +1,14 @@
 """Applies a recipe: traces a copy of the model, applies each pass, checks it, writes the report.
 
-1. Everything happens on copies: the model passed in stays unchanged, even after an error.
-2. A pass with a budget or seed that is not given takes the recipe's.
+1. Everything happens on copies: the model passed in stays unchanged, even after an error, and no
+   tensor of the result shares memory with it. What nothing writes is copied only at the end.
+2. A pass that takes a budget or a seed and was given none gets the recipe's.
 3. The same recipe, model and seed give the same bytes; the global random state is left alone.
 """
 
 import time
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import fx, nn
 from gfx.costs import Cost, Meter
 from gfx.errors import InputError, RecipeError
 from gfx.frontend import trace
+from gfx.ir.copy_on_write import copy_on_write
 from gfx.ir.node_origin import forget
 from gfx.ir.preserve import devices_of
 from gfx.ir.program import Program
@@ -71,6 +74,7 @@ def _describe(value: Any) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape))}"
 
 
+@cache
 def _version() -> str:
     try:
         return version("gfx-compiler")
@@ -114,17 +118,18 @@ def apply(
         raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
     if example_inputs is None:
         example_inputs = _recipe_inputs(recipe, model)
-    program = trace(model, example_inputs, check=verify)
-    with keep_random_state(devices_of(program)):  # rule 3
+    with copy_on_write():
+        program = trace(model, example_inputs, check=verify)
+        with keep_random_state(devices_of(program)):  # rule 3
+            forget(program)
+            run = Run(program, recipe, data, verify, meter)
+            before, recorded = run.cost, Recording(run)
+            passes = run.passes(recipe.passes)
+            timings = run.check()
+            record = recorded.finished()
+        small = program.module
+        forget_shapes(program)
         forget(program)
-        run = Run(program, recipe, data, verify, meter)
-        before, recorded = run.cost, Recording(run)
-        passes = run.passes(recipe.passes)
-        timings = run.check()
-        record = recorded.finished()
-    small = program.module
-    forget_shapes(program)
-    forget(program)
     _set_modes(small, model)
     report = report_of(program, recipe, before, run.cost, passes, verify)
     report = replace(report, timings=timings, record=record)

@@ -3,19 +3,25 @@
 1. An entry point loads to a tuple of Pass classes; the built-in passes use one too.
 2. Two different classes under one name are an error that names both sides.
 3. A plugin that cannot be loaded is named with its reason and does not stop the others.
+4. What is installed is read once a process, and again where `sys.path` has changed since, where a
+   plugin was broken or clashed, and after `reread()`.
 """
 
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 
 from gfx.contract import Pass
 from gfx.errors import RegistryError, did_you_mean
 
-__all__ = ["GROUP", "Broken", "InstalledPasses", "discover", "get", "passes"]
+__all__ = ["GROUP", "Broken", "InstalledPasses", "discover", "get", "passes", "reread"]
 
 GROUP = "gfx.passes"
+
+# what was found last, and by what: the reader of entry points and the path it searched
+_cached: dict[tuple[object, tuple[str, ...]], "InstalledPasses"] = {}
 
 
 @dataclass(frozen=True)
@@ -46,18 +52,44 @@ class InstalledPasses:
 
 
 def discover(points: Iterable[EntryPoint] | None = None) -> InstalledPasses:
-    """Loads every entry point of the group.
+    """Loads every entry point of the group; those that are installed once a process (rule 4).
 
-    Raises: RegistryError if two different passes share a name (rule 2).
+    Raises: RegistryError if two different passes share a name (rule 2), each time.
 
     Example:
         >>> discover().broken
         ()
     """
+    if points is not None:
+        return _loaded(points)
+    key = (entry_points, tuple(sys.path))
+    if key not in _cached:
+        found = _loaded(entry_points(group=GROUP))
+        if found.broken:
+            return found
+        _cached.clear()
+        _cached[key] = found
+    # the dictionaries are the caller's to change
+    found = _cached[key]
+    return replace(found, passes=dict(found.passes), origins=dict(found.origins))
+
+
+def reread() -> None:
+    """Lets the next look at what is installed read it afresh.
+
+    Example:
+        >>> reread()
+        >>> "channel_prune" in discover().passes
+        True
+    """
+    _cached.clear()
+
+
+def _loaded(points: Iterable[EntryPoint]) -> InstalledPasses:
+    """Loads entry points in the order of their names (rules 2 and 3)."""
     found: dict[str, type[Pass]] = {}
     origins: dict[str, str] = {}
     broken: list[Broken] = []
-    points = entry_points(group=GROUP) if points is None else points
     for point in sorted(points, key=lambda p: (p.name, p.value)):
         try:
             classes = _load(point)

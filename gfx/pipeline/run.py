@@ -45,7 +45,7 @@ class Run:
         limits = resolve_limits(recipe.budget, self.program, meter, own)
         original = limits.meter.original if limits.meter is not None else None
         if original is None and any(pass_.needs_original for pass_ in recipe.passes):
-            original = self.program.copy()
+            original = self.program.copy(on_write=True)
         return Context(
             data=data,
             original=original,
@@ -71,7 +71,7 @@ class Run:
         """Applies one pass, checks it and reports it."""
         started, before = time.perf_counter(), self.cost
         _logger.info("%s: applying", pass_.name)
-        old = self.program.copy() if self.verify else None
+        old = self.program.copy(on_write=True) if self.verify else None
         outcome = self._apply(pass_, plan.context(pass_, self.context))
         if old is None:
             checks: tuple[Check, ...] = ()
@@ -96,17 +96,17 @@ class Run:
         return tuple(self._timing(budget) for budget in timed)
 
     def _timing(self, budget: Budget) -> Timing:
-        watch = self.context.meter
-        assert watch is not None
-        before = watch.before(budget)
-        after = watch.read(self.program, budget)
+        meter = self.context.meter
+        assert meter is not None
+        before = meter.before(budget)
+        after = meter.read(self.program, budget)
         if after.ms > budget.limit:  # measure again before the result is rejected
-            after = watch.read(self.program, budget)
+            after = meter.read(self.program, budget)
         budget.check_time(after)
         return Timing(
             backend=budget.backend,
             threads=budget.threads or torch.get_num_threads(),
-            machine=watch.meter.machine(),
+            machine=meter.meter.machine(),
             limit=budget.limit,
             before=before.ms,
             after=after.ms,

@@ -1,7 +1,7 @@
 """Plans the passes that share a recipe's budget together.
 
-1. Passes that got the recipe's budget, and have no further field set, share it. Before the first of
-   them runs, each is asked for its offer.
+1. The passes that take the recipe's budget share it. Before the first of them runs, each is asked
+   for its offer.
 2. If some offer to narrow groups and others to rewrite layers, one plan of least damage decides on
    all offers. Else each meets the budget by itself, the first as far as it can.
 3. The plan is carried out at the positions of these passes, those that narrow first: channels are

@@ -9,9 +9,9 @@ from gfx.compression.selection import Bounds, Selection
 from gfx.costs import Budget
 from gfx.coupling.labels import Ids
 from gfx.errors import BudgetError
+from gfx.search.channel_order import removal_order
 from gfx.search.local_search import nearest
 from gfx.search.multiple_choice import Numbers
-from gfx.search.removal_order import removal_order
 from gfx.search.width_costs import WidthCosts
 
 __all__ = ["WidthSearch"]
@@ -51,6 +51,8 @@ class WidthSearch:
         least = self.bounds.least(self.sizes)
         if self.fill(least[None])[0] > 1:
             raise self.out_of_reach(least)
+        if not self.among:
+            return least
         low, high = -1, len(sequence)  # high meets the budgets, low does not
         while high - low > 1:
             middle = (low + high) // 2

@@ -17,7 +17,6 @@ from gfx.ir.execute import floating, on_meta
 from gfx.ir.program import Program
 from gfx.metrics import Metric
 from gfx.metrics import metric as metric_of
-from gfx.pipeline.registry import discover
 from gfx.sensitivity.assemble import facts_of, row_of
 from gfx.sensitivity.estimate import estimate
 from gfx.sensitivity.inspected_layers import InspectedLayer, InspectedProgram
@@ -26,12 +25,12 @@ from gfx.sensitivity.processes import processes
 from gfx.sensitivity.recommend import advised, ranked
 from gfx.sensitivity.rows import DECOMPOSE, Key
 from gfx.sensitivity.table import Table
+from passes.fold_parametrizations import FoldParametrizations
 
 __all__ = ["sensitivity_table"]
 
 Batches = list[tuple[Any, ...]]
 Results = dict[tuple[str, Key], ProbeResult]
-_FOLD = "fold_parametrizations"  # parametrized weights could be neither decomposed nor narrowed
 _MOST, _WORK = 8, 4_000_000_000  # batches, and MACs that they may take together
 
 
@@ -175,10 +174,8 @@ def _check(widths: Sequence[float], batches: int | None, tolerate: float) -> Non
 
 def _folded(program: Program) -> tuple[str, ...]:
     """Folds parametrizations, which keep weights from being changed; returns the passes used."""
-    fold = discover().passes.get(_FOLD)
-    if fold is None or not fold().apply(program, Context()).modified:
-        return ()
-    return (_FOLD,)
+    fold = FoldParametrizations()
+    return (fold.name,) if fold.apply(program, Context()).modified else ()
 
 
 def _notes(passes: Sequence[str], training: bool) -> tuple[str, ...]:

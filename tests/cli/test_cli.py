@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -321,7 +320,7 @@ def test_help_and_version_need_no_torch():
 def test_work_that_takes_a_while_is_reported_on_stderr(capsys, monkeypatch):
     monkeypatch.setattr(screen, "_PATIENCE", 0.01)
     with screen.Progress("opening") as progress:
-        time.sleep(0.2)
+        progress.timer.join()
         progress.stage("counting")
     captured = capsys.readouterr()
     assert captured.err == "opening …\ncounting …\n"
@@ -353,7 +352,7 @@ def test_report_writes_a_page_and_a_picture(tmp_path, recipe, monkeypatch):
     from gfx.reports import result
 
     faked = result.Latency(
-        (result.Timed("up.0.conv", "ConvTranspose2d", 1.5, 1.0, 1e9),), ("told",)
+        (result.TimedNode("up.0.conv", "ConvTranspose2d", 1.5, 1.0, 1e9),), ("told",)
     )
     monkeypatch.setattr(result, "profiled", lambda module, **_: faked)
     small, html, png = small_file(tmp_path, recipe), tmp_path / "a.html", tmp_path / "a.png"

@@ -13,6 +13,7 @@ from torch import nn
 import gfx
 from gfx.compression.taps import Adapters
 from support.laws import law
+from support.oracle import alike
 from support.strategies import specs
 from support.tap_checks import tap as put
 from support.tap_checks import taps_of
@@ -273,7 +274,7 @@ def test_adapters_copy_and_pickle():
     layers = gfx.adapters(student, teacher, x)
     features = gfx.tapped(student)(x)[1]
     for twin in (copy.deepcopy(layers), pickle.loads(pickle.dumps(layers))):
-        assert torch.equal(twin(features)["1"], layers(features)["1"])
+        assert alike(twin(features)["1"], layers(features)["1"])
 
 
 def test_adapters_between_a_teacher_and_its_pruned_student():
@@ -288,7 +289,7 @@ def test_adapters_between_a_teacher_and_its_pruned_student():
     }
 
 
-@law(8)
+@law(4, swept=8)
 @given(specs(), st.sampled_from(("student_to_teacher", "teacher_to_student")))
 def test_adapters_fit_a_pruned_student_to_its_teacher(spec, direction):
     model, inputs = spec.build()

@@ -10,7 +10,7 @@ from support.strategies import specs
 from support.zoo_small import SMALL
 
 
-@law(20)
+@law(10, swept=20)
 @given(specs(wraps=True, approximate=True))
 def test_a_suffix_equals_the_whole_changed_program_bit_for_bit(spec):
     program = gfx.trace(*spec.build())

@@ -43,7 +43,7 @@ def descendants(program: gfx.Program, names: set[str]) -> set[str]:
     return found
 
 
-@law(12)
+@law(6, swept=12)
 @given(specs())
 def test_no_node_runs_but_those_after_a_change(spec):
     program = gfx.trace(*spec.build())
@@ -75,6 +75,7 @@ def test_rows_do_not_depend_on_the_order_in_which_layers_are_probed(memory):
     changes = changes_alone(program, 5)
     expected = Replay(program, batches).damages(changes, relative)
     alone = Replay(program, batches, memory=memory)
+    expected = pytest.approx(expected, rel=1e-9)
     assert [alone.damage(change, relative) for change in changes] == expected
     order = np.random.default_rng(0).permutation(len(changes))
     mixed = Replay(program, batches, memory=memory).damages([changes[i] for i in order], relative)

@@ -13,6 +13,7 @@ from gfx.coupling import analyse
 from passes.fold_parametrizations import FoldParametrizations
 from support.patterns import PATTERNS
 from support.price_checks import MEASURES, check, pruned
+from support.programs import traced_pattern
 from support.strategies import specs
 
 SMALL = {
@@ -42,8 +43,7 @@ def test_the_prices_of_the_zoo_are_those_of_the_pruned_program(name):
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_the_prices_of_a_pattern_are_those_of_the_pruned_program(name):
-    kind, shapes = PATTERNS[name]
-    check(gfx.trace(kind().eval(), tuple(torch.zeros(shape) for shape in shapes)), 2)
+    check(traced_pattern(name), 2)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -10,6 +10,7 @@ import gfx
 from gfx.contract import Outcome
 from passes.channel_prune import ChannelPrune
 from support.patterns import PATTERNS
+from support.programs import traced_pattern
 from support.strategies import specs
 
 
@@ -35,11 +36,8 @@ def repeated(program: gfx.Program, **fields) -> bool:
 @pytest.mark.parametrize("attention", ["width", "heads"])
 @pytest.mark.parametrize("name", PATTERNS)
 def test_the_kept_channels_alone_repeat_the_removal(name, attention):
-    kind, shapes = PATTERNS[name]
-    torch.manual_seed(0)
-    program = gfx.trace(kind().eval(), tuple(torch.randn(shape) for shape in shapes))
     try:
-        assert repeated(program, ratio=0.5, attention=attention)
+        assert repeated(traced_pattern(name), ratio=0.5, attention=attention)
     except gfx.PreconditionError as error:
         pytest.skip(str(error)[:80])  # nothing is free
 
@@ -80,9 +78,8 @@ def test_channels_that_no_module_writes_are_told_where_they_are_read():
     }
     assert repeated(program, ratio=0.5)
     small = program.copy()
-    ChannelPrune(kept={"start": (0, 5)}).apply(
-        small, gfx.Context()
-    )  # any tensor of the group names it
+    # any tensor of the group names it
+    ChannelPrune(kept={"start": (0, 5)}).apply(small, gfx.Context())
     assert small.module.start.shape == (1, 2, 4, 4)
 
 

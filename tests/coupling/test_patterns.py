@@ -1,3 +1,5 @@
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -22,20 +24,30 @@ def built(name: str, batch: int | None = None) -> tuple[nn.Module, tuple[torch.T
     return model, inputs
 
 
+@cache
+def traced_once(name: str) -> gfx.Program:
+    """Traces a pattern once for all tests; they take copies."""
+    return gfx.trace(*built(name))
+
+
+def traced(name: str) -> gfx.Program:
+    return traced_once(name).copy()
+
+
 # the oracle takes what one operation reads and writes for the same thing
 BEYOND_THE_ORACLE = ("Normalised",)
 
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_a_prune_equals_its_own_reference(name):
-    model, inputs = built(name)
-    prune_as_told(gfx.trace(model, inputs), *inputs, ratio=0.5, importance="random", seed=5)
+    program = traced(name)
+    prune_as_told(program, *program.example_inputs, ratio=0.5, importance="random", seed=5)
 
 
 @pytest.mark.parametrize("name", [n for n in PATTERNS if n not in BEYOND_THE_ORACLE])
 def test_removing_channels_equals_zeroing_what_reads_them(name):
     model, inputs = built(name)
-    program = gfx.trace(model, inputs)
+    program = traced(name)
     original = program.copy().module
     assert_equal_outputs(model(*inputs), original(*inputs))
     outcome = ChannelPrune(ratio=0.5, importance="random", seed=3).apply(program, gfx.Context())
@@ -58,9 +70,8 @@ HEADS = (
 
 @pytest.mark.parametrize("name", HEADS)
 def test_whole_heads_can_go(name):
-    model, inputs = built(name)
-    program = gfx.trace(model, inputs)
-    original = program.copy().module
+    program = traced(name)
+    inputs, original = program.example_inputs, program.copy().module
     widths = [m.out_features for m in original.modules() if isinstance(m, nn.Linear)]
     pass_ = ChannelPrune(ratio=0.5, attention="heads", importance="random", seed=3)
     outcome = pass_.apply(program, gfx.Context())
@@ -72,8 +83,7 @@ def test_whole_heads_can_go(name):
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_the_groups_of_a_pattern_do_not_depend_on_the_image_size(name):
-    model, inputs = built(name)
-    program = gfx.trace(model, inputs)
+    program = traced(name)
     sizes = [(group.name, group.size, group.free) for group in gfx.channels(program)]
     again = [(group.name, group.size, group.free) for group in gfx.channels(program.copy())]
     assert sizes == again
@@ -81,8 +91,7 @@ def test_the_groups_of_a_pattern_do_not_depend_on_the_image_size(name):
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_no_rule_gives_up_on_a_pattern(name):
-    model, inputs = built(name)
-    reasons = [str(group.pinned) for group in gfx.channels(gfx.trace(model, inputs))]
+    reasons = [str(group.pinned) for group in gfx.channels(traced(name))]
     assert not [why for why in reasons if "cannot follow" in why]
 
 

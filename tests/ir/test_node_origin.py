@@ -106,7 +106,7 @@ class Record(fx.Interpreter):
         return {node.name: value for node, value in self.env.items()}
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(), st.sampled_from((0.5, 0.25)), st.integers(0, 3))
 def test_what_is_left_of_the_original_has_the_shape_of_what_stands_for_it(spec, ratio, seed):
     before = gfx.trace(*spec.build())

@@ -1,6 +1,8 @@
 """Shape propagation: what it finds, and what it says when something does not run."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -12,7 +14,9 @@ from torch.nn.utils import parametrizations
 
 from gfx import zoo
 from gfx.errors import InputError
-from gfx.ir.shapes.propagate import propagate
+from gfx.ir.shapes.fake_runner import leaves_met
+from gfx.ir.shapes.propagate import propagate, shapes_hold
+from support.oracle import alike
 from support.programs import by_hand, program, shapes
 from support.strategies import generators
 
@@ -202,4 +206,19 @@ def test_a_propagated_program_still_copies():
     made = program(nn.Sequential(nn.Conv2d(3, 4, 1)), torch.ones(1, 3, 4, 4))
     propagate(made)
     again = copy.deepcopy(made.module)
-    assert torch.equal(again(torch.ones(1, 3, 4, 4)), made.module(torch.ones(1, 3, 4, 4)))
+    assert alike(again(torch.ones(1, 3, 4, 4)), made.module(torch.ones(1, 3, 4, 4)))
+
+
+def test_what_is_remembered_goes_with_the_program():
+    made = program(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.PReLU(), nn.PReLU()), torch.ones(1, 3, 8, 8)
+    )
+    propagate(made)
+    assert shapes_hold(made)
+    assert not shapes_hold(made.copy())
+    assert len(leaves_met(made.provenance)) == 1
+    assert leaves_met(made.copy().provenance) is leaves_met(made.provenance)
+    module = weakref.ref(made.module)
+    del made
+    gc.collect()
+    assert module() is None

@@ -64,7 +64,7 @@ def test_names_do_not_change_the_stages(name):
     assert by_path(again) == wanted
 
 
-@law(15)
+@law(8, swept=15)
 @given(specs(approximate=True))
 def test_names_do_not_change_the_stages_of_random_generators(spec):
     program = gfx.trace(*spec.build())

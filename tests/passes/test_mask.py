@@ -15,7 +15,7 @@ from gfx.ir.program import Program
 from passes.mask import Mask
 from support.blocks import Spec
 from support.laws import law
-from support.oracle import assert_equal_outputs
+from support.oracle import alike, assert_equal_outputs
 from support.patterns import PATTERNS
 from support.strategies import specs
 from support.zoo_small import SMALL
@@ -58,7 +58,7 @@ def compare(program: Program, inputs: tuple[torch.Tensor, ...], fields: dict) ->
     wanted = program.module(*inputs)
     done = inserted(program, **fields)
     torch.manual_seed(0)
-    assert_equal_outputs(wanted, program.module(*inputs), 0.0)
+    assert_equal_outputs(wanted, program.module(*inputs))
     return done
 
 
@@ -73,7 +73,7 @@ def test_insertion_keeps_the_values_of_the_zoo(name):
         assert compare(program.copy(), program.example_inputs, fields)
 
 
-@law(8)
+@law(5, swept=8)
 @given(specs(approximate=True))
 def test_a_zero_in_a_mask_is_a_removal(spec: Spec):
     model, inputs = spec.build()
@@ -377,7 +377,7 @@ def test_the_pipeline_takes_every_kind(fields):
     torch.manual_seed(0)
     model = Residual().eval()
     masked = gfx.apply({"passes": [{"mask": fields}]}, model, image())
-    assert torch.equal(masked(image()), model(image()))
+    assert alike(masked(image()), model(image()))
     assert not masked.training
 
 

@@ -3,9 +3,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
+
+import gfx
 
 PYPROJECT = """
 [build-system]
@@ -73,6 +78,15 @@ def install(folder: Path, site: Path, name: str, pass_name: str) -> None:
     subprocess.run([*command, "--target", str(site), str(source)], check=True, timeout=120)
 
 
+def place(site: Path, name: str, pass_name: str) -> None:
+    """Writes into a folder what pip writes there of such a distribution."""
+    about = site / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[gfx.passes]\n{name} = {name}:PASSES\n")
+    (site / f"{name}.py").write_text(MODULE.format(pass_name=pass_name))
+
+
 def python(site: Path, code: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(p for p in (str(site), os.environ.get("PYTHONPATH")) if p)
     return subprocess.run(
@@ -104,9 +118,44 @@ def test_without_the_plugin_its_pass_is_unknown(tmp_path: Path) -> None:
 
 
 def test_a_plugin_that_takes_a_builtin_name_is_an_error_that_names_both(tmp_path: Path) -> None:
-    install(tmp_path, tmp_path / "site", "thief", "fuse_batch_norm")
-    result = python(tmp_path / "site", "import gfx; gfx.passes()")
+    place(tmp_path, "thief", "fuse_batch_norm")
+    result = python(tmp_path, "import gfx; gfx.passes()")
     assert result.returncode == 1
     assert "RegistryError: pass 'fuse_batch_norm' is offered twice: by" in result.stderr
     assert "gfx-compiler (passes.fuse_batch_norm.FuseBatchNorm)" in result.stderr
     assert "thief (thief.HalveBias)" in result.stderr
+
+
+def test_a_plugin_with_a_budget_and_a_rank_gets_the_recipes_budget() -> None:
+    given: list[gfx.Context] = []
+
+    @dataclass(frozen=True)
+    class LowRank(gfx.Pass):
+        name: ClassVar[str] = "low_rank"
+        keeps: ClassVar[gfx.Keeps] = gfx.Keeps.VALUES
+
+        rank: int = 4
+        budget: tuple[gfx.Budget, ...] | None = None
+
+        def apply(self, program: gfx.Program, context: gfx.Context) -> gfx.Outcome:
+            given.append(context)
+            return gfx.Outcome()
+
+    @dataclass(frozen=True)
+    class Told(LowRank):
+        name: ClassVar[str] = "told_rank"
+
+        @property
+        def takes_budget(self) -> bool:
+            return False
+
+    own = (gfx.Budget(limit=1e9),)
+    passes = (LowRank(), LowRank(rank=2), Told(), LowRank(budget=own))
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1))
+    recipe = gfx.Recipe(budget={"params": 12}, seed=5, passes=passes)
+    small = gfx.apply(recipe, model, torch.zeros(1, 3, 4, 4))
+    limits = [[(b.measure, b.limit) for b in context.budgets] for context in given]
+    assert limits == [[("params", 12)], [("params", 12)], [], [("macs", 1e9)]]
+    assert {context.seed for context in given} == {5}
+    specs = [told.spec["budget"] for told in gfx.report(small).passes]
+    assert [spec and spec[0]["limit"] for spec in specs] == [12, 12, None, 1e9]

@@ -13,7 +13,7 @@ import gfx
 from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.errors import did_you_mean
 from gfx.ir.program import Program
-from gfx.pipeline.registry import GROUP, discover, get, passes
+from gfx.pipeline.registry import GROUP, discover, get, passes, reread
 
 Install = Callable[[str, Any], EntryPoint]
 
@@ -93,6 +93,33 @@ def test_an_entry_point_that_holds_no_passes_is_broken(
 ) -> None:
     (broken,) = discover([plugin("acme", value)]).broken
     assert why in broken.why
+
+
+def test_what_is_installed_is_read_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def points(group: str) -> list[EntryPoint]:
+        read.append(group)
+        return [EntryPoint("gfx", "passes:PASSES", GROUP)]
+
+    monkeypatch.setattr("gfx.pipeline.registry.entry_points", points)
+    first = discover()
+    first.passes.clear()  # the caller's own
+    assert "fuse_batch_norm" in discover().passes
+    assert read == [GROUP]
+    monkeypatch.syspath_prepend("/nowhere")  # what lies there may be installed
+    discover()
+    reread()
+    discover()
+    assert read == [GROUP] * 3
+
+
+def test_a_clash_is_an_error_each_time(plugin: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [plugin("acme", (make_pass("idle"),)), plugin("bolt", (make_pass("idle"),))]
+    monkeypatch.setattr("gfx.pipeline.registry.entry_points", lambda group: points)
+    for _ in range(2):
+        with pytest.raises(gfx.RegistryError, match="offered twice"):
+            discover()
 
 
 def test_an_unknown_pass_gets_the_nearest_name() -> None:

@@ -398,7 +398,7 @@ def test_fast_takes_windows_and_computed_kernels(name):
         assert all((row.damage[key] is None) == (key in row.notes) for key in KEYS)
 
 
-@law(8)
+@law(4, swept=8)
 @given(specs(approximate=True))
 def test_random_generators_are_inspected(spec):
     model, inputs = spec.build()

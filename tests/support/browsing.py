@@ -36,7 +36,7 @@ def opened(browser: Any, file: Path, text: str) -> Iterator[Any]:
     """Opens a page; at the end it must have said nothing and asked for nothing but itself."""
     file.write_text(text, "utf-8")
     tab = browser.new_page()
-    tab.set_default_timeout(5000)
+    tab.set_default_timeout(30_000)  # of a busy machine
     said: list[str] = []
     asked: list[str] = []
     tab.on("console", lambda message: said.append(message.text))

@@ -38,10 +38,14 @@ Partition = dict[frozenset[tuple[str, int, int]], bool]
 EFFORT = float(os.environ.get("GFX_LAWS", "1"))  # `make laws` tries harder
 
 
-def law(examples: int) -> settings:
-    """Sets how many examples a law tries; the profile says whether they are the same each time."""
+def law(examples: int, swept: int | None = None) -> settings:
+    """Sets how many examples a law tries; the profile says whether they are the same each time.
+
+    `swept` is how many `make laws` starts from, where other laws look at much the same.
+    """
+    count = examples if EFFORT == 1 or swept is None else swept
     return settings(
-        max_examples=max(1, round(examples * EFFORT)),
+        max_examples=max(1, round(count * EFFORT)),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )

@@ -1,6 +1,7 @@
 """Programs and costs that several test files make."""
 
 import warnings
+from functools import cache
 
 import torch
 from torch import fx, nn
@@ -8,8 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gfx import zoo
 from gfx.costs import cost_of
+from gfx.frontend import trace
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
+from support.patterns import PATTERNS
 
 
 class Keep(fx.Tracer):
@@ -25,6 +28,18 @@ class Keep(fx.Tracer):
 
 def program(model, *inputs, opaque=()):
     return Program(fx.GraphModule(model, Keep(*opaque).trace(model)), inputs)
+
+
+@cache
+def _traced_pattern(name):
+    kind, shapes = PATTERNS[name]
+    torch.manual_seed(0)
+    return trace(kind().eval(), tuple(torch.randn(shape) for shape in shapes))
+
+
+def traced_pattern(name):
+    """Traces a pattern once for all tests, and returns a copy."""
+    return _traced_pattern(name).copy()
 
 
 def by_hand(model, write, *inputs):
@@ -48,6 +63,7 @@ def cost(model, *inputs, opaque=()):
     return cost_of(program(model, *inputs, opaque=opaque))
 
 
+@cache
 def zoo_cost(name, **options):
     with torch.device("meta"):
         model = zoo.build(name, **options)

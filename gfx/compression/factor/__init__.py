@@ -24,7 +24,7 @@ from gfx.compression.factor.factorize import factor, fits
 from gfx.compression.factor.forms import Convolution, Form, full_rank, refusal
 from gfx.compression.factor.layer_selectors import Condition, Names, check_selectors, named
 from gfx.compression.factor.parts import macs, parameters, rank_of, skeleton
-from gfx.compression.factor.write_layers import write_layers
+from gfx.compression.factor.rewrite_layers import write_layers
 
 __all__ = [
     "Chosen",

@@ -29,7 +29,7 @@ def dense_program(
         made: the parts, by the path of the layer; parts with a norm become functions.
         removed: by class of labels of `analyse(before)`, whether it is removed; None: nothing.
     """
-    reference = before.copy()
+    reference = before.copy(on_write=True)
     wholes = {path: _whole(parts) for path, parts in made.items()}
     if removed is not None and removed.any():
         groups = analyse(reference)

@@ -2,7 +2,7 @@
 
 from gfx.compression.selection.bounds import Bounds
 from gfx.compression.selection.by_name import by_kept, by_widths, narrow_to
-from gfx.compression.selection.candidates import by_stages, candidates
+from gfx.compression.selection.candidate_groups import by_stages, candidates
 from gfx.compression.selection.removal_record import record
 from gfx.compression.selection.selection import Scope, Selection, isomorphic
 from gfx.compression.selection.weakest_channels import removal, weakest

@@ -170,7 +170,7 @@ def _total(sizes: Sequence[Number]) -> Number:
 
 
 def _corrected(symbols: Symbols, node: fx.Node) -> Number:
-    """Returns 1 if removal corrects the value of a node by a factor (norm_corrections.py), else 0."""
+    """Returns 1 if removal corrects a node's value by a factor (norm_corrections.py), else 0."""
     module = symbols.groups.program.submodule(node) if node.op == "call_module" else None
     rms = op_name(node) == "rms_norm" or isinstance(module, nn.RMSNorm)
     source = next(iter(node.all_input_nodes), None)

@@ -150,7 +150,7 @@ def narrowed(groups: Groups, widths: Mapping[str, int], *, content: bool = True)
         >>> sum(p.numel() for p in small.module.parameters())
         5400
     """
-    small = groups.program.copy()
+    small = groups.program.copy(on_write=True)
     if not content:
         without_content(small.module)
         small.example_inputs = pytree.tree_map_only(

@@ -21,7 +21,11 @@ _NOTE = "gfx_node"  # torch records the origin of a node only where there is som
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Hides messages of torch and onnxscript to developers inside a with block."""
-    with quiet_torch(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        quiet_torch(onnx=True),
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         yield
 

@@ -158,7 +158,7 @@ def _started(
     """
     written = None
     try:
-        with quiet_torch():
+        with quiet_torch(onnx=True):
             if backend == "onnxruntime":
                 needed("onnxruntime")  # before the long work
                 written = onnx_bytes(module, inputs)

@@ -25,7 +25,7 @@ class Recording:
         self.run = run
         program, late = run.program, run.verify and run.context.data is not None
         self.record = Record(layers_of(program, run.cost), None, _UNVERIFIED)
-        self.original = (run.context.original or program.copy()) if late else None
+        self.original = (run.context.original or program.copy(on_write=True)) if late else None
         if run.verify and not late:
             self._sample(program)
 
