@@ -1,7 +1,7 @@
 """Lets each InstanceNorm compute what it does without hidden copies.
 
 Before   nn.InstanceNorm2d: copies its input to (1, N·C, H, W), then the batch norm of training
-After    gfx.modules.FastInstanceNorm2d: the kernel of torch that is quick for the input's layout
+After    gfx.ir.modules.FastInstanceNorm2d: the kernel of torch that is quick for the input's layout
 """
 
 from dataclasses import dataclass

@@ -79,7 +79,7 @@ class Foreseen(Protocol):
         """Returns milliseconds. Shapes: (configurations, free groups) -> (configurations,)."""
 
     def of_forms(self, layer: Any, forms: Sequence[Any]) -> Differences:
-        """Returns what forms of a layer (a `gfx.search.Layer`) take more than it."""
+        """Returns what forms of a layer (a `gfx.ir.layers.Layer`) take more than it."""
 
 
 class Meter(Protocol):
