@@ -15,7 +15,7 @@ import torch
 
 import gfx
 from gfx.coupling.removal import narrowed
-from gfx.deploy.latency import Clocked, latency_model
+from gfx.deploy.latency import MachineMeasurer, latency_model
 from gfx.deploy.latency.disk_store import Store, folder_of
 from gfx.deploy.timing import BACKENDS, machine
 from gfx.errors import TimingError
@@ -44,7 +44,7 @@ def measured(groups: gfx.Groups, rows: np.ndarray, args: argparse.Namespace) -> 
         free = [group.name for group in groups.free]
         widths = [dict(zip(free, rows[i].tolist(), strict=True)) for i in part]
         programs = [narrowed(groups, row) for row in widths]
-        times = Clocked().programs(programs, args.backend, args.threads)
+        times = MachineMeasurer().programs(programs, args.backend, args.threads)
         known |= {names[i]: t for i, t in zip(part, times, strict=True)}
         store.write(about, known)
         print(f"measured {start + len(part)} of {len(missing)}", flush=True)

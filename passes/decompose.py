@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from gfx.compression.factor import Form, check_data, prices_of, write_layers, written_out
-from gfx.compression.factor.choose_layers import Names, Rank, check_said, choose, form_options
+from gfx.compression.factor import Form, check_data, dense_program, prices_of, write_layers
+from gfx.compression.factor.choose_layers import choose, form_options
 from gfx.compression.factor.forms import Init, Kind, Norm
+from gfx.compression.factor.layer_selectors import Names, Rank, check_selectors
 from gfx.compression.probe import Damages, sensitive
 from gfx.compression.selection import narrow_to
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
@@ -96,7 +97,9 @@ class Decompose(Pass):
                     raise RecipeError(f"shares: {share} must be above 0 and below 1")
             for rank in (self.rank, *self.layers.values(), *self.ranks):
                 self._form(rank)
-            check_said({n: getattr(self, n) for n in ("rank", "where", "layers", "kept", "budget")})
+            check_selectors(
+                {n: getattr(self, n) for n in ("rank", "where", "layers", "kept", "budget")}
+            )
 
     @property
     def needs_data(self) -> bool:
@@ -191,4 +194,4 @@ class Decompose(Pass):
         if outcome.modified:
             ranks = {row["layer"]: row["rank"] for row in rows}
             outcome.resolved = replace(self, rank=None, where=(), keep=(), layers=ranks)
-            outcome.reference = lambda before: written_out(before, made, removed)
+            outcome.reference = lambda before: dense_program(before, made, removed)

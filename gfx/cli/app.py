@@ -1,4 +1,4 @@
-"""The application: which commands there are. What is heavy is imported when a command runs."""
+"""Registers the commands. Heavy modules are imported when a command runs."""
 
 from typing import Annotated
 

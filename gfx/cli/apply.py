@@ -54,7 +54,7 @@ def apply(
         opened = open_named(
             model, inputs=inputs or [], factory=factory, trust=trust, evaluate=evaluate, seed=seed
         )
-        # what the command line says goes first, then the recipe, then what came with the model
+        # inputs of the command line take precedence, then the recipe's, then the model's own
         given = opened.inputs if inputs or loaded.input is None else None
         progress.stage(f"applying {recipe}")
         small = gfx.apply(loaded, opened.model, given, data=data, seed=seed, verify=verify)

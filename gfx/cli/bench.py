@@ -1,7 +1,7 @@
-"""`gfx bench`: what a model takes, against another, and where its time goes."""
+"""`gfx bench`: measures a model, alone or against another, and times its nodes."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,11 +11,14 @@ from gfx.cli.options import Debug, Factory, Input, Json, Model, Seed, Trust
 from gfx.cli.screen import Progress, print_json, print_table
 from gfx.errors import ArchiveError
 
+if TYPE_CHECKING:
+    from gfx.deploy.bench import Profile
+
 __all__ = ["bench"]
 
 
 class ProtocolOption(StrEnum):
-    """How papers measured."""
+    """Measuring protocols of papers."""
 
     paper = "paper"
 
@@ -65,8 +68,6 @@ def bench(
 ) -> None:
     """Measure latency, throughput, memory and MACs; the speed-up against another model."""
     import gfx
-    from gfx.deploy.bench import Profile
-    from gfx.deploy.bench.bench_result import COLUMNS, rows
 
     names = (model, against or "")
     with Progress(f"opening {model}") as progress:
@@ -95,11 +96,18 @@ def bench(
         print_json(found.to_dict())
         return
     typer.echo(str(found))
-    if isinstance(found.profile, Profile):
-        nodes, backend = found.profile.nodes, found.profile.backend
-        shown = rows(found.profile, top)
-        title = f"{len(shown)} of {len(nodes)} nodes of {model}, in {backend}"
-        print_table(COLUMNS, shown, title)
+    _print_profile(found.profile, model, top)
+
+
+def _print_profile(profile: "Profile | str", model: str, top: int) -> None:
+    """Prints the slowest nodes of a model; all of them, in the order they run, if top is 0."""
+    from gfx.deploy.bench.bench_result import COLUMNS, rows
+
+    if isinstance(profile, str):
+        return
+    shown = rows(profile, top)
+    title = f"{len(shown)} of {len(profile.nodes)} nodes of {model}, in {profile.backend}"
+    print_table(COLUMNS, shown, title)
 
 
 def _opened(
@@ -122,7 +130,7 @@ def _opened(
 
 
 def _inputs(first: Opened, second: Opened | None, names: tuple[str, str]) -> Any:
-    """Returns the inputs that both are timed on; None where neither says any."""
+    """Returns the inputs that both are timed on; None if neither has any."""
     from gfx.deploy.bench import check_alike
 
     known = [opened.inputs for opened in (first, second) if opened and opened.inputs is not None]

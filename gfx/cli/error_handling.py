@@ -1,4 +1,4 @@
-"""Errors at the edge of the shell: one paragraph, an exit code, never a traceback unasked."""
+"""Handles errors of commands: one paragraph, an exit code, a traceback only with --debug."""
 
 import functools
 import traceback
@@ -14,7 +14,7 @@ __all__ = ["fail", "guarded", "warn"]
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Wraps a command so that whatever it raises becomes a message and an exit code.
+    """Wraps a command so that every exception becomes a message and an exit code.
 
     The command takes `debug`; with it the traceback is shown too.
     """
@@ -25,7 +25,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with warnings.catch_warnings():
                 if not debug:
-                    warnings.simplefilter("ignore")  # libraries talk to programmers
+                    warnings.simplefilter("ignore")  # addressed to developers
                 command(*args, **kwargs)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise

@@ -1,4 +1,4 @@
-"""`gfx export`: a model as ONNX or as torch.export's .pt2."""
+"""`gfx export`: exports a model as ONNX or as torch.export's .pt2."""
 
 from pathlib import Path
 from typing import Annotated

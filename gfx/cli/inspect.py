@@ -1,8 +1,8 @@
-"""`gfx inspect`: what shrinking each layer would do to the output, and what it would save."""
+"""`gfx inspect`: measures damage and saving of shrinking each layer."""
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from gfx.cli.options import (
 )
 from gfx.cli.output_files import STDOUT, Outputs
 from gfx.cli.screen import Progress, print_json
+
+if TYPE_CHECKING:
+    from gfx.sensitivity import Table
 
 __all__ = ["inspect"]
 
@@ -122,7 +125,7 @@ def inspect(
     outputs = Outputs(csv=as_csv, html=html, plot=plot, recipe=emit, budget=budget)
     outputs.check(as_json=as_json)
     distance, made = measure(metric, features)
-    speaks = not int(os.environ.get("RANK", "0"))  # of several processes the first
+    speaks = not int(os.environ.get("RANK", "0"))  # of several processes only the first
     with Progress(f"opening {model}", quiet=not speaks) as progress:
         opened = open_named(
             model, inputs=inputs or [], factory=factory, trust=trust, evaluate=evaluate, seed=seed
@@ -149,11 +152,16 @@ def inspect(
             return
         progress.stage("writing")
         written = outputs.write(table)
+    _print(table, as_json=as_json, as_csv=as_csv == STDOUT)
+    for path, size in written.items():
+        typer.echo(f"wrote {path} ({size:,} bytes)", err=True)
+
+
+def _print(table: "Table", *, as_json: bool, as_csv: bool) -> None:
+    """Prints the table as JSON, as CSV, or to read."""
     if as_json:
         print_json(table.to_dict())
-    elif as_csv == STDOUT:
+    elif as_csv:
         typer.echo(to_csv(table), nl=False)
     else:
         print_findings(table)
-    for path, size in written.items():
-        typer.echo(f"wrote {path} ({size:,} bytes)", err=True)

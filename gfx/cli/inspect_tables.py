@@ -1,4 +1,4 @@
-"""What `gfx inspect` prints, as tables for the eye and as CSV."""
+"""Prints the table of `gfx inspect`, and writes it as CSV."""
 
 import csv
 import io
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["print_findings", "to_csv"]
 
-_WIDE = 150  # columns of text from which every figure has a column of its own
+_WIDE = 150  # width of text from which every figure has its own column
 
 
 def print_findings(table: "Table") -> None:
-    """Prints how the findings came about, a row for each layer, one for each stage, and remarks."""
+    """Prints the facts of a table, a row for each layer, one for each stage, and remarks."""
     from gfx.reports.sensitivity.table_text import described, remarks
 
     for name, text in described(table).items():
@@ -29,7 +29,7 @@ def print_findings(table: "Table") -> None:
 
 
 def _print_layers(table: "Table") -> None:
-    """Several lines for each layer: below a damage stands what the change saves."""
+    """Prints several lines for each layer: below a damage is the saving of the change."""
     from gfx.reports.sensitivity.table_text import figure
 
     wide = columns_of_screen() >= _WIDE
@@ -118,7 +118,7 @@ def _short(count: int) -> str:
 
 
 def to_csv(table: "Table") -> str:
-    """Writes the rows as CSV, in the order of the program; what was not measured is empty.
+    """Writes the rows as CSV, in the order of the program; missing values are empty.
 
     Units: MACs, and damages in those of the metric; shapes as 1x3x8x8.
     """
@@ -132,7 +132,7 @@ def to_csv(table: "Table") -> str:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Spreads the mappings of a row over columns of their own, such as damage:decompose."""
+    """Spreads the mappings of a row over several columns, such as damage:decompose."""
     found: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""MODEL on the command line: a file, or `zoo:NAME?option=value&…`."""
+"""Opens the MODEL of a command line: a file, or `zoo:NAME?option=value&…`."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _INPUT = re.compile(r"(\d+(?:x\d+)*)(?::(\w+))?")
 
 @dataclass(frozen=True)
 class Opened:
-    """A model, and the inputs that came with it (None: nothing is known)."""
+    """A model, and the inputs stored with it (None: unknown)."""
 
     model: "nn.Module"
     inputs: "tuple[torch.Tensor, ...] | None"

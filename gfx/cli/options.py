@@ -1,4 +1,4 @@
-"""Options that several commands share, and what `--metric`, `--extractor`, `--budget` mean."""
+"""Defines options that several commands share, and parses `--metric`, `--extractor`, `--budget`."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -70,14 +70,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 class Attention(StrEnum):
-    """What a channel of multi-head attention is."""
+    """Units of channels in multi-head attention."""
 
     width = "width"
     heads = "heads"
 
 
 class GroupNorm(StrEnum):
-    """What a channel of a GroupNorm is."""
+    """Units of channels in a GroupNorm."""
 
     auto = "auto"
     whole = "whole"
@@ -85,7 +85,7 @@ class GroupNorm(StrEnum):
 
 
 class Kind(StrEnum):
-    """How a convolution is decomposed."""
+    """Forms of a decomposed convolution."""
 
     depthwise_separable = "depthwise_separable"
     spatial = "spatial"
@@ -94,7 +94,7 @@ class Kind(StrEnum):
 
 
 class NormOption(StrEnum):
-    """What stands between the parts of a decomposed convolution."""
+    """Norms between the parts of a decomposed convolution."""
 
     none = "none"
     instance = "instance"
@@ -102,7 +102,7 @@ class NormOption(StrEnum):
 
 
 class Init(StrEnum):
-    """Where the weights of a decomposed convolution come from."""
+    """Sources of the weights of a decomposed convolution."""
 
     svd = "svd"
     data = "data"
@@ -115,7 +115,7 @@ _BUDGET = "a share of the MACs such as 0.5, or MEASURE=LIMIT such as macs=2.67G 
 
 
 def measure(name: str, features: str | None) -> tuple["str | Function", "Function | None"]:
-    """Returns a metric and what it extracts features by: None if it needs nothing.
+    """Returns a metric and its feature extractor: None if it needs none.
 
     A metric is a name, or the user's own function if it is `package.module:function`.
 
@@ -141,7 +141,7 @@ def measure(name: str, features: str | None) -> tuple["str | Function", "Functio
 
 
 def _extractor(name: str) -> "Function":
-    """Calls the user's own `package.module:factory` and returns what it makes."""
+    """Calls the user's own `package.module:factory` and returns its result."""
     factory = _own(name, "--extractor", "factory")
     try:
         made = factory()
@@ -156,9 +156,9 @@ def _extractor(name: str) -> "Function":
 
 
 def parse_budget_option(text: str) -> Mapping[str, Any]:
-    """Reads a budget as recipes write it, or shorter.
+    """Reads a budget as recipes write it, or in short form.
 
-    Raises: typer.BadParameter that shows how it is written.
+    Raises: typer.BadParameter that shows the expected form.
 
     Example:
         >>> parse_budget_option("0.5"), parse_budget_option("macs=2.67G")

@@ -1,4 +1,4 @@
-"""The files that `gfx inspect` writes: each appears whole or not at all."""
+"""Writes the files of `gfx inspect`: each appears whole or not at all."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ STDOUT = "-"
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the findings go, besides the screen."""
+    """The output files besides the screen."""
 
     csv: str | None = None  # a file, or STDOUT
     html: Path | None = None
@@ -28,8 +28,8 @@ class Outputs:
     def check(self, *, as_json: bool) -> None:
         """Checks before the long work that everything can be written.
 
-        Raises: typer.BadParameter if two things go to one place; ArchiveError if a file cannot be
-        written; InputError if what draws the plot is not installed.
+        Raises: typer.BadParameter if two outputs share a place; ArchiveError if a file cannot be
+        written; InputError if the plotting package is not installed.
         """
         from gfx.reports.html import check_plotting
 
@@ -44,7 +44,7 @@ class Outputs:
             check_plotting()
 
     def write(self, table: "Table") -> dict[Path, int]:
-        """Makes everything first, then writes it; returns the files and their sizes in bytes."""
+        """Renders everything first, then writes it; returns the files and their sizes in bytes."""
         return write_all({path: make(table) for path, make in self._files()})
 
     def _files(self) -> "list[tuple[Path, Callable[[Table], bytes]]]":
@@ -67,7 +67,7 @@ class Outputs:
 
 
 def check_targets(paths: Sequence[Path], *, reads: Path | None = None) -> None:
-    """Checks before the long work that files can be written, none twice, none over what is read.
+    """Checks before the long work that files can be written, none twice, none over an input.
 
     Raises: typer.BadParameter or ArchiveError.
     """

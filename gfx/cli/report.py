@@ -1,4 +1,4 @@
-"""`gfx report`: what is stored in a .gfx file, as text, JSON, a page or a picture."""
+"""`gfx report`: shows the report in a .gfx file, as text, JSON, a page or a picture."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_report", "report"]
 
-_BYTES = ("png", "data")  # fields of pictures and inputs, nothing to read
+_BYTES = ("png", "data")  # fields with bytes of pictures and inputs
 
 
 @guarded
@@ -67,20 +67,20 @@ def report(
     if png is not None:
         check_plotting()
     module = gfx.load(file)
-    told = gfx.report(module)
+    stored = gfx.report(module)
     if html is None and png is None:
         _without_use(original=original)
-        print_report(told, as_json=as_json)
+        print_report(stored, as_json=as_json)
         return
     with Progress(f"reading {file}") as progress:
         given = None
         if original is not None:
             progress.stage(f"opening {original}")
-            given = _original(original, inputs, factory, trust, told)
+            given = _original(original, inputs, factory, trust, stored)
         made = _made(module, given, html, png, (latency, sensitivity), progress.stage)
         sizes = write_all(made)
     if as_json:
-        print_report(told, as_json=True)
+        print_report(stored, as_json=True)
     for path, size in sizes.items():
         typer.echo(f"wrote {path} ({size:,} bytes)", err=True)
 
@@ -101,12 +101,14 @@ def _without_use(*, original: str | None) -> None:
         )
 
 
-def _original(name: str, inputs: Any, factory: str | None, trust: bool, told: "Report") -> "Opened":
+def _original(
+    name: str, inputs: Any, factory: str | None, trust: bool, stored: "Report"
+) -> "Opened":
     """Opens the original, seeded as the recipe was; its inputs are those of the report."""
     from gfx.pipeline.recipe import Recipe
 
-    seed = told.recipe.get("seed")
-    specs = inputs or list(Recipe.load(told.recipe).input or ())
+    seed = stored.recipe.get("seed")
+    specs = inputs or list(Recipe.load(stored.recipe).input or ())
     return open_named(name, inputs=specs, factory=factory, trust=trust, evaluate=False, seed=seed)
 
 
@@ -118,7 +120,7 @@ def _made(
     asked: tuple[bool, bool],
     stage: Callable[[str], None],
 ) -> dict[Path, bytes]:
-    """Makes everything before anything is written."""
+    """Renders everything before anything is written."""
     from gfx.reports.result import drawing, page
 
     model, inputs = (None, None) if original is None else (original.model, original.inputs)
@@ -140,7 +142,7 @@ def _made(
 
 
 def _table(module: "fx.GraphModule", stage: Callable[[str], None]) -> "Table | str":
-    """Estimates what shrinking layers further would do; says why if that is not possible."""
+    """Estimates the effect of shrinking layers further; says why if that is not possible."""
     import gfx
 
     stage("estimating sensitivity")
@@ -153,7 +155,7 @@ def _table(module: "fx.GraphModule", stage: Callable[[str], None]) -> "Table | s
 def _latency(
     module: "fx.GraphModule", original: "Opened | None", stage: Callable[[str], None]
 ) -> "Latency | str":
-    """Measures what each node takes, also against the original; says why if that cannot be done."""
+    """Measures the latency of each node, also against the original; says why if that fails."""
     import gfx
     from gfx.reports.result import profiled
 

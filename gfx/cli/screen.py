@@ -1,4 +1,4 @@
-"""What the shell shows: tables or JSON on stdout, progress on stderr."""
+"""Prints the output of commands: tables or JSON on stdout, progress on stderr."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "columns_of_screen", "print_json", "print_table"]
 
 _PATIENCE = 1.0  # seconds before progress is reported where there is no terminal
-_PAUSE = 10.0  # seconds between two reports of how far counted work is, there
+_PAUSE = 10.0  # seconds between two reports of counted work, there
 _BAR = 24  # characters
 _WIDE = 160  # columns where there is no terminal to fit
 
@@ -46,16 +46,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
 
 
 def columns_of_screen() -> int:
-    """Returns how many characters fit on a line of stdout; much where it is no terminal."""
+    """Returns how many characters fit on a line of stdout; _WIDE if it is no terminal."""
     from rich.console import Console
 
     return Console().width if sys.stdout.isatty() else _WIDE
 
 
 class Progress:
-    """Shows on stderr what is going on: a spinner on a terminal, else lines after a second.
+    """Shows progress on stderr: a spinner on a terminal, else lines after a second.
 
-    The stages are those that gfx logs. Where several processes do one thing, all but one are quiet.
+    The stages are those that gfx logs. Of several processes at one task, all but one are quiet.
     """
 
     def __init__(self, text: str, *, quiet: bool = False) -> None:
@@ -65,7 +65,7 @@ class Progress:
         self.console = Console(stderr=True)
         shows = self.console.is_terminal and not quiet
         self.status = self.console.status(_plain(text)) if shows else None
-        self.told = time.monotonic()
+        self.reported = time.monotonic()
         self.timer = threading.Timer(_PATIENCE, self._late)
         self.timer.daemon = True
         self.handler = _Stages(self)
@@ -96,7 +96,7 @@ class Progress:
         logger.setLevel(self.level)
 
     def stage(self, text: str) -> None:
-        """Says what happens from now on."""
+        """Names the current stage."""
         self.text = text
         if self.status is not None:
             self.status.update(_plain(text))
@@ -104,13 +104,13 @@ class Progress:
             self._late()
 
     def count(self, done: int, total: int, what: str) -> None:
-        """Says how far counted work is: a bar on a terminal, else a line now and then."""
+        """Shows the progress of counted work: a bar on a terminal, else a line now and then."""
         if self.status is not None:
             full = _BAR * done // max(total, 1)
             bar = _plain("━" * full).append("━" * (_BAR - full), style="dim")
             self.status.update(bar.append(f" {done}/{total} {what}"))
-        elif not self.quiet and time.monotonic() - self.told >= _PAUSE:
-            self.told = time.monotonic()
+        elif not self.quiet and time.monotonic() - self.reported >= _PAUSE:
+            self.reported = time.monotonic()
             typer.echo(f"{done} of {total}: {what} …", err=True)
 
     def _late(self) -> None:
@@ -118,14 +118,14 @@ class Progress:
 
 
 def _plain(text: str) -> "Text":
-    """Returns text that is shown as it is: a path may hold [brackets]."""
+    """Returns text without markup: a path may hold [brackets]."""
     from rich.text import Text
 
     return Text(text)
 
 
 class _Stages(logging.Handler):
-    """Hands what gfx logs to a Progress."""
+    """Forwards log records of gfx to a Progress."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(logging.INFO)

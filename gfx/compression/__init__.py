@@ -1,1 +1,1 @@
-"""What passes are made of: scores, selections, factorizations, refits, masks, taps."""
+"""Building blocks of passes: scores, selections, factorizations, refits, masks, taps."""

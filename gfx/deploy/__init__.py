@@ -1,1 +1,1 @@
-"""How a program runs on a machine: export, timing, latency, benchmarks."""
+"""Runs programs on a machine: export, timing, latency, benchmarks."""

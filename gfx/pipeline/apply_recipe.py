@@ -1,6 +1,6 @@
 """Applies a recipe: traces a copy of the model, applies each pass, checks it, writes the report.
 
-1. Everything happens on copies: whatever is raised, the model passed in is what it was, and no
+1. Everything happens on copies: the model passed in stays unchanged, even after an error, and no
    tensor of the result shares memory with it. What nothing writes is copied only at the end.
 2. A pass that takes a budget or a seed and was given none gets the recipe's.
 3. The same recipe, model and seed give the same bytes; the global random state is left alone.
@@ -30,10 +30,10 @@ from gfx.pipeline.record.original import Recording
 from gfx.pipeline.report import Report, attach
 from gfx.pipeline.run import Run
 
-__all__ = ["apply", "specs", "told"]
+__all__ = ["apply", "report_of", "specs"]
 
 
-def told(
+def report_of(
     program: Program,
     recipe: Recipe,
     before: Cost,
@@ -62,7 +62,7 @@ def told(
 
 
 def specs(inputs: tuple[Any, ...]) -> tuple[InputSpec, ...]:
-    """Writes inputs the way a recipe does; nothing if one is no tensor."""
+    """Returns inputs as a recipe lists them; nothing if one is no tensor."""
     if not all(isinstance(x, torch.Tensor) for x in inputs):
         return ()
     return tuple(InputSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs)
@@ -96,9 +96,9 @@ def apply(
 
     The recipe is a path, the name of a shipped recipe, a dict or a Recipe. Example inputs are a
     tensor, a tuple or a dict by name; without them the recipe's `input` is used, else they are
-    inferred. `data` is for the passes that look at some: an iterable of batches, or the path of a
-    folder of images. `seed` goes before the recipe's. `meter` measures for budgets on latency; None
-    is the clock of this machine.
+    inferred. `data` is for passes that need it: an iterable of batches, or the path of a folder
+    of images. `seed` overrides the recipe's. `meter` measures for budgets on latency; None
+    measures on this machine.
 
     The result is in the train/eval mode, on the device and in the dtype of the model.
 
@@ -131,7 +131,7 @@ def apply(
         forget_shapes(program)
         forget(program)
     _set_modes(small, model)
-    report = told(program, recipe, before, run.cost, passes, verify)
+    report = report_of(program, recipe, before, run.cost, passes, verify)
     report = replace(report, timings=timings, record=record)
     _remember_inputs(small, program)
     attach(small, replace(report, seconds=time.perf_counter() - started))
@@ -154,7 +154,7 @@ def _ask_for_data(recipe: Recipe, data: Any) -> None:
 
 
 def _recipe_inputs(recipe: Recipe, model: nn.Module) -> tuple[torch.Tensor, ...] | None:
-    """Makes the inputs that the recipe tells; None if it tells none."""
+    """Builds the inputs that the recipe lists; None if it lists none."""
     if recipe.input is None:
         return None
     tensors = [t for t in model.parameters() if t.is_floating_point()]
@@ -173,7 +173,7 @@ def _set_modes(small: nn.Module, model: nn.Module) -> None:
 
 
 def _remember_inputs(small: fx.GraphModule, program: Program) -> None:
-    """Notes the inputs' shapes and dtypes where the front end and the archive look for them."""
+    """Records the inputs' shapes and dtypes where the front end and the archive read them."""
     found = specs(program.example_inputs)
     if found:
         small.meta["gfx_inputs"] = [{"shape": [*s.shape], "dtype": s.dtype} for s in found]

@@ -1,4 +1,4 @@
-"""Writes what a recipe gives to all its passes into the fields of one: its seed, its budgets."""
+"""Resolves a pass in its context: fills its seed and its budgets from the recipe."""
 
 import dataclasses
 from dataclasses import replace
@@ -10,9 +10,10 @@ __all__ = ["resolve"]
 
 
 def resolve(pass_: Pass, context: Context) -> Pass:
-    """Writes a recipe's seed and budgets into the fields of these names that are not given.
+    """Fills the seed and the budgets of a pass that are not given, from the context.
 
-    Budgets are written where the pass takes them; limits on latency in milliseconds, its own too.
+    Budgets are filled if the pass takes them, with limits on latency resolved into milliseconds;
+    the pass's own limits too.
 
     Example:
         >>> from passes.channel_prune import ChannelPrune

@@ -1,4 +1,4 @@
-"""What one pass of a recipe did, in plain data."""
+"""Records what one pass of a recipe did, as plain data."""
 
 import dataclasses
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ __all__ = ["PassReport", "Timing", "pass_report"]
 
 @dataclass(frozen=True)
 class Timing:
-    """Tells what the clock said of a budget on latency.
+    """The measured latency under a budget on latency.
 
     Units: milliseconds of one run.
 
@@ -29,7 +29,7 @@ class Timing:
     limit: float
     before: float  # the model, median
     after: float  # the result, median
-    between: tuple[float, float] = (0.0, 0.0)  # where the true median of the result lies
+    between: tuple[float, float] = (0.0, 0.0)  # interval of the result's true median
 
     @property
     def speedup(self) -> float:
@@ -39,7 +39,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class PassReport:
-    """Tells what one pass did.
+    """Records what one pass did.
 
     Example:
         >>> PassReport("fuse_batch_norm", {}).changes
@@ -47,7 +47,7 @@ class PassReport:
     """
 
     name: str
-    spec: dict[str, Any]  # its fields, as it ran
+    spec: dict[str, Any]  # its fields when it ran
     changes: tuple[Change, ...] = ()
     skips: tuple[Skip, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class PassReport:
     after: Cost | None = None
     checks: tuple[Check, ...] = ()  # empty: not verified
     asked: tuple[str, ...] = ()  # fields that are not at their defaults
-    timings: dict[str, Any] = field(default_factory=dict, compare=False)  # what the clock said
+    timings: dict[str, Any] = field(default_factory=dict, compare=False)  # measured latencies
     seconds: float = field(default=0.0, compare=False)  # applying and checking
 
 
@@ -67,10 +67,10 @@ def pass_report(
     checks: tuple[Check, ...],
     seconds: float,
 ) -> PassReport:
-    """Writes down what one pass did, in plain data: a report equals its own JSON copy."""
+    """Records what one pass did, in plain data: a report equals its own JSON copy."""
     return PassReport(
         name=pass_.name,
-        spec=_without_clock(plain(pass_.spec()[pass_.name])),
+        spec=_without_measured(plain(pass_.spec()[pass_.name])),
         asked=_asked(pass_),
         changes=tuple(
             replace(c, before=plain(c.before), after=plain(c.after)) for c in outcome.changes
@@ -85,8 +85,8 @@ def pass_report(
     )
 
 
-def _without_clock(spec: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of a spec the limits that follow from what the clock said of the original."""
+def _without_measured(spec: dict[str, Any]) -> dict[str, Any]:
+    """Removes limits that follow from the measured latency of the original."""
     if not isinstance(spec.get("budget"), list):
         return spec
     return {

@@ -1,4 +1,4 @@
-"""Recipes: what to do to a model, as a YAML file, a dict or a Recipe.
+"""Reads recipes: the passes to apply to a model, as a YAML file, a dict or a Recipe.
 
     recipe: 1
     about: half the MACs of a ResNet generator
@@ -39,7 +39,7 @@ Source = Union[str, Path, Mapping[str, Any], "Recipe"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Says the shape of one model input, and its dtype where it is not the model's.
+    """The shape of one model input, and its dtype where it is not the model's.
 
     Example:
         >>> InputSpec((1, 2)).tensor(torch.float64, torch.device("cpu"))
@@ -56,14 +56,14 @@ class InputSpec:
             raise RecipeError(f"{self.dtype!r} is no dtype of torch, such as float32 or int64")
 
     def tensor(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """Makes zeros of this shape; `dtype` and `device` are the model's."""
+        """Builds zeros of this shape; `dtype` and `device` are the model's."""
         own = dtype if self.dtype is None else getattr(torch, self.dtype)
         return torch.zeros(self.shape, dtype=own, device=device)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Holds what to do to a model.
+    """The passes to apply to a model, with their budget, seed and inputs.
 
     Example:
         >>> recipe = Recipe.load({"passes": ["fuse_batch_norm"], "budget": {"macs": 0.5}})
@@ -140,7 +140,7 @@ def shipped() -> tuple[str, ...]:
 
 
 def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe") -> Pass:
-    """Makes a pass from plain data (rule 1); `where` begins the messages.
+    """Builds a pass from plain data (rule 1); `where` begins the messages.
 
     Raises: RecipeError naming the field, what was expected and what was found.
 
@@ -166,7 +166,7 @@ def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe
 
 
 def _read(source: str | Path) -> tuple[str, str]:
-    """Returns a recipe's text and what to call it in messages."""
+    """Returns a recipe's text, and its name in messages."""
     if isinstance(source, str) and source in shipped():
         return files("gfx.recipes").joinpath(f"{source}.yaml").read_text("utf-8"), source
     path = Path(source)
@@ -205,7 +205,7 @@ def _from_dict(data: Any, origin: str) -> Recipe:
 
 
 def _inputs(value: Any, origin: str) -> Any:
-    """Brings the three spellings of `input` to one: a list of {shape, dtype}."""
+    """Normalises the three spellings of `input` to a list of {shape, dtype}."""
     if value is None:
         return None
     single = isinstance(value, Mapping) or (

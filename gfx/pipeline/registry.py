@@ -1,6 +1,6 @@
-"""Finds passes: every distribution offers its own through the entry point group `gfx.passes`.
+"""Finds installed passes: a distribution offers its own through the entry point `gfx.passes`.
 
-1. An entry point loads to a tuple of Pass classes; the built-in ones use the same door.
+1. An entry point loads to a tuple of Pass classes; the built-in passes use one too.
 2. Two different classes under one name are an error that names both sides.
 3. A plugin that cannot be loaded is named with its reason and does not stop the others.
 4. What is installed is read once a process, and again where `sys.path` has changed since, where a

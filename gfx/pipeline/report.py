@@ -1,7 +1,7 @@
-"""The report of a compilation: plain data, stored on the result, printed as text.
+"""Defines the report of a compilation: plain data, stored on the result, printed as text.
 
-What depends on the clock is left out of comparisons: two runs of one recipe, model and seed give
-equal reports. As text a report is about forty lines; long lists are cut with a count.
+Measured times are left out of comparisons: two runs of one recipe, model and seed give equal
+reports. As text a report is about forty lines; long lists are cut with a count.
 """
 
 import json
@@ -35,7 +35,7 @@ ROWS: tuple[tuple[str, Callable[[Cost], int]], ...] = (
 
 @dataclass(frozen=True)
 class Report:
-    """Tells what a recipe did to a model.
+    """Reports what a recipe did to a model.
 
     `str(report)` is a table to read, `to_dict` is data for JSON, `from_dict` reads it back.
 
@@ -59,7 +59,7 @@ class Report:
     torch_version: str = ""
     timings: tuple[Timing, ...] = field(default=(), compare=False)  # for budgets on latency
     seconds: float = field(default=0.0, compare=False)
-    record: Record | None = None  # of the original; None in files of before gfx kept one
+    record: Record | None = None  # of the original; None in files that predate records
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as data that JSON can hold; pictures are in it too, as base64.
@@ -73,7 +73,7 @@ class Report:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> "Report":
-        """Reads what `to_dict` wrote.
+        """Reads the data that `to_dict` wrote.
 
         Raises: GfxError if that is no report.
 

@@ -1,4 +1,4 @@
-"""Applies the passes of a recipe in turn, checks each, and sees that the budgets are kept."""
+"""Applies the passes of a recipe in turn, checks each, and checks the budgets at the end."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Run:
-    """Applies the passes of one recipe in turn, and remembers what the next one can reuse."""
+    """Applies the passes of one recipe in turn, and keeps results that the next one can reuse."""
 
     def __init__(
         self, program: Program, recipe: Recipe, data: Any, verify: bool, meter: Meter | None = None
@@ -37,10 +37,10 @@ class Run:
         self.verify = verify
         self.cost = cost_of(program)
         self.context = self._context(recipe, data, meter)
-        self.known: Any = None  # what the program gives on the check inputs, once it was run
+        self.known: Any = None  # the program's output on the check inputs, once it ran
 
     def _context(self, recipe: Recipe, data: Any, meter: Meter | None) -> Context:
-        """Makes what all passes share; the original is copied if anything will look at it."""
+        """Builds the context that all passes share; copies the original only if needed."""
         own = [each for pass_ in recipe.passes for each in pass_.own_budgets]
         limits = resolve_limits(recipe.budget, self.program, meter, own)
         original = limits.meter.original if limits.meter is not None else None
@@ -81,14 +81,14 @@ class Run:
             _logger.info("%s: checking", pass_.name)
             checks = self._check(pass_, old, outcome)
         self.cost = cost_of(self.program)
-        plan.tell(pass_, outcome)
+        plan.add_plan(pass_, outcome)
         seconds = time.perf_counter() - started
         return pass_report(pass_, outcome, before, self.cost, checks, seconds)
 
     def check(self) -> tuple[Timing, ...]:
-        """Checks that the result keeps every budget, and tells what was measured.
+        """Checks that the result keeps every budget, and returns the measured latencies.
 
-        Raises: BudgetError if it does not; TimingError if the machine is too noisy to tell.
+        Raises: BudgetError if it does not; TimingError if the machine is too noisy to decide.
         """
         for budget in self.context.budgets:
             budget.check(self.cost)
@@ -100,7 +100,7 @@ class Run:
         assert meter is not None
         before = meter.before(budget)
         after = meter.read(self.program, budget)
-        if after.ms > budget.limit:  # a second look, before all that was done is thrown away
+        if after.ms > budget.limit:  # measure again before the result is rejected
             after = meter.read(self.program, budget)
         budget.check_time(after)
         return Timing(
@@ -128,7 +128,7 @@ class Run:
         well_formed = structure(pass_, new)
         _ensure(pass_, new)
         same, honest = signature(pass_, old, new), honesty(pass_, old, new, outcome)
-        if not outcome.modified:  # honest, hence the same bytes: there is nothing to run
+        if not outcome.modified:  # honest, hence the same bytes: nothing needs to run
             return (well_formed, same, honest, Check("values", True, 0.0, tolerance(new)))
         torch.manual_seed(self.context.seed)
         reference = old if Keeps.VALUES in pass_.keeps else None

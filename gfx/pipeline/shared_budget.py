@@ -1,11 +1,11 @@
 """Plans the passes that share a recipe's budget together.
 
-1. The passes that take the recipe's budget share it. When the first of them is due, each is asked
-   what it may do.
-2. If some offer to narrow groups and others to write layers another way, all of it is decided at
-   once, for the least damage. Else each meets the budget by itself, the first as far as it can.
-3. What was planned is carried out at the places of these passes, those that narrow first: channels
-   are told by the layers as they were. So the order of the recipe does not matter.
+1. The passes that take the recipe's budget share it. Before the first of them runs, each is asked
+   for its offer.
+2. If some offer to narrow groups and others to rewrite layers, one plan of least damage decides on
+   all offers. Else each meets the budget by itself, the first as far as it can.
+3. The plan is carried out at the positions of these passes, those that narrow first: channels are
+   named by the original layers. So the order in the recipe does not matter.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ __all__ = ["SharedBudget", "shared"]
 
 @dataclass
 class SharedBudget:
-    """The passes as they run, by their places, and what is told of those planned together."""
+    """Holds the passes to run, by position, and the report of those planned together."""
 
     passes: dict[int, Pass]
     joint: tuple[Pass, ...] = ()
@@ -31,11 +31,11 @@ class SharedBudget:
     timings: dict[str, Any] = field(default_factory=dict)
 
     def context(self, pass_: Pass, context: Context) -> Context:
-        """Returns the context of a pass; one that was planned has its part, and no budget."""
+        """Returns the context of a pass; a planned pass has its part, and no budget."""
         return replace(context.of(pass_), budgets=()) if self._has(pass_) else context.of(pass_)
 
-    def tell(self, pass_: Pass, outcome: Outcome) -> None:
-        """Adds what was planned to what a pass tells, if it was one of those."""
+    def add_plan(self, pass_: Pass, outcome: Outcome) -> None:
+        """Adds the shared plan to the outcome of a pass that takes part in it."""
         if self._has(pass_):
             others = [one.name for one in self.joint if one is not pass_]
             outcome.details = {"planned_with": others, **self.details, **outcome.details}
@@ -48,9 +48,9 @@ class SharedBudget:
 def shared(
     program: Program, passes: Sequence[Pass], places: Sequence[int], context: Context
 ) -> SharedBudget:
-    """Plans the passes at some places together, if their offers go together (rule 2).
+    """Plans the passes at some positions together, if their offers combine (rule 2).
 
-    Raises: BudgetError if all that they offer does not meet the budget.
+    Raises: BudgetError if all offers together do not meet the budget.
     """
     offers: dict[int, Offer] = {}
     for place in places:

@@ -1,13 +1,13 @@
-"""The checks that follow every pass: structure, signature, honesty, values.
+"""Checks the result of every pass: structure, signature, honesty, values.
 
 1. structure: the graph lints, nothing in it is dead, its code is the graph's code, no submodule
-   is left over, recorded shapes are true, and modules say of themselves what their tensors show.
+   is left over, recorded shapes are true, and modules' settings agree with their tensors.
 2. signature: the same inputs in the same order, the same outputs with their shapes and dtypes.
 3. honesty: the program changed if and only if the pass says so.
 4. values: the outputs on seeded inputs equal those of the pass's reference.
 
-Each returns a Check, or raises VerificationError naming the pass, the node, what was expected and
-what was got.
+Each returns a Check, or raises VerificationError naming the pass, the node, the expected and the
+actual value.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ __all__ = ["Check", "honesty", "signature", "structure", "values"]
 
 @dataclass(frozen=True)
 class Check:
-    """Tells how one check ended.
+    """The result of one check.
 
     Example:
         >>> Check("values", True, error=2e-7, tolerance=1e-4).passed
@@ -53,7 +53,7 @@ def structure(pass_: Pass, after: Program) -> Check:
         raise VerificationError(f"{pass_.name}: structure: {problem}")
     recorded = {node: _kind(node.meta["val"]) for node in after.nodes() if "val" in node.meta}
     try:
-        forget_shapes(after)  # run again: what is recorded is what is to be checked
+        forget_shapes(after)  # run again: the recorded shapes are under test
         propagate(after)
     except InputError as error:
         raise VerificationError(f"{pass_.name}: structure: {error}") from error
@@ -67,7 +67,7 @@ def structure(pass_: Pass, after: Program) -> Check:
 
 
 def signature(pass_: Pass, before: Program, after: Program) -> Check:
-    """Checks that inputs and outputs are what they were (rule 2); both programs have shapes.
+    """Checks that inputs and outputs are unchanged (rule 2); both programs have shapes.
 
     Raises: VerificationError naming the input or output that changed.
     """
@@ -98,7 +98,7 @@ def signature(pass_: Pass, before: Program, after: Program) -> Check:
 def honesty(pass_: Pass, before: Program, after: Program, outcome: Outcome) -> Check:
     """Checks that the program changed if and only if the outcome says so (rule 3).
 
-    Raises: VerificationError naming the first change that was not told, or was told and not made.
+    Raises: VerificationError naming the first change that is not reported, or only reported.
     """
     found = next(differences(before, after), None)
     if found is not None and not outcome.modified:
@@ -117,7 +117,7 @@ def values(
 ) -> tuple[Check, Any]:
     """Checks the outputs against the reference (rule 4), and returns them with the check.
 
-    `known` is the reference's output where it was computed before; else the reference runs too.
+    `known` is the reference's output if it is already known; else the reference runs too.
     Without a reference the program still has to run and to give finite numbers.
 
     Raises: VerificationError naming the output, with expected and got where they differ most.
@@ -152,7 +152,7 @@ def _finite(pass_: Pass, program: Program, output: Any, who: str) -> None:
 
 
 def _worst(program: Program, wanted: Any, got: Any) -> str:
-    """Says where two outputs differ most, and by how much."""
+    """Writes where two outputs differ most, and by how much."""
     pairs = list(zip(pytree.tree_leaves(wanted), pytree.tree_leaves(got), strict=False))
     errors = [distance(a, b) for a, b in pairs]
     i = errors.index(max(errors))
@@ -176,7 +176,7 @@ def _output(program: Program) -> fx.Node:
 
 
 def _source(program: Program, index: int) -> str:
-    """Names the node that gives one leaf of the output."""
+    """Names the node that computes one leaf of the output."""
     leaves = pytree.tree_leaves(_output(program).args)
     node = leaves[index] if index < len(leaves) else None
     return node.name if isinstance(node, fx.Node) else repr(node)
@@ -188,7 +188,7 @@ def _layout(leaves: list[Any], spec: pytree.TreeSpec) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Writes what a value is: `float32 1x3x64x64` for a tensor."""
+    """Writes the kind of a value: `float32 1x3x64x64` for a tensor."""
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape))}"
     if isinstance(value, tuple | list):

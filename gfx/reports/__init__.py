@@ -1,1 +1,1 @@
-"""What people look at: HTML pages, figures, tables."""
+"""Renders results for people: HTML pages, figures, tables."""

@@ -1,8 +1,8 @@
-"""Aims at limits until what is really there keeps the budgets.
+"""Adjusts the limits of a search until the measured cost of its plan keeps the budgets.
 
-A plan is chosen by its predicted cost. Where it then costs more, the next search aims as much
-lower; where its measured latency is far below the limit, as much higher. A little of every limit in
-milliseconds is left, as two readings of one program differ.
+A plan is chosen by its predicted cost. Where it really costs more, the next search aims lower by
+the ratio; where its measured latency is far below the limit, higher. A margin below every limit in
+milliseconds allows for noise: two readings of one program differ.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -15,17 +15,17 @@ __all__ = ["ATTEMPTS", "Aim"]
 T = TypeVar("T", bound=Hashable)
 Values = Sequence[float]
 
-ATTEMPTS = 6  # plans that are tried
-_MARGIN = 0.04  # of a limit in milliseconds, that is left
-_NEAR = 0.04  # below a limit in milliseconds: no nearer plan is looked for
+ATTEMPTS = 6  # plans to try
+_MARGIN = 0.04  # share of a limit in milliseconds to leave free
+_NEAR = 0.04  # share below a limit in milliseconds at which the search ends
 _HAIR = 1e-9
 
 
 class Aim(Generic[T]):
-    """Looks for the plan that does the least damage and really keeps every budget.
+    """Searches for the plan of least damage that really keeps every budget.
 
     Example:
-        >>> budget = Budget(measure="latency", limit=40)  # it takes twice what is predicted
+        >>> budget = Budget(measure="latency", limit=40)  # it takes twice the prediction
         >>> aim = Aim([budget], find=lambda limits: int(limits[0]), cost=lambda plan: [2.0 * plan])
         >>> aim.best()
         19
@@ -41,22 +41,22 @@ class Aim(Generic[T]):
         """Prepares a search.
 
         Args:
-            budgets: what must be kept.
+            budgets: the budgets to keep.
             find: returns the best plan predicted to be within some limits, None if there is none.
-            cost: returns what a plan really costs, in the unit of each budget.
-            attempts: how many plans are tried.
+            cost: returns the real cost of a plan, in the unit of each budget.
+            attempts: how many plans to try.
         """
         self.budgets = tuple(budgets)
         self._find, self._cost, self._attempts = find, cost, attempts
-        self._aims = [1.0] * len(budgets)  # shares of the limits that are aimed at
+        self._aims = [1.0] * len(budgets)  # shares of the limits to aim at
         self._below = [0.0] * len(budgets)  # the highest known to be kept
         self._above = [float("inf")] * len(budgets)  # the lowest known to be too much
 
     def best(self, start: Values | None = None) -> T | None:
-        """Returns the best plan of those tried; None if none that was found keeps the budgets.
+        """Returns the best plan of those tried; None if no plan that was found keeps the budgets.
 
         Args:
-            start: limits to aim at first, in the place of the budgets' own.
+            start: limits to aim at first, instead of the budgets' own.
         """
         limits = [b.limit for b in self.budgets]
         if start is not None:
@@ -81,7 +81,7 @@ class Aim(Generic[T]):
         return spare if best is None else best
 
     def _shares(self, values: Values) -> list[float]:
-        """Returns what values take of what the limits leave."""
+        """Returns values as shares of the limits less their margin."""
         left = [b.limit * (1 - _MARGIN) if b.timed else b.limit for b in self.budgets]
         return [value / each for value, each in zip(values, left, strict=True)]
 
@@ -93,7 +93,7 @@ class Aim(Generic[T]):
                 self._aims[place] = max(lower, self._below[place])
 
     def _raise(self, shares: Values) -> bool:
-        """Raises what may be aimed at; whether there was room for that."""
+        """Raises the limits to aim at; returns whether there is room for it."""
         timed = [place for place, budget in enumerate(self.budgets) if budget.timed]
         if all(shares[place] >= 1 - _NEAR for place in timed):
             return False

@@ -1,8 +1,8 @@
 """Resolves budgets into absolute limits: of MACs, parameters and bytes, and of milliseconds.
 
-1. A fraction of a count is of what the program costs as it is.
-2. A fraction of the latency is of what the original takes, as it was first measured.
-3. Where a budget is on latency and no meter is given, it is measured on this machine.
+1. A fraction of a count refers to the cost of the program before the change.
+2. A fraction of the latency refers to the latency of the original, as first measured.
+3. For a budget on latency without a meter, this machine measures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ __all__ = ["Limits", "absolute", "resolve_limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Budgets with absolute limits, and what measures those on latency."""
+    """Holds budgets with absolute limits, and the meter for those on latency."""
 
     budgets: tuple[Budget, ...]
     meter: LatencyTimer | None = None  # None: no budget is on latency
@@ -30,20 +30,20 @@ class Limits:
 
     @property
     def requested(self) -> dict[str, float]:
-        """What was asked for, by budget: a fraction of the latency, else the limit."""
+        """Maps each budget to the requested value: a fraction of the latency, else the limit."""
         return {budget.name: budget.asked for budget in self.budgets}
 
     def kept_by(self, program: Program, cost: Cost) -> bool:
-        """Whether a program keeps every budget as it is; latency is measured last.
+        """Whether a program keeps every budget; latency is measured last.
 
-        Raises: TimingError if the machine is too noisy to tell.
+        Raises: TimingError if the machine is too noisy to decide.
         """
         if self.meter is None:
             return all(budget.kept(cost) for budget in self.budgets)
         return self.meter.keeps(program, cost, self.budgets)
 
     def predictors(self, groups: Groups) -> dict[Budget, Foreseen]:
-        """Returns what predicts the latency that each budget on it limits."""
+        """Returns the latency predictor of each budget on latency."""
         timed = [budget for budget in self.budgets if budget.timed]
         assert self.meter is not None or not timed, "a budget on latency needs a meter"
         return {} if self.meter is None else {b: self.meter.foresee(groups, b) for b in timed}
@@ -55,15 +55,15 @@ def resolve_limits(
     meter: Meter | None = None,
     others: Sequence[Budget] = (),
 ) -> Limits:
-    """Returns the budgets that a recipe gives with absolute limits, and what measures them.
+    """Resolves the budgets of a recipe into absolute limits, with the meter that they need.
 
     Args:
         asked: the budget as the recipe has it.
-        program: the one that the fractions are of; where its latency matters, it is copied.
-        meter: measures programs; None: it is this machine that does.
+        program: the program that fractions refer to; it is copied where its latency matters.
+        meter: measures programs; None: this machine.
         others: further budgets that will be measured, such as those of single passes.
 
-    Raises: RecipeError if the budget says nothing gfx can check.
+    Raises: RecipeError if the budget is none that gfx can check.
 
     Example:
         >>> import gfx
@@ -85,5 +85,5 @@ def resolve_limits(
 
 
 def absolute(budgets: Sequence[Budget], meter: LatencyTimer | None) -> tuple[Budget, ...]:
-    """Returns budgets with their limits in milliseconds where they are on latency (rule 2)."""
+    """Resolves limits on latency into milliseconds (rule 2)."""
     return tuple(budgets) if meter is None else tuple(meter.settled(each) for each in budgets)

@@ -1,8 +1,8 @@
-"""In what order channels go until budgets are met: all pools alike, or each for what it saves.
+"""Orders the removal of channels under budgets: in proportion over pools, or by saving.
 
 Source: Shen et al. 2022, arXiv:2110.10811 (HALP: pruning as a knapsack); here greedily, by loss per
-share of the budgets saved, priced anew at every step, as what a channel saves depends on the widths
-around it.
+share of the budgets saved, priced anew at every step, as the saving of a channel depends on the
+widths around it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +15,16 @@ from gfx.search.multiple_choice import Numbers
 
 __all__ = ["by_gain", "removal_order"]
 
-Shares = Callable[[Ids], Numbers]  # of each budget, that configurations (rows) take
+Shares = Callable[[Ids], Numbers]  # of each budget, by configuration (rows)
 
-_STEPS = 64  # that a group is taken in
+_STEPS = 64  # in which a group is removed
 
 
 def removal_order(selection: Selection, bounds: Bounds, shares: Shares) -> Ids:
-    """Lists numbers of groups in the order in which their channels go, as far as they may.
+    """Lists group numbers in the order of removal, within the bounds.
 
-    Pools lose channels in proportion to their size. With the scope `knapsack` those go first that
-    matter least for what they save, rather than least.
+    Pools lose channels in proportion to their size. With the scope `knapsack` the order is by
+    importance per saving.
     """
     if selection.scope == "knapsack":
         return by_gain(selection.losses(bounds), selection.sizes, shares)
@@ -32,10 +32,10 @@ def removal_order(selection: Selection, bounds: Bounds, shares: Shares) -> Ids:
 
 
 def by_gain(losses: Sequence[Numbers], sizes: Ids, shares: Shares) -> Ids:
-    """Lists group numbers in the order in which their channels go.
+    """Lists group numbers in the order in which their channels are removed.
 
     Args:
-        losses: of each group what its channels cost the output, the first to go first, rising.
+        losses: of each group the damage of its channels in the order of removal, ascending.
         sizes: channels of each group.
         shares: prices configurations (rows) as shares of each budget.
 
@@ -57,7 +57,7 @@ def by_gain(losses: Sequence[Numbers], sizes: Ids, shares: Shares) -> Ids:
         prices = shares(table).sum(axis=1)
         saved = prices[-1] - prices[:-1]
         lost = np.array([s[g + t] - s[g] for s, g, t in zip(sums, gone, taken, strict=True)])
-        # what saves nothing goes last, or a loss of 0 would let it go first
+        # a channel that saves nothing is removed last; a loss of 0 would put it first
         price = np.where(saved > 0, lost / np.where(saved > 0, saved, 1), np.inf)
         left = np.flatnonzero(taken)
         chosen = int(left[np.argmin(price[left])])

@@ -1,4 +1,4 @@
-"""What may be done about each part of a program, and the damage each would do."""
+"""Defines the options of layers and groups, and the damage of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +13,20 @@ __all__ = ["Choice", "Option", "monotone"]
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that may be done.
+    """One option of a choice.
 
     Example:
         >>> Option(48, 0.01).damage
         0.01
     """
 
-    value: Any  # what is done: a Form, a width; None: left as it is
+    value: Any  # a Form or a width; None: unchanged
     damage: float  # at least 0, of a kind that adds up, such as squared errors
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The options of one layer or group, of which one is taken; the first is to leave it."""
+    """The options of one layer or group, of which a plan takes one; the first is unchanged."""
 
     name: str  # the layer's path, or the group's name
     options: tuple[Option, ...]
@@ -34,10 +34,10 @@ class Choice:
 
 
 def monotone(choices: Sequence[Choice], price: Price) -> tuple[Choice, ...]:
-    """Drops every option that is no cheaper than one that does as little damage.
+    """Drops every option that is no cheaper than one with at most its damage.
 
-    Prices are asked for with everything else left as it is; the options that stay get cheaper one
-    by one, and do more damage one by one.
+    Each option is priced with everything else unchanged; along the options that stay, the price
+    falls and the damage rises.
 
     Example:
         >>> choice = Choice("conv", (Option(None, 0.0), Option(2, 0.3), Option(1, 0.2)))
@@ -56,7 +56,7 @@ def monotone(choices: Sequence[Choice], price: Price) -> tuple[Choice, ...]:
 
 
 def _undominated(damages: Sequence[float], prices: Numbers) -> list[int]:
-    """Lists the options that none beats in every price and in damage, the gentlest first.
+    """Lists the options that no other beats in every price and in damage, by rising damage.
 
     The first option always stays: a plan begins with it.
     """

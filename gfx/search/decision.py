@@ -31,21 +31,21 @@ def decide(
 ) -> Decision:
     """Finds the options of least total damage that meet every budget.
 
-    A choice is of kind layer, with Forms as values, or of kind group, with widths: as many of the
-    channels stay as the width says, the weakest go. Damages must be of a kind that adds up; what
-    they are of, such as squared relative errors, is the caller's.
+    A choice is of kind layer, with Forms as values, or of kind group, with widths: that many
+    channels stay, the weakest are removed. Damages must add up, such as squared relative errors;
+    the caller chooses their unit.
 
-    The predicted latency decides which plan is tried, the measured one whether it is taken.
+    The predicted latency selects the plan to try, the measured latency decides whether to take it.
 
     Args:
         groups: of the program.
         layers: of the program.
         choices: the options of some of the layers and groups.
-        budgets: what must be kept; their limits are absolute.
-        meter: measures latency, where a budget is on it.
+        budgets: the budgets to keep, with absolute limits.
+        meter: measures latency, for budgets on it.
 
-    Raises: BudgetError that tells what is the least that can be reached, and what is in the way;
-    TimingError if the machine is too noisy to tell whether a latency is kept.
+    Raises: BudgetError with the least cost that can be reached, and what prevents less;
+    TimingError if the machine is too noisy to decide whether a latency is kept.
 
     Example:
         >>> import gfx
@@ -84,8 +84,8 @@ class ChoiceSearch:
             groups: of the program.
             layers: of the program.
             choices: the options of some of the layers and groups.
-            limits: what must be kept.
-            build: returns the program that results from a plan; None: as `rewritten` makes it.
+            limits: the limits to keep.
+            build: returns the program that results from a plan; None: `rewritten` builds it.
         """
         self._groups, self._budgets, self._build = groups, limits.budgets, build
         times = limits.predictors(groups)
@@ -93,7 +93,7 @@ class ChoiceSearch:
         left = monotone(choices, PlanCosts(groups, layers, choices, measures, times))
         self._costs = PlanCosts(groups, layers, left, measures, times)
         self.front = ParetoFront(left, self._costs)
-        self._numbers: dict[Plan, tuple[int, ...]] = {}  # of the options that a plan takes
+        self._numbers: dict[Plan, tuple[int, ...]] = {}  # of the options in a plan
 
     def find(self, limits: Sequence[float]) -> Plan | None:
         """Returns the plan of least damage that is predicted to be within some limits."""
@@ -102,18 +102,18 @@ class ChoiceSearch:
         return None if numbers is None else self._plan(numbers)
 
     def predict(self, plan: Plan) -> list[float]:
-        """Returns what a plan that was found is predicted to cost, in the unit of each budget."""
+        """Returns the predicted cost of a plan that was found, in the unit of each budget."""
         prices = self._costs(np.array([self._numbers[plan]], dtype=np.int64))[0]
         return [float(price) for price in prices[: len(self._budgets)]]
 
     def fastest(self) -> Plan:
-        """Returns the plan that is predicted to take the smallest share of any budget."""
+        """Returns the plan with the smallest predicted share of any budget."""
         limits = np.array([budget.limit for budget in self._budgets])
         shares = (self.front.prices[:, : len(limits)] / limits).max(axis=1)
         return self._plan(tuple(self.front.plans[int(shares.argmin())].tolist()))
 
     def least(self) -> list[float]:
-        """Returns the least cost that any plan is predicted to have, in the unit of each budget."""
+        """Returns the least predicted cost of any plan, in the unit of each budget."""
         return [float(price) for price in self.front.least()[: len(self._budgets)]]
 
     def build(self, plan: Plan, *, content: bool) -> Program:
@@ -123,7 +123,7 @@ class ChoiceSearch:
         return rewritten(self._groups, plan, content=content)
 
     def out_of_reach(self, tried: Sequence[Decision]) -> BudgetError:
-        """Makes the error that tells the least that can be reached, measured where it was."""
+        """Makes the error with the least cost that can be reached, measured where possible."""
         least = self.least()
         for place, budget in enumerate(self._budgets):
             known = [d.measured[budget.name] for d in tried if budget.name in d.measured]
@@ -142,7 +142,7 @@ class ChoiceSearch:
         )
 
     def _plan(self, numbers: tuple[int, ...]) -> Plan:
-        """Says what the options with these numbers do."""
+        """Returns the plan of the options with these numbers."""
         pairs = zip(self.front.choices, numbers, strict=True)
         taken = [(choice, choice.options[number]) for choice, number in pairs]
         done = [(choice, option.value) for choice, option in taken if option.value is not None]
@@ -156,9 +156,9 @@ class ChoiceSearch:
 
 
 def _guides(budgets: Sequence[Budget]) -> tuple[Budget, ...]:
-    """Lists further measures to search along where one change alone often lowers none.
+    """Lists further measures to search along where a single change often lowers none.
 
-    The peak of memory is the largest of many places.
+    The peak of memory is the maximum over many places.
     """
     if all(budget.measure != "peak_activation_bytes" for budget in budgets):
         return ()

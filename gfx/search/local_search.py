@@ -1,4 +1,4 @@
-"""Looks around a configuration of widths for one that comes nearer to the budgets."""
+"""Searches around a configuration of widths for one that is nearer to the budgets."""
 
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
@@ -24,13 +24,13 @@ def nearest(
 ) -> tuple[Ids, Ids | None]:
     """Finds the configuration nearest below the budgets, and the nearest above.
 
-    Few configurations are all tried. Of many, those are tried in which one group has another
-    width, and random ones in which up to four groups have moved by one or two steps; then again
-    from the best of these. Of several within the tolerance the one is taken that changes the
-    given configuration least.
+    If there are few configurations, all are tried. If there are many, those in which one group has
+    another width are tried, and random ones in which up to four groups move by one or two steps;
+    then again from the best of these. Of several within the tolerance, the one with the fewest
+    changes to the given configuration is taken.
 
     Args:
-        fill: prices configurations as a share of the budgets, of which 1 is the most.
+        fill: prices configurations as a share of the budgets; at most 1 keeps them.
         kept: the configuration to start from; it meets the budgets.
         levels: the widths that each group may have, ascending.
         tolerance: how far below 1 is near enough.
@@ -51,7 +51,7 @@ def nearest(
 
 
 class _Best:
-    """Remembers the best configurations on both sides."""
+    """Keeps the best configurations below and above the budgets."""
 
     def __init__(self, kept: Ids, levels: Sequence[Ids], tolerance: float, fill: float) -> None:
         self.below, self.above = kept, None
@@ -79,7 +79,7 @@ class _Best:
 
 
 def _every(levels: Sequence[Ids]) -> Iterator[Ids]:
-    """Lists every configuration, some at a time."""
+    """Iterates over every configuration, in blocks."""
     counts = [len(options) for options in levels]
     for start in range(0, prod(counts), _CHUNK):
         numbers = np.arange(start, min(start + _CHUNK, prod(counts)))
@@ -88,7 +88,7 @@ def _every(levels: Sequence[Ids]) -> Iterator[Ids]:
 
 
 def _around(kept: Ids, levels: Sequence[Ids], rng: np.random.Generator) -> Iterator[Ids]:
-    """Lists configurations near one: another width of one group, or small moves of several."""
+    """Iterates over configurations nearby: one group at another width, or small moves."""
     count = len(levels)
     singles = [(i, width) for i, options in enumerate(levels) for width in options.tolist()]
     for start in range(0, len(singles), _CHUNK):

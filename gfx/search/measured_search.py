@@ -1,11 +1,11 @@
-"""Finds the best plan that really keeps every budget: those on latency as measured.
+"""Finds the best plan that really keeps every budget, with latency as measured.
 
 1. A method finds the best plan by predicted costs. The program that results is counted, and if that
    keeps every budget on counts, its latency is measured.
 2. Where a limit is exceeded the next plan aims lower, where latency allows more, higher
    (gfx/search/aim.py).
 3. Where no plan is predicted to keep a limit on latency, the fastest one is measured. If it keeps
-   the limit, the predictions are too high, and the search goes on with limits as much higher.
+   the limit, the predictions are too high, and the search goes on with limits that much higher.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ _HAIR = 1e-9
 
 
 class Method(Protocol):
-    """Finds plans by what they are predicted to cost."""
+    """Finds plans by their predicted costs."""
 
     def find(self, limits: Sequence[float]) -> Plan | None:
         """Returns the best plan predicted to be within limits, one for each budget; None if none.
 
-        What comes after the limits of the budgets are limits of the method's own.
+        Further limits after those of the budgets are the method's own.
         """
 
     def predict(self, plan: Plan) -> Sequence[float]:
@@ -38,7 +38,7 @@ class Method(Protocol):
         """Returns the plan predicted to take the smallest share of any limit."""
 
     def build(self, plan: Plan, *, content: bool) -> Program:
-        """Returns the program that results; without content it is counted, but not run."""
+        """Returns the program that results from a plan; without content it is counted, not run."""
 
 
 class MeasuredSearch:
@@ -50,9 +50,9 @@ class MeasuredSearch:
         self.tried: dict[Plan, Decision] = {}
 
     def best(self) -> Decision | None:
-        """Returns the best plan that was tried; None if none that was found keeps the budgets.
+        """Returns the best plan that was tried; None if no plan that was found keeps the budgets.
 
-        Raises: TimingError if the machine is too noisy to tell whether a limit is kept.
+        Raises: TimingError if the machine is too noisy to decide whether a limit is kept.
         """
         plan = self._aim.best()
         if plan is None and self._limits.timed:
@@ -68,7 +68,7 @@ class MeasuredSearch:
         return self._values(self._method.fastest())
 
     def _from_fastest(self) -> Plan | None:
-        """Searches from the fastest plan on; None if even that takes too much (rule 3)."""
+        """Searches from the fastest plan on; None if even that exceeds a limit (rule 3)."""
         plan = self._method.fastest()
         values, predicted = self._values(plan), self._method.predict(plan)
         budgets = self._limits.budgets
@@ -91,7 +91,7 @@ class MeasuredSearch:
         ]
 
     def _try(self, plan: Plan) -> Decision:
-        """Counts a plan, and measures its latency if that keeps the other budgets (rule 1)."""
+        """Counts a plan, and measures its latency if it keeps the other budgets (rule 1)."""
         cost: Cost = cost_of(self._method.build(plan, content=False))
         meter, budgets = self._limits.meter, self._limits.budgets
         timed = [budget for budget in budgets if budget.timed]

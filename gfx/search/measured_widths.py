@@ -1,9 +1,9 @@
 """Plans widths that meet every budget, in the order of importance.
 
-1. Without a budget on latency prices are exact, and the first widths that are found do.
+1. Without a budget on latency prices are exact, and the first widths that are found are the result.
 2. With one, widths are searched by the predicted milliseconds, in steps of `round_to` channels and
    in coarser ones, up to 16: processors compute several channels at a time, and one more may cost
-   as much as eight. Of what fits, that is taken which leaves the most channels. It is built and
+   as much as eight. Of the widths that fit, those with the most channels are taken, built and
    measured, and the next search aims lower or higher (gfx/search/measured_search.py).
 """
 
@@ -28,23 +28,23 @@ __all__ = ["plan_widths"]
 
 _STEPS = (1, 2, 4, 8, 16)
 _COARSEST = 16  # channels
-_ANY = 1.0  # tolerance: noise is larger than the difference to a result that is nearer
+_ANY = 1.0  # tolerance: noise is larger than the difference to a nearer result
 
 
 def plan_widths(
     selection: Selection, limits: Limits, tolerance: float
 ) -> tuple[Plan, dict[str, Any]]:
-    """Removes as little as meets every budget, in the order of importance.
+    """Removes the fewest channels that meet every budget, in the order of importance.
 
     Args:
-        selection: the groups that may be narrowed, and which of their channels go first.
-        limits: what must be kept.
-        tolerance: how far below every budget the result may end; not asked of a latency.
+        selection: the groups that may be narrowed, and the order of their channels.
+        limits: the limits to keep.
+        tolerance: how far below every budget the result may end; not applied to a latency.
 
-    Returns: the plan, and the latencies as a report has them, if any was measured.
+    Returns: the plan, and the latencies for the report, if any was measured.
 
-    Raises: BudgetError with the nearest value that can be reached, and what stands in the way;
-    TimingError if the machine is too noisy to tell whether a limit is kept.
+    Raises: BudgetError with the nearest value that can be reached, and what prevents a nearer one;
+    TimingError if the machine is too noisy to decide whether a limit is kept.
     """
     groups = selection.groups
     cost = cost_of(groups.program)
@@ -63,13 +63,13 @@ def plan_widths(
 
 
 class _Widths:
-    """Finds widths by what they are predicted to take (rule 2)."""
+    """Finds widths by their predicted latency (rule 2)."""
 
     def __init__(self, selection: Selection, costs: WidthCosts, limits: Limits) -> None:
         self._selection, self._costs, self._budgets = selection, costs, limits.budgets
 
     def find(self, limits: Sequence[float]) -> Plan | None:
-        """Returns the most channels that are predicted to keep some limits."""
+        """Returns the plan with the most channels that is predicted to keep some limits."""
         budgets = [replace(b, limit=limit) for b, limit in zip(self._budgets, limits, strict=True)]
         found: list[Ids] = []
         for step in _STEPS:
@@ -77,7 +77,7 @@ class _Widths:
                 continue
             try:
                 found.append(self.search(budgets, step).kept())
-            except BudgetError:  # not in these steps; whoever finds none in any, says so
+            except BudgetError:  # not in these steps; a caller that finds none in any step raises
                 continue
         if not found:
             return None
@@ -91,7 +91,7 @@ class _Widths:
         return [float(value) for value in values]
 
     def fastest(self) -> Plan:
-        """Returns the plan with every group at its smallest."""
+        """Returns the plan with every group at its smallest width."""
         return _plan(self._selection, self.least())
 
     def build(self, plan: Plan, *, content: bool) -> Program:
@@ -103,13 +103,13 @@ class _Widths:
         return self._selection.bounds.least(self._selection.sizes)
 
     def search(self, budgets: Sequence[Budget], step: int = 1) -> WidthSearch:
-        """Returns a search in steps that are as much coarser."""
+        """Returns a search in steps that are `step` times coarser."""
         bounds = self._selection.bounds
         bounds = replace(bounds, round_to=bounds.round_to * step)
         return WidthSearch(self._selection, self._costs, budgets, bounds, _ANY)
 
 
 def _plan(selection: Selection, kept: Ids) -> Plan:
-    """Writes what each group keeps as a plan."""
+    """Returns the plan that keeps `kept` channels of each group."""
     pairs = zip(selection.among, kept.tolist(), strict=True)
     return Plan(widths={group.name: count for group, count in pairs if count < group.size})

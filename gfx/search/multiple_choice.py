@@ -1,4 +1,4 @@
-"""The multiple-choice knapsack: of every choice one option, for the least damage at each cost.
+"""Solves the multiple-choice knapsack: one option of every choice, least damage at each cost.
 
 Source   Sinha and Zoltners 1979, "The multiple-choice knapsack problem"; the sweep over lists of
          undominated states is that of Nemhauser and Ullmann 1969, applied choice by choice.
@@ -16,7 +16,7 @@ Numbers = NDArray[np.float64]
 Plans = NDArray[np.int64]  # (plans, choices): the number of the option taken
 Price = Callable[[Plans], Numbers]  # (plans,) or (plans, measures)
 
-_STATES = 2048  # undominated states that are held; beyond, the best in each of as many cost bins
+_STATES = 2048  # undominated states to keep; beyond, the best in each of as many cost bins
 
 
 def knapsack(
@@ -24,14 +24,14 @@ def knapsack(
 ) -> tuple[Plans, Numbers, Numbers]:
     """Finds the plans that no other beats in both cost and damage, where both add up.
 
-    They are the optima of every budget at once. Exact while no more than `states` plans are
-    undominated; beyond that, of plans whose costs differ by less than a `states`-th of the range
-    the least damaging stays.
+    They are the optima of every budget at once. The result is exact while at most `states` plans
+    are undominated; beyond that, of plans whose costs differ by less than a `states`-th of the
+    range the least damaging stays.
 
     Args:
         damages: of every choice, the damage of each option.
         costs: of every choice, the cost of each option; it may be negative, as a saving is.
-        states: how many partial plans are held.
+        states: how many partial plans to keep.
 
     Returns: plans by ascending cost (plans, choices), their costs, and their damages.
 
@@ -41,7 +41,7 @@ def knapsack(
         ([4.0, 7.0, 10.0], [2.0, 1.0, 0.0])
     """
     cost, damage = np.zeros(1), np.zeros(1)
-    taken: list[tuple[Any, Any]] = []  # of every state, the one it came from and the option
+    taken: list[tuple[Any, Any]] = []  # of every state, its predecessor and the option
     for each, price in zip(damages, costs, strict=True):
         wide = (cost[:, None] + price).ravel()
         bad = (damage[:, None] + each).ravel()
@@ -58,7 +58,7 @@ def knapsack(
 
 
 def undominated(cost: Numbers, damage: Numbers) -> NDArray[np.int64]:
-    """Lists what nothing else beats in both, by ascending cost; of equals the first.
+    """Lists the entries that no other beats in both, by ascending cost; of equals the first.
 
     Example:
         >>> undominated(np.array([3.0, 1.0, 2.0]), np.array([0.0, 2.0, 2.0])).tolist()
@@ -79,7 +79,6 @@ def _thinned(
         return kept
     low, high = cost[kept[0]], cost[kept[-1]]
     bins = ((cost[kept] - low) / (high - low) * (states - 1)).astype(np.int64)
-    last = np.append(
-        np.flatnonzero(np.diff(bins)), len(kept) - 1
-    )  # the most expensive does the least damage
+    # the last of a bin: the most expensive does the least damage
+    last = np.append(np.flatnonzero(np.diff(bins)), len(kept) - 1)
     return np.asarray(kept[np.union1d([0], last)])

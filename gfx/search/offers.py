@@ -1,7 +1,7 @@
-"""What passes may do under a budget, and the plan for all of them.
+"""Collects what passes offer under a shared budget, and decides on one plan for all of them.
 
-Narrowing a group changes what its layers cost in any form, and a layer in another form is narrowed
-at another price. So passes that share a budget are planned together, and each gets its part.
+Narrowing a group changes the cost of its layers in any form, and the form of a layer changes the
+price of narrowing. So passes that share a budget are planned together, and each gets its part.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,9 +26,9 @@ from gfx.search.plan import Decision
 
 __all__ = ["SHARES", "Narrowed", "Offer", "choices_of", "decide_alone", "decide_offers"]
 
-SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625)  # of a group, at which its damage is measured
-_GRID = 16  # widths of a group that are weighed: sixteenths of it,
-_VECTORS = (8, 16)  # and multiples of what processors compute at a time
+SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625)  # of a group, for which damage is measured
+_GRID = 16  # widths of a group to consider: sixteenths of it,
+_VECTORS = (8, 16)  # and multiples of the channels that processors compute at a time
 _LEFT = "the plan of least damage leaves it as it is"
 
 Narrow = Callable[[Group, int], Mask]
@@ -36,18 +36,18 @@ Narrow = Callable[[Group, int], Mask]
 
 @dataclass(frozen=True)
 class Narrowed:
-    """Groups that may be narrowed, how far, and which channels then go."""
+    """Holds the groups that may be narrowed, how far, and which channels are removed."""
 
     groups: Groups
     among: tuple[Group, ...]
-    narrow: Narrow  # marks what goes of a group, so that so many channels stay
+    narrow: Narrow  # marks the channels to remove so that a number of channels stays
     bounds: Bounds = field(default_factory=Bounds)
-    shares: Sequence[float] = SHARES  # of a group, at which its damage is measured
+    shares: Sequence[float] = SHARES  # of a group, for which damage is measured
     between: bool = True  # whether widths between these are options too
 
     @staticmethod
     def weakest(groups: Groups, shares: Sequence[float], finer: bool = False) -> "Narrowed":
-        """Lets the weakest channels by L1 go of every free group, down to some shares of it.
+        """Narrows every free group by its weakest channels in L1, down to some shares of it.
 
         Finer: down to a quarter of the smallest share, and to widths between.
         """
@@ -61,24 +61,24 @@ class Narrowed:
 
 @dataclass(frozen=True)
 class Offer:
-    """What a pass may do under a budget."""
+    """Holds what a pass offers under a budget."""
 
     resolve: Callable[[Decision], Any]  # returns the pass with its part of the plan written out
-    forms: tuple[tuple[Layer, Form], ...] = ()  # that layers may be written in
+    forms: tuple[tuple[Layer, Form], ...] = ()  # options of layers
     narrowed: Narrowed | None = None
-    batches: int = 1  # of the data: as many are looked at
-    rounds: int = 3  # of the alternation between parts that are fitted to data
+    batches: int = 1  # of the data: how many to use
+    rounds: int = 3  # alternations between parts that are fitted to data
 
 
 def decide_offers(
     program: Program, offers: Sequence[Offer], limits: Limits, *, data: Any = None, seed: int = 0
 ) -> tuple[Decision, dict[str, Any]]:
-    """Decides about what passes offer, for the least damage within the budgets.
+    """Decides on the offers of passes, for the least damage within the budgets.
 
-    Returns: the decision, and for the report what was `requested` and `achieved` of each budget,
-    the `damage`, and the `inputs` that it was measured on if they are not the user's data.
+    Returns: the decision, and for the report the `requested` and `achieved` value of each budget,
+    the `damage`, and the `inputs` it was measured on if they are not the user's data.
 
-    Raises: BudgetError that tells the least that can be reached; PreconditionError if the program
+    Raises: BudgetError with the least cost that can be reached; PreconditionError if the program
     has no values to measure damage with.
     """
     batches, rounds = max(o.batches for o in offers), max(o.rounds for o in offers)
@@ -106,18 +106,18 @@ def decide_alone(
     data: Any = None,
     seed: int = 0,
 ) -> tuple[Decision, dict[str, tuple[int, ...]], dict[str, Any], list[tuple[str, str]]]:
-    """Decides about the layers that one pass offers to rewrite, and about all free groups.
+    """Decides on the layers that one pass offers to rewrite, and on all free groups.
 
     Args:
-        program: it does not keep the budgets.
+        program: the program, which exceeds the budgets.
         offer: the layers and their forms.
-        shares: what may stay of a group; of groups, the weakest channels by L1 go.
-        limits: what must be kept.
+        shares: shares of a group that may stay; the weakest channels by L1 are removed.
+        limits: the limits to keep.
         data: the user's batches, to measure damage on.
-        seed: of what is drawn at random.
+        seed: seeds all random numbers.
 
     Returns: the decision; the channels that stay, by module; details for the report; and (name,
-    reason) of what is left as it is.
+    reason) of each layer or group that stays unchanged.
 
     Raises: BudgetError and PreconditionError as `decide_offers` does.
     """
@@ -137,8 +137,8 @@ def choices_of(
 ) -> list[Choice]:
     """Measures the damage of each form and each width alone, squared, and lists the choices.
 
-    They are sorted: the order in which passes offer them does not matter. Of a group that several
-    passes may narrow, the first says how.
+    They are sorted: the order in which passes offer them does not matter. Where several passes
+    may narrow a group, the first says how.
 
     Example:
         >>> import gfx
@@ -161,11 +161,11 @@ def choices_of(
 
 
 def _widths(narrowed: Narrowed, damages: Damages) -> list[Choice]:
-    """Lists the widths that groups may have, and the damage of each alone, squared.
+    """Lists the possible widths of groups, and the damage of each alone, squared.
 
-    Damage is measured at some shares of each group; between them it is taken to be linear in the
-    width. The widths between are sixteenths of a group and multiples of 8 or 16 channels; which of
-    them are fast is for the prices to say.
+    Damage is measured at some shares of each group; between them it is interpolated linearly in the
+    width. The widths between are sixteenths of a group and multiples of 8 or 16 channels; the
+    prices show which of them are fast.
     """
     measured = [
         (group, width)
@@ -187,14 +187,14 @@ def _widths(narrowed: Narrowed, damages: Damages) -> list[Choice]:
 
 
 def _rounded(bounds: Bounds, group: Group, widths: Sequence[float]) -> list[int]:
-    """Rounds widths up to those allowed, the widest first; the whole group is none."""
+    """Rounds widths up to allowed ones, the widest first; leaves out the whole group."""
     sizes = np.full(len(widths), group.size, dtype=np.int64)
     kept = bounds.rounded(np.ceil(np.array(widths) - 1e-9).astype(np.int64), sizes)
     return sorted({width for width in kept.tolist() if width < group.size}, reverse=True)
 
 
 def _choice(group: Group, known: dict[int, float], narrowed: Narrowed) -> Choice:
-    """Lists the widths of a group that are no narrower than what was measured."""
+    """Lists the widths of a group that are no narrower than those that were measured."""
     between = _between(group, narrowed.bounds) if narrowed.between else []
     widths = sorted({*known, *between}, reverse=True)
     points = [(w, d) for w, d in sorted({**known, group.size: 0.0}.items()) if isfinite(d)]

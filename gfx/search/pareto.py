@@ -1,14 +1,15 @@
-"""Plans of least damage, where the cost of one choice depends on what the others are.
+"""Finds plans of least damage where the cost of one choice depends on the others.
 
-A layer costs less once the layer before it is narrower, so costs do not simply add up. Few plans
-are all tried. Of many, three ways of looking give plans, and what is found does not depend on any
-budget: so a larger one can never do more damage.
+A layer costs less once the layer before it is narrower, so costs do not simply add up. If there are
+few plans, all are tried. If there are many, three searches propose plans, and none depends on a
+budget: so a larger budget never does more damage.
 
-1. From everything left as it is, the change that does the least damage for what it saves, again
-   and again; every change is priced anew after each.
-2. The same from the cheapest plan back: the change that mends most for what it costs.
-3. For some costs between, a knapsack over the costs of changing one choice at a time, priced anew
-   around the plan it gives, until that stays the same. All plans that a knapsack gives are priced.
+1. Descent: from the unchanged program, repeat the change of least damage per saving; every change
+   is priced anew after each.
+2. Repair: from the cheapest plan, repeat the change that repairs most damage per cost.
+3. Knapsack: for some costs between, solve a knapsack over the costs of changing one choice at a
+   time, priced anew around its plan, until the plan stays the same. All plans it proposes are
+   priced.
 """
 
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ class ParetoFront:
         for measure in range(len(whole)):
             for scale in self._scales(measure, whole):
                 cheapest = self._descend(start, scale)
-                self._mend(cheapest, scale)
+                self._repair(cheapest, scale)
                 self._pack(start, cheapest, scale)
 
     def _scales(self, measure: int, whole: Numbers) -> list[Numbers]:
@@ -99,9 +100,9 @@ class ParetoFront:
         return [alone, 1 / whole] if measure == 0 and len(whole) > 1 else [alone]
 
     def _try(self, plans: Plans) -> Numbers:
-        """Prices plans and remembers them. Returns (plans, measures)."""
+        """Prices plans and keeps them. Returns (plans, measures)."""
         prices = self._price(plans).reshape(len(plans), -1).astype(np.float64)
-        self._plans.append(plans.astype(np.int16))  # hundreds of thousands are remembered
+        self._plans.append(plans.astype(np.int16))  # hundreds of thousands are kept
         self._found.append((prices, self._damage(plans)))
         return prices
 
@@ -112,7 +113,7 @@ class ParetoFront:
         return total
 
     def _neighbours(self, plan: Plans, scale: Numbers) -> tuple[Plans, Numbers, Numbers]:
-        """Tries every plan that differs in one choice. Returns them, what they save and damage."""
+        """Prices every plan that differs in one choice. Returns plans, savings, added damages."""
         places, options = self._singles
         plans = np.tile(plan, (len(places) + 1, 1))
         plans[np.arange(len(places)), places] = options  # the last is the plan itself
@@ -120,7 +121,7 @@ class ParetoFront:
         return plans[:-1], costs[-1] - costs[:-1], damages[:-1] - damages[-1]
 
     def _descend(self, plan: Plans, scale: Numbers) -> Plans:
-        """Takes the least damage for what it saves until nothing saves (rule 1)."""
+        """Takes the change of least damage per saving until nothing saves (rule 1)."""
         while True:
             plans, saved, damage = self._neighbours(plan, scale)
             saves = saved > 0
@@ -129,20 +130,20 @@ class ParetoFront:
             rate = np.where(saves, damage / np.where(saves, saved, 1), np.inf)
             plan = np.asarray(plans[np.lexsort((-saved, rate))[0]])
 
-    def _mend(self, plan: Plans, scale: Numbers) -> None:
-        """Takes back the most damage for what it costs until nothing mends (rule 2)."""
+    def _repair(self, plan: Plans, scale: Numbers) -> None:
+        """Takes the change that repairs most damage per cost until none does (rule 2)."""
         while True:
             plans, saved, damage = self._neighbours(plan, scale)
-            mends = damage < 0
-            if not mends.any():
+            repairs = damage < 0
+            if not repairs.any():
                 return
-            rate = np.where(mends, -damage / np.maximum(-saved, 1e-300), -np.inf)
+            rate = np.where(repairs, -damage / np.maximum(-saved, 1e-300), -np.inf)
             plan = np.asarray(plans[np.argmax(rate)])
 
     def _pack(self, start: Plans, cheapest: Plans, scale: Numbers) -> None:
         """Solves knapsacks around plans for some costs between (rule 3)."""
-        dear, cheap = self._try(np.stack([start, cheapest])) @ scale
-        for target in np.linspace(cheap, dear, _TARGETS + 2)[1:-1].tolist():
+        high, low = self._try(np.stack([start, cheapest])) @ scale
+        for target in np.linspace(low, high, _TARGETS + 2)[1:-1].tolist():
             plan = self._within(target, scale)
             for _ in range(_ROUNDS):
                 found = self._packed(plan, target, scale)
@@ -151,7 +152,7 @@ class ParetoFront:
                 plan = found
 
     def _packed(self, plan: Plans, target: float, scale: Numbers) -> Plans | None:
-        """Solves the knapsack around one plan; returns what is best within a cost."""
+        """Solves the knapsack around one plan; returns the best plan within a cost."""
         _, saved, _ = self._neighbours(plan, scale)
         places, options = self._singles
         costs = [np.zeros(len(each)) for each in self._damages]

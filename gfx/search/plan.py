@@ -1,4 +1,4 @@
-"""A plan: what is done about the layers and groups of a program, and the program that results."""
+"""Defines plans (forms of layers and widths of groups), and builds the resulting program."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ __all__ = ["Decision", "Plan", "rewritten"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done about each layer and group; what is left as it is, is not listed.
+    """Maps layers to forms and groups to widths; what is not listed stays unchanged.
 
     Example:
         >>> Plan(widths={"conv": 8}) == Plan(widths={"conv": 4})
@@ -35,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Decision:
-    """A plan that was tried, and what the program that results costs."""
+    """Holds a plan that was tried, and the cost of the resulting program."""
 
     plan: Plan
     cost: Cost
@@ -44,7 +44,7 @@ class Decision:
 
     @property
     def forms(self) -> Mapping[str, Form]:
-        """The forms of the layers that are written another way."""
+        """The forms of the layers that are rewritten."""
         return self.plan.forms
 
     @property
@@ -59,7 +59,7 @@ class Decision:
 
     @property
     def timings(self) -> dict[str, Any]:
-        """The latencies as a report has them; empty if none was measured."""
+        """Returns the latencies for the report; empty if none was measured."""
         if not self.measured:
             return {}
         return {"foreseen": dict(self.predicted), "measured": dict(self.measured)}
@@ -68,8 +68,8 @@ class Decision:
 def rewritten(groups: Groups, plan: Plan, *, content: bool = False) -> Program:
     """Returns the program that results from a plan, to count it or time it.
 
-    What it computes means nothing: of narrowed groups the last channels go, and other forms have
-    weights as torch draws them. Without content, there are shapes alone.
+    Its values mean nothing: the last channels of narrowed groups are removed, and other forms have
+    weights as torch draws them. Without content, the program has shapes only.
 
     Example:
         >>> import gfx
@@ -79,7 +79,7 @@ def rewritten(groups: Groups, plan: Plan, *, content: bool = False) -> Program:
         (torch.Size([4, 1, 4, 4]), torch.Size([100, 20, 4, 4]))
     """
     small = narrowed(groups, plan.widths, content=content)
-    with keep_random_state():  # whoever draws next draws the same
+    with keep_random_state():  # later random numbers stay the same
         for layer in layers_of(small):
             form = plan.forms.get(layer.path)
             if form is not None and not refusal(layer.module, form):

@@ -1,8 +1,8 @@
-"""The cost of a plan in closed form: groups at other widths, and layers in other forms.
+"""Prices plans in closed form: groups at other widths, and layers in other forms.
 
 The program at other widths is priced by its polynomials (gfx/costs/symbolic). A layer in another
-form then costs the difference between the form and the layer, both at the channels that are left to
-it.
+form adds the difference between the form and the layer, both at the channels that the layer
+keeps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,10 @@ _BASE = 1 << 16  # more than any layer has channels
 class PlanCosts:
     """Prices plans over layers and groups, in the unit of each budget.
 
-    An option's value is a Form for a layer, a width for a group, and None for what is left as it
-    is. Prices are those of `gfx.cost` of the program that is really rewritten. The peak of memory
-    is the exception: it is that of the narrowed program, without what lies between the parts.
-    Milliseconds are predicted, by what `times` has for each budget on latency.
+    An option's value is a Form for a layer, a width for a group, and None for no change. Prices
+    equal `gfx.cost` of the rewritten program. The peak of memory is the exception: it is that of
+    the narrowed program, without the values between the parts. `times` predicts milliseconds for
+    each budget on latency.
 
     Example:
         >>> import gfx
@@ -60,7 +60,7 @@ class PlanCosts:
         times: Mapping[Budget, Foreseen] | None = None,
     ) -> None:
         self.budgets = tuple(budgets)
-        self._times = times or {}  # of every budget on latency, what predicts it
+        self._times = times or {}  # predictors, by budget on latency
         self.choices = tuple(choices)
         by_path = {layer.path: layer for layer in layers}
         wide, deep = ([i for i, c in enumerate(choices) if c.kind == k] for k in ("group", "layer"))
@@ -123,7 +123,7 @@ class _Rewritten:
         self._known: dict[tuple[int, ...], list[float]] = {}
 
     def differences(self, options: Plans, channels: Plans) -> Numbers:
-        """Returns what each option costs more than the layer.
+        """Returns the cost of each option less that of the layer.
 
         Shapes: options (plans,), channels (3, plans); returns (plans, budgets).
         """
@@ -178,7 +178,7 @@ def _widths(choice: Choice, full: int) -> Plans:
 
 
 def _channels(symbols: Symbols, layer: Layer) -> tuple[Number, Number, Number]:
-    """Returns what a layer reads and gives, and its weight's channels per group, as formulas."""
+    """Returns a layer's input, output and per-group weight channels as formulas."""
     call = layer.calls[0]
     read, given = _along(symbols, call.all_input_nodes[0]), _along(symbols, call)
     return read, given, symbols.tensor(f"{layer.path}.weight")[1]

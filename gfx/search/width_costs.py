@@ -1,4 +1,4 @@
-"""The cost of a program at other widths of its groups, in the unit of each budget."""
+"""Prices a program at other widths of its groups, in the unit of each budget."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ __all__ = ["WidthCosts"]
 
 
 class WidthCosts:
-    """Prices configurations of widths: counts in closed form, milliseconds as predicted.
+    """Prices configurations of widths: counts in closed form, milliseconds by prediction.
 
     Example:
         >>> import gfx
@@ -34,9 +34,9 @@ class WidthCosts:
 
         Args:
             groups: of the program.
-            budgets: the measures that are priced; their limits do not matter.
-            times: what predicts the latency, by budget.
-            cost: of the program as it is; None: it is counted.
+            budgets: the measures to price; their limits do not matter.
+            times: the latency predictors, by budget.
+            cost: of the unchanged program; None: it is counted.
         """
         self.pricing = Pricing(groups, cost or cost_of(groups.program))
         self._budgets, self._times = tuple(budgets), times or {}

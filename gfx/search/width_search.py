@@ -16,8 +16,8 @@ from gfx.search.width_costs import WidthCosts
 
 __all__ = ["WidthSearch"]
 
-_NEAR = 0.995  # of the budget: no trades are needed from here on
-_AIM = 0.01  # a larger tolerance forgives more, and nothing is left untried for it
+_NEAR = 0.995  # of the budget: trading ends here
+_AIM = 0.01  # the search aims at least this close, even if the tolerance is larger
 _MOST_TRADED = 64  # groups; every pair of them is tried
 
 
@@ -25,11 +25,11 @@ _MOST_TRADED = 64  # groups; every pair of them is tried
 class WidthSearch:
     """Searches the numbers of kept channels of some groups, in the order of importance.
 
-    How full a configuration is, is the largest share that it takes of any budget: up to 1 they
-    are all met.
+    The fill of a configuration is the largest share of any budget that it takes: up to 1, all
+    budgets are met.
     """
 
-    selection: Selection  # the groups, and which of their channels go first
+    selection: Selection  # the groups, and the order of their channels
     costs: WidthCosts  # of each budget's measure
     budgets: Sequence[Budget]
     bounds: Bounds
@@ -40,10 +40,10 @@ class WidthSearch:
         self._columns = [self.costs.columns[group.name] for group in self.among]
 
     def kept(self) -> Ids:
-        """Takes channels until every budget is met, and returns what each group keeps.
+        """Removes channels until every budget is met, and returns how many each group keeps.
 
-        What rounding took too much is then given back, steps are traded between groups, and if the
-        result is still too far below, every way or many ways around it are tried.
+        Channels that rounding removed needlessly are then given back, steps are traded between
+        groups, and if the result is still too far below, configurations around it are tried.
 
         Raises: BudgetError if no configuration that was tried ends within the tolerance.
         """
@@ -89,7 +89,7 @@ class WidthSearch:
         return np.asarray(np.where(values <= limits, np.minimum(shares, 1), over))
 
     def values(self, kept: Ids) -> Numbers:
-        """Returns what configurations cost, in the unit of each budget.
+        """Returns the costs of configurations, in the unit of each budget.
 
         Shapes: kept (configurations, groups that may be narrowed) -> (configurations, budgets).
         """
@@ -104,7 +104,7 @@ class WidthSearch:
     def _given_back(self, kept: Ids) -> Ids:
         """Gives channels back to the groups while the budgets are still met.
 
-        Groups for which a step costs nothing get one all at once, where that fits.
+        Groups for which a step costs nothing get one at the same time, where that fits.
         """
         while True:
             steps = np.tile(kept, (len(kept) + 1, 1))
@@ -122,7 +122,7 @@ class WidthSearch:
             kept = best
 
     def _traded(self, kept: Ids) -> Ids:
-        """Gives one group a step for a smaller step of another, where that comes nearer the budget.
+        """Trades a step of one group for a smaller step of another where that is nearer a budget.
 
         Steps of `round_to` channels are coarse in small models.
         """
@@ -147,11 +147,11 @@ class WidthSearch:
         return kept
 
     def out_of_reach(self, least: Ids, values: Sequence[float] | None = None) -> BudgetError:
-        """Makes the error that tells the least that can be reached.
+        """Makes the error with the least cost that can be reached.
 
         Args:
             least: the fewest channels that the groups may keep.
-            values: what that costs in the unit of each budget, if it was measured.
+            values: its cost in the unit of each budget, if it was measured.
         """
         budget, value = self._fullest(least, values)
         return BudgetError(
@@ -183,16 +183,16 @@ class WidthSearch:
         )
 
     def _fullest(self, kept: Ids, values: Sequence[float] | None = None) -> tuple[Budget, float]:
-        """Returns the budget that a configuration takes the largest share of, and its value."""
+        """Returns the budget with the largest share taken, and its value."""
         values = self.values(kept[None])[0].tolist() if values is None else values
         return max(zip(self.budgets, values, strict=True), key=lambda pair: pair[1] / pair[0].limit)
 
     def _pinned(self, budget: Budget, kept: Ids) -> str:
-        """Names what keeps a configuration from costing less."""
+        """Lists the reasons that keep a configuration from costing less."""
         reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self.selection.groups if g.pinned)
-        told = "; ".join(list(reasons)[:4]) or "nothing is pinned"
+        text = "; ".join(list(reasons)[:4]) or "nothing is pinned"
         if budget.measure != "peak_activation_bytes":
-            return told
+            return text
         table = self.costs.full.copy()
         table[self._columns] = kept
-        return f"the peak is then at node {self.costs.pricing.peak_place(table)}; {told}"
+        return f"the peak is then at node {self.costs.pricing.peak_place(table)}; {text}"

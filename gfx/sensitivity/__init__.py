@@ -1,4 +1,4 @@
-"""Tells for each layer what shrinking it would save, and what it would do to the output."""
+"""Measures for each layer the saving and the damage of shrinking it."""
 
 from gfx.sensitivity.inspect_layers import sensitivity_table
 from gfx.sensitivity.rows import DECOMPOSE, Key, Row

@@ -1,4 +1,4 @@
-"""Puts the rows and the facts of a table together."""
+"""Assembles the rows and the facts of a sensitivity table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def row_of(
     found: dict[tuple[str, Key], ProbeResult],
     keys: Sequence[Key],
 ) -> Row:
-    """Makes the row of one layer from what the probes found."""
+    """Builds the row of one layer from the results of its probes."""
     group = subject.group(place)
     free = group is not None and group.free
     results = {key: _result(subject, place, key, found) for key in keys}
@@ -95,7 +95,7 @@ def facts_of(
     synthetic: bool,
     seed: int,
 ) -> TableFacts:
-    """Says how the table came about."""
+    """Collects how the table was made."""
     program, form = subject.program, subject.form
     said = [*program.provenance.assumed]
     if synthetic:

@@ -1,6 +1,6 @@
 """Estimates damage from one forward and one backward, by the gradient of the program's own output.
 
-Let f be the program, Δ what a change alters at the values it touches, and J the Jacobian of the
+Let f be the program, Δ the change of the values that a probe touches, and J the Jacobian of the
 output by these. To first order the output moves by JΔ, and the damage is ‖JΔ‖ / ‖f‖. For a
 vector v of independent signs E[(vᵀJΔ)²] = ‖JΔ‖² (Hutchinson 1990), and vᵀJ is one backward pass
 for all values at once. As far as different places of a map reach different places of the output,
@@ -104,7 +104,7 @@ def _squares(look: "_Look", inputs: tuple[Any, ...], seed: int) -> Tensor:
 
 
 class _Look:
-    """Runs a graph so that a backward pass tells how far each probe moves the output."""
+    """Runs a graph so that a backward pass estimates how far each probe moves the output."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _Look:
                 self.reads.setdefault(read.node.name, []).append((read, gone))
 
     def value(self, node: fx.Node, get: Get) -> Any:
-        """Runs a node on what it reads, and looks at what it gives."""
+        """Runs a node on its operands, and attaches the probes to its value."""
         by_name = {o.name: o for o in node.all_input_nodes}
         gated: dict[fx.Node, Any] = {}
         for read, gone in self.reads.get(node.name, ()):
@@ -145,7 +145,7 @@ class _Look:
         return self._compared(node, value, get) if node.name in self.layers else value
 
     def _gated(self, value: Any, read: Read, gone: list[tuple[int, Tensor]]) -> Any:
-        """Lets a gradient tell what reading zeros would do."""
+        """Estimates from a gradient the effect of reading zeros."""
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return value
         seen = value * self.one.to(value.dtype)
@@ -160,7 +160,7 @@ class _Look:
         return seen
 
     def _compared(self, node: fx.Node, value: Tensor, get: Get) -> Any:
-        """Lets a gradient tell what the parts of a layer would do in its place."""
+        """Estimates from a gradient the effect of replacing a layer by its parts."""
         number, parts_of = self.layers[node.name]
         args, kwargs = self.runner.arguments(node, get)
         with torch.no_grad():
@@ -175,7 +175,7 @@ class _Look:
         return seen
 
     def _add(self, number: int, cells: Tensor) -> None:
-        """Adds up the effects of several places: each example's, or all in the first row."""
+        """Sums the effects of several places: by example, or all in the first row."""
         total, cells = self.moved[number], cells.double().cpu()
         if len(cells) % len(total):
             cells = F.pad(cells.sum(0, keepdim=True), (0, 0, 0, len(total) - 1))
@@ -185,7 +185,7 @@ class _Look:
 def _cells(product: Tensor, dim: int) -> Tensor:
     """Sums a product over the cells of a grid. Returns (examples, channels, cells).
 
-    What has no places, or examples that are not its first dimension, is in the first cell.
+    Values without positions, or without examples as first dimension, are in the first cell.
     """
     rest = product.movedim(dim, 0)  # (channels, …)
     if dim == 0 or product.ndim < 3:
@@ -203,7 +203,7 @@ def _cells(product: Tensor, dim: int) -> Tensor:
 def _fitting(
     subject: InspectedProgram, twin: Any, inputs: tuple[Any, ...]
 ) -> list[tuple[Any, ...]]:
-    """Cuts a batch on which the graph does not run into batches of the example inputs' size."""
+    """Splits a batch on which the graph does not run into batches of the example inputs' size."""
     examples = [x.shape[:1] for x in tensors(subject.program.example_inputs)]
     if [x.shape[:1] for x in tensors(inputs)] == examples:
         return [inputs]

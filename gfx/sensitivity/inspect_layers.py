@@ -1,4 +1,4 @@
-"""Makes the table: traces, finds the layers, measures what changes do to them."""
+"""Builds the sensitivity table: traces, lists the layers, measures the damage of changes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -53,22 +53,22 @@ def sensitivity_table(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Table:
-    """Measures for each layer what decomposing it, or narrowing its channels, does to the output.
+    """Measures for each layer how decomposing it, or narrowing its channels, damages the output.
 
-    Each change is made alone, and run from the cached activations of what it does not reach; the
-    model is left unchanged. Narrowing takes the least important channels (l1) of the layer's group
-    and damages all layers of the group at once. MACs saved are those of the whole program. Under
-    torchrun or accelerate launch, or in a process group, the changes are shared out: every process
-    must call it, and gets the table that a single process would.
+    Each change is made alone, and runs from the cached activations of the nodes it does not reach;
+    the model is left unchanged. Narrowing takes the least important channels (l1) of the layer's
+    group and damages all layers of the group at once. MACs saved are those of the whole program.
+    Under torchrun or accelerate launch, or in a process group, the changes are shared out: every
+    process must call it, and gets the table that a single process would.
 
     Args:
         model: a module, or a Program.
-        example_inputs: a tensor, a tuple or a dict; None infers them and says what was assumed.
+        example_inputs: a tensor, a tuple or a dict; None infers them and notes the assumptions.
         data: batches to run on: a tensor, a list, a DataLoader, a folder of images; None makes
-            smooth images or noise up.
+            uses smooth synthetic images or noise.
         metric: how far two outputs are apart: relative_l2, psnr, ssim, feature, or a function
             (original output, changed output) -> float, lower is better (gfx/metrics.py).
-        extractor: what metric="feature" compares the outputs by.
+        extractor: extracts the features that metric="feature" compares.
         layers: globs over module paths, or names of stages, that say which layers get a row.
         kind: how a layer is decomposed (gfx/compression/factor/forms.py); so are rank, norm and
         init.
@@ -76,13 +76,13 @@ def sensitivity_table(
         norm: between depthwise and pointwise.
         init: where the weights of the parts come from: svd, data or random.
         widths: shares of a group's channels that a narrowing leaves, each above 0 and below 1.
-        batches: how many batches to run on, at most; None takes as many as are soon run, up to 8.
-        tolerate: the largest damage of what is recommended.
+        batches: how many batches to run on, at most; None takes as many as run quickly, up to 8.
+        tolerate: the largest damage of a recommended change.
         fast: whether to estimate the damage from one forward and one backward on each batch
             (gfx/sensitivity/estimate.py): good for the order of rows, by relative_l2 alone.
-        seed: of synthetic inputs, and of what a forward draws.
-        progress: is called after each change on each batch: how many are done, of how many, and
-            what was changed.
+        seed: of synthetic inputs, and of random numbers in a forward.
+        progress: is called after each change on each batch with the number done, the total, and the
+            name of the change.
 
     Raises: InputError if the model, the data, the metric or `layers` cannot be used as given, or
     an activation is not finite (it names the layer); PreconditionError on the meta device.
@@ -116,13 +116,13 @@ def sensitivity_table(
     if fast:
         found = _estimated(subject, given, places, widths, seed)
     else:
-        replay = Replay(program, given, seed=seed)  # it names the layer if something is not finite
+        replay = Replay(program, given, seed=seed)  # names the layer if a value is not finite
         probes = probes_for(subject, places, widths)
         found = _measured(subject, replay, probes, measured, seed, progress)
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
     rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
     facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
-    notes = (*facts.notes, *_told(folded, training))
+    notes = (*facts.notes, *_notes(folded, training))
     facts = replace(facts, measured=not fast, tolerate=tolerate, needs=folded, notes=notes)
     return Table(ranked(rows), facts, program, form)
 
@@ -138,7 +138,7 @@ def _estimated(
     try:
         return estimate(subject, given, probes_for(subject, places, widths), seed)
     except InputError:
-        Replay(subject.program, given, seed=seed)  # names the layer, if that is what is wrong
+        Replay(subject.program, given, seed=seed)  # names the layer if a value is not finite
         raise
 
 
@@ -150,8 +150,8 @@ def _measured(
     seed: int,
     progress: Progress | None,
 ) -> Results:
-    """Measures the probes, shared out among the processes that were started together."""
-    metric(replay.outputs[0], replay.outputs[0])  # a metric that does not suit says so
+    """Measures the probes, shared out among the processes that started together."""
+    metric(replay.outputs[0], replay.outputs[0])  # raises if the metric does not suit
     leaves = [x for output in replay.outputs for x in floating(output)]
     mark = sum(float(x.double().abs().sum()) for x in leaves)
 
@@ -173,23 +173,23 @@ def _check(widths: Sequence[float], batches: int | None, tolerate: float) -> Non
 
 
 def _folded(program: Program) -> tuple[str, ...]:
-    """Folds what could be neither decomposed nor narrowed; returns the passes that do it."""
+    """Folds parametrizations, which keep weights from being changed; returns the passes used."""
     fold = FoldParametrizations()
     return (fold.name,) if fold.apply(program, Context()).modified else ()
 
 
-def _told(passes: Sequence[str], training: bool) -> tuple[str, ...]:
-    told = [
+def _notes(passes: Sequence[str], training: bool) -> tuple[str, ...]:
+    notes = [
         f"spectral norms and the like were folded first; put {name} before what acts on this"
         for name in passes
     ]
     if training:
-        told.append("the model is in training mode; it was run in eval mode")
-    return tuple(told)
+        notes.append("the model is in training mode; it was run in eval mode")
+    return tuple(notes)
 
 
 def _batches(subject: InspectedProgram, data: Any, count: int | None, seed: int) -> Batches:
-    """Takes the user's batches, or makes some up."""
+    """Takes the user's batches, or draws synthetic ones."""
     program = subject.program
     if count is None:
         count = min(max(_WORK // max(subject.cost.macs.exact, 1), 1), _MOST)

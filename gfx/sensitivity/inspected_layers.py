@@ -1,4 +1,4 @@
-"""What is known of a program's layers before anything is measured."""
+"""Lists the layers of a program with their groups, costs and possible changes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class InspectedLayer:
 
 
 class InspectedProgram:
-    """A program with its layers, stages, groups and prices."""
+    """Holds a program with its layers, stages, groups and prices."""
 
     def __init__(self, program: Program, form: Form) -> None:
         self.program = program
@@ -96,7 +96,7 @@ class InspectedProgram:
         return max(found, key=lambda g: (g.free, g.size), default=None)
 
     def unfit(self, place: InspectedLayer) -> str:
-        """Says why a layer cannot be decomposed; "" if it can."""
+        """Says why a layer cannot be decomposed; "" if it can be."""
         if place.layer is None:
             return f"a call of {place.kind} on tensors, not a torch.nn layer"
         return obstacle(self.program, place.layer) or refusal(place.layer.module, self.form)
@@ -107,7 +107,7 @@ class InspectedProgram:
         return price(place.layer).macs.exact - price(place.layer, self.form).macs.exact
 
     def mask(self, group: Group, share: float) -> Mask:
-        """Marks the channels that go when a group is narrowed."""
+        """Marks the channels to remove when a group is narrowed."""
         key = (group.name, share)
         if key not in self._masks:
             self._masks[key] = weakest(self.groups, group, share)
@@ -126,9 +126,9 @@ class InspectedProgram:
         return int(before - after)
 
     def chosen(self, wanted: str | Sequence[str]) -> list[InspectedLayer]:
-        """Lists the layers that globs over module paths, or names of stages, mean.
+        """Lists the layers that globs over module paths, or names of stages, select.
 
-        Raises: InputError if one means no layer.
+        Raises: InputError if one selects no layer.
         """
         globs = [wanted] if isinstance(wanted, str) else list(wanted)
         found: list[InspectedLayer] = []
@@ -145,10 +145,10 @@ class InspectedProgram:
     def _hint(self, glob: str) -> str:
         paths = [p.path for p in self.places]
         inside = [path for path in paths if path.startswith(f"{glob.rstrip('.*')}.")]
-        told = f"no convolution or linear layer is named {glob!r}"
+        text = f"no convolution or linear layer is named {glob!r}"
         if inside:
-            return f"{told}; {glob.rstrip('.*')}.* names the {len(inside)} inside it"
-        return f"{told}{did_you_mean(glob, [*paths, *STAGES], '', cutoff=0.3)}"
+            return f"{text}; {glob.rstrip('.*')}.* names the {len(inside)} inside it"
+        return f"{text}{did_you_mean(glob, [*paths, *STAGES], '', cutoff=0.3)}"
 
 
 def _places(program: Program) -> tuple[InspectedLayer, ...]:

@@ -1,4 +1,4 @@
-"""The changes of a table, priced together: two narrowings save less than each alone says.
+"""Prices the changes of a table together: two narrowings save less than the sum of each alone.
 
 Damages are taken to add up: those of relative_l2 squared, as independent errors do.
 """
@@ -26,7 +26,7 @@ _MACS = (Budget(limit=1),)  # a unit to price in
 
 @dataclass(frozen=True)
 class PlanStep:
-    """One change after others, and what all of them come to."""
+    """One change after others, with the totals up to it."""
 
     name: str  # a layer's path, or a group's name
     stage: str
@@ -36,7 +36,7 @@ class PlanStep:
 
 
 class Plans:
-    """What may be done to the layers and groups of a table.
+    """Lists the choices for the layers and groups of a table, and prices them.
 
     Raises: InputError if the table was not made by gfx.inspect.
 
@@ -77,7 +77,7 @@ class Plans:
     def descent(self) -> list[PlanStep]:
         """Lists the changes from the best on, each priced after those before it.
 
-        The best does the least damage for what it saves. A group may be narrowed several times.
+        The best has the least damage per saving. A group may be narrowed several times.
         """
         choices = monotone(self.choices, self.costs(self.choices))
         price = self.costs(choices)
@@ -107,7 +107,7 @@ class Plans:
         return PlanStep(choice.name, names[choice.name], self._key(choice, at), saved, shown)
 
     def _key(self, choice: Choice, at: int) -> Key:
-        """Returns the key of the rows that an option is."""
+        """Returns the key in the rows of an option."""
         width = choice.options[at].value
         return DECOMPOSE if choice.kind == "layer" else self.widths[choice.name][width]
 
@@ -116,7 +116,7 @@ class Plans:
         return self.table.facts.metric == "relative_l2"
 
     def _widths(self) -> dict[str, dict[int, float]]:
-        """Returns for each group the widths that were tried, and the shares that they are."""
+        """Returns for each group its probed widths, with their shares."""
         found: dict[str, dict[int, float]] = {}
         for row in self.table:
             shares = [k for k in _known(row) if not isinstance(k, str)]
@@ -126,7 +126,7 @@ class Plans:
         return found
 
     def _choices(self) -> list[Choice]:
-        """Lists what may be done to each layer, and once to each group."""
+        """Lists the choices of each layer, and of each group once."""
         found: dict[tuple[str, str], Choice] = {}
         whole = Option(None, 0.0)
         for row in self.table:
@@ -141,6 +141,6 @@ class Plans:
 
 
 def _known(row: Row) -> dict[Key, float]:
-    """Returns the damage of each change that is known and saves something."""
+    """Returns the damage of each change that was measured and saves something."""
     saved = {key: row.saved.get(key) or 0 for key in row.damage}
     return {key: d for key, d in row.damage.items() if d is not None and saved[key] > 0}

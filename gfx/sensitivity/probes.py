@@ -1,7 +1,7 @@
-"""The changes that a table asks for, each once, and their damage.
+"""Lists the probes of a table, and measures their damage.
 
-A layer that is decomposed is one change; a group that is narrowed is one for each width, shared by
-all layers that write it. What a change does is measured alone, so no order matters.
+A layer that is decomposed is one probe; a group that is narrowed is one for each width, shared by
+all layers that write it. Each probe is measured alone, so their order does not matter.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,7 +41,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe gave: the metric and its cost, means over batches, or why there is none."""
+    """The result of a probe: the metric and its damage, means over batches, or why it failed."""
 
     value: float | None = None
     damage: float | None = None
@@ -78,7 +78,7 @@ def measure(
 ) -> dict[tuple[str, Key], ProbeResult]:
     """Measures each probe, averaged over the batches.
 
-    A probe that fails for itself, as when its output is not finite, is told in its `why`.
+    A probe that fails by itself, as when its output is not finite, has the reason in `why`.
     """
     changes: dict[tuple[str, Key], ProbeChange] = {}
     failed: dict[tuple[str, Key], str] = {}
@@ -130,7 +130,7 @@ def _change(subject: InspectedProgram, probe: Probe, replay: Replay, seed: int) 
 def decomposed(
     subject: InspectedProgram, place: InspectedLayer, inputs: Iterable[Tensor], seed: int
 ) -> nn.Module:
-    """Writes a layer in the table's form; it is fitted to inputs where the form says so."""
+    """Factorizes a layer in the table's form; fitted to inputs where the form asks for that."""
     assert place.layer is not None
     return factor(
         cast(Convolution, place.layer.module),
@@ -143,7 +143,7 @@ def decomposed(
 
 @dataclass(frozen=True)
 class _Read:
-    """What a layer reads in all its calls, as often as it is asked for."""
+    """Iterates over the inputs of a layer in all its calls, repeatedly."""
 
     replay: Replay
     place: InspectedLayer

@@ -21,7 +21,7 @@ _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that work on one table; this one is number `rank` of `count`."""
+    """Joins the processes that work on one table; this one is number `rank` of `count`."""
 
     rank: int = 0
     count: int = 1
@@ -32,19 +32,19 @@ class Processes:
     ) -> dict[Any, Any]:
         """Works on this process's share of the items; returns the results of all processes.
 
-        `work` also returns a number that must be the same in all processes, but for rounding: it
-        tells whether they have the same model and data.
+        `work` also returns a number that must be equal in all processes up to rounding: it shows
+        whether they have the same model and data.
 
         Raises: GfxError that any process met, in all of them; InputError if the numbers differ.
         """
         if self.count == 1:
             return work(items)[0]
-        told: Any
+        mine: Any
         try:
-            told = (*work(items[self.rank :: self.count]), len(items))
+            mine = (*work(items[self.rank :: self.count]), len(items))
         except GfxError as error:
-            told = error
-        every = self._gathered(told)
+            mine = error
+        every = self._gathered(mine)
         failed = [each for each in every if isinstance(each, GfxError)]
         if failed:
             raise failed[0]
@@ -69,11 +69,10 @@ class Processes:
 
 @contextmanager
 def processes() -> Iterator[Processes]:
-    """Finds the processes that were started together, and connects them (gloo) for a while.
+    """Finds the processes that started together, and connects them (gloo) for the with block.
 
-    A process group that is there already is used; one that is made here is destroyed again.
-    Without `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` in the environment there is one
-    process.
+    An existing process group is used; a new one is destroyed afterwards. Without `RANK`,
+    `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` in the environment there is one process.
     """
     import torch.distributed as dist
 
@@ -94,7 +93,7 @@ def processes() -> Iterator[Processes]:
     from torch.distributed.rendezvous import rendezvous
 
     store, rank, count = next(rendezvous("env://"))
-    # keys of their own: those of a group before this one would lead to where nobody listens
+    # keys of its own: those of an earlier group would lead to addresses where no process listens
     turn = store.add(f"gfx/{rank}", 1)
     keys = PrefixStore(f"gfx/{turn}", store)
     dist.init_process_group("gloo", store=keys, rank=rank, world_size=count)

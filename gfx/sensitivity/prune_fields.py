@@ -1,4 +1,4 @@
-"""Says a narrowing of several groups as fields of channel_prune."""
+"""Writes a narrowing of several groups as fields of channel_prune."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,9 +28,9 @@ def width(groups: Groups, group: Group, share: float) -> int:
 
 
 def narrowing(groups: Groups, widths: Mapping[str, int]) -> dict[str, Any]:
-    """Returns fields of channel_prune that remove exactly what was probed.
+    """Returns fields of channel_prune that remove exactly the probed channels.
 
-    They are `widths` by module where these say it all, else `kept`, which lists the channels.
+    They are `widths` by module where these suffice, else `kept`, which lists the channels.
 
     Args:
         groups: of the program.
@@ -52,7 +52,7 @@ def narrowing(groups: Groups, widths: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _said_by(groups: Groups, group: Group, names: list[str]) -> str:
-    """Returns the first name under which channels of a group are removed, its own if it is one."""
+    """Returns the first name under which channels of a group are removed; prefers its own."""
     axes = named_axes(groups)
     mine = [n for n in names if np.isin(groups.roots[axes[n].ids], group.roots).any()]
     return group.name if group.name in mine else mine[0]

@@ -1,4 +1,4 @@
-"""One layer of a table: what it costs, what could be done to it, and what that would damage."""
+"""Defines the row of one layer: its cost, its possible changes, and their damage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ Key = str | float  # "decompose", or the share of channels that a narrowing leav
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one layer.
+    """The facts and measurements of one layer.
 
     `damage`, `value`, `saved` and `widths` have the same keys in the same order: "decompose", then
-    the widths as shares. A damage of None was not possible to measure, and `notes` says why.
+    the widths as shares. A damage of None could not be measured, and `notes` says why.
     Narrowing is of the whole channel group: all layers of a group have the same figures.
 
     Units: multiply-accumulates in the exact convention, for one run of the example inputs;
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def worth(self) -> float:
-        """MACs saved per damage: of what is recommended, or the best there is if nothing is."""
+        """MACs saved per damage: of the recommended change, else of the best one."""
         keys = [self.choice] if self.choice is not None else list(self.damage)
         return max((self.rate(key) for key in keys), default=0.0)
 
@@ -99,7 +99,7 @@ def spelled(key: Key) -> str:
 
 
 def narrowed(width: int | None) -> str:
-    """Says a narrowing as a recommendation."""
+    """Writes a narrowing as a recommendation."""
     return f"narrow to {width}"
 
 

@@ -1,4 +1,4 @@
-"""The table of all layers: iterates, filters, sorts, sums up by stage, turns to plain data."""
+"""Defines the table of all layers: iterates, filters, sorts, sums up by stage, exports data."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +15,7 @@ __all__ = ["Stage", "Table", "TableFacts"]
 
 @dataclass(frozen=True)
 class TableFacts:
-    """How a table came about."""
+    """Facts about how a table was made."""
 
     model: str  # class of the model
     macs: int  # of the whole program, exact convention
@@ -23,17 +23,17 @@ class TableFacts:
     metric: str
     higher_is_better: bool  # whether a larger `value` is better; a larger damage never is
     measured: bool  # False: ranked by one forward and one backward (fast)
-    synthetic: bool  # whether the inputs were made up
-    inputs: tuple[str, ...]  # sentences: what the program was run on, and what was assumed
+    synthetic: bool  # whether the inputs are synthetic
+    inputs: tuple[str, ...]  # sentences: the inputs of the runs, and the assumptions
     shapes: tuple[tuple[int, ...], ...]  # of the inputs of one batch
     batches: int
     examples: int
     seed: int
-    keys: tuple[Key, ...]  # what was tried: "decompose", widths as shares
-    form: str  # what decomposing means here
-    tolerate: float = 0.05  # largest damage of what is recommended
+    keys: tuple[Key, ...]  # changes that were probed: "decompose", widths as shares
+    form: str  # the form of decompositions
+    tolerate: float = 0.05  # largest damage of a recommended change
     needs: tuple[str, ...] = ()  # passes that a recipe must begin with for this to hold
-    notes: tuple[str, ...] = ()  # sentences: anything else a user should know
+    notes: tuple[str, ...] = ()  # sentences: further remarks for the user
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, one a layer, sorted by what is worth doing.
+    """Rows, one for each layer, sorted by worth.
 
     Example:
         >>> import gfx
@@ -65,7 +65,7 @@ class Table:
 
     rows: tuple[Row, ...]
     facts: TableFacts
-    program: Program | None = field(default=None, repr=False, compare=False)  # what was inspected
+    program: Program | None = field(default=None, repr=False, compare=False)  # inspected
     form: Form | None = field(default=None, repr=False, compare=False)  # of the decomposition
 
     def __iter__(self) -> Iterator[Row]:

@@ -1,9 +1,9 @@
-"""Turns findings into a recipe that acts on them.
+"""Turns a sensitivity table into a recipe.
 
-1. Without a budget each layer gets what its row recommends.
-2. With one, what does the least damage within it: of each group one of the widths that were tried
-   or all its channels, of each layer the decomposition or none (gfx/sensitivity/plans.py).
-3. The recipe is tried before it is returned. Where its result costs more than the price said, the
+1. Without a budget each layer gets the recommendation of its row.
+2. With one, the plan of least damage within it: for each group one of the probed widths or all its
+   channels, for each layer the decomposition or none (gfx/sensitivity/plans.py).
+3. The recipe is applied before it is returned. Where the result costs more than predicted, the
    limit is lowered by as much.
 """
 
@@ -34,13 +34,13 @@ _TRIES = 8
 def recipe(
     table: Table, budget: Mapping[str, Any] | None = None, *, meter: Meter | None = None
 ) -> Recipe:
-    """Returns a recipe that acts on findings, under a budget as recipes write it.
+    """Returns a recipe that acts on a table, under a budget as recipes write it.
 
     `meter` measures for budgets on latency; None measures on this machine.
 
-    Raises: BudgetError if no choice among what was tried meets the budget; InputError if nothing
+    Raises: BudgetError if no choice among the probed ones meets the budget; InputError if nothing
     is recommended, or the table was not made by gfx.inspect; RecipeError if the budget says
-    nothing gfx can check.
+    none that gfx can check.
 
     Example:
         >>> import gfx
@@ -62,7 +62,7 @@ def recipe(
 
 
 def recipe_text(made: Recipe) -> str:
-    """Writes a recipe as YAML without the fields that say what is so anyway.
+    """Writes a recipe as YAML without fields at their defaults.
 
     Example:
         >>> print(recipe_text(Recipe.load({"passes": [{"channel_prune": {"ratio": 0.25}}]})))
@@ -77,7 +77,7 @@ def recipe_text(made: Recipe) -> str:
 
 
 def _brief(pass_: Pass) -> dict[str, Any]:
-    """Writes out the fields of a pass that are not its defaults."""
+    """Returns the fields of a pass that are not at their defaults."""
     bare = {f.name: _default(f) for f in dataclasses.fields(pass_) if f.init}
     fields = {name: value for name, value in pass_.spec()[pass_.name].items()}
     return {pass_.name: {k: v for k, v in fields.items() if getattr(pass_, k) != bare[k]}}
@@ -89,7 +89,7 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
 
 
 def _advised(plans: Plans) -> Plan:
-    """Takes what every row recommends (rule 1); of a group's rows the narrowest counts."""
+    """Returns the plan of every row's recommendation (rule 1); of a group's rows the narrowest."""
     forms: dict[str, Form] = {}
     shares: dict[str, float] = {}
     for row in plans.table:
@@ -115,7 +115,7 @@ def _within(plans: Plans, budget: Mapping[str, Any], meter: Meter | None) -> Rec
 
 
 def _written(plans: Plans, plan: Plan, budget: Mapping[str, Any] | None) -> Recipe:
-    """Writes a plan as a recipe: channels go first, as they were chosen on the original."""
+    """Writes a plan as a recipe: removals come first, as channels were chosen on the original."""
     facts = plans.table.facts
     passes: list[Any] = [*facts.needs]
     if plan.widths:
@@ -137,7 +137,7 @@ def _written(plans: Plans, plan: Plan, budget: Mapping[str, Any] | None) -> Reci
 
 
 def _inputs(plans: Plans) -> list[dict[str, Any]] | None:
-    """Says the inputs that the shares of MACs are about, if they are tensors."""
+    """Returns the inputs that the shares of MACs refer to, if they are tensors."""
     inputs = plans.program.example_inputs
     if not all(isinstance(x, Tensor) for x in inputs):
         return None
@@ -145,7 +145,7 @@ def _inputs(plans: Plans) -> list[dict[str, Any]] | None:
 
 
 def _carried_out(plans: Plans, plan: Plan) -> Program:
-    """Carries a plan out as a recipe, and returns the program that results.
+    """Applies a plan as a recipe, and returns the program that results.
 
     Where the weights come from does not matter for its costs, so no data is needed.
     """
@@ -156,7 +156,7 @@ def _carried_out(plans: Plans, plan: Plan) -> Program:
 
 
 def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
-    """Writes a pass so that it needs no data."""
+    """Returns the spec of a pass without any need for data."""
     return {
         name: {**fields, "init": "svd"} if fields.get("init") == "data" else fields
         for name, fields in spec.items()

@@ -1,4 +1,4 @@
-"""Laws for anyone's pass, and programs to try them on."""
+"""Tests anyone's pass: laws, and programs to run them on."""
 
 from gfx.testing.laws import Summary, check_pass, sample_programs
 

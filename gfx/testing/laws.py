@@ -1,4 +1,4 @@
-"""The laws every pass obeys, to run on anyone's pass.
+"""Defines the laws that every pass obeys, to run on anyone's pass.
 
 1. The model passed in is left unchanged, whether the pass works or refuses.
 2. Inputs and outputs keep their shapes, and what the report says is true: the four checks.
@@ -42,7 +42,7 @@ __all__ = ["Summary", "check_pass", "sample_programs"]
 
 @dataclass(frozen=True)
 class Summary:
-    """Tells how a pass fared under the laws.
+    """The result of running the laws on a pass.
 
     Example:
         >>> Summary("idle", ("Net",), (), ()).name
@@ -52,14 +52,14 @@ class Summary:
     name: str
     accepted: tuple[str, ...]  # programs it was applied to
     refused: tuple[tuple[str, str], ...]  # (program, reason): PreconditionError or BudgetError
-    not_saved: tuple[tuple[str, str], ...]  # (program, reason): law 6 could not be looked at
+    not_saved: tuple[tuple[str, str], ...]  # (program, reason): law 6 could not be tested
 
 
 def check_pass(pass_: Pass, programs: Iterable[Program] | None = None, data: Any = None) -> Summary:
     """Runs the laws on a pass; the default programs are a few small generators.
 
-    `data` is what a pass looks at that `needs_data`, the same for every program; without it, each
-    program gets noise in the shapes of its example inputs.
+    `data` is for a pass that `needs_data`, the same for every program; without it, each program
+    gets noise in the shapes of its example inputs.
 
     A pass may refuse a program with PreconditionError or BudgetError, but not all of them.
 
@@ -83,7 +83,7 @@ def check_pass(pass_: Pass, programs: Iterable[Program] | None = None, data: Any
             refused.append((name, str(error)))
             continue
         accepted.append(name)
-        _is_no_dearer(pass_, name, small)
+        _costs_no_more(pass_, name, small)
         _repeats(pass_, program, small, data)
         try:
             _survives_a_file(pass_, program, small)
@@ -107,7 +107,7 @@ def _round_trips(pass_: Pass) -> None:
 
 
 def _untouched(pass_: Pass, program: Program, data: Any) -> fx.GraphModule:
-    """Applies a pass with every check on, and looks at what it was given (laws 1 and 2)."""
+    """Applies a pass with every check on, and checks that its input is unchanged (laws 1 and 2)."""
     before = program.copy()
     try:
         return _apply(pass_, program, data)
@@ -124,13 +124,13 @@ def _apply(pass_: Pass, program: Program, data: Any) -> fx.GraphModule:
     return apply(recipe, program.module, program.example_inputs, data=data, seed=0)
 
 
-def _is_no_dearer(pass_: Pass, name: str, small: nn.Module) -> None:
-    told = report(small)
-    if pass_.grows or told.before is None or told.after is None:
+def _costs_no_more(pass_: Pass, name: str, small: nn.Module) -> None:
+    made = report(small)
+    if pass_.grows or made.before is None or made.after is None:
         return
     for what, old, new in (
-        ("exact MACs", told.before.macs.exact, told.after.macs.exact),
-        ("parameters", told.before.params, told.after.params),
+        ("exact MACs", made.before.macs.exact, made.after.macs.exact),
+        ("parameters", made.before.params, made.after.params),
     ):
         if new > old:
             raise VerificationError(

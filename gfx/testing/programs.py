@@ -1,4 +1,4 @@
-"""A few small generators to run a pass on, with what passes stumble over."""
+"""Builds a few small generators to run a pass on, with cases that are hard for passes."""
 
 from typing import Any
 

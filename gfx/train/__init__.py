@@ -1,4 +1,4 @@
-"""What training needs."""
+"""Trains compressed models: losses, and the schedule of masks and penalties."""
 
 from gfx.train import losses
 

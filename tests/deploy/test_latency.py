@@ -8,7 +8,7 @@ from torch import nn
 import gfx
 from gfx.compression.factor import Form
 from gfx.coupling.removal import narrowed
-from gfx.deploy.latency import Clocked, latency_model
+from gfx.deploy.latency import MachineMeasurer, latency_model
 from gfx.deploy.latency.correction import nonnegative
 from gfx.deploy.latency.disk_store import Store
 from gfx.errors import TimingError
@@ -190,7 +190,7 @@ def test_a_machine_that_drifts_says_how_much():
         return now[0]
 
     with pytest.raises(TimingError) as caught:
-        Clocked(clock=clock).programs([gfx.trace(nn.ReLU(), torch.ones(1))], "eager", 1)
+        MachineMeasurer(clock=clock).programs([gfx.trace(nn.ReLU(), torch.ones(1))], "eager", 1)
     text = str(caught.value)
     assert "too noisy to time 1 program:" in text
     assert "% longer in one round than in another, in 3 attempts (up to 40 % is allowed)" in text
@@ -200,9 +200,9 @@ def test_a_machine_that_drifts_says_how_much():
 def test_a_steady_clock_gives_what_it_counts():
     ticks = iter(range(10_000))
     program = gfx.trace(nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU()), torch.ones(1, 2, 4, 4))
-    clocked = Clocked(clock=lambda: float(next(ticks)))
-    assert clocked.programs([program], "eager", 1) == [1000.0]
-    assert set(clocked.nodes([program], 1)[0].values()) == {1000.0}
+    measurer = MachineMeasurer(clock=lambda: float(next(ticks)))
+    assert measurer.programs([program], "eager", 1) == [1000.0]
+    assert set(measurer.nodes([program], 1)[0].values()) == {1000.0}
 
 
 def test_least_squares_are_never_negative():

@@ -334,9 +334,9 @@ def test_a_profile_is_written_down_as_it_was_measured():
     found = latency_of(measured)
     assert [row.node for row in found.rows][:1] == ["stem"]
     assert sum(row.share for row in found.rows) == pytest.approx(1)
-    assert found.told[0].startswith("1 ms a run (median; 10 % take 1 ms or less")
+    assert found.notes[0].startswith("1 ms a run (median; 10 % take 1 ms or less")
     text = page(small(), latency=found)
-    assert escape(found.told[0]) in text
+    assert escape(found.notes[0]) in text
     assert latency_of(replace(measured, profile="it has no graph")) == (
         "Not measured: it has no graph."
     )

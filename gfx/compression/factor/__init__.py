@@ -1,21 +1,13 @@
 """Writes one convolution as several cheaper ones.
 
-`Form` says which, `refusal` whether a layer can be written so, `factor` does it, `parameters` and
-`macs` price it without doing it, and `compose` goes back: the one convolution that parts equal.
+`Form` names the form, `refusal` says whether a layer fits it, `factor` computes the parts,
+`parameters` and `macs` price them without computing, and `compose` goes back: it returns the one
+convolution that the parts equal.
 """
 
-from gfx.compression.factor.choose_layers import (
-    Chosen,
-    Condition,
-    Names,
-    check_said,
-    choose,
-    few_ranks,
-    form_options,
-    named,
-)
+from gfx.compression.factor.choose_layers import Chosen, choose, few_ranks, form_options
 from gfx.compression.factor.compose_parts import Pieces, compose
-from gfx.compression.factor.dense_reference import written_out
+from gfx.compression.factor.dense_reference import dense_program
 from gfx.compression.factor.factor_layers import (
     Inputs,
     Priced,
@@ -30,6 +22,7 @@ from gfx.compression.factor.factor_layers import (
 )
 from gfx.compression.factor.factorize import factor, fits
 from gfx.compression.factor.forms import Convolution, Form, full_rank, refusal
+from gfx.compression.factor.layer_selectors import Condition, Names, check_selectors, named
 from gfx.compression.factor.parts import macs, parameters, rank_of, skeleton
 from gfx.compression.factor.rewrite_layers import write_layers
 
@@ -43,9 +36,10 @@ __all__ = [
     "Pieces",
     "Priced",
     "check_data",
-    "check_said",
+    "check_selectors",
     "choose",
     "compose",
+    "dense_program",
     "factor",
     "few_ranks",
     "fits",
@@ -64,6 +58,5 @@ __all__ = [
     "skeleton",
     "why_not",
     "write_layers",
-    "written_out",
     "written_rank",
 ]

@@ -1,223 +1,20 @@
-"""Chooses the layers that a pass factorizes, in which form, and why the others stay.
+"""Chooses the form of each layer that a pass factorizes, and says why other layers stay."""
 
-Layers are named by path, by stage of the generator, or by a condition on their sensitivity.
-"""
-
-import math
-import operator
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import nn
 
 from gfx.compression.factor.factor_layers import no_gain, why_not
 from gfx.compression.factor.forms import Form, Kind, full_rank
-from gfx.errors import PreconditionError, RecipeError, did_you_mean
-from gfx.ir.globs import named_by
+from gfx.compression.factor.layer_selectors import Names, Rank
 from gfx.ir.layers import Layer, layers_of, unlayered
 from gfx.ir.program import Program
-from gfx.ir.stages import STAGES, stages
 
-__all__ = [
-    "Chosen",
-    "Condition",
-    "Names",
-    "Rank",
-    "check_said",
-    "choose",
-    "few_ranks",
-    "form_options",
-    "named",
-]
-
-_SAY = 'write for example {sensitivity: "< 0.05"}'
-_SIGNS: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_CLASHES = {"layers": {"rank", "where"}, "budget": {"rank", "layers", "kept"}}
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Compares a number with a limit.
-
-    Example:
-        >>> Condition("<", 0.05).holds(0.01)
-        True
-    """
-
-    sign: str  # <, <=, > or >=
-    limit: float
-
-    @staticmethod
-    def parse(where: Mapping[str, Any]) -> "Condition":
-        """Reads a condition on a measured number, as a recipe writes it.
-
-        Raises: RecipeError that says what was expected.
-
-        Example:
-            >>> str(Condition.parse({"sensitivity": "<=0.1"}))
-            '<= 0.1'
-        """
-        for key in where:
-            if key != "sensitivity":
-                raise RecipeError(f"where: unknown key {key!r}; {_SAY}")
-        text = where.get("sensitivity")
-        match = re.fullmatch(r"\s*(<=|>=|<|>)\s*(\S+)\s*", text if isinstance(text, str) else "")
-        try:
-            limit = float(match[2]) if match else math.nan
-        except ValueError:
-            limit = math.nan
-        if match is None or not math.isfinite(limit):
-            raise RecipeError(
-                f"where: sensitivity: {text!r} is no comparison with a number; {_SAY} "
-                f"(signs: {', '.join(_SIGNS)})"
-            )
-        return Condition(match[1], limit)
-
-    def holds(self, value: float) -> bool:
-        """Whether a number meets the condition; one that is not finite never does."""
-        return math.isfinite(value) and _SIGNS[self.sign](value, self.limit)
-
-    def __str__(self) -> str:
-        return f"{self.sign} {self.limit:g}"
-
-
-def named(
-    layers: Sequence[Layer], where: Sequence[str], stages: Mapping[str, str], field: str = "where"
-) -> set[str]:
-    """Returns the paths of the layers that some names mean.
-
-    Args:
-        layers: those that there are.
-        where: names of stages, or globs over module paths. What is a stage's name means the stage,
-            but in `layers`, where the path of a layer always means that layer: recipes that gfx
-            writes name layers so.
-        stages: the stage of each node, by the node's name.
-        field: how messages call `where`.
-
-    Raises: PreconditionError if the program has no layer in a stage; RecipeError if a glob names
-    no layer.
-    """
-    paths = [layer.path for layer in layers]
-    found: set[str] = set()
-    for name in where:
-        if field == "layers" and name in paths:
-            chosen = [name]
-        elif name in STAGES:
-            of = {x.path: stages.get(x.calls[0].name, "") for x in layers}
-            chosen = [path for path in paths if of[path] == name]
-            if not chosen:
-                there = ", ".join(s for s in STAGES if s in of.values()) or "none"
-                raise PreconditionError(
-                    f"{field}: {name}: no layer of the program is in this stage; its "
-                    f"stages: {there}"
-                )
-        else:
-            chosen = named_by(name, paths)
-            if not chosen:
-                raise RecipeError(f"{field}: {_hint(name, paths)}")
-        found.update(chosen)
-    return found
-
-
-def check_said(said: Mapping[str, Any]) -> None:
-    """Checks that fields which say what to decompose do not contradict each other.
-
-    Args:
-        said: the values of `rank`, `where`, `layers`, `kept` and `budget`, where they are given.
-
-    Raises: RecipeError if two of them say the same, or a condition in `where` is malformed.
-
-    Example:
-        >>> check_said({"layers": {"to_rgb": 1}, "kept": {"stem": (0, 1)}})
-    """
-    where = said.get("where")
-    if isinstance(where, Mapping):
-        Condition.parse(where)
-    given = {name for name, value in said.items() if value}
-    for one, others in _CLASHES.items():
-        both = sorted(given & others) if one in given else []
-        if both:
-            raise RecipeError(f"{one} and {both[0]} both say what to do; give one of them")
-    if "budget" in given and isinstance(where, Mapping):
-        raise RecipeError(
-            "budget weighs the damage of every layer itself, so that a sensitivity "
-            "in where says the same again; give one of them"
-        )
-
-
-def _hint(name: str, paths: Sequence[str]) -> str:
-    """Says that a glob names no layer, and what might have been meant."""
-    inside = [path for path in paths if path.startswith(f"{name.rstrip('.*')}.")]
-    text = f"no convolution or linear layer is named {name!r}"
-    if inside:
-        return f"{text}; {name.rstrip('.*')}.* names the {len(inside)} inside it"
-    return f"{text}{did_you_mean(name, [*paths, *STAGES], '', cutoff=0.3)}"
-
+__all__ = ["Chosen", "choose", "few_ranks", "form_options"]
 
 _FILTERS = (1, 2, 3)  # per channel
 _PARTS = (0.125, 0.25, 0.5)  # of the full rank
-
-Rank = int | float
-
-
-@dataclass(frozen=True)
-class Names:
-    """How a user says which layers are meant, and their ranks.
-
-    Each is a glob over module paths, or a stage.
-    """
-
-    where: Sequence[str] = ()  # these; (): all
-    keep: Sequence[str] = ()  # but not these
-    layers: Mapping[str, Rank | None] | None = None  # these alone, with a rank; None: not said
-    rank: Rank | None = None  # of those in `where`
-
-    @staticmethod
-    def given(
-        where: Sequence[str] | Mapping[str, Any],
-        keep: Sequence[str],
-        layers: Mapping[str, Rank | None],
-        rank: Rank | None,
-        kept: Mapping[str, Any],
-    ) -> "Names":
-        """Reads the fields of a recipe.
-
-        A condition in `where` may be met by any layer. Channels to keep without a word about layers
-        mean that no layer is named.
-        """
-        names = () if isinstance(where, Mapping) else where
-        alone = kept and not where and rank is None
-        return Names(names, keep, layers if layers or alone else None, rank)
-
-    def ranks(self, program: Program) -> dict[str, Rank | None]:
-        """Returns the rank of every layer that is named, by path.
-
-        Raises: RecipeError if a glob names no layer; PreconditionError if a stage has none.
-        """
-        layers = layers_of(program)
-        of = stages(program) if {*self.where, *self.keep, *(self.layers or ())} else {}
-        keep = named(layers, self.keep, of, "keep")
-        ranks: dict[str, Rank | None] = {}
-        for glob, rank in (self.layers or {}).items():  # the first that names a layer counts
-            for path in named(layers, (glob,), of, "layers"):
-                ranks.setdefault(path, rank)
-        if self.layers is None:
-            paths = named(layers, self.where, of) if self.where else {x.path for x in layers}
-            ranks = dict.fromkeys(paths, self.rank)
-        return {path: rank for path, rank in ranks.items() if path not in keep}
-
-    @property
-    def unnamed(self) -> str:
-        """Says why a layer is not meant."""
-        field = "layers" if self.layers is not None else "where" if self.where else ""
-        return f"{field} does not name it" if field else "keep names it"
 
 
 @dataclass
@@ -239,7 +36,7 @@ def choose(
     Args:
         program: it has shapes.
         names: what was asked for.
-        form_of: returns the form of a rank. One without a rank must make its layer cheaper.
+        form_of: returns the form of a rank. Without a rank, a form must make its layer cheaper.
         at_any_cost: take a form even if it is more expensive than the layer.
     """
     ranks = names.ranks(program)
@@ -259,7 +56,7 @@ def choose(
 def form_options(
     layers: Iterable[Layer], form_of: Callable[[Rank | None], Form], ranks: Sequence[Rank] = ()
 ) -> tuple[tuple[Layer, Form], ...]:
-    """Lists the forms in which layers may be written, of some ranks, else of a few small ones."""
+    """Lists the forms of layers at given ranks; without ranks, at a few small ones."""
     kind = form_of(None).kind
     return tuple(
         (layer, form_of(rank))
@@ -269,7 +66,7 @@ def form_options(
 
 
 def few_ranks(layer: nn.Conv2d | nn.ConvTranspose2d, kind: Kind) -> tuple[int | float, ...]:
-    """Lists a few small ranks at which a layer may be written.
+    """Lists a few small ranks for a layer.
 
     Example:
         >>> few_ranks(nn.Conv2d(8, 8, (1, 3)), "depthwise_separable")

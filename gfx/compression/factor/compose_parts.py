@@ -1,6 +1,6 @@
 """Composes a chain of convolutions into the one convolution that it equals.
 
-A reference program calls the parts of a layer in a row as functions of their tensors.
+A reference program calls the parts of a layer one after the other as functions of their tensors.
 """
 
 from typing import Any, cast
@@ -22,7 +22,7 @@ __all__ = ["Pieces", "chained", "compose", "joined"]
 def compose(parts: nn.Sequential) -> Convolution:
     """Returns the one dense convolution that parts without a norm equal.
 
-    The parts are those that `factor` gives: in each direction, one of them at most is spatial.
+    The parts are those that `factor` returns: in each direction, at most one of them is spatial.
     Dtype, device, training mode and requires_grad are those of the last part.
 
     Raises: ValueError if one of the parts is no convolution.
@@ -78,7 +78,7 @@ def chained(kernels: list[Tensor], groups: int) -> Tensor:
 
 
 def _settings(chain: list[Convolution]) -> Part:
-    """Returns what the parts have in the way of kernels, strides and padding, all together."""
+    """Returns the kernel size, stride and padding of all parts together."""
     pads = [m.padding for m in chain]
     words = [p for p in pads if isinstance(p, str)]
     modes = [m.padding_mode for m in chain if m.padding_mode != "zeros"]
@@ -99,12 +99,12 @@ def _settings(chain: list[Convolution]) -> Part:
 
 
 def _largest(pairs: list[tuple[int, ...]]) -> Pair:
-    """Returns, by direction, what the one part says that is spatial there."""
+    """Returns, for each direction, the setting of the part that is spatial there."""
     return max(p[0] for p in pairs), max(p[1] for p in pairs)
 
 
 class Pieces(nn.Module):
-    """Computes what layers in a row compute, with no groups and with norms spelled out.
+    """Runs a chain of layers with norms as formulas and without groups.
 
     Example:
         >>> conv = nn.Conv2d(4, 4, 3, groups=4)

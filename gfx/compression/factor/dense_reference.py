@@ -1,8 +1,8 @@
-"""What a rewritten program must equal: the original with, for each layer, the one its parts equal.
+"""Builds the reference program of a factorization: each layer is the one its parts equal.
 
-Where channels are gone as well, the original reads zeros of them (`gfx.coupling.removal.masked`),
-and the one layer is put back to its old size: what it does with channels that are gone makes no
-difference.
+Where channels are removed as well, the original reads zeros in their place
+(`gfx.coupling.removal.masked`), and the layer gets its old size back: values at removed channels
+are never read.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from gfx.coupling.labels import Mask
 from gfx.coupling.removal import masked, remove
 from gfx.ir.program import Program
 
-__all__ = ["written_out"]
+__all__ = ["dense_program"]
 
 
-def written_out(
+def dense_program(
     before: Program, made: Mapping[str, nn.Sequential], removed: Mask | None = None
 ) -> Program:
-    """Returns the program that one with these parts, and without these channels, must equal.
+    """Returns the dense program that a factorized and narrowed program must equal.
 
     Args:
-        before: the original; it is left as it is.
-        made: the parts, by the path of the layer; parts with a norm are written out as functions.
-        removed: by class of labels of `analyse(before)`, whether it goes; None if nothing does.
+        before: the original; it is left unchanged.
+        made: the parts, by the path of the layer; parts with a norm become functions.
+        removed: by class of labels of `analyse(before)`, whether it is removed; None: nothing.
     """
     reference = before.copy(on_write=True)
     wholes = {path: _whole(parts) for path, parts in made.items()}
@@ -55,7 +55,7 @@ def _whole(parts: nn.Sequential) -> nn.Module:
 
 @torch.no_grad()
 def _widened(groups: Groups, removed: Mask, path: str, whole: nn.Module) -> nn.Module | None:
-    """Puts a narrowed layer back to its old size, with zeros; None if that is not its form."""
+    """Gives a narrowed layer its old size, padded with zeros; None if it cannot be widened."""
     if isinstance(whole, Pieces):
         return None
     old = groups.program.module.get_submodule(path)

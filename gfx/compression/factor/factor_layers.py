@@ -35,7 +35,7 @@ __all__ = [
 
 
 def check_data(init: str, data: Any) -> None:
-    """Raises PreconditionError if weights are to be fitted to data and there is none."""
+    """Raises PreconditionError if weights are fitted to data and no data are given."""
     if init == "data" and data is None:
         raise PreconditionError(
             "init=data fits weights to what the layers read, and noise would not "
@@ -44,7 +44,7 @@ def check_data(init: str, data: Any) -> None:
 
 
 class Inputs:
-    """Gives a layer's inputs, batch by batch: only what leads to them is run, and nothing is kept.
+    """Iterates over a layer's inputs, batch by batch; runs only what leads to them, keeps nothing.
 
     Example:
         >>> import gfx
@@ -88,7 +88,7 @@ class Inputs:
 
 
 def _leading_to(program: Program, layer: Layer) -> set[fx.Node]:
-    """Collects the last call of a layer, and what runs before it and matters to what it reads."""
+    """Collects the last call of a layer, and the earlier nodes that affect what it reads."""
     nodes = list(program.nodes())
     before = nodes[: nodes.index(layer.calls[-1])]
     kept = [node for node in before if node.op == "placeholder" or has_effect(node)]
@@ -97,7 +97,7 @@ def _leading_to(program: Program, layer: Layer) -> set[fx.Node]:
 
 @dataclass(frozen=True)
 class Priced:
-    """Tells what a layer, or the parts that stand for it, cost over all calls."""
+    """Holds the cost of a layer, or of its parts, over all calls."""
 
     macs: Macs
     params: int
@@ -110,14 +110,14 @@ def parts_of(
     seed: int = 0,
     rounds: int = 3,
 ) -> list[nn.Sequential]:
-    """Computes the parts of each layer in its form; the program is left as it is.
+    """Computes the parts of each layer in its form; the program is left unchanged.
 
     Args:
-        program: the one the layers are of.
-        forms: layers, each with the form it shall have.
+        program: the program that owns the layers.
+        forms: layers, each with its form.
         batches: inputs of the program, for forms that are fitted to what their layer reads.
-        seed: of what is drawn at random.
-        rounds: of the alternation between the parts, where they are fitted.
+        seed: seeds the random weights.
+        rounds: number of alternations between the parts, where they are fitted.
 
     Example:
         >>> import gfx
@@ -142,7 +142,7 @@ def parts_of(
 def kernel_error(layer: nn.Conv2d | nn.ConvTranspose2d, parts: nn.Sequential) -> float | None:
     """Returns how far the parts' kernel is from a layer's, relative to the layer's (Frobenius).
 
-    None if there is none: the parts have a norm, or the layer has no values.
+    None if it is not defined: the parts have a norm, or the layer has no values.
 
     Example:
         >>> conv = nn.Conv2d(4, 4, 3)
@@ -158,7 +158,7 @@ def kernel_error(layer: nn.Conv2d | nn.ConvTranspose2d, parts: nn.Sequential) ->
 
 
 def written_rank(layer: Layer, form: Form) -> int | float | None:
-    """Writes the rank of a form out as a number; what Tucker has two of is said as it was.
+    """Returns the rank of a form as a number; the ranks of a Tucker form stay as given.
 
     Example:
         >>> import gfx
@@ -193,7 +193,7 @@ def price(layer: Layer, form: Form | None = None) -> Priced:
 
 
 def prices_of(program: Program) -> dict[str, Priced]:
-    """Counts every layer of a program as it is, by path."""
+    """Counts every layer of a program unchanged, by path."""
     return {layer.path: price(layer) for layer in layers_of(program)}
 
 
@@ -216,7 +216,7 @@ def why_not(program: Program, layer: Layer, form: Form) -> str:
 
 
 def no_gain(layer: Layer, form: Form) -> str:
-    """Says that a layer would not get cheaper in a form; "" if it would.
+    """Says that a form makes a layer no cheaper; "" if it does.
 
     Cheaper means fewer exact MACs, and no more parameters.
     """
@@ -230,7 +230,7 @@ def no_gain(layer: Layer, form: Form) -> str:
 
 
 def _too_small(layer: Layer, form: Form) -> str:
-    """Says that a norm between the parts would have nothing to look at."""
+    """Says that a norm between the parts has nothing to normalise over; "" if it has."""
     for node in layer.calls:
         shape = node.meta["val"].shape
         if form.norm != "none" and len(shape) != 4:

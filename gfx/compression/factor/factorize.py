@@ -1,4 +1,4 @@
-"""Writes one convolution as several, from its weights, from data or by chance."""
+"""Factorizes one convolution: computes its parts from its weights, from data or at random."""
 
 from collections.abc import Iterable, Iterator
 from typing import cast
@@ -37,8 +37,8 @@ def factor(
     basis, mix. Dtype, device, training mode and requires_grad are the layer's. A layer on the meta
     device gives parts there.
 
-    `inputs`, for init="data", are batches of the layer's inputs, and `targets` what it shall give
-    for them, if not its own outputs. They are read several times. The fit is never worse than
+    `inputs`, for init="data", are batches of the layer's inputs, and `targets` the outputs to fit;
+    without them, the layer's own outputs. Both are read several times. The fit is never worse than
     init="svd" on the quarter of the examples that is held out. `name` is for messages.
 
     Shapes: as a whole, those of the layer; inputs (N, C, H, W).
@@ -95,7 +95,7 @@ def fits(
 def _built(
     module: Convolution, form: Form, step: FactorStep, data: LayerData | None = None
 ) -> nn.Sequential:
-    """Makes the parts that a step says."""
+    """Builds the parts of a step."""
     parts = _like(module, skeleton(module, form)).to_empty(device=module.weight.device)
     for part, kernel in zip(layout(module, form), step.kernels, strict=True):
         convolution = cast(Convolution, parts.get_submodule(part.name))
@@ -116,7 +116,7 @@ def _after_instance_norm(
 ) -> nn.Sequential:
     """Returns the best of: svd, its filters with another mixing, filters fitted without the norm.
 
-    What the norm does to filters is not linear, so they are taken as they are.
+    A norm is not linear in the filters, so the filters are not fitted through it.
     """
     first = from_weights(module, form)
     chosen, least = _built(module, form, first), float("inf")

@@ -1,7 +1,7 @@
 """Fits the parts of a form to data, step by step, and keeps the best of the steps.
 
-Held-out examples judge: where no step is clearly better there than the weights alone (svd), that
-is what stays. So calibration never makes it worse.
+Held-out examples decide: where no step is clearly better there than the approximation of the
+weights alone (svd), svd stays. So calibration never makes the parts worse.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from gfx.compression.factor.svd import approximate
 
 __all__ = ["MARGIN", "FactorStep", "best", "from_weights", "needed", "steps"]
 
-MARGIN = 0.99  # a fit that is not better by a hundredth may be better by chance
+MARGIN = 0.99  # a fit that is less than 1 % better may be better by chance
 _EXACT = 1e-6  # relative error below which there is nothing to fit
 _NOISE = 4  # one row of noise for so many of data
 _FAINT = 1e-3  # power of the noise, all rows together, as a share of the data's
@@ -36,7 +36,7 @@ class FactorStep:
     bias: Tensor | None
 
     def error(self, rows: LayerRows, groups: int) -> float:
-        """Returns the error on some rows, relative to what shall come out."""
+        """Returns the error on some rows, relative to their targets."""
         kernel = chained(self.kernels, groups).flatten(2)
         patches = rows.patches.reshape(len(rows.patches), groups, -1).transpose(0, 1)
         left = rows.targets - (patches @ kernel.mT).transpose(0, 1).flatten(1)
@@ -64,7 +64,7 @@ def from_weights(module: Convolution, form: Form) -> FactorStep:
 
 
 def steps(module: Convolution, form: Form, data: LayerData, rounds: int) -> Iterator[FactorStep]:
-    """Yields what comes of each step, the first being the weights' own approximation."""
+    """Yields the parts after each step; the first step approximates the weights."""
     yield from_weights(module, form)
     kernel, ranks, bias = kernel_of(module), ranks_of(module, form), bias_of(module)
     generator = torch.Generator().manual_seed(0)
@@ -79,7 +79,7 @@ def steps(module: Convolution, form: Form, data: LayerData, rounds: int) -> Iter
 
 
 def best(found: Iterator[FactorStep], data: LayerData) -> FactorStep:
-    """Returns the step with the least error on what is held out; the first unless it is beaten."""
+    """Returns the step with the least held-out error; the first unless one is clearly better."""
     first = next(found)
     groups = data.layer.groups
     least = first.error(data.held, groups)
@@ -96,10 +96,11 @@ def best(found: Iterator[FactorStep], data: LayerData) -> FactorStep:
 def _anchored(
     patches: Tensor, targets: Tensor, kernel: Tensor, centred: bool, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Takes means off, where there is a bias to hold them, and adds rows of faint noise.
+    """Subtracts means, where a bias can hold them, and adds rows of faint noise.
 
-    What the noise shall give is what the layer gives for it. So where data hardly say anything, as
-    of a channel that is zero in all examples but one, the weights stay near to the layer's own.
+    The target of the noise is the layer's own output for it. So where data carry little
+    information, as for a channel that is zero in all examples but one, the weights stay near the
+    layer's own.
     """
     count = len(patches)
     shape = (-(-count // _NOISE), *patches.shape[1:])
@@ -149,7 +150,7 @@ def _scaled(kernels: list[Tensor]) -> list[Tensor]:
 def _bias(
     kernels: list[Tensor], rows: LayerRows, bias: Tensor | None, groups: int
 ) -> Tensor | None:
-    """Returns the bias that brings the mean right, where the layer has one."""
+    """Returns the bias that matches the mean of the targets, where the layer has one."""
     if bias is None:
         return None
     mean = rows.patches.mean(0).reshape(groups, -1, 1)

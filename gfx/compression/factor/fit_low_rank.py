@@ -1,9 +1,9 @@
-"""Fits the parts of a spatial, Tucker or low-rank form of one group to what it reads and gives.
+"""Fits the parts of a spatial, Tucker or low-rank form of one group to inputs and targets.
 
-1. Whitened: the weights' own approximation, with what is lost weighed by the covariance of what the
-   first part reads (of a low-rank form: by what the layer gives, which is the best there is).
+1. Whitened: the approximation of the weights, with the error weighed by the covariance of what
+   the first part reads (for a low-rank form: by the targets, which is optimal).
 2. Mixed: the later parts in turn, each by least squares given the others.
-3. A round: the first part too, by a few steps of conjugate gradients; then as in 2. Layers of very
+3. A round: the first part too, by a few steps of conjugate gradients; then as in 2. Layers with
    many inputs have no rounds.
 
 No step makes the error on these rows larger.
@@ -28,7 +28,7 @@ _WIDEST = 4096  # inputs · area; above, a Gram matrix would take more than 128 
 
 
 def low_rank(patches: Tensor, targets: Tensor, kernel: Tensor, rank: int) -> Steps:
-    """Yields basis and mix: principal components of what the layer gives (or shall give)."""
+    """Yields basis and mix: the principal components of the targets."""
     own = patches.flatten(1) @ kernel.flatten(1).mT
     onto = regressed(own, targets - own) + torch.eye(len(kernel)).to(own)
     given = own @ onto.mT
@@ -122,11 +122,11 @@ def _square(reads: Tensor, rounds: int) -> tuple[int, Tensor]:
 
 
 def _slope(reads: Tensor, first: Tensor, rest: Tensor, targets: Tensor) -> Tensor:
-    """Returns what is left of the targets times what is read, (outputs, taps, n)."""
+    """Returns the residual of the targets times the inputs, (outputs, taps, n)."""
     left = targets - _out(reads, first, rest)
     return (left.mT @ reads.flatten(1)).reshape(-1, *reads.shape[1:])
 
 
 def _out(reads: Tensor, first: Tensor, rest: Tensor) -> Tensor:
-    """Returns what comes out, (rows, outputs), of `rest` (outputs, taps, rank) after `first`."""
+    """Returns the output, (rows, outputs), of `rest` (outputs, taps, rank) after `first`."""
     return (reads @ first.mT).flatten(1) @ rest.flatten(1).mT

@@ -1,12 +1,12 @@
-"""Fits depthwise filters and the pointwise mixing of one group to what the layer reads and gives.
+"""Fits depthwise filters and the pointwise mixing of one group to inputs and targets.
 
-Let X_i be the patches of input channel i, M_i = P_i · D_i its kernel matrix of rank r, Y what shall
-come out. Wanted is the least ‖Y - Σ X_i M_iᵀ‖².
+Let X_i be the patches of input channel i, M_i = P_i · D_i its kernel matrix of rank r, Y the
+targets. Wanted is the least ‖Y - Σ X_i M_iᵀ‖².
 
-1. Filters: M_i is the layer's own matrix, cut to rank r, where X_iᵀX_i weighs what is lost.
+1. Filters: M_i is the layer's own matrix, cut to rank r, with the error weighed by X_iᵀX_i.
 2. Mixing: all P together, by least squares on the features X_i D_iᵀ.
 3. A round: each M_i in turn, given the others, is the least-squares solution cut to rank r, which
-   is the best there is (reduced-rank regression, Izenman 1975); then all P together, as in 2.
+   is optimal (reduced-rank regression, Izenman 1975); then all P together, as in 2.
 
 No step makes the error on these rows larger.
 """
@@ -24,7 +24,7 @@ _BLOCK = 512  # columns of patches that meet in one Gram matrix
 
 
 class Separation:
-    """Holds the patches of one group of a layer, what shall come out, and what is left of it.
+    """Holds the patches and targets of one group of a layer, and the residual of the fit.
 
     Shapes: patches (rows, inputs, area), targets (rows, outputs), kernel (outputs, inputs, area).
     """
@@ -59,7 +59,7 @@ class Separation:
             left -= columns @ change.mT
 
     def _sweep(self, block: slice, square: Tensor, open_: Tensor) -> None:
-        """Goes through the channels of a block; `open_` is what is left, times their patches."""
+        """Updates the channels of a block; `open_` is the residual times their patches."""
         area = self.patches.shape[2]
         for place, channel in enumerate(range(block.start, block.stop)):
             own = slice(place * area, (place + 1) * area)
@@ -74,7 +74,7 @@ class Separation:
         return self.mixing[block] @ self.filters[block]
 
     def _features(self) -> Tensor:
-        """Returns what the filters give, (rows, inputs · r)."""
+        """Returns the outputs of the filters, (rows, inputs · r)."""
         return torch.einsum("nia,ira->nir", self.patches, self.filters).flatten(1)
 
     def _points(self) -> Tensor:

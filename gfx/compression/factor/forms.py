@@ -1,4 +1,4 @@
-"""In which forms a convolution can be written, and which layers can be written so.
+"""Defines the forms of a factorized convolution, their ranks, and which layers fit them.
 
 kind                  parts                                          rank
 depthwise_separable   depthwise k x k, [norm], pointwise 1x1         filters per input channel
@@ -44,7 +44,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Form:
-    """How a convolution shall be written.
+    """Says how a convolution is factorized.
 
     Raises: RecipeError if a field is out of its range.
 

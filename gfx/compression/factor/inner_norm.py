@@ -1,4 +1,4 @@
-"""Sets what comes after a norm between depthwise and pointwise, which loses the filters' scale.
+"""Adapts the pointwise weights to a norm after depthwise filters, which removes their scale.
 
 Shapes: parts are depthwise, norm, pointwise.
 """
@@ -17,7 +17,7 @@ __all__ = ["for_white_inputs", "from_data", "mixed_after"]
 
 
 def for_white_inputs(parts: nn.Sequential) -> None:
-    """Lets parts with a norm compute what they would without, for white inputs.
+    """Makes parts with a norm compute what they compute without it, for white inputs.
 
     For independent inputs of mean 0 and variance 1, a filter's output has the variance ‖filter‖².
     A batch norm that has this as its running variance is undone exactly in eval mode; an instance
@@ -38,14 +38,14 @@ def from_data(parts: nn.Sequential, data: LayerData) -> None:
     mean, var = read.mean(1).flatten(), read.var(1, correction=0).flatten()
     bias = bias_of(cast(Convolution, parts[0]))
     _set(norm, mean if bias is None else mean + bias, var)
-    norm.bias.copy_(mean / (var + norm.eps).sqrt())  # what the norm takes off
+    norm.bias.copy_(mean / (var + norm.eps).sqrt())  # the mean that the norm subtracts
     _undo(parts, var)
 
 
 def mixed_after(parts: nn.Sequential, data: LayerData) -> tuple[float, float]:
-    """Solves for the pointwise weights that make the best of what a norm gives.
+    """Solves for the pointwise weights that are optimal for a norm's output.
 
-    Returns the relative errors on what is held out, before and after.
+    Returns the relative errors on held-out rows, before and after.
     """
     pointwise = cast(Convolution, parts[2])
     reads: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -78,7 +78,7 @@ def _set(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
 
 
 def _undo(parts: nn.Sequential, var: Tensor) -> None:
-    """Multiplies the pointwise weights with what a norm divides by."""
+    """Multiplies the pointwise weights by the norm's divisor."""
     pointwise = cast(Convolution, parts[2])
     kernel = kernel_of(pointwise)
     scale = (var + cast(float, parts[1].eps)).sqrt()

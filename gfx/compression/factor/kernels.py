@@ -1,4 +1,4 @@
-"""The weight of a convolution as one kernel tensor, whatever way torch lays it out.
+"""Reads and writes the weight of a convolution as one kernel tensor, transposed or not.
 
 Shapes: a kernel is (groups, outputs per group, inputs per group, height, width), float64.
 """
@@ -30,21 +30,21 @@ def bias_of(module: Convolution) -> Tensor | None:
 
 
 def put(module: Convolution, kernel: Tensor) -> None:
-    """Gives a convolution a kernel, in the dtype and on the device that it has or shall have."""
+    """Sets a convolution's kernel; device and dtype stay."""
     rows = kernel.transpose(1, 2) if module.transposed else kernel
     weight = rows.flatten(0, 1).contiguous().to(module.weight.device, module.weight.dtype)
     module.weight = nn.Parameter(weight, requires_grad=module.weight.requires_grad)
 
 
 def put_bias(module: Convolution, bias: Tensor) -> None:
-    """Gives a convolution a bias."""
+    """Sets a convolution's bias."""
     assert module.bias is not None
     value = bias.clone().to(module.bias.device, module.bias.dtype)
     module.bias = nn.Parameter(value, requires_grad=module.bias.requires_grad)
 
 
 def refine(kernel: Tensor, groups: int) -> Tensor:
-    """Writes a kernel of many groups as one of fewer, with zeros where they did not meet."""
+    """Expands a kernel of many groups to fewer groups, with zeros between the old ones."""
     many, outputs, inputs, *area = kernel.shape
     each = many // groups
     rows = kernel.reshape(groups, each, outputs, inputs, *area)

@@ -1,8 +1,8 @@
-"""What a layer reads at positions of the user's batches, and what it shall give there.
+"""Samples the inputs of a layer and its target outputs at positions of the user's batches.
 
-1. Batches are read one after the other, once; of their positions a bounded number is held.
-2. A quarter of the examples is held out, to judge a fit by what it has not seen; of a single
-   example, the lower quarter of the output.
+1. Batches are read once, one after the other; a bounded number of their positions is held.
+2. A quarter of the examples is held out, to judge a fit on unseen data; of a single example, the
+   lower quarter of the output.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ _EVERY = 4  # one example in so many is held out
 
 @dataclass(frozen=True)
 class LayerRows:
-    """What a layer reads at some positions, and what it shall give; float64.
+    """Holds the inputs and targets of a layer at some positions, in float64.
 
     Shapes: patches (positions, input channels, kernel area), targets (positions, outputs).
     """
@@ -43,10 +43,10 @@ class LayerRows:
 
 
 class LayerData:
-    """Reads the rows of a layer, to fit and to judge.
+    """Reads the rows of a layer, for fitting and for judging.
 
-    `needed` is the number of unknowns of one output channel, hence of positions at least; twice as
-    many are held, if there are, and if memory allows.
+    `needed` is the number of unknowns of one output channel, and so the least number of positions;
+    twice as many are held if the data have them and memory allows.
 
     Raises: InputError if the data are missing, too few, not finite or of the wrong shape.
     """
@@ -79,7 +79,7 @@ class LayerData:
         self.fit, self.held = self._rows(self.to_fit), self._rows(self.to_judge)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Iterates over the inputs and, if they were given, the targets, where the layer is."""
+        """Iterates over the inputs and, if they were given, the targets, on the layer's device."""
         where = self.layer.weight.device
         targets = None if self.targets is None else iter(self.targets)
         for number, x in enumerate(self.inputs):
@@ -104,7 +104,7 @@ class LayerData:
         return shapes
 
     def _checked(self, number: int, x: Tensor, target: Tensor | None) -> torch.Size:
-        """Returns the shape of a batch that can be used."""
+        """Returns the shape of a usable batch."""
         layer, who = self.layer, f"{self.name}: calibration batch {number}"
         if x.ndim != 4 or x.shape[1] != layer.in_channels or not len(x):
             raise InputError(
@@ -142,7 +142,7 @@ class LayerData:
         )
 
     def _rows(self, sample: PatchSample) -> LayerRows:
-        """Returns what a sample holds; what the layer gives where there are no targets."""
+        """Returns the rows of a sample; without targets, the layer's own outputs."""
         patches = sample.held[0]
         if self.targets is not None:
             return LayerRows(patches, sample.held[1])
@@ -164,7 +164,7 @@ def _cut(height: int) -> int:
 
 
 def _fitted(count: int, height: int) -> int:
-    """Returns how many rows of outputs the fit sees of so many examples."""
+    """Returns how many rows of outputs the fit sees in `count` examples."""
     return height * sum(not _judges(n) for n in range(count)) if count > 1 else _cut(height)
 
 

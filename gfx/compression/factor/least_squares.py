@@ -1,4 +1,4 @@
-"""Least squares in float64: the two steps that fits to data are made of."""
+"""Solves the two least-squares steps of a factorization, in float64."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ _RIDGE = 1e-9  # share of the mean square, so that there is an inverse
 
 
 def regressed(features: Tensor, errors: Tensor) -> Tensor:
-    """Returns the (outputs, features) that, times the features, come nearest to the errors.
+    """Returns the (outputs, features) matrix that maps the features nearest to the errors.
 
     Shapes: features (rows, n), errors (rows, outputs).
     """
@@ -58,16 +58,16 @@ def conjugate(square: Tensor, rest: Tensor, slope: Tensor, steps: int = 8) -> Te
 
 
 def roots(squares: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the square roots of Gram matrices, (…, m, m), and the inverses of these."""
+    """Returns the square roots of Gram matrices, (…, m, m), and their inverses."""
     values, vectors = torch.linalg.eigh(ridged(squares))
     root = values.clamp_min(1e-300).sqrt().unsqueeze(-2)
     return (vectors * root) @ vectors.mT, (vectors / root) @ vectors.mT
 
 
 def truncated(matrices: Tensor, root: Tensor, inverse: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Returns factors (…, m, r) and (…, r, n) of matrices, best where `root` weighs what is lost.
+    """Returns factors (…, m, r) and (…, r, n) of matrices that are optimal under the weight `root`.
 
-    The error that is least is ‖(matrix - left · right) · root‖ (Frobenius).
+    They minimise ‖(matrix - left · right) · root‖ (Frobenius).
     """
     weighed = matrices @ root
     vectors = leading(weighed.mT @ weighed, rank)
@@ -75,13 +75,13 @@ def truncated(matrices: Tensor, root: Tensor, inverse: Tensor, rank: int) -> tup
 
 
 def unit(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Makes the rows of the second factor of length 1; the first one takes their scale."""
+    """Scales the rows of the second factor to length 1; the first factor takes their scale."""
     lengths = right.norm(dim=-1, keepdim=True).clamp_min(1e-300)
     return left * lengths.mT, right / lengths
 
 
 def ridged(squares: Tensor) -> Tensor:
-    """Adds a little to the diagonals of Gram matrices."""
+    """Adds a ridge to the diagonals of Gram matrices."""
     diagonal = squares.diagonal(dim1=-2, dim2=-1)
     ridge = (_RIDGE * diagonal.mean(-1)).clamp_min(1e-200)[..., None, None]
     return squares + torch.eye(squares.shape[-1]).to(squares) * ridge

@@ -1,6 +1,6 @@
-"""The parts of a form: their names, channels and settings, and so their cost, without weights.
+"""Lays out the parts of a form: their names, channels and settings, and their cost.
 
-One part is spatial, or one for each direction; it alone takes stride, padding and dilation over.
+One part is spatial, or one for each direction; it alone takes over stride, padding and dilation.
 """
 
 from collections import OrderedDict
@@ -40,7 +40,7 @@ class Part:
     mode: str = "zeros"
 
     def build(self, **where: Any) -> Convolution:
-        """Makes the convolution as torch does; `where` is its device and dtype."""
+        """Builds the convolution as torch does; `where` is its device and dtype."""
         more: dict[str, Any] = {"bias": self.bias, "groups": self.groups, "stride": self.stride}
         more |= {"padding": self.padding, "dilation": self.dilation, **where}
         if self.transposed:
@@ -83,7 +83,7 @@ def layout(module: Convolution, form: Form) -> list[Part]:
 
 
 def rank_of(module: Convolution, form: Form) -> int:
-    """Returns the rank that a form has for a layer (of a Tucker form, the larger one).
+    """Returns the rank of a form for a layer (the larger one of a Tucker form).
 
     Example:
         >>> layer = nn.Conv2d(8, 16, 3)
@@ -94,7 +94,7 @@ def rank_of(module: Convolution, form: Form) -> int:
 
 
 def parameters(module: Convolution, form: Form) -> int:
-    """Counts the parameters of a form of a layer, without making it.
+    """Counts the parameters of a form of a layer, without building it.
 
     Example:
         >>> parameters(nn.Conv2d(8, 16, 3), Form())
@@ -106,7 +106,7 @@ def parameters(module: Convolution, form: Form) -> int:
 
 
 def macs(module: Convolution, form: Form, shape: tuple[int, ...]) -> Macs:
-    """Counts the multiply-accumulates of a form of a layer, without making it.
+    """Counts the multiply-accumulates of a form of a layer, without building it.
 
     Shapes: that of the layer's input, (N, C, H, W).
 
@@ -122,7 +122,7 @@ def macs(module: Convolution, form: Form, shape: tuple[int, ...]) -> Macs:
 
 
 def skeleton(module: Convolution, form: Form, device: torch.device | str = "meta") -> nn.Sequential:
-    """Makes the parts of a form with weights as torch draws them, on a device.
+    """Builds the parts of a form on a device, with weights as torch draws them.
 
     Example:
         >>> [name for name, _ in skeleton(nn.Conv2d(8, 16, 3), Form(norm="batch")).named_children()]
@@ -139,7 +139,7 @@ def skeleton(module: Convolution, form: Form, device: torch.device | str = "meta
 
 
 def whole(module: Convolution) -> Part:
-    """Returns a layer as the one part that it is."""
+    """Returns a layer as a single part."""
     bias = module.bias is not None
     return _spatial(module, "", module.in_channels, module.out_channels, bias=bias)
 
@@ -166,7 +166,7 @@ def ranks_of(module: Convolution, form: Form) -> tuple[int, ...]:
 
 
 def _affordable(module: Convolution, form: Form, full: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the largest rank at which a form costs half of a layer, or 1; halves an interval."""
+    """Returns the largest rank at which a form costs half of a layer, at least 1; by bisection."""
     shape = (1, module.in_channels, _HALF_OF, _HALF_OF)
     dense = _macs([whole(module)], shape).exact
 
@@ -184,7 +184,7 @@ def _affordable(module: Convolution, form: Form, full: tuple[int, ...]) -> tuple
 def _spatial(
     module: Convolution, name: str, inputs: int, outputs: int, groups: int = 0, bias: bool = False
 ) -> Part:
-    """Makes the part that takes everything spatial over from the layer."""
+    """Builds the part that takes over everything spatial from the layer."""
     padding = module.padding
     return Part(
         name,
@@ -203,7 +203,7 @@ def _spatial(
 
 
 def _along(dim: int, module: Convolution, name: str, inputs: int, outputs: int, bias: bool) -> Part:
-    """Makes the part that takes over what is spatial in one direction."""
+    """Builds the part that takes over what is spatial in one direction."""
     full = _spatial(module, name, inputs, outputs)
     padding = full.padding
 

@@ -1,7 +1,7 @@
-"""Patches of a layer's inputs at positions drawn by seed, as batches go by.
+"""Samples patches of a layer's inputs at seeded random positions, batch by batch.
 
 A transposed convolution is read as the convolution that it equals: of its input with zeros between
-the pixels, by the kernel turned around. So its patches are those of the zero-stuffed input.
+the pixels, by the flipped kernel. So its patches are those of the zero-stuffed input.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ class Patch:
 
 
 class PatchSample:
-    """Holds the positions whose keys, drawn at random, are the smallest of all that went by.
+    """Holds the positions with the smallest random keys among all positions offered.
 
-    So all positions are as likely, however many there will be, and at most `most` are held.
+    So every position is equally likely, whatever their number, and at most `most` are held.
     """
 
     def __init__(self, most: int) -> None:
@@ -45,7 +45,7 @@ class PatchSample:
     def offer(
         self, layer: Convolution, x: Tensor, target: Tensor | None, keys: Tensor, batch: int
     ) -> None:
-        """Takes positions of a batch in; those whose key is infinite do not count.
+        """Offers the positions of a batch; those whose key is infinite do not count.
 
         Shapes: keys (N, H, W), of the output.
         """
@@ -66,7 +66,7 @@ class PatchSample:
         self.keys = every[kept]
 
     def split(self, row: int) -> "PatchSample":
-        """Moves the positions from a row of the output on to another sample, and returns it."""
+        """Moves the positions from an output row onwards to another sample, and returns it."""
         other, below = PatchSample(self.most), self.where[:, 2] >= row
         for sample, mask in ((other, below), (self, ~below)):
             parts = self.keys[mask], self.where[mask], [h[mask] for h in self.held]
@@ -87,12 +87,12 @@ def output_size(layer: Convolution, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def patches_at(layer: Convolution, x: Tensor, place: Patch) -> Tensor:
-    """Returns what the kernel lies on at some positions, (positions, channels, area), float64."""
+    """Returns the input values under the kernel, (positions, channels, area), float64."""
     image, stride = _image(layer, x.detach())
     reads = []
     for dim, where in enumerate((place.row, place.column)):
         taps = torch.arange(layer.kernel_size[dim]) * layer.dilation[dim]
-        taps = taps.flip(0) if layer.transposed else taps  # the kernel is turned around
+        taps = taps.flip(0) if layer.transposed else taps  # the kernel is flipped
         reads.append(where[:, None] * stride[dim] + taps)
     rows, columns = reads[0][:, :, None], reads[1][:, None, :]
     found = image[place.example[:, None, None], :, rows, columns]
@@ -100,7 +100,7 @@ def patches_at(layer: Convolution, x: Tensor, place: Patch) -> Tensor:
 
 
 def _image(layer: Convolution, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """Returns the padded (and zero-stuffed) image that the kernel slides over, and its stride."""
+    """Returns the padded (and zero-stuffed) image under the kernel, and its stride."""
     if layer.transposed:
         return _stuffed(layer, x), (1, 1)
     pads = layer._reversed_padding_repeated_twice
@@ -109,7 +109,7 @@ def _image(layer: Convolution, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
 
 
 def _stuffed(layer: Convolution, x: Tensor) -> Tensor:
-    """Puts stride - 1 zeros between pixels and pads as the transposed convolution means it."""
+    """Puts stride - 1 zeros between pixels and pads as the transposed convolution does."""
     assert not isinstance(layer.padding, str)
     size = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], layer.stride, strict=True)]
     wide = x.new_zeros(*x.shape[:2], *size)
@@ -118,4 +118,4 @@ def _stuffed(layer: Convolution, x: Tensor) -> Tensor:
     for dim in (1, 0):  # F.pad begins with the last dimension
         before = layer.dilation[dim] * (layer.kernel_size[dim] - 1) - layer.padding[dim]
         pads += [before, before + layer.output_padding[dim]]
-    return F.pad(wide, pads)  # a negative one cuts off
+    return F.pad(wide, pads)  # a negative pad crops

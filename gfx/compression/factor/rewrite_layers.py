@@ -1,4 +1,4 @@
-"""Writes layers as their parts, and records what each cost before and after."""
+"""Replaces layers by their parts, and records the cost of each before and after."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,19 +23,19 @@ def write_layers(
     seed: int = 0,
     rounds: int = 3,
 ) -> tuple[dict[str, nn.Sequential], list[dict[str, Any]]]:
-    """Puts parts in the place of layers, in the program itself.
+    """Replaces layers of a program by their parts, in place.
 
     Args:
-        program: the one the layers are of.
+        program: the program that owns the layers.
         forms: layers, each with its form.
-        prices: of each layer before anything was done to it, by path.
+        prices: of each layer before any change, by path.
         batches: inputs of the program, for forms that are fitted to what their layer reads.
-        seed: of what is drawn at random.
-        rounds: of the alternation between the parts, where they are fitted.
+        seed: seeds the random weights.
+        rounds: number of alternations between the parts, where they are fitted.
 
-    Returns: the parts by path, and of each layer a row for the report: `layer`, `rank`, `before`
-    and `after` (exact MACs and parameters), and `error`, how far the kernel of the parts is from
-    the layer's.
+    Returns: the parts by path, and for each layer a row for the report: `layer`, `rank`, `before`
+    and `after` (exact MACs and parameters), and `error`, the distance of the parts' kernel from the
+    layer's.
 
     Example:
         >>> import gfx

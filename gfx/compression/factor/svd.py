@@ -1,8 +1,8 @@
-"""The best approximation of a kernel in each form, by the Frobenius norm of what is lost.
+"""Computes the best approximation of a kernel in each form, by the Frobenius norm of the error.
 
-Shapes: a kernel is (groups, outputs, inputs, height, width), in float64; what comes back is one
-kernel for each part. The basis side of a factorisation is orthonormal, the last part holds the
-scale. Full rank is exact, and the error never rises with the rank.
+Shapes: a kernel is (groups, outputs, inputs, height, width), in float64; the result is one kernel
+for each part. The basis side of a factorisation is orthonormal, the last part holds the scale.
+Full rank is exact, and the error never rises with the rank.
 """
 
 import torch
@@ -59,8 +59,8 @@ def low_rank(kernel: Tensor, rank: int) -> list[Tensor]:
 def tucker(kernel: Tensor, before: int, after: int) -> list[Tensor]:
     """Reduces input and output channels (Tucker-2), the better of a few pairs of bases.
 
-    The bases do not depend on the ranks, but for their first columns being taken; so the error
-    falls with the ranks, which iterating at each rank anew would not promise.
+    The bases are the same for all ranks, and a rank takes their first columns; so the error falls
+    with the rank, which iterating at each rank anew does not guarantee.
     Source: De Lathauwer et al. 2000 (HOSVD, HOOI); Kim et al. 2016, arXiv:1511.06530.
     """
     found = [_projected(kernel, *bases, before, after) for bases in _bases(kernel)]

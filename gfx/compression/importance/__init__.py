@@ -1,4 +1,4 @@
-"""Scores the channels of groups: what matters least goes first."""
+"""Scores the channels of groups: the least important is removed first."""
 
 from gfx.compression.importance.aggregate import Reduce, Scores
 from gfx.compression.importance.ranking import Importance, needs_data, notes, rank

@@ -1,4 +1,4 @@
-"""How large a channel is where it is read, on the user's data."""
+"""Scores channels by their mean absolute value where they are read, on the user's data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def activation(
     batches: Sequence[tuple[Any, ...]],
     seed: int,
 ) -> dict[str, Scores]:
-    """Returns the mean |x| of each channel where it is read, levelled read by read.
+    """Returns the mean |x| of each channel where it is read, each read divided by its mean.
 
     Raises: InputError if an activation is not finite.
     """

@@ -1,4 +1,4 @@
-"""The layers of a group, and how what they say of a channel is brought together."""
+"""Lists the weights of a group, and reduces their scores to one per channel."""
 
 from collections.abc import Iterator, Sequence
 from functools import reduce as fold
@@ -24,7 +24,7 @@ __all__ = [
     "weights_of",
 ]
 
-_BLOCK = 1 << 16  # elements that are looked at together: they stay in a cache
+_BLOCK = 1 << 16  # elements per block: they stay in a cache
 
 Reduce = Literal["mean", "sum", "max", "first"]
 Scores = NDArray[np.float64]
@@ -33,11 +33,11 @@ Scores = NDArray[np.float64]
 def weights_of(groups: Groups, group: Group) -> Iterator[tuple[Member, Tensor]]:
     """Iterates over the weights that write or read a group's channels, in graph order.
 
-    These are the convolutions, linears and embeddings; in a group that has none, whatever
-    parameters it has. Weights on the meta device have no values and are left out.
+    These are the convolutions, linears and embeddings; in a group without any, all its parameters.
+    Weights on the meta device have no values and are left out.
     """
     modules = groups.program.module.modules()
-    learned = {id(m.m) for m in modules if isinstance(m, LearnedMask)}  # say nothing of weights
+    learned = {id(m.m) for m in modules if isinstance(m, LearnedMask)}  # not weights
     members = [m for m in group.members if groups.role(m.tensor, m.dim)]
     for member in members or group.members:
         value = groups.program.tensor(member.tensor)
@@ -48,7 +48,7 @@ def weights_of(groups: Groups, group: Group) -> Iterator[tuple[Member, Tensor]]:
 
 
 def _used(groups: Groups, path: str, value: Tensor) -> Tensor:
-    """Returns what a layer makes of its weight: a masked one multiplies it."""
+    """Returns the weight that a layer applies: a masked layer multiplies it by its mask."""
     owner, _, name = path.rpartition(".")
     module = groups.program.module.get_submodule(owner)
     if isinstance(module, MaskedLayer) and name == "weight":
@@ -57,7 +57,7 @@ def _used(groups: Groups, path: str, value: Tensor) -> Tensor:
 
 
 def per_channel(member: Member, positions: Scores, size: int) -> Scores:
-    """Adds up what a dimension's indices have, channel by channel: one may own several."""
+    """Sums the scores of a dimension's indices by channel: a channel may own several."""
     total = np.zeros(size)
     np.add.at(total, member.channel, positions[member.index])
     return total
@@ -112,7 +112,7 @@ def _powers(rows: Tensor, power: int) -> Tensor:
 
 
 def finite(score: Scores, tensor: str) -> Scores:
-    """Returns the score as it is.
+    """Returns the score if it is finite.
 
     Raises: InputError naming the tensor if a value is not finite.
     """
@@ -125,12 +125,12 @@ def finite(score: Scores, tensor: str) -> Scores:
 
 
 def levelled(score: Scores) -> Scores:
-    """Divides a layer's scores by their mean, so that no layer drowns another."""
+    """Divides a layer's scores by their mean, so that no layer dominates."""
     return score / score.mean() if score.any() else score
 
 
 def combined(rows: Sequence[Scores], size: int, reduce: Reduce) -> Scores:
-    """Brings the scores of several layers together; a layer that says nothing is left out.
+    """Reduces the scores of several layers to one; a layer without scores is left out.
 
     Example:
         >>> combined([np.array([1.0, 3.0]), np.array([2.0, 0.0])], 2, "mean")

@@ -1,4 +1,4 @@
-"""Network slimming: the scales of normalisations say what a channel matters."""
+"""Scores channels by the scales of their normalisations (network slimming)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -35,7 +35,7 @@ _FUNCTIONS = {
 def bn_scale(groups: Groups, among: Sequence[Group], reduce: Reduce) -> dict[str, Scores]:
     """Scores channels by |gamma|, divided by its mean over all groups.
 
-    Groups that no gamma scales are scored by l1.
+    Groups without gamma are scored by l1.
 
     Raises: PreconditionError if there is no gamma at all.
     """
@@ -76,7 +76,7 @@ def _own(groups: Groups, group: Group, scales: frozenset[str]) -> Iterator[tuple
 
 
 def _scale(member: Member, value: Tensor, size: int) -> Scores:
-    """Averages |gamma| over what a channel has of it; 0 on the meta device, without values."""
+    """Averages |gamma| over the indices of a channel; 0 on the meta device, without values."""
     if value.is_meta:
         return np.zeros(size)
     sums = per_channel(member, Squashed(1)(value, value, member.dim), size)

@@ -14,12 +14,12 @@ from gfx.ir.program import Program
 
 __all__ = ["signs_for", "slopes_of", "wide"]
 
-_WORK = 2.5e11  # MACs that are worth spending on all batches together
+_WORK = 2.5e11  # MACs to spend on all batches together
 _MOST_SIGNS, _LEAST_SIGNS = 16, 2  # draws of v for each batch
 
 
 def signs_for(program: Program, batches: int) -> int:
-    """Tells how many draws of v a batch is worth: more where the program is small."""
+    """Returns the number of draws of v for each batch: more where the program is small."""
     macs = max(cost_of(program).macs.exact, 1) * batches
     return int(min(max(_WORK / macs - 1, _LEAST_SIGNS), _MOST_SIGNS))
 
@@ -77,5 +77,5 @@ def _checked(slope: Tensor) -> Tensor:
 
 
 def wide(value: Tensor) -> torch.dtype:
-    """Returns the real dtype that sums of a tensor are taken in."""
+    """Returns the real dtype in which sums of a tensor are accumulated."""
     return torch.float64 if value.dtype in (torch.float64, torch.complex128) else torch.float32

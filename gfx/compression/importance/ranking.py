@@ -1,4 +1,4 @@
-"""One score for each channel of each group, by a criterion of one's choice."""
+"""Ranks channels: one score for each channel of each group, by a chosen importance."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -44,7 +44,7 @@ _BY_RUNNING = {
 
 
 def needs_data(importance: Importance) -> bool:
-    """Tells whether an importance cannot do without the user's data.
+    """Returns whether an importance needs the user's data.
 
     Example:
         >>> needs_data("activation"), needs_data("taylor")
@@ -63,16 +63,16 @@ def rank(
     data: Any = None,
     batches: int = 8,
 ) -> dict[str, Scores]:
-    """Scores the channels of some groups, by group name; what matters least has the lowest score.
+    """Scores the channels of some groups, by group name; the least important has the lowest score.
 
     A channel is all its slices. Each layer (convolution, linear, embedding) that writes or reads
-    it gives a number per channel, and `reduce` brings the layers together: their `mean`, `sum`,
-    `max`, or the `first` that has a number other than 0. What a channel has several of in one
-    tensor is added up first.
+    it gives a number per channel, and `reduce` combines the layers: their `mean`, `sum`, `max`, or
+    the `first` that has a number other than 0. Several slices of a channel in one tensor are added
+    up first.
 
     Masks count: a masked weight as 0, a channel that masks zero wherever it is read as 0.
 
-    By the weights, each layer divided by its mean so that none drowns another:
+    By the weights, each layer divided by its mean so that none dominates:
 
     - l1: Σ|w| (Li et al. 2017, arXiv:1608.08710).
     - l2: √Σw².
@@ -81,7 +81,7 @@ def rank(
     - lamp: the squared norm over the sum of those not smaller (Lee et al. 2021, arXiv:2010.07611,
       eq. 4), with channels in the place of weights and groups in that of layers.
     - bn_scale: |gamma| of the normalisations of the channel (Liu et al. 2017, arXiv:1708.06519). A
-      group without gamma is ranked by l1; `notes` tells which.
+      group without gamma is ranked by l1; `notes` lists these groups.
     - random: uniform in [0, 1).
 
     By running the model in eval mode, on `batches` batches of the data:
@@ -93,9 +93,9 @@ def rank(
       mask is that of Liu et al. 2021, arXiv:2108.00708).
     - fisher: √Σw²F, with F the diagonal of the Fisher information of the output (LeCun et al.
       1990, Optimal Brain Damage; Theis et al. 2018, arXiv:1801.05787).
-    - reconstruction: the root mean square change of the output if what reads the channel takes from
-      those that stay whatever they tell of it, as `refit` makes it do; channels go one after the
-      other (He et al. 2017, arXiv:1707.06168; Luo et al. 2017, arXiv:1707.06342).
+    - reconstruction: the root mean square change of the output after the readers of the channel are
+      refitted to the channels that stay, as `refit` does; channels are removed one after the other
+      (He et al. 2017, arXiv:1707.06168; Luo et al. 2017, arXiv:1707.06342).
 
     The last three need no labels: their loss is the distance of the output from the program's own
     (gfx/compression/importance/taylor_fisher.py and reconstruction.py derive it). Without data they
@@ -135,7 +135,7 @@ def rank(
 
 
 def _gated(groups: Groups, among: Sequence[Group], scores: dict[str, Scores]) -> dict[str, Scores]:
-    """Multiplies scores by what masks leave of the channels; running the model tells by itself."""
+    """Multiplies scores by the factors of masks; importances that run the model include them."""
     if not any(isinstance(m, ChannelMask) for m in groups.program.module.modules()):
         return scores
     factors = gates(groups, among)
@@ -143,7 +143,7 @@ def _gated(groups: Groups, among: Sequence[Group], scores: dict[str, Scores]) ->
 
 
 def notes(groups: Groups, among: Sequence[Group], importance: Importance) -> dict[str, str]:
-    """Tells which groups are ranked by something else than what was asked for, and why.
+    """Lists the groups that are ranked by another importance than the one asked for, and why.
 
     Example:
         >>> import gfx
@@ -160,7 +160,7 @@ def notes(groups: Groups, among: Sequence[Group], importance: Importance) -> dic
 def _inputs(
     groups: Groups, importance: Importance, data: Any, batches: int, seed: int
 ) -> list[tuple[Any, ...]]:
-    """Takes batches from the data, or draws noise where that will do."""
+    """Takes batches from the data, or draws noise where that is enough."""
     program = groups.program
     if data is not None:
         return batches_of(program, data, batches)

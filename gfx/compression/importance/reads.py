@@ -1,4 +1,4 @@
-"""Finds where channels are read, and the mask entry of each.
+"""Finds where channels are read, and their mask factors.
 
 A channel that every mask zeroes has no effect, so it ranks lowest.
 """
@@ -25,7 +25,7 @@ __all__ = ["ReadSite", "gates", "shared", "sites_of"]
 
 @dataclass(frozen=True)
 class ReadSite:
-    """A place where channels of ranked groups are read, among others perhaps."""
+    """A place where channels of ranked groups are read, possibly among others."""
 
     read: Read
     mine: NDArray[np.bool_]  # by index that is read: whether its channel is ranked
@@ -38,7 +38,7 @@ class ReadSite:
         return self.numbers[self._which]
 
     def by_channel(self, values: Scores) -> Scores:
-        """Adds up what the indices have, for each of `numbers`: a channel may own several."""
+        """Sums the values of the indices, for each of `numbers`: a channel may own several."""
         total: Scores = np.zeros(len(self.numbers))
         np.add.at(total, self._which, values[self.mine])
         return total
@@ -62,7 +62,7 @@ def sites_of(groups: Groups, among: Sequence[Group]) -> list[ReadSite]:
 
 
 def shared(among: Sequence[Group], scores: Scores) -> dict[str, Scores]:
-    """Cuts the scores of all channels, one group after the other, into those of each."""
+    """Splits the scores of all channels, one group after the other, by group."""
     ends = np.cumsum([g.size for g in among])[:-1]
     return {g.name: part for g, part in zip(among, np.split(scores, ends), strict=True)}
 
@@ -85,12 +85,12 @@ def gates(groups: Groups, among: Sequence[Group]) -> dict[str, Scores]:
         factors = _factors(program, site.read.operand, site.read.dim, len(site.mine))
         np.maximum.at(whole, site.owners, factors[site.mine])
         read[site.owners] = True
-    whole[~read] = 1  # no contraction reads it, so that no mask can be on all that does
+    whole[~read] = 1  # no contraction reads it, so no mask can cover all its reads
     return shared(among, whole)
 
 
 def _factors(program: Program, node: fx.Node, dim: int, size: int) -> Scores:
-    """Multiplies what the masks before a read multiply each position by."""
+    """Multiplies the factors of the masks before a read, by position."""
     factors = np.ones(size)
     while node.op == "call_module":
         module = program.submodule(node)

@@ -1,24 +1,24 @@
-"""How badly the channels that stay stand in for those that go, in units of the output.
+"""Scores channels by the error that is left after their readers are refitted without them.
 
-Removing a channel need not lose what it says: the layer that reads it can be solved for anew
-(passes/refit.py), and then reads of it whatever the other channels tell. Let x be what is read at
-one position, S the channels that stay, and r = x - P x_S the part of x that no linear map of x_S
-gives. With G = E[x xᵀ] over positions and M = Σ g gᵀ, g the gradient of the output by x,
+Removing a channel need not lose its information: the layer that reads it can be solved for anew
+(passes/refit.py), and then takes from the other channels what they share with it. Let x be what is
+read at one position, S the channels that stay, and r = x - P x_S the part of x that is no linear
+map of x_S. With G = E[x xᵀ] over positions and M = Σ g gᵀ, g the gradient of the output by x,
 
     D(S) = tr(M · E[r rᵀ]),    E[r rᵀ] = G - G_{:S} G_SS⁻¹ G_{S:}
 
-is the relative square change of the output that is left, to first order, and with errors of
-different positions taken as independent. Channels go one after the other, each the one whose going
-raises D least. With K = G_SS⁻¹ and W = P M^½ the step is in closed form, as in the optimal brain
-surgeon (Hassibi & Stork 1992):
+is the remaining relative square change of the output, to first order, with errors of different
+positions taken as independent. Channels are removed one after the other, each time the one whose
+removal raises D least. With K = G_SS⁻¹ and W = P M^½ the step is in closed form, as in the optimal
+brain surgeon (Hassibi & Stork 1992):
 
     D(S - c) - D(S) = ‖W_c‖² / K_cc
 
 so that all steps together take about the time of one matrix inversion.
 
 Source: He et al. 2017, arXiv:1707.06168, and Luo et al. 2017, arXiv:1707.06342, choose channels by
-what the reader's least squares reproduces; M, which weighs the reader's outputs by what they matter
-in the end and makes groups comparable, is that of gfx/compression/importance/taylor_fisher.py.
+what the reader's least squares reproduces. M weighs the reader's outputs by their effect on the
+output and makes groups comparable; gfx/compression/importance/taylor_fisher.py derives it.
 """
 
 from collections.abc import Sequence
@@ -50,10 +50,10 @@ def reconstruction(
     batches: Sequence[tuple[Any, ...]],
     seed: int,
 ) -> dict[str, Scores]:
-    """Returns the root of what each channel's going adds to D, in the order in which they go.
+    """Returns the root of what the removal of each channel adds to D, in the order of removal.
 
-    The reads of a channel are repaired apart, and what they add to D is brought together by
-    `reduce`; `mean` and `sum` both take the sum.
+    Each read of a channel is refitted apart, and `reduce` combines what they add to D; `mean` and
+    `sum` both take the sum.
 
     Raises: InputError if an activation or a gradient is not finite.
     """
@@ -77,7 +77,7 @@ def reconstruction(
 
 @dataclass
 class _Part:
-    """What one place reads of one group: `rows[k]` is the group's channel of index k."""
+    """Holds what one place reads of one group: `rows[k]` is the group's channel of index k."""
 
     channels: Tensor
     inputs: Tensor  # G
@@ -85,7 +85,7 @@ class _Part:
 
 
 class _ReadMoments:
-    """Adds up, site by site, second moments of what is read and of the gradient by it."""
+    """Accumulates, for each site, second moments of the values read and of their gradients."""
 
     def __init__(self, sites: Sequence[ReadSite]) -> None:
         self.sites = sites
@@ -96,13 +96,13 @@ class _ReadMoments:
         self.draws = 0
 
     def see(self, number: int, value: Tensor) -> Tensor:
-        """Remembers what a site reads; a clone of its own has a gradient of its own."""
+        """Stores what a site reads, as a clone that has a gradient of its own."""
         value = value if value.requires_grad else value.detach().requires_grad_()
         self.values[number] = value.clone()
         return self.values[number]
 
     def add_values(self) -> None:
-        """Adds what was read."""
+        """Adds the moments of the values read."""
         for number, value in self.values.items():
             moment, rows = self._moment(number, value)
             self.inputs[number] = self.inputs.get(number, 0) + moment
@@ -139,7 +139,7 @@ class _ReadMoments:
 def _parts(
     sites: Sequence[ReadSite], among: Sequence[Group], moments: _ReadMoments
 ) -> dict[str, list[_Part]]:
-    """Cuts what the sites saw into the groups that they read."""
+    """Splits the moments of the sites by the groups that they read."""
     ends = np.cumsum([0, *(g.size for g in among)])
     found: dict[str, list[_Part]] = {g.name: [] for g in among}
     for number in moments.slopes:
@@ -157,7 +157,7 @@ def _parts(
 
 
 class _Elimination:
-    """What one read has left of a group, while channels go."""
+    """Updates the moments of one read of a group, as channels are removed."""
 
     def __init__(self, part: _Part, size: int) -> None:
         # in units of each channel, so that their scales do not matter to the ridge
@@ -173,12 +173,12 @@ class _Elimination:
         self.size = size
 
     def raises(self) -> Tensor:
-        """Returns by channel what its going adds to D; of several indices, as if one by one."""
+        """Returns by channel what its removal adds to D; several indices as if one by one."""
         each = self.weights.square().sum(1) / self.precision.diagonal()
         return torch.zeros(self.size, dtype=torch.float64).index_add_(0, self.channels, each)
 
     def remove(self, gone: Tensor) -> None:
-        """Lets channels go, and those that stay take over what they can."""
+        """Removes channels; those that stay take over their linear part."""
         going = torch.isin(self.channels, gone)
         at, stay = going.nonzero().flatten(), (~going).nonzero().flatten()
         across = self.precision[stay][:, at]
@@ -189,7 +189,7 @@ class _Elimination:
 
 
 def _scored(parts: Sequence[_Part], size: int, reduce: Reduce) -> Scores:
-    """Lets the channels of one group go, the one that raises D least first."""
+    """Removes the channels of one group, the one that raises D least first."""
     reads = [_Elimination(part, size) for part in parts]
     left = torch.ones(size, dtype=torch.bool)
     scores, highest = np.zeros(size), 0.0
@@ -200,7 +200,7 @@ def _scored(parts: Sequence[_Part], size: int, reduce: Reduce) -> Scores:
         order = torch.where(left, total, torch.inf).argsort(stable=True)
         gone = order[: max(1, int(left.sum()) // _AT_ONCE)]
         for channel in gone.tolist():
-            # ever so little higher, so that the order of the scores is the order of going
+            # slightly higher, so that the order of the scores is the order of removal
             highest = max(float(total[channel]), highest * (1 + 1e-12))
             scores[channel] = highest
         left[gone] = False

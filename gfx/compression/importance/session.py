@@ -1,7 +1,7 @@
-"""Runs a program on batches while somebody looks at, or differentiates, what is read.
+"""Runs a program on batches with callbacks that observe, or differentiate, what is read.
 
-Nothing is left behind: the program's tensors, gradients, modes, buffers and the global random
-state are what they were. The program runs in eval mode.
+The program's tensors, gradients, modes, buffers and the global random state are restored. The
+program runs in eval mode.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +21,12 @@ from gfx.ir.program import Program
 
 __all__ = ["See", "Session", "ranking"]
 
-See = Callable[[int, Tensor], Tensor]  # number of a site, what is read there → what shall be
+See = Callable[[int, Tensor], Tensor]  # (number of a site, value read there) → replacement
 Use = Callable[[tuple[Any, ...], int], None]
 
 
 class Session:
-    """Runs a program again and again, with its weights as leaves of their own.
+    """Runs a program repeatedly, with its weights as leaf tensors.
 
     `see` is called at each of the sites, with its number.
     """
@@ -73,7 +73,7 @@ class Session:
 
 @contextmanager
 def ranking(program: Program, importance: str, gradients: bool = True) -> Iterator[None]:
-    """Keeps everything while channels are ranked by running a program.
+    """Restores the program's state after its channels are ranked by running it.
 
     Raises: PreconditionError if the program has no values to compute with.
     """
@@ -84,7 +84,7 @@ def ranking(program: Program, importance: str, gradients: bool = True) -> Iterat
 
 
 class _Reader:
-    """Runs a graph and lets somebody change what the readers of channels read."""
+    """Runs a graph and lets a callback change what the readers of channels read."""
 
     def __init__(self, module: fx.GraphModule, sites: Sequence[ReadSite], see: See) -> None:
         self.runner = Interpreter(module)
@@ -94,7 +94,7 @@ class _Reader:
             self.by_node.setdefault(site.read.node, []).append((number, site.read.operand))
 
     def value(self, node: fx.Node, get: Get) -> Any:
-        """Runs a node on what it is made to read."""
+        """Runs a node on the operands that the callback returns."""
         instead: dict[fx.Node, Any] = {}
         for number, operand in self.by_node.get(node, ()):
             value = overlaid(get, instead)(operand)
@@ -104,7 +104,7 @@ class _Reader:
 
 
 class _Shell(nn.Module):
-    """Makes a module of an interpreter, so that its tensors can be replaced for a call."""
+    """Wraps an interpreter as a module, so that its tensors can be replaced for a call."""
 
     def __init__(self, reader: _Reader) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""How much the output would change: gradients of the program's own output, without labels.
+"""Scores channels by gradients of the program's own output, without labels.
 
-The loss is self-distillation. Let f be the program, and f' what is left without a channel c. The
+The loss is self-distillation. Let f be the program, and f' the program without a channel c. The
 damage is the mean square change of the output, each output tensor in units of its root mean square:
 
     D(c) = E_x ‖f'(x) - f(x)‖² / ‖f(x)‖²
@@ -47,7 +47,7 @@ def taylor(
     """Returns √D for each channel, by gates where the channels are read.
 
     The effects of several reads on the output add up: `mean` and `sum` both square their sum, that
-    is, the channel is taken as the whole that it is. `max` and `first` look at one read alone.
+    is, they take the channel as a whole. `max` and `first` take one read alone.
     """
     program, sites = groups.program, sites_of(groups, among)
     gates = _Gates(sites)
@@ -82,8 +82,8 @@ def fisher(
 ) -> dict[str, Scores]:
     """Returns √Σw²F for each channel, with F the diagonal of the Fisher information.
 
-    F(w) = E_v [(∂ vᵀf / ∂w)²] is the second derivative of D / 2 by a weight; what weights do
-    together is left out. `reduce` brings the layers' Σw²F together, in the unit of D.
+    F(w) = E_v [(∂ vᵀf / ∂w)²] is the second derivative of D / 2 by a weight; interactions of
+    weights are left out. `reduce` combines the layers' Σw²F, in the unit of D.
     """
     layers = {g.name: list(weights_of(groups, g)) for g in among}
     values = {m.tensor: value for pairs in layers.values() for m, value in pairs}
@@ -118,8 +118,8 @@ def fisher(
 class _Gates:
     """Multiplies each read by a gate of ones, one for each index that is read.
 
-    Examples of one batch do not mix, and the signs of v are independent, so that each has gates
-    of its own where the first dimension is theirs: a batch then gives as many draws as examples.
+    Examples of one batch do not mix, and the signs of v are independent, so each example has its
+    own gates where it is the first dimension: a batch then gives as many draws as examples.
     """
 
     def __init__(self, sites: Sequence[ReadSite]) -> None:
@@ -133,13 +133,13 @@ class _Gates:
         return list(self.gates.values())
 
     def close(self, inputs: tuple[Any, ...]) -> None:
-        """Forgets all gates before a new batch."""
+        """Drops all gates before a new batch."""
         firsts = {x.shape[0] for x in tensors(inputs) if x.ndim}
         self.batch = firsts.pop() if len(firsts) == 1 else 1
         self.gates.clear()
 
     def see(self, number: int, value: Tensor) -> Tensor:
-        """Puts the gate of a site before what reads it."""
+        """Multiplies what a site reads by its gate."""
         dim = self.sites[number].read.dim % value.ndim
         view = [1] * value.ndim
         view[dim] = value.shape[dim]
@@ -152,7 +152,7 @@ class _Gates:
         return value * gate if value.is_complex() else (value.to(dtype) * gate).to(value.dtype)
 
     def effects(self, slopes: Sequence[Tensor | None]) -> list[Scores]:
-        """Returns for each site the slopes (examples, channels); one row if some are for all."""
+        """Returns for each site the slopes (examples, channels); one row if they share a gate."""
         found: dict[int, Tensor] = {}
         for number, slope in zip(self.gates, slopes, strict=True):
             if slope is not None:
@@ -174,7 +174,7 @@ class _Gates:
 def _one_of(
     sites: Sequence[ReadSite], alone: Sequence[Scores], size: int, reduce: Reduce
 ) -> Scores:
-    """Takes for each channel the largest of several reads, or the first that says anything."""
+    """Takes for each channel the largest of several reads, or the first that is not zero."""
     found = np.zeros(size)
     for site, row in zip(sites, alone, strict=True):
         old = found[site.numbers]

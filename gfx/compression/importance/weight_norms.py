@@ -1,4 +1,4 @@
-"""Importances that look at the weights alone."""
+"""Scores channels by their weights alone: norms, lamp, fpgm."""
 
 import numpy as np
 import torch

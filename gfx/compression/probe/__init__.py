@@ -1,4 +1,4 @@
-"""Measures what a change of one place does to the output, from cached activations."""
+"""Measures how a change of one place moves the output, from cached activations."""
 
 from gfx.compression.probe.changes import Narrowing, ProbeChange, Replacement
 from gfx.compression.probe.damages import Damages, sensitive

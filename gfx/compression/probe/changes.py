@@ -1,4 +1,4 @@
-"""Changes of a program: which nodes compute something else, and what.
+"""Defines changes of a program: which nodes compute something else, and what.
 
 A change is given as steps: for each node that it touches, what computes that node's value from the
 values of its inputs. All other nodes stay as they are, so the changed program is never built.
@@ -27,18 +27,18 @@ Masks = Mapping[fx.Node, Tensor]
 
 
 class ProbeChange(Protocol):
-    """What a replay can be asked to measure."""
+    """Describes a change that a replay can measure."""
 
     def steps(self, program: Program) -> dict[fx.Node, Step]:
         """Returns what computes the nodes that the change touches."""
 
     def modules(self) -> tuple[nn.Module, ...]:
-        """Lists the modules that the change brings along: they run in eval mode."""
+        """Lists the modules of the change itself: they run in eval mode."""
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """Lets something else compute some nodes: a module, or any callable, on the same arguments.
+    """Replaces the computation of nodes by a module, or any callable, on the same arguments.
 
     A node is given as itself or by its name.
 
@@ -63,17 +63,17 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Narrowing:
-    """Reads channels as zero where they are read; statistics look at the channels that are left.
+    """Zeroes channels where they are read; statistics cover the channels that are left.
 
-    This is what the program is after these channels are removed (see
+    This equals the program after these channels are removed (see
     `gfx.coupling.removal.masked`). `groups` are those of the program, or of a copy of it.
     """
 
     groups: Groups
-    removed: Mask  # by class of labels, whether it goes
+    removed: Mask  # by class of labels, whether it is removed
 
     def steps(self, program: Program) -> dict[fx.Node, Step]:
-        """Returns calls of the readers on masked operands, and statistics of what is left.
+        """Returns calls of the readers on masked operands, and statistics of the channels left.
 
         Raises: InputError if the groups are of another program.
         """
@@ -100,7 +100,7 @@ class Narrowing:
 
 
 def node_of(program: Program, node: fx.Node | str) -> fx.Node:
-    """Finds a node of a program by its name, or that of a node of a copy."""
+    """Finds a node of a program by its name, or by a node of a copy."""
     if isinstance(node, fx.Node) and node.graph is program.graph:
         return node
     name = node.name if isinstance(node, fx.Node) else node
@@ -129,7 +129,7 @@ def _called(program: Program, given: fx.Node | str, function: Callable[..., Any]
 
 
 def _masked(node: fx.Node, masks: Masks) -> Step:
-    """Runs a node on its operands times their masks."""
+    """Runs a node on its masked operands."""
 
     def step(interpreter: Interpreter, get: Get) -> Any:
         masked = {n: torch.mul(get(n), mask) for n, mask in masks.items()}
@@ -162,7 +162,7 @@ def _restricted(
 
 
 def _alone(program: Program, node: fx.Node) -> tuple[Program, dict[fx.Node, fx.Node]]:
-    """Makes a program of a single node, which shares its module; its inputs are the node's."""
+    """Builds a program of a single node, which shares its module; its inputs are the node's."""
     graph = fx.Graph()
     inputs = {}
     for source in node.all_input_nodes:

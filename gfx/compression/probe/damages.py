@@ -1,4 +1,4 @@
-"""The damage of one thing at a time, measured on the user's data or on made-up inputs."""
+"""Measures the damage of one change at a time, on the user's data or on synthetic inputs."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,14 +18,14 @@ from gfx.metrics import metric
 
 __all__ = ["Damages", "sensitive"]
 
-_WORK = 4_000_000_000  # MACs that the batches may take together, as gfx.inspect has it
+_WORK = 4_000_000_000  # MACs that the batches may take together, as in gfx.inspect
 
 
 class Damages:
     """Measures how far the output moves when one layer or one group alone is changed.
 
-    It looks at as many batches as are soon run, at most `batches`; weights that are fitted to data
-    are fitted to all of them.
+    It uses as many batches as run quickly, at most `batches`; weights that are fitted to data are
+    fitted to all of them.
 
     Units: relative L2, ‖changed - original‖ / ‖original‖ over a batch, averaged over the batches;
     infinite where the changed program gives values that are not finite.
@@ -47,7 +47,7 @@ class Damages:
         self, program: Program, data: Any, batches: int, seed: int = 0, rounds: int = 3
     ) -> None:
         self.program, self.seed, self.rounds = program, seed, rounds
-        self.note = ""  # what was looked at, if it is not the user's data
+        self.note = ""  # which inputs were used, if not the user's data
         count = min(batches, max(_WORK // max(cost_of(program).macs.exact, 1), 1))
         if data is None:
             self.note = synthetic_note(program, count, seed)
@@ -58,7 +58,7 @@ class Damages:
         self._metric = metric("relative_l2")
 
     def of_forms(self, forms: Iterable[tuple[Layer, Form]]) -> list[float]:
-        """Returns the damage of writing each layer alone in a form."""
+        """Returns the damage of writing each layer alone in its form."""
         forms = list(forms)
         made = parts_of(self.program, forms, self.batches, self.seed, self.rounds)
         changes = [
@@ -81,7 +81,7 @@ class Damages:
 
     def _measured(self, changes: Sequence[ProbeChange]) -> list[float]:
         """Measures each change alone; infinite where it gives values that are not finite."""
-        failed: set[int] = set()  # the original ran: it is the change that does not give numbers
+        failed: set[int] = set()  # the original ran: it is the change that gives no finite values
         found = self._replay.damages(changes, self._metric, lambda number, _: failed.add(number))
         return [math.inf if number in failed else d for number, d in enumerate(found)]
 
@@ -94,13 +94,12 @@ def sensitive(
     A sensitivity is the damage of writing this layer alone in its form.
 
     Args:
-        damages: of the program.
+        damages: measures the damage of changes to the program.
         forms: the layers in question, with their forms.
         where: the condition, as a recipe writes it.
 
     Returns: the ranks of these layers, by path; for the report the `sensitivity` of every layer,
-    and the `inputs` that it was measured on if they are not the user's data; (name, reason) of the
-    others.
+    and the `inputs` used if they are not the user's data; (name, reason) of the others.
 
     Raises: RecipeError if the condition is malformed.
     """

@@ -1,4 +1,4 @@
-"""Names the layer where values that are not finite come from."""
+"""Names the layer that first produces values that are not finite."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ __all__ = ["check_finite"]
 
 
 def check_finite(runs: Runs, batch: int, inputs: Inputs, steps: Steps, output: Any) -> None:
-    """Raises InputError if an output is not finite, naming the layer where that begins.
+    """Raises InputError if an output is not finite, naming the layer that first does so.
 
-    Values that are not finite and do not reach the output, as of a mask for attention, may be.
+    Values that are not finite but do not reach the output, as in an attention mask, are allowed.
     """
     if _finite(output):
         return
@@ -40,7 +40,7 @@ def check_finite(runs: Runs, batch: int, inputs: Inputs, steps: Steps, output: A
 
 
 def _source(spoilt: set[fx.Node], order: list[fx.Node]) -> fx.Node:
-    """Follows what is not finite back from the output, and returns the first node."""
+    """Follows values that are not finite back from the output, and returns their first node."""
     found, waiting = {order[-1]}, [order[-1]]
     while waiting:
         new = [n for n in waiting.pop().all_input_nodes if n in spoilt and n not in found]

@@ -1,12 +1,12 @@
-"""What one run of a program shows: who reads which version of what, who writes over it, who draws.
+"""Records the facts of one run: who reads which version of a value, who overwrites it, who draws.
 
-1. Values that share memory are known by that memory, and a write by the version counters of torch,
+1. Values that share memory are identified by that memory, and a write by torch's version counters,
    so that no list of operations is needed.
 2. Every write makes new versions of all values in that memory. A change reaches a node if it
    reaches a node or a version that this one reads.
-3. Where that is not the whole story, changes are not run alone but as whole programs: a write into
-   the program's own tensors or into one of several tensors of a value, a module that remembers
-   something, a call that sets a mode of torch, a value that cannot be looked into.
+3. Where these facts are not complete, changes run as whole programs, not alone: a write into the
+   program's own tensors or into one of several tensors of a value, a module that keeps state, a
+   call that sets a mode of torch, a value that cannot be inspected.
 """
 
 from bisect import bisect_left
@@ -33,7 +33,7 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, slice, range, type(
 
 @dataclass
 class RunFacts:
-    """What a run of a program on one batch has shown."""
+    """Holds the facts of a run of a program on one batch."""
 
     place: dict[fx.Node, int]  # in the order of execution
     reads: dict[fx.Node, dict[fx.Node, fx.Node]] = field(default_factory=dict)  # input: its writer
@@ -45,11 +45,11 @@ class RunFacts:
     whole: str = ""  # why changes are run as whole programs (rule 3)
 
     def before(self, node: fx.Node) -> State:
-        """Returns the random state that a node finds."""
+        """Returns the random state before a node runs."""
         return self._state(self.place[node])
 
     def after(self, node: fx.Node) -> State:
-        """Returns the random state that a node leaves."""
+        """Returns the random state after a node runs."""
         return self._state(self.place[node] + 1)
 
     def draws_after(self, node: fx.Node) -> bool:
@@ -70,7 +70,7 @@ class RunFacts:
 
 
 class Observer:
-    """Watches a run, node by node, and writes down the facts."""
+    """Watches a run, node by node, and records its facts."""
 
     def __init__(self, program: Program, start: State) -> None:
         nodes = list(program.graph.nodes)
@@ -86,7 +86,7 @@ class Observer:
                 self.facts.last[source] = self.facts.place[node]
 
     def enter(self, node: fx.Node, values: dict[fx.Node, Any]) -> list[Any]:
-        """Looks at what a node is given before it runs."""
+        """Records the inputs of a node before it runs."""
         facts = self.facts
         facts.reads[node] = {u: self.writer[u] for u in node.all_input_nodes}
         before: list[Any] = [
@@ -96,7 +96,7 @@ class Observer:
         return [before, module, _memory(module)]
 
     def leave(self, node: fx.Node, value: Any, seen: list[Any], state: State) -> None:
-        """Looks at what a node has done."""
+        """Records the effects of a node after it ran."""
         before, module, memory = seen
         facts = self.facts
         written = frozenset(self._piece(t) for t, count in before if written_to(t) != count)
@@ -119,7 +119,7 @@ class Observer:
             self.members.setdefault(piece, []).append(node)
 
     def _write(self, node: fx.Node, written: frozenset[int]) -> None:
-        """Makes new versions of all that is in a piece of memory (rule 2)."""
+        """Makes new versions of all values in a piece of memory (rule 2)."""
         facts = self.facts
         members = {u for piece in written for u in self.members[piece]}
         facts.last_write.update(dict.fromkeys(written, facts.place[node]))
@@ -134,7 +134,7 @@ class Observer:
         self.facts.whole = self.facts.whole or why
 
     def _piece(self, tensor: Tensor) -> int:
-        """Numbers a piece of memory; holding on to the reference keeps its identity unique."""
+        """Numbers a piece of memory; the reference keeps its identity unique."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self._refs:
             weak = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
@@ -143,14 +143,14 @@ class Observer:
 
 
 def _sets_mode(node: fx.Node) -> bool:
-    """Whether a call sets a mode of torch for those that follow, and not for its own part alone."""
+    """Whether a call sets a mode of torch for later calls, not only inside itself."""
     if node.op != "call_function" or isinstance(node.target, torch._ops.HigherOrderOperator):
         return False
     return any(mode in str(node.target) for mode in _MODES)
 
 
 def _looked_into(value: Any) -> Iterator[Tensor | None]:
-    """Iterates over the tensors of a value, and None for each thing that may hide some."""
+    """Iterates over the tensors of a value, and None for each part that may hide some."""
     for leaf in pytree.tree_leaves(value):
         if isinstance(leaf, Tensor):
             plain = type(leaf) in (Tensor, nn.Parameter) and leaf.layout == torch.strided
@@ -160,12 +160,12 @@ def _looked_into(value: Any) -> Iterator[Tensor | None]:
 
 
 def written_to(tensor: Tensor) -> int:
-    """Returns how often a tensor's memory was written to; nobody can write to an inference one."""
+    """Returns how often a tensor's memory was written to; an inference tensor never is."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 def _memory(module: nn.Module | None) -> list[Any]:
-    """Lists what a module may remember from one call to the next."""
+    """Lists what a module may keep from one call to the next."""
     if module is None:
         return []
     held = [*module.parameters(), *module.buffers()]

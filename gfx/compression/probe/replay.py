@@ -1,9 +1,9 @@
-"""Runs a program with one thing changed, from the values of all that the change does not reach.
+"""Replays a program under one change at a time, from cached values of the unchanged nodes.
 
-The program runs once on each batch. Of the values that this gives, those are kept that a change
-of a layer reads, as far as they fit; what else a change turns out to need is computed again, in
-one run for as many changes as fit. A changed run computes the nodes that the change reaches, and
-no other, and its outputs are those of a run of the whole changed program, bit for bit.
+The program runs once on each batch. Of its values, those that a change of a layer reads are kept,
+as far as they fit; other values that a change needs are computed again, in one run for as many
+changes as fit. A changed run computes only the nodes that the change reaches, and its outputs are
+those of a run of the whole changed program, bit for bit.
 """
 
 from collections import Counter
@@ -35,14 +35,14 @@ Fail = Callable[[int, InputError], None]  # (number of a change, why it fails)
 
 
 class Replay:
-    """Measures what changes of a program do to its output.
+    """Measures how changes of a program move its output.
 
-    The program is left as it is, and so is the global random state; it runs in eval mode. A batch
+    The program and the global random state are left unchanged; it runs in eval mode. A batch
     on which the graph does not run is cut into batches of the example inputs' size.
 
-    Values that are kept take at most `memory` bytes, or what a single change reads if that is
-    more; a run takes what a forward takes besides. What was not kept costs a forward, as far as
-    it is needed, for as many changes as fit: ask for many at once (`run_all`, `damages`).
+    Kept values take at most `memory` bytes, or what a single change reads if that is more; a run
+    takes a forward's memory besides. Values that were not kept cost a forward, as far as needed,
+    for as many changes as fit: ask for many at once (`run_all`, `damages`).
 
     Raises: PreconditionError if the program is on the meta device; InputError if it does not run
     on a batch, or if its output is not finite there (it names the layer).
@@ -84,7 +84,7 @@ class Replay:
     def run_all(self, changes: Sequence[ProbeChange]) -> list[list[Any]]:
         """Returns the outputs of the program under each change alone.
 
-        They do not depend on the order of the changes, nor on which others there are.
+        They do not depend on the order of the changes, nor on the other changes.
         """
         found: list[list[Any]] = [[] for _ in changes]
         self.each(changes, lambda number, _, output: found[number].append(output))
@@ -99,14 +99,14 @@ class Replay:
     ) -> list[float]:
         """Returns the damage of each change alone.
 
-        `fail` is that of `each`, and is told of what the metric does not take, too; what comes
-        back for such a change means nothing.
+        `fail` is that of `each`, and is called for outputs that the metric refuses, too; the damage
+        returned for such a change means nothing.
         """
         totals = [0.0] * len(changes)
 
         def use(number: int, batch: int, output: Any) -> None:
             try:
-                # a metric may write into what it is given
+                # a metric may write into its operands
                 totals[number] += float(metric(copied(self.outputs[batch]), output))
             except InputError as error:
                 if fail is None:
@@ -119,9 +119,9 @@ class Replay:
     def each(self, changes: Sequence[ProbeChange], use: Use, fail: Fail | None = None) -> None:
         """Calls `use(number of the change, number of the batch, output)`, batch by batch.
 
-        Within a batch the changes come in the order in which the program meets them. With `fail`,
-        `fail(number of the change, error)` is told of a change that fails, instead of an error;
-        the change is then left out of the batches that follow.
+        Within a batch the changes come in the order in which the program meets them. With `fail`, a
+        change that fails calls `fail(number of the change, error)` instead of raising, and is left
+        out of the batches that follow.
 
         Raises: InputError if the changed program does not run, or if its output is not finite.
         """
@@ -162,7 +162,7 @@ class Replay:
     def macs(self, change: ProbeChange) -> int:
         """Counts the multiply-accumulates of one run of the nodes that a change reaches.
 
-        They are counted exactly, for the nodes as they were, at the batch of the example inputs.
+        They are counted exactly, for the original nodes, at the batch of the example inputs.
         """
         return self._priced(Counter(self.affected(change)))
 
@@ -176,7 +176,7 @@ class Replay:
         return {"forwards": self._priced(runs.forwards), "suffixes": self._priced(runs.suffixes)}
 
     def _first(self, number: int, inputs: Inputs) -> None:
-        """Runs the program on a batch, or on parts of it, and learns what there is to know."""
+        """Runs the program on a batch, or on parts of it, and records the facts of the run."""
         batch = len(self.batches)
         try:
             output, facts = self._runs.observe(batch, inputs)
@@ -194,7 +194,7 @@ class Replay:
         self._facts.append(facts)
 
     def _portions(self, facts: RunFacts, plans: Mapping[int, SuffixPlan]) -> Iterator[list[int]]:
-        """Cuts the changes, from the first layer to the last, into portions whose needs fit."""
+        """Splits the changes, from the first layer to the last, into portions whose values fit."""
         starts = {i: facts.place[p.nodes[0]] if p.nodes else 0 for i, p in plans.items()}
         portion: list[int] = []
         needs: set[Version] = set()
@@ -231,7 +231,7 @@ class Replay:
 
     @contextmanager
     def _undisturbed(self, changes: Sequence[ProbeChange] = ()) -> Iterator[None]:
-        """Lets nothing be left behind, in the program or in what changes bring along."""
+        """Restores the state of the program and of the changes' modules."""
         require_values(self.program, "probing")
         modules = {id(m): m for change in changes for m in change.modules()}
         with ExitStack() as stack:

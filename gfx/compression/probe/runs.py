@@ -1,4 +1,4 @@
-"""Runs of a program on one batch: the whole, to learn or to keep something; or what changed."""
+"""Runs a program on one batch: the whole, to record or to keep values, or only what changed."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,15 +25,15 @@ Look = Callable[[fx.Node, Any], None]
 
 
 class Runs:
-    """Runs the nodes of a program, and remembers what was kept and how often each node ran.
+    """Runs the nodes of a program; keeps values, and counts how often each node ran.
 
-    Whoever calls it keeps the program's modes and the random state (see `evaluating`).
+    The caller preserves the program's modes and the random state (see `evaluating`).
     """
 
     def __init__(self, program: Program, seed: int, memory: int) -> None:
         self.program, self.seed = program, seed
         self.held = ValueCache(memory)
-        self.forwards: Counter[fx.Node] = Counter()  # runs of nodes as they are
+        self.forwards: Counter[fx.Node] = Counter()  # runs of unchanged nodes
         self.suffixes: Counter[fx.Node] = Counter()  # runs of nodes for a change
         self.chance = Chance(devices_of(program))
         self.interpreter = Interpreter(program.module)
@@ -50,7 +50,7 @@ class Runs:
                 self._offer(batch, watch.facts.reads[node].items(), values)
             value = self.interpreter.value(node, get)
             watch.leave(node, value, seen, self.chance.get())
-            # what is written over is lost; it is computed again if it is asked for
+            # an overwritten value is lost; it is computed again on demand
             self.held.drop((batch, v) for v in watch.facts.writes.get(node, {}).items())
             return value
 
@@ -62,7 +62,7 @@ class Runs:
         return copied(self.program.graph.process_outputs(output)), watch.facts
 
     def collect(self, batch: int, inputs: Inputs, facts: RunFacts, needs: set[Version]) -> None:
-        """Sees to it that values are kept, by running the program as far as it takes."""
+        """Keeps the needed values, by running the program as far as it takes."""
         missing = {v for v in needs if (batch, v) not in self.held}
         if not missing:
             return
@@ -81,12 +81,12 @@ class Runs:
             return value
 
         self._start(inputs)
-        # nobody writes to what is kept: with the last of it the run is over
+        # kept values are never written to: after the last needed one the run ends
         end = max(facts.place[node] for node in made) + 1
         self.interpreter.step_through({}, self.interpreter.nodes[:end], see)
 
     def value(self, batch: int, inputs: Inputs, facts: RunFacts, version: Version) -> Any:
-        """Returns a copy of one value of the program as it is."""
+        """Returns a copy of one value of the original program."""
         if version[0].op == "get_attr":
             return copied(self.interpreter.value(version[0], lambda node: node))
         with preserved(self.program.module):
@@ -134,7 +134,7 @@ class Runs:
         return copied(output)
 
     def forget(self, batch: int) -> None:
-        """Keeps nothing of a batch any more."""
+        """Drops all values of a batch."""
         self.held.drop([key for key in self.held.values if key[0] == batch])
 
     def _start(self, inputs: Inputs) -> None:
@@ -147,7 +147,7 @@ class Runs:
                 self.held.offer((batch, version), values[version[0]])
 
     def _worth_keeping(self, node: fx.Node) -> bool:
-        """Whether a change is likely to begin at a node, or to reach one side of it alone."""
+        """Whether a change is likely to begin at a node, or to reach only one side of it."""
         sources = [u for u in node.all_input_nodes if u.op != "get_attr"]
         if len(sources) > 1 or len(sources) < len(node.all_input_nodes):
             return node.op != "output"

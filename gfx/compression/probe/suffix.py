@@ -1,4 +1,4 @@
-"""Which nodes a change reaches, what they read of the others, and a run of these nodes alone."""
+"""Plans and runs the suffix of a change: the nodes that it reaches, from values of the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,21 +20,21 @@ __all__ = ["Entangled", "Suffix", "SuffixPlan", "changed_call", "plan"]
 
 
 class Entangled(Exception):
-    """Says that a change cannot be run alone: the whole changed program must run."""
+    """Says that a change cannot run alone: the whole changed program must run."""
 
     def __init__(self, why: str, spoilt: bool = False) -> None:
         super().__init__(why)
-        self.spoilt = spoilt  # what is kept has been written to
+        self.spoilt = spoilt  # kept values were written to
 
 
 @dataclass
 class SuffixPlan:
-    """What must run for a change, and what that reads."""
+    """Holds the nodes that must run for a change, and the values that they read."""
 
     steps: Steps
     nodes: list[fx.Node] = field(default_factory=list)  # that the change reaches, in order
     needs: set[Version] = field(default_factory=set)  # values of nodes that it does not reach
-    frees: dict[fx.Node, list[fx.Node]] = field(default_factory=dict)  # whose value is then done
+    frees: dict[fx.Node, list[fx.Node]] = field(default_factory=dict)  # last reads
     whole: str = ""  # why the whole program must run instead
 
     @property
@@ -48,8 +48,8 @@ def plan(facts: RunFacts, steps: Steps) -> SuffixPlan:
 
     1. A node is reached if the change touches it, if a node that it reads is reached, or if the
        version that it reads was written by a node that is reached.
-    2. Where a reached node writes into memory that was allocated by one that is not, all values
-       in it that somebody will read are needed as they were before, for a copy to write into.
+    2. Where a reached node writes into memory that an unreached one allocated, all values in it
+       that are read later are needed as they were before, for a copy to write into.
     """
     found = SuffixPlan(steps, whole=facts.whole)
     reached: set[fx.Node] = set()
@@ -74,7 +74,7 @@ def _in(reached: set[fx.Node], version: Version) -> bool:
 
 
 def _frees(facts: RunFacts, nodes: list[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
-    """Tells after which node a value is read no more."""
+    """Lists, for each node, the values that are read for the last time there."""
     last = {u: n for n in nodes for u in (n, *facts.reads[n], *facts.writes.get(n, {}))}
     found: dict[fx.Node, list[fx.Node]] = {}
     for value, node in last.items():
@@ -103,7 +103,7 @@ def changed_call(interpreter: Interpreter, node: fx.Node, steps: Steps, get: Get
 class Suffix:
     """One run of the nodes that a change reaches.
 
-    `kept` gives the values of other nodes, by version; nothing is written to them.
+    `kept` returns the values of other nodes, by version; they are never written to.
     """
 
     def __init__(
@@ -118,15 +118,15 @@ class Suffix:
         self.interpreter, self.chance = interpreter, chance
         self.values: dict[fx.Node, Any] = {}
         self._copies: dict[int, torch.UntypedStorage] = {}
-        self._foreign: dict[int, int] = {}  # memory of what is kept: its number in the facts
-        self._state: State | None = None  # that the generators are in, as far as it is known
-        self._own_chance = False  # whether the changed program draws otherwise than the original
+        self._foreign: dict[int, int] = {}  # memory of kept values: its number in the facts
+        self._state: State | None = None  # of the generators, as far as it is known
+        self._own_chance = False  # whether the changed program draws other numbers
 
     def run(self, node: fx.Node) -> Any:
         """Runs one node, the next of the plan.
 
-        Raises: Entangled if it wrote to what is kept, or shares it and that is written to later, or
-        if it drew what later nodes would have drawn.
+        Raises: Entangled if it wrote to a kept value, or shares one that is written to later, or if
+        it changed the random numbers of later nodes.
         """
         for version in self.facts.writes.get(node, {}).items():
             if version in self.plan.needs and version[0] not in self.values:
@@ -148,9 +148,9 @@ class Suffix:
         return value
 
     def _writable(self, version: Version) -> Any:
-        """Lays a value out in a copy of its memory, the same for all that share this memory.
+        """Copies a value's memory, the same copy for all values that share this memory.
 
-        They may have been kept apart, but the memory of each held all of them.
+        They may be kept apart, but the memory of each held all of them.
         """
         value = self.kept(version)
         (number,) = self.facts.pieces[version[0]]  # rule 3 of gfx/compression/probe/observer.py
@@ -161,7 +161,7 @@ class Suffix:
         return copy
 
     def freed(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Clones a tensor that is in the memory of what is kept."""
+        """Clones a tensor that lies in the memory of a kept value."""
         return tensor.clone() if self._kept_in(tensor) else tensor
 
     def _given(self, node: fx.Node, writer: fx.Node) -> Any:
@@ -175,17 +175,17 @@ class Suffix:
         return value
 
     def _kept_in(self, value: Any) -> list[int]:
-        """Lists the memory of what is kept that a value is in, by its number in the facts."""
+        """Lists the kept memory that a value lies in, by its number in the facts."""
         return [self._foreign[piece] for piece in memory_of(value) if piece in self._foreign]
 
     def _seed(self, node: fx.Node) -> None:
-        """Lets a node find the random state that it would find in a run of the whole program."""
+        """Sets the random state that a node would see in a run of the whole program."""
         state = self.facts.before(node)
         if not self._own_chance and state is not self._state:
             self.chance.set(state)
 
     def _check_seed(self, node: fx.Node) -> None:
-        """Sees whether a node drew as much as the original does."""
+        """Checks that a node drew as many random numbers as in the original."""
         expected = self.facts.after(node)
         self._state = self.chance.get()
         if self._own_chance or same(self._state, expected):

@@ -1,8 +1,8 @@
-"""Values of one program's nodes that are kept, within a number of bytes.
+"""Caches values of one program's nodes, within a number of bytes.
 
-A value is known by its version: the node that made it, and the node that last wrote over its
-memory (the same where nothing did). What is kept is never written to: where a node is about to
-write over the memory of a kept value, the value moves to a copy.
+A value is identified by its version: the node that made it, and the node that last overwrote its
+memory (the same where nothing did). A kept value is never written to: where a node is about to
+overwrite its memory, the value moves to a copy.
 """
 
 from collections.abc import Collection, Iterable
@@ -17,7 +17,7 @@ from gfx.ir.execute import tensors
 __all__ = ["Key", "ValueCache", "Version", "memory_of", "moved"]
 
 Version = tuple[fx.Node, fx.Node]
-Key = tuple[int, Version]  # number of a batch, and what of it
+Key = tuple[int, Version]  # number of a batch, and the version of a value
 Pieces = dict[int, torch.UntypedStorage]  # copies, by the identity of the original
 
 
@@ -37,7 +37,7 @@ class ValueCache:
         return self.values[key]
 
     def keep(self, key: Key, value: Any) -> None:
-        """Keeps a value, whatever room there is."""
+        """Keeps a value, even if the limit is exceeded."""
         self.drop([key])
         self.values[key] = value
         for piece, size in memory_of(value).items():
@@ -45,13 +45,13 @@ class ValueCache:
             self.used += size if self._shares[piece] == 1 else 0
 
     def offer(self, key: Key, value: Any) -> None:
-        """Keeps a value if there is room for it."""
+        """Keeps a value if it fits."""
         new = sum(size for piece, size in memory_of(value).items() if piece not in self._shares)
         if self.used + new <= self.limit:
             self.keep(key, value)
 
     def drop(self, keys: Iterable[Key]) -> None:
-        """Forgets values."""
+        """Drops values."""
         for key in keys:
             value = self.values.pop(key, None)
             for piece, size in memory_of(value).items():
@@ -61,10 +61,10 @@ class ValueCache:
                     self.used -= size
 
     def make_room(self, size: int, needed: Collection[Key]) -> None:
-        """Forgets what is not needed until there is room for `size` bytes.
+        """Drops values that are not needed until `size` bytes are free.
 
-        What came last goes first: batches are gone through in turn, again and again, and so at
-        least the first ones stay.
+        The most recent goes first: batches are visited in turn, again and again, so at least the
+        first ones stay.
         """
         for key in [key for key in reversed(self.values) if key not in needed]:
             if self.used + size <= self.limit:
@@ -91,9 +91,9 @@ def memory_of(value: Any) -> dict[int, int]:
 
 
 def moved(value: Any, pieces: Pieces) -> Any:
-    """Lays the tensors of a value out in copies of their memory, as they were.
+    """Copies the tensors of a value with their memory, in the same layout.
 
-    `pieces` has the copies that were made before, and is given the new ones: values that share
+    `pieces` maps memory to the copies made before, and receives the new ones: values that share
     memory share it afterwards.
 
     Example:

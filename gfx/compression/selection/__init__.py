@@ -1,4 +1,4 @@
-"""Which channels go, and the record of it."""
+"""Selects the channels to remove, and records the selection."""
 
 from gfx.compression.selection.bounds import Bounds
 from gfx.compression.selection.by_name import by_kept, by_widths, narrow_to

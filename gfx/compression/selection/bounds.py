@@ -1,4 +1,4 @@
-"""How many channels a group may keep."""
+"""Bounds how many channels a group may keep."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ __all__ = ["Bounds"]
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds what is left of each group.
+    """Bounds how many channels of each group stay.
 
     1. At least `min_channels` stay, or all if there are no more.
     2. At most `max_ratio` of a group goes.
-    3. What stays is a multiple of `round_to`, rounded up, or the whole group.
+    3. The number is a multiple of `round_to`, rounded up, or the whole group.
 
     Example:
         >>> Bounds(round_to=8, max_ratio=0.5).least(np.array([64, 20, 5])).tolist()

@@ -23,8 +23,8 @@ def by_widths(
 ) -> Mask:
     """Removes the least important channels of the named modules until they have these widths.
 
-    Raises: RecipeError if a name matches nothing, a width exceeds what is there, channels go only
-    several at a time, or two widths contradict each other.
+    Raises: RecipeError if a name matches nothing, a width exceeds the channels there are, channels
+    can only be removed several at a time, or two widths contradict each other.
     """
     removed = groups.none_removed()
     score = np.zeros(len(removed))
@@ -32,15 +32,15 @@ def by_widths(
     for group in among:
         score[group.roots] = scores[group.name]
         may[group.roots] = True
-    settled = groups.none_removed()
+    fixed = groups.none_removed()
     for name, axis, count in pairs_named(groups, widths):
         classes = groups.roots[axis.ids]
         if count > axis.size:
             raise RecipeError(
                 f"widths[{name}]={count}, but it has {axis.size} channels; pruning cannot widen"
             )
-        _narrow(name, classes, count, removed, may & ~settled, score)
-        settled[classes] = True
+        _narrow(name, classes, count, removed, may & ~fixed, score)
+        fixed[classes] = True
     return removed
 
 
@@ -68,8 +68,8 @@ def by_kept(
 ) -> Mask:
     """Removes every channel of the named modules that is not listed.
 
-    Raises: RecipeError if a name matches nothing, an index is out of range, or a channel that
-    would go is pinned.
+    Raises: RecipeError if a name matches nothing, an index is out of range, or a channel to
+    remove is pinned.
     """
     removed = groups.none_removed()
     may = groups.none_removed()
@@ -93,7 +93,7 @@ def narrow_to(
 ) -> tuple[Mask | None, dict[str, tuple[int, list[int]]]]:
     """Removes every channel of the named modules that is not listed, from the program itself.
 
-    Returns: what was removed, None if nothing was named; and by name, how many channels there were
+    Returns: the removal, None if nothing was named; and by name, how many channels there were
     and which of them stay.
 
     Raises: RecipeError as `by_kept` does.

@@ -1,4 +1,4 @@
-"""Which groups may be narrowed, why the others may not, and what share of each is to go."""
+"""Lists the groups that may be narrowed, and removes a share of each stage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from gfx.ir.globs import matches
 
 __all__ = ["Skipped", "by_stages", "candidates"]
 
-Skipped = list[tuple[str, str]]  # (name, reason) of what is left alone
+Skipped = list[tuple[str, str]]  # (name, reason) of each group that stays
 
 
 def candidates(
@@ -26,7 +26,7 @@ def candidates(
     Args:
         groups: of the program.
         globs: over modules: `keep`, whose output channels all stay, and `targets`, whose output
-            channels may go; others are checked alone.
+            channels may be removed; others are checked alone.
         approximate: what to do with groups whose removal is not exact.
 
     Raises: RecipeError if a glob names no module.
@@ -65,12 +65,12 @@ def by_stages(
     """Removes a share of every stage: groups follow the first glob that names one of their modules.
 
     Args:
-        selection: the groups that may be narrowed, and which of their channels go first.
-        ratios: the share that goes, by glob over modules; what one glob names is a stage.
-        ratio: the share of the groups that no glob names; None: they stay as they are, but without
-            ratios half of each goes.
+        selection: the groups that may be narrowed, and the order of their channels.
+        ratios: the share to remove, by glob over modules; the groups of one glob are a stage.
+        ratio: the share of the groups that no glob names; None: they stay, but if there are no
+            ratios half of each group is removed.
 
-    Returns: what goes, what was asked for as the report has it, and what is left alone.
+    Returns: the removed channels, the request for the report, and the groups that stay.
 
     Raises: PreconditionError if nothing can be removed although a share is above 0; RecipeError if
     the scope needs a budget.
@@ -100,7 +100,7 @@ def by_stages(
 
 
 def _nothing_removed(selection: Selection, asked: str) -> PreconditionError:
-    """Makes the error that says why nothing could be removed although something was asked for."""
+    """Makes the error that says why a request removes nothing."""
     groups = selection.groups
     free = ", ".join(f"{g.name} ({g.size})" for g in groups.free[:6]) or "none"
     reasons = [f"{g.name}: {g.pinned}" for g in groups if g.pinned]

@@ -1,4 +1,4 @@
-"""What a removal is, as plain data for the report."""
+"""Records a removal as plain data for the report."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ __all__ = ["record"]
 
 
 def record(groups: Groups, removed: Mask, kept: dict[str, list[int]]) -> dict[str, Any]:
-    """Tells what share went, how much of each group, and which indices of what are left.
+    """Returns the removed share, how much of each group is left, and the indices that stay.
 
     Args:
         groups: of the program before the removal.
-        removed: by class of labels, whether it goes.
+        removed: by class of labels, whether it is removed.
         kept: by module, the indices that stay.
 
     Returns: `achieved`, `approximate` (why removal is not exact, by group; only if there is one),
@@ -41,7 +41,7 @@ def record(groups: Groups, removed: Mask, kept: dict[str, list[int]]) -> dict[st
 
 
 def _tensors(groups: Groups, kept: Mask) -> dict[str, dict[str, list[int]]]:
-    """Lists for each tensor and dimension that loses something the indices that stay."""
+    """Lists the indices that stay, for each tensor and dimension that loses some."""
     tensors: dict[str, dict[str, list[int]]] = {}
     for path, axes in groups.axes.items():
         for axis in axes:

@@ -1,4 +1,4 @@
-"""Selects channels: the least important go, from groups that are ranked together."""
+"""Selects channels to remove: the least important, from groups that are ranked together."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ def pools(
     """Splits groups into pools; the channels of a pool are ranked against each other.
 
     - local: every group is a pool of its own.
-    - global, knapsack: all groups of a stage are one pool.
+    - isomorphic: groups of a stage with the same structure are one pool (Fang et al. 2024,
     - isomorphic: groups of a stage that are built alike are one pool (Fang et al. 2024,
       arXiv:2407.04616: importances are comparable only between like structures).
 
@@ -39,12 +39,12 @@ def pools(
 
 
 def isomorphic(groups: Groups, group: Group) -> Hashable:
-    """Returns a key that is equal for groups that are built alike.
+    """Returns a key that is equal for groups of the same structure.
 
-    Built alike means: as many channels, and the same set of tensors that a channel reaches into,
+    The same structure means: as many channels, and the same set of tensors that a channel spans,
     compared by the kind of layer that owns the tensor, its name there, its shape, the dimension
-    the channels are of, whether the layer writes or reads them, and how many positions each
-    channel takes. Names of layers and where they stand do not count.
+    of the channels, whether the layer writes or reads them, and how many positions each channel
+    takes. Names and positions of layers do not count.
 
     Example:
         >>> import gfx
@@ -57,7 +57,7 @@ def isomorphic(groups: Groups, group: Group) -> Hashable:
     members = []
     for m in group.members:
         owner, _, leaf = m.tensor.rpartition(".")
-        # a tensor of the model itself is known by its shape alone
+        # a tensor of the model itself is identified by its shape alone
         kind = type(program.module.get_submodule(owner)).__name__ if owner else ""
         role = groups.role(m.tensor, m.dim)
         shape = tuple(program.tensor(m.tensor).shape)
@@ -67,7 +67,7 @@ def isomorphic(groups: Groups, group: Group) -> Hashable:
 
 @dataclass
 class Selection:
-    """Chooses channels among some groups of a program; of each the least important go first."""
+    """Chooses channels among some groups of a program, the least important of each first."""
 
     groups: Groups
     among: tuple[Group, ...]  # the groups that may be narrowed
@@ -80,8 +80,8 @@ class Selection:
 
     @cached_property
     def order(self) -> dict[str, Ids]:
-        """Lists the channels of each group, by its name, the first to go first."""
-        # of equal scores the last channel goes first, as slicing would have it
+        """Lists the channels of each group, by its name, in the order of removal."""
+        # of equal scores the last channel is removed first, as slicing does
         scores = self.scores
         return {g.name: np.lexsort((-np.arange(g.size), scores[g.name])) for g in self.among}
 
@@ -89,7 +89,7 @@ class Selection:
         """Removes a share of every pool of groups.
 
         Args:
-            shares: of each group the stage it belongs to, and the ratio that goes there. Groups
+            shares: of each group the stage it belongs to, and the ratio to remove there. Groups
                 of different stages are never ranked together.
         """
         gone = np.zeros(len(self.among), dtype=np.int64)
@@ -117,7 +117,7 @@ class Selection:
         return self.by_names({group.name: width})
 
     def alike(self, bounds: Bounds) -> Ids:
-        """Lists group numbers in the order in which channels go, from all pools alike.
+        """Lists group numbers in the order of removal, from all pools alike.
 
         Pools lose channels in proportion to their size.
         """
@@ -131,7 +131,7 @@ class Selection:
         return np.concatenate(owners)[np.argsort(np.concatenate(keys), kind="stable")]
 
     def losses(self, bounds: Bounds) -> list[Scores]:
-        """Lists for each group the squared scores of what may go, rising, the first to go first."""
+        """Lists for each group the squared scores of removable channels, ascending."""
         least = bounds.least(self.sizes)
         return [
             np.maximum.accumulate(self.scores[g.name][self.order[g.name][: g.size - count]]) ** 2
@@ -142,7 +142,7 @@ class Selection:
         return pools(self.groups, self.among, self.scope, stages)
 
     def _sequence(self, pool: Ids, bounds: Bounds) -> Ids:
-        """Lists group numbers in the order in which their channels go, as far as they may."""
+        """Lists group numbers in the order of removal, within the bounds."""
         least = bounds.least(self.sizes)
         owners = np.repeat(pool, (self.sizes - least)[pool])
         if len(pool) == 1:
@@ -151,6 +151,6 @@ class Selection:
         for i in pool.tolist():
             group = self.among[i]
             going = self.order[group.name][: group.size - least[i]]
-            # a channel must not go before one of its own group that matters less
+            # a channel must not be removed before a less important one of its group
             keys.append(np.maximum.accumulate(self.scores[group.name][going]))
         return np.asarray(owners[np.argsort(np.concatenate(keys), kind="stable")])

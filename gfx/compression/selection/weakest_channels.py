@@ -1,4 +1,4 @@
-"""Which channels go when groups are narrowed."""
+"""Marks the least important channels of groups."""
 
 from collections.abc import Mapping
 
@@ -14,8 +14,8 @@ __all__ = ["removal", "weakest"]
 def weakest(groups: Groups, group: Group, share: float, importance: Importance = "l1") -> Mask:
     """Marks the least important channels of a group, so that a share of it is left.
 
-    They are those that `channel_prune` with `ratio: 1 - share` takes of this group alone; one
-    channel stays at least.
+    `channel_prune` with `ratio: 1 - share` removes the same channels of this group alone; at
+    least one channel stays.
 
     Raises: InputError if the share is not between 0 and 1, or the group may not be narrowed.
 

@@ -1,4 +1,4 @@
-"""Which activations are distilled, and how a student's are compared with a teacher's."""
+"""Finds the activations to distil, and adapts a student's features to a teacher's."""
 
 from gfx.compression.taps.adapter_layers import Adapters, adapters
 from gfx.compression.taps.module_ends import Places, is_floating

@@ -1,4 +1,4 @@
-"""Learnable 1x1 layers between features of different widths."""
+"""Builds learnable 1x1 layers between features of different widths."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -62,13 +62,13 @@ class Adapters(nn.Module):
 
     @torch.no_grad()
     def fit(self, features: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-        """Sets each layer to the one that brings the features nearest to what is wanted.
+        """Fits each layer by least squares, so that the adapted features are nearest to `wanted`.
 
-        By least squares over all examples and positions: a start for training from which the
-        features of a pruned student are near its teacher's. Drawn at random, adapters must first
-        learn what to ask of the student, and ask for something else until then.
+        All examples and positions count. Training starts with the features of a pruned student near
+        its teacher's. Random adapters would first have to learn a mapping, and give the student
+        misleading gradients until then.
 
-        Shapes: as for a call, and what its result is to be. Some hundred positions for each channel
+        Shapes: features as for a call, `wanted` as its result. Some hundred positions per channel
         determine a layer well.
         Raises: InputError if taps differ, or something wanted has another size than the result.
 
@@ -100,9 +100,9 @@ def _least_squares(layer: nn.Module, features: Tensor, wanted: Tensor) -> None:
     assert isinstance(weight, Tensor)
     dim = features.ndim - 1 if isinstance(layer, nn.Linear) else 1
     known, asked = (x.double().movedim(dim, -1).flatten(0, -2) for x in (features, wanted))
-    if bias is not None:  # its column
+    if bias is not None:  # the column of ones
         known = torch.cat([known, known.new_ones(len(known), 1)], dim=1)
-    # dead channels make columns dependent, which the pseudo-inverse takes
+    # dead channels make columns dependent; the pseudo-inverse handles that
     solution = torch.linalg.pinv(known.T @ known, hermitian=True) @ (known.T @ asked)
     weight.copy_(solution[: weight.shape[1]].T.view_as(weight))
     if isinstance(bias, Tensor):
@@ -121,10 +121,10 @@ def adapters(
     """Builds the learnable layers f_t between the tapped features of a student and a teacher.
 
     One for each tap: identity where the widths are equal, else a 1x1 convolution over the channels.
-    That is nn.Conv2d for maps, nn.Conv1d or nn.Conv3d where there are one or three dimensions
-    behind the channels, nn.Linear for vectors and for tokens whose channels come last. Which
-    dimension holds the channels is the one in which the two differ. Add the parameters to an
-    optimizer: the student's, as the papers do.
+    That is nn.Conv2d for maps, nn.Conv1d or nn.Conv3d for one or three dimensions after the
+    channels, nn.Linear for vectors and for tokens whose channels come last. The dimension of the
+    channels is the one in which the two differ. Add the parameters to an optimizer: the student's,
+    as the papers do.
 
     `direction` says whose features are mapped: the student's to the teacher's widths, or the other
     way round. `bias=False` is what GCC does. Weights are drawn as torch does, from `seed`, in the
@@ -188,7 +188,7 @@ def _seen(model: nn.Module, who: str, example_inputs: Any) -> Seen:
 
 
 def _dimension(program: Program, node: fx.Node) -> int | None:
-    """Returns the dimension of the channels, if the nearest layer tells; None if none does."""
+    """Returns the dimension of the channels by the nearest layer; None without one."""
     while node.all_input_nodes:
         if is_layer(program, node):
             linear = op_name(node) == "linear" or (
@@ -210,7 +210,7 @@ _MOVES = frozenset(
 def _channels(name: str, student: Tensor, teacher: Tensor, dim: int | None, *, batch: bool) -> int:
     """Returns the dimension in which two features differ in width.
 
-    `batch` says whether both are of the same examples: else the first dimension may differ.
+    `batch` says whether both have the same examples; otherwise the first dimension may differ.
 
     Raises: InputError if they differ in anything else.
     """
@@ -243,7 +243,7 @@ def _layer(source: Tensor, target: Tensor, dim: int, bias: bool) -> nn.Module:
 
 
 def _other_sets(one: str, first: Iterable[str], two: str, second: Iterable[str]) -> str:
-    """Says that two sets of taps differ, and names both."""
+    """Says that two sets of taps differ, and lists both."""
     return (
         f"{one} and {two} have different taps: {', '.join(first) or 'none'}; and "
         f"{', '.join(second) or 'none'}; tap both at the same places"

@@ -1,4 +1,4 @@
-"""What follows a layer: the norm and the activation that end it."""
+"""Finds the norm and the activation that end a layer."""
 
 from typing import Literal
 
@@ -36,8 +36,8 @@ _NORM_LAYERS = (
 def convolutions(program: Program) -> list[fx.Node]:
     """Lists the calls of convolutions in the order in which they run.
 
-    Transposed ones count. Those whose result goes into a product of two activations, the query,
-    key and value of an attention, do not: neither does the total of GCC's table count them.
+    Transposed ones count. Those whose result goes into a product of two activations (query, key
+    and value of an attention) do not, nor does the total in GCC's table count them.
     """
     found = [node for node in program.nodes() if is_layer(program, node)]
     return [n for n in found if not _is_linear(program, n) and not feeds_product(program, n)]
@@ -46,8 +46,8 @@ def convolutions(program: Program) -> list[fx.Node]:
 def ends(program: Program, layer: fx.Node, after: After = "activation") -> fx.Node:
     """Returns the activation that follows a layer, else the norm, else the layer itself.
 
-    Only what is made of the layer's output alone is looked at, up to the next layer: the
-    activation behind the sum of a residual block is not the layer's.
+    Only nodes that use the layer's output alone are considered, up to the next layer: the
+    activation after the sum of a residual block is not the layer's.
     """
     if after == "layer":
         return layer
@@ -68,7 +68,7 @@ def ends(program: Program, layer: fx.Node, after: After = "activation") -> fx.No
 
 
 def _gated(node: fx.Node, read: fx.Node) -> fx.Node:
-    """Returns x * f(x) where the activation is spelled so, as swish is."""
+    """Returns x * f(x) where the activation is written that way, as swish is."""
     for user in node.users:
         if op_name(user) == "mul" and {*user.all_input_nodes} == {node, read}:
             return user

@@ -1,12 +1,12 @@
-"""Where in a graph a module ends: the nodes that give what its forward returns.
+"""Finds where a module ends in a graph: the nodes whose values its forward returns.
 
 1. A layer ends at the node that calls it.
-2. A module that holds others ends at its last node whose value is read outside of it. Symbolic
-   trace notes on each node which modules it is inside of.
-3. Graphs from torch.export, from files and from pickles carry no such notes. There a call of a
-   layer is inside of what its path says. A function is in the innermost module that everything it
-   reads comes from or goes into, so that the sum at the end of `x + f(x)` is in the block; a
-   function of one value is with that value if it is the only one to read it. A container whose
+2. A module with children ends at its last node whose value is read outside of it. Symbolic trace
+   notes on each node the modules that it is inside of.
+3. Graphs from torch.export, from files and from pickles have no such notes. There a call of a
+   layer is inside of the modules in its path. A function is in the innermost module that all its
+   operands come from or go into, so that the sum at the end of `x + f(x)` is in the block; a
+   function of one value is with that value if it is its only reader. A container whose
    children are numbers (nn.Sequential) has no functions of its own.
 """
 
@@ -25,7 +25,7 @@ _STACK = "nn_module_stack"
 
 
 class Places:
-    """Tells which nodes each module of a program ends at.
+    """Finds the nodes at which each module of a program ends.
 
     Example:
         >>> import gfx
@@ -94,7 +94,7 @@ def _has_notes(program: Program) -> bool:
 
 
 def _noted(program: Program) -> Calls:
-    """Reads the calls off the notes; what a pass put in is where its path says."""
+    """Reads the calls off the notes; nodes that a pass inserted are placed by their path."""
     found: dict[str, dict[str, list[fx.Node]]] = {}
     latest: dict[str, str] = {}
     for node in program.nodes():
@@ -150,7 +150,7 @@ def _owners(program: Program) -> dict[fx.Node, str]:
 
 
 def _owner(module: fx.GraphModule, node: fx.Node, owners: dict[fx.Node, str]) -> str:
-    """Finds what a function is inside of (rule 3)."""
+    """Finds the module that a function is inside of (rule 3)."""
     read = tensors_in(node) or node.all_input_nodes  # where a size is from does not matter
     operands = [operand for operand in read if operand in owners]
     if not operands:

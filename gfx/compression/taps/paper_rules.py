@@ -1,4 +1,4 @@
-"""Which places papers distil, found from the graph: no module's name is asked for."""
+"""Finds the places that papers distil from the graph alone, without module names."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ Notes = dict[str, Any]  # plain data for the report
 
 
 def gan_compression(program: Program) -> list[fx.Node]:
-    """Finds what GAN Compression distils in a generator with residual blocks.
+    """Finds the places that GAN Compression distils in a generator with residual blocks.
 
-    The activation that ends the last layer that lowers the resolution, and the outputs of the
-    residual blocks 3, 6, 9, ... In the ResNet generator with two of the first and nine of the
-    second these are `model.9`, `model.12`, `model.15` and `model.18`. Where there are fewer than
-    three blocks it is the last one's output, which is not in the paper.
+    These are the activation that ends the last layer that lowers the resolution, and the outputs
+    of the residual blocks 3, 6, 9, ... In the ResNet generator with two downsampling layers and
+    nine blocks these are `model.9`, `model.12`, `model.15` and `model.18`. With fewer than three
+    blocks it is the output of the last one, which is not in the paper.
 
     Raises: PreconditionError if there are no residual blocks; it says what to use.
 
@@ -52,11 +52,11 @@ def gan_compression(program: Program) -> list[fx.Node]:
 def gcc(
     program: Program, serial: tuple[int, ...] = (), after: After = "activation"
 ) -> tuple[list[fx.Node], Notes]:
-    """Finds what GCC distils: what ends the convolutions with some serial numbers, from 1.
+    """Finds the places that GCC distils: the ends of convolutions by serial number, from 1.
 
     Without `serial` they are those of the paper's table for generators of 5, 16, 24 and 37
-    convolutions. For another number the row next to it is scaled in proportion; this is
-    reconstructed, not the paper's. What is noted for the report says so too.
+    convolutions. For another number the nearest row is scaled in proportion; this is reconstructed,
+    not from the paper, and the note for the report says so.
 
     Raises: PreconditionError if a number is more than there are convolutions.
 
@@ -86,7 +86,7 @@ def gcc(
 
 
 def auto(program: Program) -> list[fx.Node]:
-    """Finds places from the stages of a generator: where each ends, and some inside of long ones.
+    """Finds places from the stages of a generator: the end of each, and some inside long ones.
 
     1. A body of residual blocks is tapped at their outputs; other stages (stem, down, body, up)
        at what ends their layers: the activation, else the norm, else the layer.

@@ -1,4 +1,4 @@
-"""Taps in a graph: finds them, puts them in, takes them out."""
+"""Finds, inserts and removes taps in a graph."""
 
 from collections import Counter
 from copy import deepcopy
@@ -44,7 +44,7 @@ def holders(program: Program) -> list[str]:
 
 
 def insert(program: Program, node: fx.Node, path: str) -> str:
-    """Puts a tap behind a node: whoever read the node reads the tap. Returns its name.
+    """Inserts a tap after a node, before all its readers. Returns its name.
 
     The name is the path with dots as `_`, and a number where that is taken.
     """
@@ -63,7 +63,7 @@ def insert(program: Program, node: fx.Node, path: str) -> str:
 
 
 def strip(program: Program, tap: fx.Node) -> None:
-    """Takes a tap out: whoever read it reads what it read."""
+    """Removes a tap: its readers read its operand."""
     tap.replace_all_uses_with(tap.all_input_nodes[0])
     program.graph.erase_node(tap)
 
@@ -71,8 +71,8 @@ def strip(program: Program, tap: fx.Node) -> None:
 def plain(program: Program) -> Program:
     """Returns the program without taps, masks and penalties; its layers are the same objects.
 
-    Nodes keep their names. What looks for places to tap then finds the same ones whatever was put
-    into the graph before.
+    Nodes keep their names. So a search for places to tap finds the same ones, whatever was
+    inserted into the graph before.
     """
     graph = deepcopy(program.graph)
     twin = replace_graph(program, graph)
@@ -88,14 +88,14 @@ def plain(program: Program) -> Program:
 
 
 def replace_graph(program: Program, graph: fx.Graph) -> Program:
-    """Makes a program of another graph over the same modules and tensors."""
+    """Builds a program of another graph over the same modules and tensors."""
     module = fx.GraphModule(program.module, graph, type(program.module).__name__)
     keep_flags(program.module, module)
     return Program(module, program.example_inputs, program.provenance)
 
 
 def keep_flags(old: nn.Module, new: nn.Module) -> None:
-    """Gives containers that torch made anew the modes and the hidden buffers of the old ones."""
+    """Copies the modes and non-persistent buffers of containers to those that torch rebuilt."""
     olds = dict(old.named_modules(remove_duplicate=False))
     for path, part in new.named_modules():
         original = olds.get(path)

@@ -1,4 +1,4 @@
-"""A program that returns what its taps see, beside its output."""
+"""Builds a program that returns the features at its taps beside its output."""
 
 from copy import deepcopy
 from typing import Any
@@ -15,21 +15,21 @@ from gfx.ir.program import Program
 __all__ = ["tapped"]
 
 _WRAPPERS = (DistributedDataParallel, DataParallel)
-_TAPPED = "gfx_tapped"  # noted on what this file returns
-_QUIET = (Tap, Penalty, ChannelMask, MaskedLayer)  # of gfx's own; none writes into what it is given
+_TAPPED = "gfx_tapped"  # marks the results of this file
+_QUIET = (Tap, Penalty, ChannelMask, MaskedLayer)  # gfx's own modules; none writes to its inputs
 
 
 def tapped(model: nn.Module) -> nn.Module:
     """Returns a module that computes `(y, {tap: feature})` with the model's own parameters.
 
     y is what the model returns; the features come in the order in which they are computed, and each
-    is what it was at its tap, even if a later step writes over it. Nothing is copied but that:
+    has its value at the tap, even if a later step overwrites it. Only such features are copied:
     training either module trains both, and train() and eval() act on the layers of both.
 
     Wrap the result rather than the model where you can, as in
-    `torch.compile(gfx.tapped(model))`. A model that was compiled is taken as it was before; around
-    one in DistributedDataParallel or DataParallel the result has the same wrapping, so that
-    gradients are still brought together.
+    `torch.compile(gfx.tapped(model))`. Of a compiled model the original is taken; for one in
+    DistributedDataParallel or DataParallel the result has the same wrapping, so that gradients are
+    still reduced.
 
     Raises: InputError if the model has no taps.
 
@@ -62,7 +62,7 @@ def tapped(model: nn.Module) -> nn.Module:
 
 
 def _kept(program: Program, tap: fx.Node) -> fx.Node:
-    """Returns what a tap sees; a copy, if a later step may write over it."""
+    """Returns the value at a tap; a copy, if a later step may overwrite it."""
     node = tap.next
     while node.op != "output":
         if _may_write(program, node):
@@ -84,7 +84,7 @@ def _may_write(program: Program, node: fx.Node) -> bool:
 
 
 def _around(wrapper: Any, module: nn.Module) -> nn.Module:
-    """Wraps a module as another one is that has the same parameters."""
+    """Wraps a module in the same way as another one that has the same parameters."""
     twin: nn.Module = object.__new__(type(wrapper))
     # not copy(), which would set up a second exchange of gradients over the same parameters
     twin.__dict__ = dict(vars(wrapper))

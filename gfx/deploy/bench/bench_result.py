@@ -1,4 +1,4 @@
-"""What was measured of a model, and of two against each other, as data and as text."""
+"""Holds the figures of one model, or of two side by side, as data and as text."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ __all__ = ["COLUMNS", "Bench", "rows", "summary"]
 
 COLUMNS = ("layer", "kind", "output", "#ms", "#share", "#MACs exact", "#MACs/s", "")
 _SLOW = "slow"
-# two copies of one model differ as much, by where they lie in memory
+# two copies of one model differ as much, by their places in memory
 _ALIKE = 0.02
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured of a model, and of the one that it was compared with.
+    """Holds the figures of a model, and of the one it is compared with.
 
     Example: `print(gfx.bench(small, against=large))`; `to_dict()` is the same as data.
     """
@@ -38,22 +38,22 @@ class Bench:
     rounds: int
     warmups: int
     protocol: str | None = None
-    notes: tuple[str, ...] = ()  # sentences: what was assumed
+    notes: tuple[str, ...] = ()  # sentences: the assumptions
 
     @property
     def margin(self) -> float:
-        """The share by which two must differ to be told apart, by how steady the times were."""
+        """The least share by which two models must differ, given how steady the times were."""
         samples = [f.latency for f in (self.model, self.against) if f is not None]
         return max([_ALIKE, *(s.error for s in samples if s.noisy)])
 
     @property
     def decided(self) -> bool:
-        """Whether it is certain which of two is faster."""
+        """Whether it is certain which of the two is faster."""
         return self.speedup is not None and self.speedup.decided(self.margin)
 
     @property
     def verdict(self) -> str:
-        """Says which is faster and by how much, or that this machine cannot tell and why."""
+        """Says which is faster and by how much, or why this machine cannot decide."""
         if self.speedup is None or self.against is None:
             return self._steadiness(self.model)
         found = f"{self.speedup}, 95 % interval over {self.rounds} rounds"
@@ -157,7 +157,7 @@ def _row(node: NodeTime) -> tuple[str, ...]:
 
 
 def _conditions(bench: Bench) -> str:
-    """Says what was run, where and how often."""
+    """Writes the conditions: inputs, machine, rounds."""
     inputs = ", ".join("x".join(map(str, shape)) for shape, _ in bench.inputs)
     threads = "1 thread" if bench.threads == 1 else f"{bench.threads} threads"
     how = f"{bench.rounds} rounds after {bench.warmups} warm-ups"

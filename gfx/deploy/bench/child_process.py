@@ -1,10 +1,10 @@
-"""The process that measures peak memory: `python -m ….child_process FOLDER` prints JSON.
+"""Measures peak memory in its own process: `python -m ….child_process FOLDER` prints JSON.
 
 1. It loads the model and runs it once, which loads libraries and compiles.
-2. It notes its resident memory, sets the kernel's peak back, and runs the model again.
-3. What the peak is above what it noted is the figure.
+2. It reads its resident memory, resets the kernel's peak, and runs the model again.
+3. The figure is the peak less the resident memory read before.
 
-Where the kernel does not set the peak back, its peak since the process began is taken.
+Where the kernel does not reset the peak, the peak since the process began is taken.
 """
 
 import gc
@@ -32,9 +32,9 @@ def main(folder: Path) -> dict[str, Any]:
 
 
 def beyond(run: Callable[[], object]) -> dict[str, Any]:
-    """Returns how far resident memory goes in a run beyond what it is after one, and how.
+    """Returns how far a run raises resident memory above that of the warm process, and how.
 
-    Units: bytes; None where the system does not tell.
+    Units: bytes; None where the system does not say.
     """
     run()
     gc.collect()
@@ -79,7 +79,7 @@ def _module(folder: Path) -> Any:
 
 
 def _reset() -> bool:
-    """Sets the kernel's peak of this process to what it holds now; False if it refuses."""
+    """Resets the kernel's peak of this process to its current memory; False if it refuses."""
     try:
         _CLEAR.write_text("5", "ascii")
     except OSError:

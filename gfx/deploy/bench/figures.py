@@ -1,4 +1,4 @@
-"""What one model takes: latency, throughput, memory, cost."""
+"""Holds the figures of one model: latency, throughput, memory, cost."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["Figures"]
 
 @dataclass(frozen=True)
 class Figures:
-    """What one model takes.
+    """Holds the figures of one model.
 
     Units: seconds, bytes, images a second.
     """
@@ -20,9 +20,9 @@ class Figures:
     name: str
     latency: TimingSample  # of one run
     batch: int  # images that one run makes
-    memory: MemoryPeak  # of a run at its peak, beyond the model
+    memory: MemoryPeak  # of a run, beyond the model
     model_bytes: int  # of parameters and buffers
-    cost: Cost | str  # or why it was not counted
+    cost: Cost | str  # or why it is not counted
 
     @property
     def throughput(self) -> float:

@@ -1,9 +1,9 @@
-"""How much memory a run takes at its peak, beyond the model and what runs it.
+"""Measures the peak memory of a run, beyond the model and its runtime.
 
-On a CPU it is the resident memory (RSS) of a process of its own, which loads the model, runs it
-once, and notes its RSS; what its peak goes beyond that in further runs is the figure. In the
-process that asked, memory that earlier work freed but did not give back would hide some of it. On
-CUDA torch counts what it hands out.
+On a CPU it is the resident memory (RSS) of a child process, which loads the model, runs it once,
+and reads its RSS; the figure is how far further runs raise the peak above that. In the calling
+process, memory that earlier work freed but did not return would hide some of it. On CUDA, torch
+counts its own allocations.
 """
 
 import json
@@ -26,14 +26,14 @@ from gfx.ir.program import Program
 
 __all__ = ["UNASKED", "MemoryPeak", "peak_memory"]
 
-_PATIENCE = 900.0  # seconds until a process that says nothing is given up
-# glibc keeps what is freed for later, and RSS does not fall; blocks above this size it gives back
+_PATIENCE = 900.0  # seconds until a silent process is given up
+# glibc keeps freed memory for later, and RSS does not fall; blocks above this size it returns
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 @dataclass(frozen=True)
 class MemoryPeak:
-    """A peak of memory, and how it was measured; None and why, if it was not.
+    """A peak of memory, and how it was measured; None, and why, if it was not.
 
     Units: bytes.
     """
@@ -55,7 +55,7 @@ UNASKED = MemoryPeak(None, "not asked for")
 
 
 def peak_memory(subject: TimedModel, runner: Runner, program: "Program | str") -> MemoryPeak:
-    """Measures the peak memory of one run; `program` is the subject traced, or why it has none.
+    """Measures the peak memory of one run; `program` is the traced subject, or why it has none.
 
     Example: `peak_memory(subject, prepare(subject.module, subject.inputs), "not traced").bytes`.
     """
@@ -70,7 +70,7 @@ def peak_memory(subject: TimedModel, runner: Runner, program: "Program | str") -
 
 
 def _asked(folder: Path, runner: Runner) -> MemoryPeak:
-    """Runs the process that measures, and reads what it says."""
+    """Runs the child process that measures, and reads its answer."""
     paths = [str(Path(p).absolute()) for p in sys.path]
     environment = {**os.environ, **_GIVE_BACK, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "gfx.deploy.bench.child_process", str(folder)]
@@ -88,9 +88,9 @@ def _asked(folder: Path, runner: Runner) -> MemoryPeak:
 
 
 def _request(folder: Path, subject: TimedModel, runner: Runner, program: "Program | str") -> Path:
-    """Writes what the process needs: an ONNX file, a pickle, or the program as an archive.
+    """Writes the model for the child process: an ONNX file, a pickle, or the program as an archive.
 
-    Raises: ArchiveError if the model can be written in none of these ways.
+    Raises: ArchiveError if the model can be written in none of these forms.
     """
     facts = {"backend": runner.backend, "threads": runner.threads}
     (folder / "request.json").write_text(json.dumps(facts), "utf-8")
@@ -104,12 +104,12 @@ def _request(folder: Path, subject: TimedModel, runner: Runner, program: "Progra
 
 
 def _pickled(subject: TimedModel, path: Path) -> bool:
-    """Writes the module whole; False if another process could not read it."""
+    """Pickles the module; returns False if another process could not read it."""
     if any(type(part).__module__ == "__main__" for part in subject.module.modules()):
         return False  # there `__main__` is another one
     try:
         torch.save(subject.module, path)
-    except Exception:  # whatever a user's class raises; there is another way
+    except Exception:  # whatever a user's class raises; the archive is tried next
         path.unlink(missing_ok=True)
         return False
     return True

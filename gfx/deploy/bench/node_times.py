@@ -1,4 +1,4 @@
-"""Times each node of a program where it stands, over several runs."""
+"""Times each node of a program in place, over several runs."""
 
 import time
 from statistics import median
@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from gfx.costs import cost_of
 from gfx.deploy.bench.profile import NodeTime, Profile, marked
 from gfx.deploy.timing.backends import using_threads
-from gfx.deploy.timing.interleave import Clock, settled
+from gfx.deploy.timing.interleave import Clock, gc_frozen
 from gfx.ir.execute import copied
 from gfx.ir.interpreter import Interpreter
 from gfx.ir.program import Program
@@ -22,8 +22,8 @@ __all__ = ["profile_eager"]
 _SKIPPED = ("placeholder", "output", "get_attr")
 
 
-class _Stopwatch(Interpreter):
-    """Runs a graph and notes how long each call takes; what it reads is freed as in a real run."""
+class _CallTimer(Interpreter):
+    """Runs a graph and times each call; operands are freed as in a real run."""
 
     def __init__(self, module: fx.GraphModule, clock: Clock, device: str) -> None:
         super().__init__(module)
@@ -72,12 +72,12 @@ def profile_eager(
         keep_random_state(),
         using_threads(threads),
         torch.inference_mode(),
-        settled(),
+        gc_frozen(),
     ):
         for run in range(runs + 1):
-            watch = _Stopwatch(module, clock, device)
-            watch.run(*copied(given))
-            for name, taking in watch.times.items() if run else ():
+            timer = _CallTimer(module, clock, device)
+            timer.run(*copied(given))
+            for name, taking in timer.times.items() if run else ():
                 taken.setdefault(name, []).append(taking)
     rows = [
         NodeTime(n.node, n.target, n.kind, n.shape, median(taken[n.node]), n.macs.exact)

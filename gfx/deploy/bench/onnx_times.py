@@ -2,8 +2,8 @@
 
 1. The exporter names the nodes of the file by the layers that they come from; all nodes of one
    layer count together.
-2. onnxruntime fuses nodes and may name what it makes by the last of them: what computes a
-   convolution stands where the convolution came from, with the activation that it also does.
+2. onnxruntime fuses nodes and may name the result by the last of them: the fused convolution takes
+   the place of the original one, with the activation that it includes.
 3. Nodes that onnxruntime adds, such as those that bring data into another layout, count together,
    those of one operation.
 """
@@ -27,7 +27,7 @@ __all__ = ["Made", "Origins", "profile_onnx", "read_events"]
 
 _TIME = "_kernel_time"
 _ADDED = re.compile(r"^fused |_nchwc$|_token_\d+$")  # what onnxruntime adds to names
-_FUSED = 8  # nodes that may be fused one after the other
+_FUSED = 8  # nodes that may be fused in a row
 _OWN = "added by onnxruntime"
 
 Event = Mapping[str, Any]
@@ -44,7 +44,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Origins:
-    """Where the nodes that onnxruntime runs come from.
+    """Finds the layers that the nodes of onnxruntime come from.
 
     Example:
         >>> made = {"c": Made("stem", "Conv", "image"), "t": Made("act", "Tanh", "c")}
@@ -53,8 +53,8 @@ class Origins:
         ('Conv2d', 'Conv2d')
     """
 
-    made: Mapping[str, Made]  # by the name of a node of the file, or of a value that it makes
-    known: Mapping[str, NodeTime]  # what the program says of each origin; no times
+    made: Mapping[str, Made]  # by the name of a node of the file, or of its output
+    known: Mapping[str, NodeTime]  # row of each origin in the program; no times
 
     def of(self, name: str, op: str) -> NodeTime:
         """Returns the row that a node belongs to."""
@@ -65,7 +65,7 @@ class Origins:
         return self.known.get(origin, NodeTime(origin, origin, op, None, 0.0, None))
 
     def _first(self, last: Made, op: str) -> Made:
-        """Goes back from the last of what was fused to what the operation comes from (rule 2)."""
+        """Follows fused nodes back from the last to the origin of the operation (rule 2)."""
         made: Made | None = last
         for _ in range(_FUSED):
             if made is None or made.op == op:
@@ -82,11 +82,11 @@ def profile_onnx(
     runs: int,
     notes: tuple[str, ...] = (),
 ) -> Profile:
-    """Times each layer of what a runner of onnxruntime runs; medians, after one run to warm up.
+    """Times each layer of a runner of onnxruntime; medians, after one run to warm up.
 
     Example: `profile_onnx(prepare(module, inputs, "onnxruntime"), inputs, None, runs=10)`.
     """
-    assert runner.written is not None  # a runner of onnxruntime has it
+    assert runner.written is not None  # set for every runner of onnxruntime
     with tempfile.TemporaryDirectory(prefix="gfx-") as folder:
         prefix = str(Path(folder) / "times")
         made = session(runner.written, runner.threads, runner.device, profile=prefix)
@@ -99,7 +99,7 @@ def profile_onnx(
 
 
 def read_events(events: Iterable[Event], origins: Origins, runs: int) -> list[NodeTime]:
-    """Adds up the events of a profile by origin, in the order they run: medians over the last runs.
+    """Sums the events of a profile by origin, in the order they run: medians over the last runs.
 
     Units: seconds.
 
@@ -122,7 +122,7 @@ def read_events(events: Iterable[Event], origins: Origins, runs: int) -> list[No
 
 
 def _by_run(events: Iterable[Event]) -> list[list[Event]]:
-    """Splits the events of nodes by run: onnxruntime notes a run when it ends."""
+    """Splits the events of nodes by run: onnxruntime records a run when it ends."""
     runs: list[list[Event]] = []
     run: list[Event] = []
     for event in events:

@@ -1,4 +1,4 @@
-"""Where the time of a model goes, node by node."""
+"""Holds the time of each node of a model, and marks slow nodes."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +14,7 @@ _WORTH = 0.01  # share of the time below which a node is neither the best nor ma
 
 @dataclass(frozen=True)
 class NodeTime:
-    """What one node takes.
+    """Holds the time and cost of one node.
 
     Units: seconds, multiply-accumulates (exact).
     """
@@ -24,7 +24,7 @@ class NodeTime:
     kind: str  # class of the module, or the node's kind in the graph
     shape: tuple[int, ...] | None  # of its output; None if that is no single tensor
     seconds: float  # median over the runs
-    macs: int | None  # None: not known
+    macs: int | None  # None: unknown
     share: float = 0.0  # of the time of all nodes
     slow: bool = False  # its MACs/s are far below the best of the program
 
@@ -36,7 +36,7 @@ class NodeTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """What each node of a program takes, in the order they run.
+    """Holds the time of each node of a program, in the order they run.
 
     Example:
         >>> nodes = (NodeTime("a", "a", "Conv2d", None, 0.003, 300, 0.75),)
@@ -44,7 +44,7 @@ class Profile:
         0.003
     """
 
-    backend: str  # that it was measured with
+    backend: str
     runs: int
     nodes: tuple[NodeTime, ...]
     notes: tuple[str, ...] = ()  # sentences: what to know when reading it
@@ -56,7 +56,7 @@ class Profile:
 
     @property
     def best(self) -> float | None:
-        """The most multiply-accumulates a second that a node worth the name reaches."""
+        """The highest rate of multiply-accumulates a second among nodes of notable time."""
         rates = [n.rate for n in self.nodes if n.rate is not None and n.share >= _WORTH]
         return max(rates, default=None)
 
@@ -96,7 +96,7 @@ class Profile:
 
 
 def marked(backend: str, runs: int, nodes: Iterable[NodeTime], notes: Iterable[str]) -> Profile:
-    """Makes a profile: works out each node's share, and marks those that waste time.
+    """Builds a profile: computes each node's share, and marks slow nodes.
 
     Example:
         >>> fast = NodeTime("a", "a", "Conv2d", None, 0.001, 1000)

@@ -1,4 +1,4 @@
-"""How often models are run: as long as it takes to decide, or as a paper did."""
+"""Sets how often models are run: as long as needed to decide, or as in a paper."""
 
 import math
 import time
@@ -11,15 +11,15 @@ from gfx.errors import InputError
 
 __all__ = ["PROTOCOLS", "TimingProtocol", "protocol_of", "timed"]
 
-_FEWEST, _MOST = 11, 100  # rounds, where nobody says how many; odd: the median is one of them
-_LEAST = 5  # fewer say nothing
+_FEWEST, _MOST = 11, 100  # rounds if not given; odd: the median is one of them
+_LEAST = 5  # rounds; fewer are not significant
 _WARMUPS = 3
-_PATIENCE = 20.0  # seconds that all rounds may take, if they are more than the fewest
+_PATIENCE = 20.0  # seconds for all rounds, if there are more than the fewest
 
 
 @dataclass(frozen=True)
 class TimingProtocol:
-    """How many calls warm a model up, and how many are timed; None rounds: what time allows.
+    """Numbers of warm-up and of timed calls; None rounds: as many as time allows.
 
     Example:
         >>> protocol_of("paper", None, None, batch=1)
@@ -70,7 +70,7 @@ def timed(
 ) -> list[TimingSample]:
     """Times runners side by side by a protocol; one sample for each.
 
-    Where the protocol leaves it open, the last warm-up says how many rounds the time allows.
+    Without a given number, the last warm-up determines how many rounds the time allows.
     """
     rounds = protocol.rounds
     warmups = protocol.warmups
@@ -84,7 +84,7 @@ def timed(
 
 
 def _allowed(once: float) -> int:
-    """Returns how many rounds of that many seconds the time allows."""
+    """Returns how many rounds of `once` seconds the time allows."""
     if once <= 0:
         return _MOST
     return min(max(math.floor(_PATIENCE / once), _FEWEST), _MOST)

@@ -1,4 +1,4 @@
-"""Measures a model, alone or against another: what `gfx bench` does."""
+"""Measures a model, alone or against another (`gfx bench`)."""
 
 import logging
 import time
@@ -25,10 +25,10 @@ from gfx.ir.program import Program
 
 __all__ = ["Progress", "bench"]
 
-Progress = Callable[[int, int, str], None]  # how much is done, of how much, and of what
+Progress = Callable[[int, int, str], None]  # done, total, name of the step
 
 _logger = logging.getLogger(__name__)
-_RUNS = 10  # of the profile
+_RUNS = 10  # of a profile
 
 
 def bench(
@@ -48,30 +48,30 @@ def bench(
     progress: Progress | None = None,
     clock: Clock = time.perf_counter,
 ) -> Bench:
-    """Measures what a model takes in eval mode, and how much faster it is than another.
+    """Measures latency, memory and cost of a model in eval mode, and its speed-up over another.
 
     Both run in turns on the same inputs. The models are left unchanged.
 
     Args:
-        model: a module, or a Program; for its time it needs no trace.
+        model: a module, or a Program; timing needs no trace.
         example_inputs: a tensor, a tuple or a dict; None takes those that the model was made for,
-            or infers them and says what was assumed.
-        against: what it is compared with.
+            or infers them and notes the assumptions.
+        against: the model to compare with.
         backend: eager, compile or onnxruntime.
         threads: of the processor, while a model runs; None is as many as torch is set to.
         device: cpu or cuda; None is where each model is.
-        rounds: how often each runs under the clock, at least 5; None takes what 20 seconds allow,
+        rounds: how often each is timed, at least 5; None takes as many as fit in 20 seconds,
             from 11 to 100.
-        warmups: how often each runs before; None is 3.
+        warmups: how often each runs before timing; None is 3.
         protocol: "paper" is batch 1, 100 warm-ups and 100 rounds.
         profile: whether to time the model node by node too.
-        memory: whether to measure peak memory, in a process of its own.
-        names: what the two are called in the result.
-        progress: told how many rounds are done, of how many.
-        clock: seconds since some moment.
+        memory: whether to measure peak memory, in a child process.
+        names: of the two in the result.
+        progress: is called with the rounds done, their total, and the name of the step.
+        clock: returns the time in seconds.
 
-    Raises: InputError if a backend or device is not there, a model does not run on the inputs,
-    they were made for other shapes, or too few rounds are asked for.
+    Raises: InputError if a backend or device is not available, a model does not run on the
+    inputs, they were made for other shapes, or too few rounds are asked for.
 
     Example: `gfx.bench(small, against=large, backend="onnxruntime").speedup` →
     `Interval(value=3.2, low=3.1, high=3.3)`.
@@ -85,8 +85,8 @@ def bench(
         _logger.info("preparing %s for %s", subject.name, backend)
         runners.append(_runner(subject, program, backend, threads, device))
     _logger.info("timing %s", " and ".join(subject.name for subject in found))
-    told = None if progress is None else lambda done, total: progress(done, total, "rounds")
-    samples = timed(runners, how, clock=clock, progress=told)
+    report = None if progress is None else lambda done, total: progress(done, total, "rounds")
+    samples = timed(runners, how, clock=clock, progress=report)
     figures = [
         _figures(subject, runner, sample, program, memory)
         for subject, runner, sample, program in zip(found, runners, samples, traced, strict=True)
@@ -109,7 +109,7 @@ def bench(
 
 
 def _checked(profile: bool, backend: str) -> bool:
-    """Whether the graph is run, or timed, in the place of the model: it must compute the same."""
+    """Whether the graph runs, or is timed, instead of the model: both must then agree."""
     return profile or backend == "onnxruntime"
 
 
@@ -120,7 +120,7 @@ def _runner(
     threads: int | None,
     device: str | None,
 ) -> Runner:
-    """Makes a model ready; onnxruntime takes the graph, whose export names nodes by layers."""
+    """Prepares a model; onnxruntime takes the graph, whose export names nodes by layers."""
     if backend == "onnxruntime" and isinstance(program, Program):
         module, inputs = program.module, program.example_inputs
         return prepare(module, inputs, backend, threads=threads, device=device)

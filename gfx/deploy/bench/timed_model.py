@@ -1,4 +1,4 @@
-"""The models that are timed, bound to the same inputs."""
+"""Binds the models to time to the same inputs."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ Model = nn.Module | Program
 
 
 class Bound(nn.Module):
-    """Calls a model with its tensors by place; what is no tensor stays as it was given.
+    """Calls a model with its tensors by position; other arguments stay as given.
 
     Example:
         >>> layer = nn.LeakyReLU()
@@ -43,14 +43,14 @@ class Bound(nn.Module):
 
 @dataclass(frozen=True)
 class TimedModel:
-    """A model that is timed on some inputs."""
+    """Holds a model and the inputs it is timed on."""
 
     name: str
-    module: nn.Module  # takes the inputs by place
+    module: nn.Module  # takes the inputs by position
     inputs: tuple[Any, ...]
     model: Model  # as it was given
     example: Any  # the inputs, as `gfx.trace` takes them
-    assumed: tuple[str, ...] = ()  # sentences about inputs that nobody gave
+    assumed: tuple[str, ...] = ()  # sentences about inferred inputs
 
     def traced(self, *, check: bool) -> "Program | str":
         """Returns the model as a program, or why it has none."""
@@ -63,7 +63,7 @@ class TimedModel:
 
     @property
     def model_bytes(self) -> int:
-        """What parameters and buffers take; memory that several share counts once."""
+        """The bytes of parameters and buffers; shared memory counts once."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
         held = {(t.device, t.untyped_storage().data_ptr(), t.shape): t.nbytes for t in tensors}
         return sum(held.values())
@@ -74,8 +74,8 @@ def subjects(
 ) -> list[TimedModel]:
     """Binds a model, and the one it is compared with, to the same inputs.
 
-    Given inputs are for both. Else they are those that the model was made for, those that the other
-    was made for, or inferred from the model.
+    Given inputs are for both. Otherwise they are those that the model was made for, those that
+    the other was made for, or inferred from the model.
 
     Raises: InputError if a model is no module, the inputs do not fit, none can be inferred, or
     the two were made for inputs of different shapes.
@@ -147,7 +147,7 @@ def _module(model: Model) -> nn.Module:
 
 
 def _known(model: Model) -> Inferred | None:
-    """Returns the inputs that a model says it was made for."""
+    """Returns the inputs that a model was made for, if it records them."""
     if isinstance(model, Program):
         return Inferred(bind(model.module, model.example_inputs))
     return remembered(_module(model))
@@ -160,7 +160,7 @@ def _borrowed(module: nn.Module, other: Inferred | None) -> Inferred | None:
 
 
 def _example(arguments: Arguments) -> Any:
-    """Returns what `bind` takes: by place if that says it all, else by name."""
+    """Returns arguments for `bind`: by position if that is enough, else by name."""
     if all(item.is_input and not item.keyword for item in arguments.items):
         return arguments.inputs()
     return {item.name: item.value for item in arguments.items if has_tensor(item.value)}
@@ -182,7 +182,7 @@ def _by_place(item: Argument) -> bool:
 
 
 def _cast(example: Any, model: nn.Module, other: nn.Module) -> Any:
-    """Casts inputs that are of the model's type to that of the other, such as half precision."""
+    """Casts inputs that have the model's dtype to that of the other, such as half precision."""
     mine, its = _dtype(model), _dtype(other)
     if mine == its or None in (mine, its):
         return example

@@ -1,4 +1,4 @@
-"""Writes programs for other runtimes, and shows that they compute the same there."""
+"""Writes programs for other runtimes, and checks that they compute the same there."""
 
 from gfx.deploy.export.onnx import onnx_bytes
 from gfx.deploy.export.write_file import Exported, check_target, export

@@ -1,4 +1,4 @@
-"""One try at an export: some sizes open, the others as they are, and how it compares."""
+"""Exports a program once with some sizes dynamic, and lists the sizes to compare at."""
 
 import io
 import re
@@ -25,11 +25,11 @@ Format = Literal["onnx", "pt2"]
 
 @dataclass(frozen=True)
 class ExportAttempt:
-    """A file's content, and what torch made of the sizes that were to be open."""
+    """Holds a file's content, and the sizes that torch kept dynamic."""
 
     data: bytes
     opset: int | None
-    open: frozenset[str]  # names of the extents whose sizes are open at every place
+    open: frozenset[str]  # names of the extents that are dynamic at every place
     inputs: tuple[str, ...]  # one text each: `image: float32 batch x 3 x height x width`
     outputs: tuple[str, ...]
 
@@ -42,7 +42,7 @@ def attempt(
     Raises: ExportError that names the node at which it fails.
     """
     free = tuple(free)
-    doubled: Factors = {e.name: Fraction(2) for e in free if 1 in e.sizes}  # 1 is never open
+    doubled: Factors = {e.name: Fraction(2) for e in free if 1 in e.sizes}  # 1 is never dynamic
     inputs = resized(program.example_inputs, doubled, free)
     try:
         captured = capture(program.module, inputs, _open_dims(inputs, free) if free else None)
@@ -66,9 +66,9 @@ def attempt(
 
 
 def trials(program: Program, free: Mapping[Extent, tuple[Fraction, ...]]) -> Iterator[Factors]:
-    """Iterates over other sizes to compare at: all at once, and each by one more.
+    """Iterates over other sizes to compare at: all at once, and each increased by one.
 
-    At once, no two spatial extents grow alike where the program runs so.
+    At once, no two spatial extents grow alike where the program allows it.
     """
     if not free:
         return
@@ -86,7 +86,7 @@ def _runs(program: Program, factors: Factors, free: Iterable[Extent]) -> bool:
 
 
 def _open_dims(inputs: tuple[Any, ...], free: Iterable[Extent]) -> Any:
-    """Writes for torch.export which dimensions are open."""
+    """Writes for torch.export which dimensions are dynamic."""
     leaves, spec = pytree.tree_flatten(inputs)
     shapes: list[dict[int, Any] | None] = [
         {} if isinstance(leaf, torch.Tensor) else None for leaf in leaves

@@ -1,4 +1,4 @@
-"""What cannot be exported: which node it is, why, and what to do."""
+"""Finds the node that cannot be exported, and says why and what to do."""
 
 import re
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ __all__ = ["NoForm", "check_chance", "check_exportable", "refusal"]
 _EXECUTING = re.compile(r"While executing %(\w+)")
 _NO_FORM = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 _NOT_CONSTANT = "Unsupported attribute type"  # of an ONNX node, such as the groups of a Conv
-_LONGEST = 200  # characters of torch's own words
+_LONGEST = 200  # characters of torch's message
 
 
 class NoForm(ExportError):
-    """An operation has no form in ONNX, at whatever sizes."""
+    """Says that an operation has no form in ONNX at any size."""
 
 
 def check_exportable(program: Program) -> None:
-    """Checks what is known beforehand to have no form outside of torch.
+    """Checks for known causes that have no form outside of torch.
 
     Raises: ExportError that names the node, says why, and what to do.
     """
@@ -45,7 +45,7 @@ def check_exportable(program: Program) -> None:
 
 
 def check_chance(program: Program) -> None:
-    """Checks that what a program computes does not depend on random numbers.
+    """Checks that the output of a program does not depend on random numbers.
 
     Raises: ExportError that names the node that draws them.
     """
@@ -66,7 +66,7 @@ def check_chance(program: Program) -> None:
 def refusal(error: Exception, module: fx.GraphModule, what: str) -> ExportError:
     """Says in a paragraph which node could not be exported, and why.
 
-    `what` is what refused: torch.export, or torch's exporter to ONNX.
+    `what` is the refusing exporter: torch.export, or torch's exporter to ONNX.
     """
     chain = list(_chain(error))
     name = next((name for link in chain if (name := _node_name(link, module))), None)
@@ -105,7 +105,7 @@ def _drawing(program: Program) -> list[str]:
 
 
 def _described(module: fx.GraphModule, name: str) -> str:
-    """Writes a node with what it calls: `up.0.conv (ConvTranspose2d)`, `add (operator.add)`."""
+    """Writes a node with its target: `up.0.conv (ConvTranspose2d)`, `add (operator.add)`."""
     node = next((node for node in module.graph.nodes if node.name == name), None)
     if node is None or node.op in ("placeholder", "output", "get_attr"):
         return name

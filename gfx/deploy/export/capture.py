@@ -1,4 +1,4 @@
-"""The first half of an export: a module becomes an ExportedProgram of torch."""
+"""Captures a module as an ExportedProgram, the first half of an export."""
 
 import contextlib
 import io
@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from gfx.deploy.export.workarounds import reworded
+from gfx.deploy.export.workarounds import apply_workarounds
 from gfx.ir.deepcopy import deepcopy
 from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["capture", "hushed", "origin"]
 
-_NOTE = "gfx_node"  # torch notes on what a node was made from if there is any note on that
+_NOTE = "gfx_node"  # torch records the origin of a node only where there is some such note
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Keeps what torch and onnxscript say to programmers from the screen inside a with block."""
+    """Hides messages of torch and onnxscript to developers inside a with block."""
     with (
         quiet_torch(onnx=True),
         warnings.catch_warnings(),
@@ -44,7 +44,7 @@ def capture(
     """
     twin = deepcopy(module).eval()  # torch.export may leave tensors of its own on a module
     if isinstance(twin, fx.GraphModule):
-        reworded(twin)
+        apply_workarounds(twin)
         for node in twin.graph.nodes:
             node.meta[_NOTE] = node.name
     with hushed(), torch.no_grad():
@@ -55,7 +55,7 @@ def capture(
 
 
 def origin(node: fx.Node) -> str | None:
-    """Names the node of the module's graph that a node of the ExportedProgram was made from."""
+    """Names the node of the module's graph that a node of the ExportedProgram comes from."""
     made: Any = node.meta.get("from_node")
     name: str | None = None
     while made:

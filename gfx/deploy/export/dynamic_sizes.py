@@ -1,4 +1,4 @@
-"""Finds the most general export that holds: sizes that fail the comparison are fixed again."""
+"""Finds the export with the most dynamic sizes: sizes that fail the comparison are fixed."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -26,12 +26,12 @@ _logger = logging.getLogger(__name__)
 
 
 class SizeSearch:
-    """Exports with all extents open that the program runs with, then with fewer if that fails.
+    """Exports with all extents dynamic at which the program runs, then with fewer if that fails.
 
-    1. What torch fixes is given up.
+    1. An extent that torch fixes is given up.
     2. An extent at which the file computes something else than the model is given up.
-    3. Where the whole fails (it does not export, or not even at the example's sizes), first the
-       spatial extents are given up, then the batch.
+    3. Where the export as a whole fails (it raises, or differs even at the example's sizes), first
+       the spatial extents are given up, then the batch.
     4. With nothing left to give up, it is an error.
     """
 
@@ -44,10 +44,10 @@ class SizeSearch:
         self.check = check
         self.allowed = tolerance(subject.program)
         self.free: dict[Extent, tuple[Fraction, ...]] = {}
-        self.fixed: dict[str, str] = {}  # the reason by the name of the extent
+        self.fixed: dict[str, str] = {}  # reason by name of the extent
         self.error: float | None = None
         self.comparisons = 0
-        self.outputs: dict[Any, Any] = {}  # of the model, by what it was run on
+        self.outputs: dict[Any, Any] = {}  # of the model, by seed and size
         if dynamic:
             found = survey(subject.program)
             self.free = dict(found.free)
@@ -70,7 +70,7 @@ class SizeSearch:
                     return made
 
     def once(self) -> ExportAttempt | None:
-        """Tries with what is free now; None: something was given up."""
+        """Exports with the extents that are free now; None: one was given up."""
         _logger.info("exporting")
         made = attempt(self.subject.program, self.free, self.form, self.opset)
         stuck = [extent for extent in self.free if extent.name not in made.open]
@@ -93,7 +93,7 @@ class SizeSearch:
         return made
 
     def failing(self, runtime: Runtime, factors: Factors) -> dict[Extent, str]:
-        """Finds the extents to give up because of a comparison at other sizes, and says why."""
+        """Finds the extents to give up after a comparison at other sizes, and says why."""
         together = self.fault(runtime, factors)
         if together is None:
             return {}
@@ -105,7 +105,7 @@ class SizeSearch:
         return found or dict.fromkeys(self.weakest(), together)
 
     def fault(self, runtime: Runtime, factors: Factors) -> str | None:
-        """Says how the file differs from the model at other sizes, None if it does not."""
+        """Says how the file differs from the model at other sizes, None if it does not differ."""
         try:
             self.must_hold(runtime, factors, seed=len(_SEEDS) + 1)
         except ExportError as error:
@@ -115,7 +115,7 @@ class SizeSearch:
     def must_hold(self, runtime: Runtime, factors: Factors, seed: int) -> None:
         """Compares once.
 
-        Raises: ExportError if what was exported computes something else.
+        Raises: ExportError if the exported file computes something else.
         """
         program = self.subject.program
         inputs = fresh(program, resized(program.example_inputs, factors, self.free), seed)
@@ -129,7 +129,7 @@ class SizeSearch:
         self.error = max(self.error or 0.0, found.error)
 
     def wanted(self, inputs: tuple[Any, ...], factors: Factors, seed: int) -> Any:
-        """Returns what the model computes; it runs once for each seed and size."""
+        """Returns the model's output; it runs once for each seed and size."""
         key = (seed, *sorted(factors.items()))
         if key not in self.outputs:
             program = replace(self.subject.program, module=cast(Any, self.subject.model))
@@ -139,11 +139,11 @@ class SizeSearch:
     def give_up(self, extents: Iterable[Extent], why: str) -> None:
         """Fixes extents at the sizes of the example."""
         for extent in extents:
-            self.fixed[extent.name] = why.partition("; ")[0]  # what to do is for errors
+            self.fixed[extent.name] = why.partition("; ")[0]  # advice is for errors
             del self.free[extent]
 
     def weakest(self) -> list[Extent]:
-        """Lists what is given up first: all but the batch."""
+        """Lists the extents to give up first: all but the batch."""
         return [extent for extent in self.free if extent.name != "batch"] or list(self.free)
 
 

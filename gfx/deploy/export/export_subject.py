@@ -1,4 +1,4 @@
-"""What an exported file is compared with: the model as it was given, in eval mode."""
+"""Holds the model that an exported file is compared with: as given, in eval mode."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ __all__ = ["ExportSubject", "depends_on_mode", "subject"]
 
 
 class ExportSubject:
-    """A program to be exported, and what it was traced from; both are private copies.
+    """A program to export, and the model it was traced from; both are private copies.
 
-    What runs is the model itself, which may do other things than its trace at other sizes.
+    Comparisons run the model itself, which may differ from its trace at other sizes.
     """
 
     def __init__(self, program: Program, model: nn.Module, training: bool) -> None:
         self.program = program
         self.model = model
-        self.training = training and depends_on_mode(program)  # what was given
+        self.training = training and depends_on_mode(program)  # of the given model
 
 
 def subject(model: nn.Module | Program, example_inputs: Any = None) -> ExportSubject:
@@ -58,7 +58,7 @@ def depends_on_mode(program: Program) -> bool:
 
 
 class _Called(nn.Module):
-    """Calls a model with values for those arguments that are inputs of its graph."""
+    """Calls a model, with inputs for those arguments that its graph takes."""
 
     def __init__(self, model: nn.Module, arguments: Arguments) -> None:
         super().__init__()

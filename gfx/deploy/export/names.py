@@ -1,4 +1,4 @@
-"""Readable names in an ONNX file: nodes by module path, dimensions by what they are."""
+"""Writes readable names into an ONNX file: nodes by module path, dimensions by meaning."""
 
 import re
 from collections import Counter
@@ -56,7 +56,7 @@ def name_dims(model: Any, names: Mapping[str, str]) -> None:
 
 
 def renamed(size: str, names: Mapping[str, str]) -> str:
-    """Writes a size with names in the place of symbols.
+    """Writes a size with names instead of symbols.
 
     Example:
         >>> renamed("4*((s73//4))", {"s73": "height"})
@@ -66,7 +66,7 @@ def renamed(size: str, names: Mapping[str, str]) -> str:
 
 
 def clean(model: Any) -> None:
-    """Takes out what torch notes for itself, such as the files that a model's code is in."""
+    """Removes torch's own metadata, such as the source files of a model's code."""
     for owner in (model, model.graph, *model.graph.node, *model.functions, *_values(model)):
         del owner.metadata_props[:]
     for tensor in model.graph.initializer:
@@ -90,6 +90,6 @@ def _notes(node: Any) -> dict[str, str]:
 
 
 def _fx_name(node: Any) -> str:
-    """Reads the name of the node that torch says an ONNX node was made from."""
+    """Reads the name of the torch node that an ONNX node comes from."""
     found = re.match(r"%(\w+)", _notes(node).get(_FX_NODE, ""))
     return found[1] if found else ""

@@ -1,4 +1,4 @@
-"""The second half of an export to ONNX: torch's current exporter, without its chatter."""
+"""Translates a captured module to ONNX by torch's exporter, the second half of an export."""
 
 import importlib
 from typing import Any
@@ -12,7 +12,7 @@ from gfx.errors import ExportError, InputError
 
 __all__ = ["check_opset", "needed", "onnx_bytes", "translated"]
 
-_LOWEST = 16  # torch's exporter writes 18; two back is what its converter brings about
+_LOWEST = 16  # torch's exporter writes 18; its converter goes two back
 _MOST = 2**31 - 1  # bytes of a protobuf message
 
 
@@ -21,8 +21,8 @@ def onnx_bytes(module: nn.Module, inputs: tuple[Any, ...], *, opset: int | None 
 
     The module is exported in eval mode and is not modified. Nothing is compared.
 
-    Raises: InputError if what it takes is not installed; ExportError if the opset is not known, or
-    the file would be too large; whatever torch raises where it cannot export the module.
+    Raises: InputError if a needed package is not installed; ExportError if the opset is not known,
+    or the file would be too large; whatever torch raises where it cannot export the module.
 
     Example:
         >>> onnx_bytes(nn.Linear(2, 3), (torch.ones(1, 2),))[:2].hex()
@@ -36,7 +36,7 @@ def onnx_bytes(module: nn.Module, inputs: tuple[Any, ...], *, opset: int | None 
 def check_opset(opset: int | None) -> None:
     """Checks that an opset can be written.
 
-    Raises: InputError if onnx is not installed; ExportError that tells the range.
+    Raises: InputError if onnx is not installed; ExportError with the known range.
 
     Example:
         >>> check_opset(3)
@@ -52,7 +52,7 @@ def check_opset(opset: int | None) -> None:
 
 
 def needed(name: str) -> Any:
-    """Imports one of the packages that ONNX takes.
+    """Imports a package that ONNX needs.
 
     Raises: InputError that names the extra if it is not installed.
     """
@@ -67,10 +67,10 @@ def needed(name: str) -> Any:
 def translated(
     program: torch.export.ExportedProgram, module: nn.Module, opset: int | None = None
 ) -> Any:
-    """Returns what was captured of a module as an onnx.ModelProto with readable names.
+    """Returns a captured module as an onnx.ModelProto with readable names.
 
-    Raises: InputError if what it takes is not installed; ExportError if the weights are too large
-    for one file, or the program cannot be written in the opset; whatever torch raises.
+    Raises: InputError if a needed package is not installed; ExportError if the weights are too
+    large for one file, or the program cannot be written in the opset; whatever torch raises.
     """
     for name in ("onnx", "onnxscript"):
         needed(name)
@@ -80,7 +80,7 @@ def translated(
         made = torch.onnx.export(
             program, dynamo=True, verbose=False, opset_version=opset, output_names=names
         )
-        assert made is not None  # it is where no file is named
+        assert made is not None  # as no file is named
         model, lowered = made.model_proto, made.exported_program
     got = {item.domain: item.version for item in model.opset_import}[""]
     if opset not in (None, got):

@@ -1,4 +1,4 @@
-"""Whether what was exported computes what the program does, on inputs that it has not seen."""
+"""Compares an exported file with the program, on fresh inputs."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["Parity", "compare", "fresh"]
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported file is from the program.
+    """Holds the error of an exported file.
 
     Example:
         >>> Parity(2e-7, 1e-4).holds
@@ -36,9 +36,9 @@ class Parity:
 
 
 def compare(runtime: Runtime, wanted: Any, inputs: tuple[Any, ...], allowed: float) -> Parity:
-    """Runs what was exported on inputs and compares with what was wanted.
+    """Runs an exported file on inputs and compares the outputs with those wanted.
 
-    Raises: ExportError if it does not run, or what was wanted is not finite.
+    Raises: ExportError if it does not run, or a wanted output is not finite.
     """
     leaves = [leaf for leaf in pytree.tree_leaves(wanted) if isinstance(leaf, torch.Tensor)]
     for i, leaf in enumerate(leaves):
@@ -57,10 +57,10 @@ def compare(runtime: Runtime, wanted: Any, inputs: tuple[Any, ...], allowed: flo
 
 
 def fresh(program: Program, inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
-    """Draws new values in the shapes of some inputs: also of integers, in their valid range.
+    """Draws new values in the shapes of some inputs; integers within their valid range.
 
-    Integers are drawn below the number of embeddings that the program has for them, else in the
-    range of those given.
+    Integers are drawn below the size of the embedding that they index, else in the range of the
+    given ones.
 
     Example:
         >>> import gfx
@@ -91,7 +91,7 @@ def fresh(program: Program, inputs: tuple[Any, ...], seed: int) -> tuple[Any, ..
 
 
 def _below(program: Program, node: fx.Node) -> int | None:
-    """Returns the number of values that an input of integers may have, None if nothing says so."""
+    """Returns the number of values that an integer input may have, None if unknown."""
     found: list[int] = []
     for user in node.users:
         module = program.submodule(user) if user.op == "call_module" else None

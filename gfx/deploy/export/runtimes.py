@@ -1,4 +1,4 @@
-"""What runs exported files: onnxruntime, and torch.export's own programs read back."""
+"""Runs exported files: ONNX in onnxruntime, .pt2 in torch."""
 
 import io
 from collections.abc import Callable
@@ -16,12 +16,12 @@ __all__ = ["Runtime", "in_onnxruntime", "in_torch"]
 
 Runtime = Callable[[tuple[Any, ...]], list[torch.Tensor]]
 
-_FATAL = 4  # onnxruntime's level of logging
-_LONGEST = 200  # characters of what a runtime says
+_FATAL = 4  # log level of onnxruntime
+_LONGEST = 200  # characters of a runtime's message
 
 
 def in_onnxruntime(data: bytes) -> Runtime:
-    """Opens an ONNX file on the CPU; the result runs it and gives its outputs as tensors.
+    """Opens an ONNX file on the CPU; the result runs it and returns its outputs as tensors.
 
     Raises: InputError if onnxruntime is not installed; ExportError if it cannot open the file.
     """
@@ -30,7 +30,7 @@ def in_onnxruntime(data: bytes) -> Runtime:
     options.log_severity_level = _FATAL
     try:
         session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own kinds, which its versions name differently
+    except Exception as error:  # its own kinds, named differently by version
         raise ExportError(f"onnxruntime cannot open what was exported: {_said(error)}") from error
     names = [item.name for item in session.get_inputs()]
 
@@ -64,7 +64,7 @@ def in_torch(data: bytes) -> Runtime:
                 leaves = pytree.tree_leaves(module(*copied(inputs)))
         except Exception as error:
             raise ExportError(f"torch cannot run what was exported: {_said(error)}") from error
-        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]  # not what is None
+        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]  # without None
 
     return run
 

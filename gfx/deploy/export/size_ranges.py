@@ -1,6 +1,6 @@
-"""Which sizes of a program's inputs may vary: batch, height, width, length.
+"""Finds the sizes of a program's inputs that may vary: batch, height, width, length.
 
-A size is tried: other inputs go through the program on shapes alone.
+A size is tested by running the program on other shapes alone.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ __all__ = ["Extent", "Factors", "Survey", "dim_names", "resized", "runs_at", "su
 _SPATIAL = {4: ("height", "width"), 5: ("depth", "height", "width")}
 _FACTORS = (Fraction(3, 2), Fraction(2), Fraction(1, 2), Fraction(3))
 
-Factors = Mapping[str, Fraction]  # what the sizes of each extent are multiplied by
+Factors = Mapping[str, Fraction]  # multipliers for the sizes of each extent
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Extent:
     sizes: tuple[int, ...]  # at these places, in the example inputs
 
     def may(self, factor: Fraction) -> bool:
-        """Whether a factor makes other whole numbers of the sizes."""
+        """Whether a factor gives other whole numbers for the sizes."""
         sizes = [size * factor for size in self.sizes]
         return all(size.denominator == 1 and size > 1 for size in sizes)
 
@@ -45,7 +45,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found out: extents with factors at which the program runs, and why others do not."""
+    """Holds the extents with factors at which the program runs, and the reasons of the others."""
 
     free: dict[Extent, tuple[Fraction, ...]]
     fixed: dict[Extent, str]  # with the reason
@@ -74,7 +74,7 @@ def survey(program: Program) -> Survey:
 
 
 def resized(inputs: tuple[Any, ...], factors: Factors, extents: Iterable[Extent]) -> Any:
-    """Returns inputs with other sizes, by repeating or cutting what they hold."""
+    """Resizes inputs by repeating or cutting their values."""
     leaves, spec = pytree.tree_flatten(inputs)
     for extent in extents:
         for (number, dim), size in zip(extent.places, extent.sizes, strict=True):
@@ -107,7 +107,7 @@ def runs_at(program: Program, inputs: tuple[Any, ...]) -> str | None:
 def _without_channels(
     fixed: Mapping[Extent, str], free: Collection[Extent]
 ) -> Iterator[tuple[Extent, str]]:
-    """Leaves out which of (N, L, C) or (N, C, L) is channels, which nobody thinks would vary."""
+    """Drops the channels of (N, L, C) or (N, C, L), which are not expected to vary."""
     names = {extent.name for extent in free}
     for extent, why in fixed.items():
         if extent.name == "sequence" or (extent.name == "length" and "sequence" in names):

@@ -1,18 +1,18 @@
-"""What torch's exporters get wrong, said in other words before they see it."""
+"""Rewrites a graph around errors in torch's exporters."""
 
 import torch.nn.functional as F
 from torch import fx
 
-__all__ = ["reworded"]
+__all__ = ["apply_workarounds"]
 
 _NAMES = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 
-def reworded(module: fx.GraphModule) -> None:
-    """Rewrites a graph in place; in eval mode it computes what it did.
+def apply_workarounds(module: fx.GraphModule) -> None:
+    """Rewrites a graph in place; in eval mode it computes the same.
 
-    A batch norm that is told to use the statistics of its input, and is given running ones too,
-    gets none: the exporter to ONNX (torch 2.13) would let it use the running ones.
+    A batch norm that uses the statistics of its input, but has running ones too, loses these: the
+    exporter to ONNX (torch 2.13) would use the running ones.
 
     Example:
         >>> import torch
@@ -20,7 +20,7 @@ def reworded(module: fx.GraphModule) -> None:
         >>> x = graph.placeholder("x")
         >>> _ = graph.output(graph.call_function(F.batch_norm, (x, x, x, None, None, True)))
         >>> module = fx.GraphModule({}, graph)
-        >>> reworded(module)
+        >>> apply_workarounds(module)
         >>> next(node for node in module.graph.nodes if node.op == "call_function").args
         (x,)
     """

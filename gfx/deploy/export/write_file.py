@@ -23,7 +23,7 @@ __all__ = ["Exported", "check_target", "export"]
 
 @dataclass(frozen=True)
 class Exported:
-    """Tells what was written, which of its sizes vary, and how it compares with the program."""
+    """Describes a written file: its sizes that vary, and how it compares with the program."""
 
     path: str
     format: Format
@@ -32,10 +32,10 @@ class Exported:
     inputs: tuple[str, ...]  # `image: float32 batch x 3 x height x width`
     outputs: tuple[str, ...]
     dynamic: tuple[str, ...]  # names of the sizes that vary
-    fixed: tuple[str, ...]  # sentences: which do not, and why
+    fixed: tuple[str, ...]  # sentences: the fixed sizes, and why
     error: float | None  # the largest, relative to the largest absolute output; None: not checked
     tolerance: float
-    comparisons: int  # fresh inputs that it was run on
+    comparisons: int  # fresh inputs that it ran on
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Exported:
         return "\n".join([*lines, self.parity()])
 
     def parity(self) -> str:
-        """Says how the file compares."""
+        """Says how the file compares with the model."""
         if self.error is None:
             return "NOT CHECKED: nobody has run what was exported"
         by = "onnxruntime" if self.format == "onnx" else "torch.export"
@@ -77,8 +77,8 @@ def export(
 
     Before the file appears, onnxruntime, or the .pt2 read back, runs on fresh seeded inputs, and
     its outputs are compared with the model's: at the sizes of the example inputs, and at others
-    for the sizes that vary (`dynamic`). A size that does not hold there is fixed. `check=False`
-    leaves the comparison out. The model is not modified.
+    for the sizes that vary (`dynamic`). A size that fails there is fixed. `check=False` skips the
+    comparison. The model is not modified.
 
     Raises: ExportError if the target exists (and not `force`), the program cannot be exported (it
     names the node), or computes something else afterwards; nothing is written then. InputError if
@@ -128,7 +128,7 @@ def check_target(
 ) -> Format:
     """Checks, before the long work, that a path can be exported to; returns the format.
 
-    Raises: ExportError if its suffix is none of the formats, something is there, or the opset is
+    Raises: ExportError if its suffix is none of the formats, the file exists, or the opset is
     not known; InputError if a package is missing; ArchiveError if it cannot be written.
 
     Example:

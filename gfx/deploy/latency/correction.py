@@ -1,4 +1,4 @@
-"""Corrects predicted latencies: fits what nodes take in context, by least squares.
+"""Corrects predicted latencies: fits measured times of nodes in context, by least squares.
 
 The nodes are timed one by one in narrowed programs; no fitted time is negative.
 """
@@ -13,7 +13,7 @@ from gfx.deploy.latency.tables import LatencyTable
 __all__ = ["Curve", "curve", "nonnegative", "slopes"]
 
 _ROUNDS = 2000
-_ENOUGH = 1e-12  # of the largest answer, by which a round still changes one
+_ENOUGH = 1e-12  # of the largest value; smaller changes end the rounds
 
 
 def nonnegative(
@@ -71,7 +71,7 @@ class Curve:
 
 
 def curve(moved: Numbers, macs: Numbers, times: Numbers) -> Curve:
-    """Fits a curve to nodes that are alike. Shapes: all (samples,)."""
+    """Fits a curve to nodes of one kind. Shapes: all (samples,)."""
     bend = float(np.median(moved))
     table = _features(bend, moved, macs)
     weight = 1 / np.maximum(times, max(_FLOOR * times.max(), 1e-9))
@@ -84,15 +84,15 @@ def curve(moved: Numbers, macs: Numbers, times: Numbers) -> Curve:
 def slopes(
     table: LatencyTable, most: tuple[int, int], samples: Sequence[tuple[int, int, float]]
 ) -> tuple[float, ...]:
-    """Fits by how much convolutions of a site differ in a program from those measured alone.
+    """Fits how much slower the convolutions of a site are in a program than alone.
 
-    The logarithm of the ratio is a constant, and so much for each halving of the channels read and
-    given. Few samples say little: then it is near 0.
+    The logarithm of the ratio is a constant, plus a term for each halving of the input and output
+    channels. With few samples it is pulled to 0.
 
     Args:
         table: measured alone.
         most: channels read and given, at most.
-        samples: channels read and given, and milliseconds in the program.
+        samples: input and output channels, and milliseconds in the program.
     """
     inputs, outputs = (np.array([s[i] for s in samples]) for i in (0, 1))
     times = np.array([s[2] for s in samples])
@@ -108,7 +108,7 @@ def slopes(
     return tuple(found.tolist())
 
 
-_FAR = 1.0  # the clock of a single node may be far off
+_FAR = 1.0  # the measured time of a single node may be far off
 
 
 def _features(bend: float, moved: Numbers, macs: Numbers) -> Numbers:

@@ -1,8 +1,8 @@
-"""Measurements kept on disk, one file for each site or program of a machine.
+"""Keeps measurements on disk, one file for each site or program of a machine.
 
-A file is JSON: what it is of, and numbers by name. Whatever else stands there, half a file or a
-foreign one, counts as nothing known and is written anew. Two that write at once leave one of their
-files; what the other measured is then measured again.
+A file is JSON: its subject, and numbers by name. A damaged or foreign file counts as empty and is
+written anew. Of two processes that write at once, one file remains; the other measurements are
+then repeated.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from gfx.io.archive.files import write_atomic
 __all__ = ["Store", "folder_of"]
 
 _FORMAT = "gfx latency 1"
-_FILES = 2000  # the oldest go
+_FILES = 2000  # beyond, the oldest are removed
 _BYTES = 4 << 20  # of a file; a table of a thousand entries takes 30 kB
 
 
@@ -45,7 +45,7 @@ class Store:
         self.notes: list[str] = []
 
     def read(self, about: str) -> dict[str, float]:
-        """Returns what is known about something; {} if nothing is, or the file is damaged."""
+        """Returns the measurements of a subject; {} if there are none, or the file is damaged."""
         path = self._path(about)
         try:
             if path.stat().st_size > _BYTES:
@@ -62,7 +62,7 @@ class Store:
         return {str(name): float(value) for name, value in values.items()}
 
     def write(self, about: str, values: Mapping[str, float]) -> None:
-        """Adds to what is known about something; a folder that cannot be written is a note."""
+        """Adds measurements of a subject; a folder that cannot be written is a warning."""
         known = {**self.read(about), **values}
         content = {"format": _FORMAT, "machine": self.machine, "about": about, "values": known}
         data = json.dumps(content, indent=0).encode()
@@ -95,7 +95,7 @@ def _usable(value: Any) -> bool:
 def _written(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # someone else removed it
+    except OSError:  # another process removed it
         return 0.0
 
 

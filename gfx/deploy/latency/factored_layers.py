@@ -1,4 +1,4 @@
-"""What a layer takes written in another form, at any number of channels."""
+"""Predicts the latency of a layer in another form, at any number of channels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,12 +21,12 @@ __all__ = ["FormTimes", "Parts"]
 _BASE = 1 << 16  # more than any layer has channels
 
 Module = nn.Conv2d | nn.ConvTranspose2d
-# what a layer, in a form or as it is, takes on an input of a shape: milliseconds
+# the milliseconds of a layer, in a form or as it is, on an input shape
 Time = Callable[[Module, Form | None, tuple[int, ...]], float]
 
 
 class Parts:
-    """Prices single convolutions: by their tables, as they take in the program that was fitted."""
+    """Predicts single convolutions from their tables, corrected as in the fitted program."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Parts:
         self._made: dict[tuple[str, Most], Times] = {}
 
     def of(self, whole: Module) -> Time:
-        """Returns what prices forms of a layer that has at most the channels of this one."""
+        """Returns the predictor for forms of a layer with at most the channels of this one."""
         most = cache(lambda form: [_most(part) for part in _parts(whole, form)])
 
         def time(module: Module, form: Form | None, shape: tuple[int, ...]) -> float:
@@ -56,7 +56,7 @@ class Parts:
         return time
 
     def _convolution(self, part: Part, shape: tuple[int, ...], dtype: str, most: Most) -> float:
-        """Returns the milliseconds of a convolution; one in groups is as many dense ones."""
+        """Returns the milliseconds of a convolution; a grouped one counts as several dense ones."""
         site = site_of(part, shape, dtype) or site_of(replace(part, groups=1), shape, dtype)
         assert site is not None
         kind = "depthwise" if site.multiple else "transposed" if part.transposed else "convolution"
@@ -81,13 +81,13 @@ def _parts(module: Module, form: Form | None) -> list[Part]:
 
 
 def _most(part: Part) -> Most:
-    """Returns how far the table of a part reaches."""
+    """Returns the largest channels of a part's table."""
     count = 1 if part.groups == part.inputs else part.groups
     return part.inputs // count, part.outputs // count, True, True
 
 
 class FormTimes:
-    """Gives what each form of one layer takes more than the layer, in milliseconds."""
+    """Predicts how much slower each form of one layer is than the layer, in milliseconds."""
 
     def __init__(self, layer: Layer, forms: Sequence[Form | None], time: Time) -> None:
         self.layer, self.forms = layer, tuple(forms)
@@ -97,12 +97,12 @@ class FormTimes:
     def differences(
         self, options: NDArray[np.int64], channels: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Returns what each option takes more than the layer, both at the channels left to it.
+        """Returns how much slower each option is than the layer, both at the layer's channels.
 
-        An option that the layer cannot be written in at these channels stays the layer: 0.
+        An option that does not fit the layer at these channels counts as the layer: 0.
 
         Args:
-            options: (plans,), places in `forms`; the value None is the layer as it is.
+            options: (plans,), positions in `forms`; the value None is the layer unchanged.
             channels: (3, plans): input channels, output channels, and weight.shape[1].
 
         Returns: (plans,), milliseconds; negative where the form is faster.

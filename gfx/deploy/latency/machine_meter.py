@@ -1,4 +1,4 @@
-"""The clock of this machine, as a Meter: what budgets on latency are measured with."""
+"""Measures latency on this machine, as the Meter of budgets on latency."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from gfx.ir.program import Program
 
 __all__ = ["MachineMeter"]
 
-_SECONDS = 4.0  # that a reading may take
+_SECONDS = 4.0  # for one reading
 _FEWEST, _MOST = 9, 61  # rounds
 
 
@@ -22,8 +22,8 @@ class MachineMeter:
 
     Example:
         >>> import gfx
-        >>> clock = MachineMeter(ticks=iter(range(1000)).__next__)  # every call takes a second
-        >>> (reading,) = clock.read([gfx.trace(gfx.zoo.build("dcgan", ngf=4))], "eager", 1)
+        >>> meter = MachineMeter(ticks=iter(range(1000)).__next__)  # every call takes a second
+        >>> (reading,) = meter.read([gfx.trace(gfx.zoo.build("dcgan", ngf=4))], "eager", 1)
         >>> reading.ms, len(reading.times)
         (1000.0, 9)
     """
@@ -37,7 +37,7 @@ class MachineMeter:
     ) -> list[Reading]:
         """Runs programs in turns and returns a reading of each; effort 2 takes more rounds.
 
-        The first of several is kept ready, as it is the original that others are read beside.
+        The first of several stays prepared: it is the original, to compare the others with.
 
         Raises: InputError if the backend is not installed.
         """
@@ -49,7 +49,7 @@ class MachineMeter:
         return [Reading(tuple((1e3 * sample.times).tolist())) for sample in found]
 
     def foresee(self, groups: Groups, backend: str, threads: int | None) -> Foreseen:
-        """Measures what a program's predictions follow from."""
+        """Builds the latency model of a program by measurements."""
         return latency_model(groups, backend=backend, threads=threads)
 
     def machine(self) -> str:

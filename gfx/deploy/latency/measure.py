@@ -1,10 +1,10 @@
-"""Asks the clock what convolutions, nodes and whole programs take.
+"""Measures the latency of convolutions, nodes and whole programs.
 
-What is timed runs once before, each time: torch keeps the code it made for a shape only until a
-thousand others came between, and a caller always runs the same ones. Of a turn the quickest run
-counts and of the turns the median, for what else the machine does only ever adds. Beside them runs
-a reference, always the same; where it takes longer in one round than in another, the machine
-changed, and the rounds are repeated.
+Every action runs once before it is timed: torch keeps its code for a shape only until a thousand
+others came between, and a caller always runs the same ones. Of the runs in a turn the quickest
+counts and of the turns the median, since other load only ever adds time. A reference action runs
+beside them; where it takes longer in one round than in another, the machine changed, and the rounds
+are repeated.
 """
 
 import time
@@ -25,7 +25,7 @@ from gfx.ir.execute import on_meta
 from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.program import Program
 
-__all__ = ["Clocked", "Measurer", "measured"]
+__all__ = ["MachineMeasurer", "Measurer", "measured"]
 
 _REFERENCE = 8  # runs of the reference in a round
 _ATTEMPTS = 3
@@ -34,37 +34,37 @@ Action = Callable[[], object]
 
 
 class Measurer(Protocol):
-    """Says what things take, in milliseconds: the clock, or in tests a machine of formulas."""
+    """Measures milliseconds: by a timer, or in tests by a machine made of formulas."""
 
     def points(self, points: Sequence[Point], backend: str, threads: int) -> list[float]:
-        """Returns what single convolutions take."""
+        """Returns the milliseconds of single convolutions."""
         ...
 
     def nodes(self, programs: Sequence[Program], threads: int) -> list[dict[str, float]]:
-        """Returns what each node of some programs takes, run one by one in torch, by name."""
+        """Returns the milliseconds of each program's nodes by name, run one by one in torch."""
         ...
 
     def programs(self, programs: Sequence[Program], backend: str, threads: int) -> list[float]:
-        """Returns what whole programs take."""
+        """Returns the milliseconds of whole programs."""
         ...
 
 
 @dataclass(frozen=True)
-class Clocked:
-    """Measures with the clock."""
+class MachineMeasurer:
+    """Measures with a timer on this machine."""
 
-    clock: Callable[[], float] = time.perf_counter  # seconds
+    clock: Callable[[], float] = time.perf_counter  # returns seconds
     rounds: int = 3
     drift: float = 0.4  # share by which the reference may differ from round to round
 
     def points(self, points: Sequence[Point], backend: str, threads: int) -> list[float]:
-        """Returns what single convolutions take, in milliseconds."""
+        """Returns the milliseconds of single convolutions."""
         with using_threads(threads), torch.inference_mode():
             made = [piece(point, backend, threads) for point in points]
             return self._turns(made, _counted(len(points), "convolution"))
 
     def programs(self, programs: Sequence[Program], backend: Any, threads: int) -> list[float]:
-        """Returns what whole programs take, in milliseconds."""
+        """Returns the milliseconds of whole programs."""
         made: list[Action] = [
             prepare(twin.module, twin.example_inputs, backend, threads=threads)
             for twin in map(_with_content, programs)
@@ -72,7 +72,7 @@ class Clocked:
         return self._turns(made, _counted(len(programs), "program"))
 
     def nodes(self, programs: Sequence[Program], threads: int) -> list[dict[str, float]]:
-        """Returns what each node takes, run one by one in torch, in milliseconds."""
+        """Returns the milliseconds of each node, run one by one in torch."""
         found = []
         with using_threads(threads), torch.inference_mode():
             for program in map(_with_content, programs):
@@ -96,9 +96,9 @@ class Clocked:
             drifts.append(max(references) / min(references) - 1)
             if drifts[-1] <= self.drift:
                 return [float(t) * 1e3 for t in np.median(times, axis=0)]
-        told = ", ".join(f"{100 * drift:.0f} %" for drift in drifts)
+        drift = ", ".join(f"{100 * drift:.0f} %" for drift in drifts)
         raise TimingError(
-            f"this machine is too noisy to time {what}: the same reference took up to {told} "
+            f"this machine is too noisy to time {what}: the same reference took up to {drift} "
             f"longer in one round than in another, in {_ATTEMPTS} attempts (up to "
             f"{100 * self.drift:.0f} % is allowed); stop what else runs, or use fewer threads"
         )
@@ -115,7 +115,7 @@ class Clocked:
         return float(np.median(found))
 
     def _quickest(self, action: Action) -> float:
-        """Runs an action once for nothing and twice by the clock."""
+        """Runs an action once untimed and twice timed; returns the quickest."""
         action()
         times = []
         for _ in range(2):
@@ -132,15 +132,15 @@ def measured(
     *,
     measurer: Measurer | None = None,
 ) -> float:
-    """Returns the milliseconds that one run of a program really takes: a median.
+    """Measures one run of a program in milliseconds: a median.
 
     Raises: InputError if the backend is not installed; TimingError if the machine is too noisy.
     """
-    return (measurer or Clocked()).programs([program], backend, threads_of(threads))[0]
+    return (measurer or MachineMeasurer()).programs([program], backend, threads_of(threads))[0]
 
 
 class _Nodes(Interpreter):
-    """Runs a graph node by node and clocks each."""
+    """Runs a graph node by node and times each."""
 
     def __init__(self, module: fx.GraphModule, clock: Callable[[], float]) -> None:
         super().__init__(module)
@@ -166,7 +166,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _reference() -> Action:
-    """Makes what a steady machine always does in the same time: arithmetic, and memory moved."""
+    """Makes a reference action of steady duration: arithmetic, and memory moved."""
     layer = nn.Conv2d(32, 32, 3, padding=1).requires_grad_(False)
     x = torch.ones(1, 32, 64, 64)
 
@@ -179,7 +179,7 @@ def _reference() -> Action:
 
 
 def _with_content(program: Program) -> Program:
-    """Returns a program that has values to compute with; drawn ones in place of none."""
+    """Returns a program that has values to compute with; on the meta device they are drawn."""
     if not on_meta(program):
         return program
     twin = program.copy()

@@ -1,9 +1,9 @@
-"""The latency model of one program on this machine.
+"""Builds and evaluates the latency model of one program on this machine.
 
-1. Every convolution of images is measured alone, over a grid of the channels it reads and gives
-   (gfx/deploy/latency/tables.py). Layers that are alike but for their channels share a table.
-2. The program is built at a few widths, and its nodes are clocked one by one in torch. They say
-   what everything else takes, and how much a convolution differs where it stands from one alone.
+1. Every 2-D convolution is measured alone, over a grid of input and output channels
+   (gfx/deploy/latency/tables.py). Layers that differ only in their channels share a table.
+2. The program is built at a few widths, and its nodes are timed one by one in torch. These times
+   give the latency of all other nodes, and a correction of each convolution in its context.
 3. The same programs are run whole by the backend. Least squares towards 1 give a factor for each
    kind of node, and a constant.
 """
@@ -22,7 +22,7 @@ from gfx.coupling import Group, Groups
 from gfx.deploy.latency.correction import Curve, curve, nonnegative, slopes
 from gfx.deploy.latency.disk_store import Store, folder_of
 from gfx.deploy.latency.factored_layers import FormTimes, Parts
-from gfx.deploy.latency.measure import Clocked, Measurer
+from gfx.deploy.latency.measure import MachineMeasurer, Measurer
 from gfx.deploy.latency.model_terms import Summand, Sums, Works, works_of
 from gfx.deploy.latency.tables import Library, Times
 from gfx.deploy.latency.width_samples import Samples, configurations
@@ -42,7 +42,7 @@ class LatencyModel:
     """Predicts the milliseconds of one run of a program at other widths.
 
     `groups` are the program's free groups, in the order of the columns that `predict` takes;
-    `full` is what the program took as it is, in milliseconds, measured.
+    `full` is the measured latency of the unchanged program, in milliseconds.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class LatencyModel:
         return np.asarray(self._weights[:-1] @ self._sums(table) + self._weights[-1])
 
     def of_forms(self, layer: Layer, forms: Sequence[Form | None]) -> FormTimes:
-        """Returns what forms of a convolution take more than it, at any number of channels.
+        """Returns how much slower forms of a convolution are than it, at any number of channels.
 
-        Their parts are measured alone, as the program's convolutions are.
+        The parts are measured alone, as the program's convolutions are.
 
         Raises: TimingError if the machine is too noisy to measure them.
         """
@@ -97,21 +97,21 @@ def latency_model(
 ) -> LatencyModel:
     """Measures a program on this machine, and returns a model of its latency.
 
-    What was measured is kept on disk, by machine, version of torch, backend and threads, and is
-    not measured again.
+    Measurements are kept on disk, by machine, version of torch, backend and threads, and are not
+    repeated.
 
     Args:
         groups: its channel groups.
-        backend: what runs it: eager, compile or onnxruntime.
+        backend: runs the program: eager, compile or onnxruntime.
         threads: how many threads run it; None: as many as torch uses.
-        cache: folder of measurements; None: GFX_CACHE, else the user's own cache.
-        progress: called with a sentence now and then.
-        measurer: says what things take; None: the clock.
+        cache: folder of measurements; None: GFX_CACHE, else the user's cache.
+        progress: is called with a sentence for each step.
+        measurer: measures milliseconds; None: this machine.
 
     Raises: InputError if the backend is not installed; TimingError if the machine is too noisy.
     """
-    count, tell = threads_of(threads), progress or (lambda said: None)
-    asked = measurer or Clocked()
+    count, report = threads_of(threads), progress or (lambda said: None)
+    asked = measurer or MachineMeasurer()
     folder = folder_of(cache)
     stores = {b: Store(folder, machine().key(b, count)) for b in {"eager", backend}}
     symbols = Symbols(groups)
@@ -119,15 +119,15 @@ def latency_model(
     library = Library(stores[_tables(backend)], asked, _tables(backend), count)
     rows = configurations([g.size for g in groups.free], _SAMPLES)
     samples = Samples(groups, rows, asked, count)
-    tell(f"measuring {len(works.convolving)} convolutions over their channels")
+    report(f"measuring {len(works.convolving)} convolutions over their channels")
     for work in works.convolving:
         library.table(work.site, work.most)
-    tell(f"measuring the nodes of {len(rows)} narrowed programs")
-    clocked = samples.nodes(stores["eager"])
-    tell(f"measuring {_RUNS.get(backend, _SAMPLES)} narrowed programs with {backend}")
+    report(f"measuring the nodes of {len(rows)} narrowed programs")
+    node_times = samples.nodes(stores["eager"])
+    report(f"measuring {_RUNS.get(backend, _SAMPLES)} narrowed programs with {backend}")
     few = Samples(groups, rows[: _RUNS.get(backend, _SAMPLES)], asked, count)
     times = few.programs(stores[backend], backend)
-    placed = _Placed(symbols, works, library, rows, clocked, inside=backend != "onnxruntime")
+    placed = _Placed(symbols, works, library, rows, node_times, inside=backend != "onnxruntime")
     sums = Sums(symbols, placed.summands)
     factors = _factors(sums, few.rows, times, _PULLS[backend])
     parts = Parts(
@@ -138,12 +138,12 @@ def latency_model(
 
 
 def _tables(backend: str) -> str:
-    """Returns the backend that convolutions are measured with alone."""
+    """Returns the backend that measures convolutions alone."""
     return "onnxruntime" if backend == "onnxruntime" else "eager"
 
 
 class _Placed:
-    """Fits what the nodes of a program take to those that were clocked."""
+    """Fits the latency of a program's nodes to their times in the program."""
 
     def __init__(
         self,
@@ -151,10 +151,10 @@ class _Placed:
         works: Works,
         library: Library,
         rows: NDArray[np.int64],
-        clocked: Sequence[dict[str, float]],
+        node_times: Sequence[dict[str, float]],
         inside: bool,
     ) -> None:
-        self._symbols, self._rows, self._clocked = symbols, rows, clocked
+        self._symbols, self._rows, self._node_times = symbols, rows, node_times
         self._samples: dict[Any, list[tuple[int, int, float]]] = {}
         numbers = [n for w in works.convolving for n in (w.inputs, w.outputs)]
         channels = Terms(symbols, numbers)(rows).reshape(len(works.convolving), 2, len(rows))
@@ -163,7 +163,7 @@ class _Placed:
             if inside:
                 found += [
                     (i, j, times[work.node])
-                    for i, j, times in zip(read, given, clocked, strict=True)
+                    for i, j, times in zip(read, given, node_times, strict=True)
                     if work.node in times
                 ]
         self.slopes: dict[str, tuple[float, ...]] = {}
@@ -181,13 +181,13 @@ class _Placed:
         self.moved = self._others(works)
 
     def _others(self, works: Works) -> float:
-        """Adds the nodes that are no convolutions; returns their mean milliseconds per element."""
+        """Adds the nodes that are not convolutions; returns their mean milliseconds per element."""
         numbers = [n for w in works.others for n in (w.moved, w.macs)]
         sizes = Terms(self._symbols, numbers)(self._rows)
         sizes = sizes.reshape(len(works.others), 2, len(self._rows)).astype(np.float64)
         alike: dict[str, list[NDArray[np.float64]]] = {}
         for work, (moved, macs) in zip(works.others, sizes, strict=True):
-            times = np.array([found.get(work.node, 0.0) for found in self._clocked])
+            times = np.array([found.get(work.node, 0.0) for found in self._node_times])
             alike.setdefault(work.like, []).append(np.stack([moved, macs, times]))
         every = {like: np.concatenate(found, axis=1) for like, found in alike.items()}
         curves: dict[str, Curve] = {like: curve(*found) for like, found in every.items()}
@@ -205,7 +205,7 @@ def _factors(
     count = len(sums.kinds)
     towards = np.array([1.0] * count + [0.0])
     strong = ("convolution", "transposed", "depthwise")
-    # a kind is drawn to 1 by the share of the time that it is: no factor is free
+    # a kind is pulled to 1 by its share of the time: no factor is free
     pull = np.array([pulls[0 if kind in strong else 1] for kind in sums.kinds] + [pulls[2]])
     found = nonnegative(table.T, np.ones(len(rows)), towards, pull * _shares(table))
     found[-1] *= unit

@@ -1,4 +1,4 @@
-"""The terms of the latency model: nodes by kind, as formulas in the widths of the groups."""
+"""Lists the terms of the latency model: nodes by kind, as formulas in the widths of the groups."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ from gfx.ir.ops import op_name
 
 __all__ = ["Convolving", "Other", "Summand", "Sums", "Works", "works_of"]
 
-_ROWS = 1 << 14  # configurations at once: what lies between stays in a cache
+_ROWS = 1 << 14  # configurations at once: intermediate values stay in a cache
 
 
 @dataclass(frozen=True)
 class Summand:
-    """What one node takes: a function of two formulas in the widths."""
+    """The latency of one node: a function of two formulas in the widths."""
 
     kind: str
     time: Callable[[Any, Any], NDArray[np.float64]]
@@ -35,7 +35,7 @@ class Summand:
 
 
 class Sums:
-    """Adds up what the nodes of each kind take; nodes that always take the same count at once."""
+    """Sums the latencies of the nodes of each kind; equal terms are evaluated once."""
 
     def __init__(self, symbols: Symbols, summands: Sequence[Summand]) -> None:
         self.kinds = tuple(dict.fromkeys(s.kind for s in summands))
@@ -73,17 +73,17 @@ _TIMED = ("call_module", "call_function", "call_method")
 
 @dataclass(frozen=True)
 class Convolving:
-    """A node that is a convolution of images."""
+    """A node that is a 2-D convolution."""
 
     node: str
     site: ConvSite
     inputs: Number
     outputs: Number
-    most: tuple[int, int, bool, bool]  # channels as they are, and whether they may change
+    most: tuple[int, int, bool, bool]  # original channels, and whether they may change
 
     @property
     def kind(self) -> str:
-        """The kind of kernel that runs it."""
+        """The kind of kernel that runs the node."""
         if self.site.multiple:
             return "depthwise"
         return "transposed" if self.site.part.transposed else "convolution"
@@ -91,25 +91,25 @@ class Convolving:
 
 @dataclass(frozen=True)
 class Other:
-    """Any other node: it takes what it takes for each element it moves, and each product."""
+    """Any other node: its latency depends on elements moved and products."""
 
     node: str
-    like: str  # the same text for nodes that are alike but for their channels
+    like: str  # equal for nodes that differ only in their channels
     kind: str
-    moved: Number  # elements read and given
+    moved: Number  # elements read and written
     macs: Number
 
 
 @dataclass(frozen=True)
 class Works:
-    """All that takes time in a program."""
+    """The terms of a program."""
 
     convolving: tuple[Convolving, ...]
     others: tuple[Other, ...]
 
 
 def works_of(groups: Groups, symbols: Symbols) -> Works:
-    """Lists what takes time in the program of some groups.
+    """Lists the terms of the program of some groups.
 
     Example:
         >>> import gfx

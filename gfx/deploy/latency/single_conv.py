@@ -1,4 +1,4 @@
-"""Makes single convolutions to time: settings and input size of a layer, at any channels."""
+"""Builds single convolutions to time: a layer's settings and input size, at any channels."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -20,9 +20,9 @@ Point = tuple[Part, tuple[int, ...], str]  # a convolution, the shape of its inp
 
 @dataclass(frozen=True)
 class ConvSite:
-    """A convolution of images on an input of some size, its channels left open.
+    """A 2-D convolution on an input of some size, with any channels.
 
-    A depthwise one gives `multiple` channels for each it reads; any other is dense.
+    A depthwise one has `multiple` output channels for each input channel; any other is dense.
 
     Example:
         >>> site = site_of(nn.Conv2d(8, 16, 3, padding=1), (1, 8, 32, 32))
@@ -57,7 +57,7 @@ _OPEN = ("name", "inputs", "outputs", "groups", "bias")
 
 
 def site_of(module: nn.Module | Part, shape: tuple[int, ...], dtype: str = "") -> ConvSite | None:
-    """Returns the site of a convolution; None if it is neither dense nor depthwise, or not of 2-D.
+    """Returns the site of a convolution; None if it is neither dense nor depthwise, or not 2-D.
 
     Shapes: that of its input, (..., C, H, W).
     """
@@ -81,9 +81,9 @@ _OPSET, _FORMAT = 17, 8  # old enough for any onnxruntime in use
 
 
 def piece(point: Point, backend: str, threads: int) -> Callable[[], object]:
-    """Makes a convolution with weights of its own, and what runs it on an input.
+    """Builds a convolution with its own weights, and returns a call of it on an input.
 
-    torch.compile calls the very kernels that torch does.
+    torch.compile calls the same kernels as torch.
 
     Example:
         >>> part = Part("", False, 2, 4, 1, True, kernel=(3, 3))
@@ -101,13 +101,13 @@ def piece(point: Point, backend: str, threads: int) -> Callable[[], object]:
 
 
 def _session(part: Part, weight: Tensor, x: Tensor, threads: int) -> Callable[[], object]:
-    """Makes a session of onnxruntime with the convolution alone."""
+    """Creates an onnxruntime session of a single convolution."""
     made, feeds = session(_written(part, weight, x), threads), {"x": x.numpy()}
     return lambda: made.run(None, feeds)
 
 
 def _written(part: Part, weight: Tensor, x: Tensor) -> bytes:
-    """Writes a model of one convolution."""
+    """Writes an ONNX model of one convolution."""
     needed("onnx")
     from onnx import helper, numpy_helper
 

@@ -1,8 +1,8 @@
-"""Tables of the milliseconds of single convolutions over their channels, cached on disk.
+"""Tabulates the latency of single convolutions over their channels, cached on disk.
 
-Kernels work on blocks of 16 channels: 17 take what 32 take. So the tables are over whole blocks,
-and fine only where there is less than one. Channels that fill no block cost something of their
-own, in some backends much; a smaller table says how much, as a ratio.
+Kernels work on blocks of 16 channels: 17 take as long as 32. So the tables cover whole blocks, and
+are finer only below one block. Channels that fill no block cost extra, in some backends much; a
+smaller table holds this as a ratio.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,14 +21,14 @@ __all__ = ["LatencyTable", "Library", "Most", "Times", "levels", "odd_levels"]
 
 Numbers = NDArray[np.float64]
 _SMALL = (1, 4, 5)  # up to 4 input channels have kernels of their own
-BLOCK = 16  # channels that the kernels of a CPU handle at once
-_STEPS = ((256, 16), (512, 32), (1024, 64), (1 << 16, 128))  # up to so many, by so many
+BLOCK = 16  # channels per step of a CPU kernel
+_STEPS = ((256, 16), (512, 32), (1024, 64), (1 << 16, 128))  # (up to, step)
 _COARSE = ((64, 16), (128, 32), (512, 64), (1024, 128), (1 << 16, 256))
 _ODD = (13, 29, 61, 125, 253, 509, 1021, 2045)
 
 
 def levels(most: int, fine: bool = True) -> tuple[int, ...]:
-    """Lists the channels at which something of up to so many channels is measured.
+    """Lists the channels at which a layer of up to `most` channels is measured.
 
     Example:
         >>> levels(100)
@@ -44,7 +44,7 @@ def levels(most: int, fine: bool = True) -> tuple[int, ...]:
 
 
 def odd_levels(most: int) -> tuple[int, ...]:
-    """Lists channels that fill no block, at which something of up to so many is measured.
+    """Lists channels that fill no block, at which a layer of up to `most` is measured.
 
     Example:
         >>> odd_levels(100)
@@ -69,10 +69,10 @@ class LatencyTable:
     aligned: int  # channels are even if they are a multiple of this
     odd_inputs: tuple[int, ...] = ()
     odd_outputs: tuple[int, ...] = ()
-    ratios: Numbers | None = None  # (odd_inputs, odd_outputs): to what the table says
+    ratios: Numbers | None = None  # (odd_inputs, odd_outputs): to the table's times
 
     def __call__(self, inputs: NDArray[Any], outputs: NDArray[Any]) -> Numbers:
-        """Looks up convolutions of some input and output channels, (n,) each; returns (n,)."""
+        """Interpolates for some input and output channels, (n,) each; returns (n,)."""
         found = _bilinear(
             self.inputs,
             self.outputs,
@@ -92,7 +92,7 @@ class LatencyTable:
         return np.where(self.odd(inputs), ratio, 1.0) * found
 
     def odd(self, channels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tells which channels fill no block."""
+        """Returns which channels fill no block."""
         return np.asarray((channels > BLOCK) & (channels % self.aligned != 0))
 
 
@@ -110,7 +110,7 @@ def _whole(channels: NDArray[Any], known: Sequence[int]) -> NDArray[Any]:
 def _bilinear(
     rows: Sequence[float], columns: Sequence[float], table: Numbers, x: Any, y: Any
 ) -> Numbers:
-    """Interpolates in a table; beyond its end, in proportion to the last step."""
+    """Interpolates in a table; beyond its end, extrapolates from the last step."""
     i, a = _place(rows, x)
     j, b = _place(columns, y)
     k, m = np.minimum(i + 1, len(rows) - 1), np.minimum(j + 1, len(columns) - 1)
@@ -129,13 +129,13 @@ def _place(known: Sequence[float], x: Any) -> tuple[NDArray[np.int64], Numbers]:
 
 
 Most = tuple[int, int, bool, bool]  # input and output channels at most; whether each may change
-_CELLS = 1 << 21  # of a table that is written out for every number of channels
+_CELLS = 1 << 21  # of a table that is expanded to every number of channels
 _ALIGNED = {"onnxruntime": 4}  # channels that kernels of a backend can do without a rest
 _BLOCK = 16
 
 
 class Times:
-    """Milliseconds of a site at any channels up to some, times a correction for the program."""
+    """The milliseconds of a site at any channels up to some, times a correction for the program."""
 
     def __init__(
         self, table: LatencyTable, most: tuple[int, int], slopes: tuple[float, ...]
@@ -180,7 +180,7 @@ class Library:
         self._known: dict[tuple[str, Most], LatencyTable] = {}
 
     def table(self, site: ConvSite, most: Most) -> LatencyTable:
-        """Returns the table of a site up to some channels; measures what is not known yet."""
+        """Returns the table of a site up to some channels; measures missing entries."""
         key = (site.key, most)
         if key not in self._known:
             self._known[key] = self._made(site, most)
@@ -202,9 +202,9 @@ class Library:
         )
         if not odd:
             return plain
-        foreseen = plain(*(np.array(numbers) for numbers in zip(*odd, strict=True)))
+        predicted = plain(*(np.array(numbers) for numbers in zip(*odd, strict=True)))
         shape = (len(odd_rows), len(odd_columns))
-        ratios = _filled(times, odd, shape) / np.maximum(foreseen, 1e-9).reshape(shape)
+        ratios = _filled(times, odd, shape) / np.maximum(predicted, 1e-9).reshape(shape)
         return LatencyTable(rows, columns, plain.times, aligned, odd_rows, odd_columns, ratios)
 
     def _times(self, site: ConvSite, wanted: Iterable[tuple[int, int]]) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""The whole programs that are measured: which widths, and what each and its nodes take."""
+"""Measures narrowed copies of a program, whole and node by node."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ _GRID = 8  # every other configuration has widths that are multiples of it
 
 
 def configurations(full: Sequence[int], count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Lists widths: the program as it is, then some in which every group is wide and narrow.
+    """Lists widths: the unchanged program, then some in which every group is wide and narrow.
 
     Each group's widths are drawn from as many equal shares of its size as there are
-    configurations, in an order of its own (a Latin hypercube).
+    configurations, in a random order (a Latin hypercube).
 
     Shapes: returns (count, groups).
 
@@ -44,7 +44,7 @@ def configurations(full: Sequence[int], count: int, seed: int = 0) -> NDArray[np
 
 
 class Samples:
-    """Measures one program at some widths, or looks up what is known of it."""
+    """Measures one program at some widths, or looks the times up."""
 
     def __init__(
         self, groups: Groups, rows: NDArray[np.int64], measurer: Measurer, threads: int
@@ -53,7 +53,7 @@ class Samples:
         self._groups, self._measurer, self._threads = groups, measurer, threads
 
     def programs(self, store: Store, backend: str) -> NDArray[np.float64]:
-        """Returns what the whole programs take, in milliseconds. Shapes: (rows,)."""
+        """Returns the milliseconds of the whole programs. Shapes: (rows,)."""
         names = [" ".join(map(str, row)) for row in self.rows.tolist()]
         known = store.read(f"programs {self._about}")
         if not all(name in known for name in names):
@@ -63,7 +63,7 @@ class Samples:
         return np.array([known[name] for name in names])
 
     def nodes(self, store: Store) -> list[dict[str, float]]:
-        """Returns what the nodes of each take one by one in torch, in milliseconds."""
+        """Returns the milliseconds of the nodes of each program, run one by one in torch."""
         found = []
         for i, row in enumerate(self.rows.tolist()):
             about = f"nodes {self._about} at {row}"

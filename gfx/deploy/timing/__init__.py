@@ -1,4 +1,4 @@
-"""Runs programs against the clock: backends, interleaved rounds, and whether noise decides."""
+"""Times programs: backends, interleaved rounds, and whether noise decides."""
 
 from gfx.deploy.timing.backends import BACKENDS, Backend, Runner, prepare
 from gfx.deploy.timing.interleave import interleaved, medians, seconds

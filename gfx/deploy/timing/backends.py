@@ -1,4 +1,4 @@
-"""Makes a module ready to run, again and again, by one of several backends.
+"""Prepares a module to run repeatedly by one of several backends.
 
 - eager: torch, one operation after the other, as the model runs in training.
 - compile: torch.compile with its default backend, which fuses operations.
@@ -31,10 +31,10 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs one module on one set of inputs; made by `prepare`, and warm.
+    """Runs one module on one set of inputs; `prepare` makes it, warmed up.
 
     Each call runs it once, without gradients, on its number of threads, and returns when it is
-    done; torch's own number of threads is then what it was.
+    done; torch's own number of threads is then restored.
     """
 
     backend: Backend
@@ -67,12 +67,12 @@ def prepare(
     threads: int | None = None,
     device: str | None = None,
 ) -> Runner:
-    """Makes a module ready to be timed: copies it, puts it in eval mode, compiles it, runs it once.
+    """Prepares a module for timing: copies it, puts it in eval mode, compiles it, runs it once.
 
-    The module is left unchanged. None threads are as many as torch is set to, for every backend;
-    None as the device is where the module is.
+    The module is left unchanged. None threads are as many as torch uses, for every backend; None
+    as the device is the module's.
 
-    Raises: InputError if a backend or device is unknown or not there, or if the module does not
+    Raises: InputError if a backend or device is unknown or missing, or if the module does not
     run on the inputs by that backend.
 
     Example:
@@ -91,7 +91,7 @@ def prepare(
 
 
 def threads_of(threads: int | None) -> int:
-    """Returns a number of threads; None is as many as torch is set to.
+    """Returns a number of threads; None is as many as torch uses.
 
     Raises: InputError if it is below 1.
     """
@@ -101,9 +101,9 @@ def threads_of(threads: int | None) -> int:
 
 
 def on_device(module: nn.Module, device: str | None) -> str:
-    """Returns the device to run on: cpu, cuda or cuda:N; None is where the module is.
+    """Returns the device to run on: cpu, cuda or cuda:N; None is the module's.
 
-    Raises: InputError if it is another one, or not there.
+    Raises: InputError if it is another one, or missing.
 
     Example:
         >>> on_device(nn.Conv2d(3, 8, 3), None)
@@ -128,7 +128,7 @@ def on_device(module: nn.Module, device: str | None) -> str:
 
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """Sets torch's number of threads inside of a with block, and puts it back.
+    """Sets torch's number of threads inside of a with block, and restores it.
 
     Example:
         >>> before = torch.get_num_threads()
@@ -152,9 +152,9 @@ def using_threads(count: int) -> Iterator[None]:
 def _started(
     backend: Backend, module: nn.Module, inputs: tuple[Any, ...], threads: int, device: str
 ) -> Runner:
-    """Makes a runner and runs it once, which compiles what is compiled late.
+    """Builds a runner and runs it once, which compiles lazily compiled code.
 
-    Raises: InputError with the first line of what went wrong.
+    Raises: InputError with the first line of the failure.
     """
     written = None
     try:
@@ -186,8 +186,8 @@ def _compiled(module: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Any]:
     def forward() -> Any:
         return module(*inputs)
 
-    # torch keeps what it compiled by code object, and of one class of modules only a few: this
-    # has a code object of its own
+    # torch caches compiled code by code object, and keeps few versions for one class of modules:
+    # this function has its own code object
     code = forward.__code__.replace(co_name="forward")
     own = FunctionType(code, forward.__globals__, "forward", None, forward.__closure__)
     return torch.compile(own, dynamic=False)

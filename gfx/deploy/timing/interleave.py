@@ -1,10 +1,10 @@
-"""Times several actions side by side, so that a busy moment of the machine hits all of them alike.
+"""Times several actions side by side, so that load on the machine affects all of them alike.
 
 1. All are warmed up first, one after the other.
 2. A round runs each once. Which goes first, and which after which, changes from round to round:
    over an even number of rounds two actions are first equally often, and a slow drift of the
    machine cancels.
-3. Garbage is collected between rounds, and never while the clock runs.
+3. Garbage is collected between rounds, and never during a timed call.
 """
 
 import gc
@@ -17,11 +17,11 @@ import numpy as np
 from gfx.deploy.timing.timing_samples import TimingSample
 from gfx.errors import InputError
 
-__all__ = ["Clock", "Rounds", "interleaved", "medians", "seconds", "settled"]
+__all__ = ["Clock", "Rounds", "gc_frozen", "interleaved", "medians", "seconds"]
 
 Action = Callable[[], object]
-Clock = Callable[[], float]  # seconds since some moment
-Rounds = Callable[[int, int], None]  # told how many rounds are done, and of how many
+Clock = Callable[[], float]  # returns the time in seconds
+Rounds = Callable[[int, int], None]  # is called with the rounds done, and their total
 
 
 def seconds(action: Action, *, clock: Clock = time.perf_counter) -> float:
@@ -48,7 +48,7 @@ def interleaved(
 ) -> list[TimingSample]:
     """Times each runner once a round, in an order that alternates; one sample for each.
 
-    Each is called `warmups` times before, so `warmups + rounds` times in all.
+    Each is called `warmups` times before, that is `warmups + rounds` times in all.
 
     Units: seconds.
 
@@ -66,7 +66,7 @@ def interleaved(
         for _ in range(warmups):
             runner()
     times = np.zeros((len(runners), rounds))
-    with settled():
+    with gc_frozen():
         for done in range(rounds):
             with _no_garbage():
                 for index in _order(len(runners), done):
@@ -87,7 +87,7 @@ def medians(actions: Sequence[Action], rounds: int) -> list[float]:
 
 
 def _order(count: int, done: int) -> list[int]:
-    """Returns who goes when in a round (rule 2): rotated every second round, every other reversed.
+    """Returns the order of a round (rule 2): rotated every second round, every other reversed.
 
     For two: 01 10 10 01, and again.
     """
@@ -104,7 +104,7 @@ def _timed(action: Action, clock: Clock) -> float:
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Collects garbage, and collects no more inside of the with block."""
+    """Collects garbage, and suspends collection inside the with block."""
     gc.collect()
     before = gc.isenabled()
     gc.disable()
@@ -116,13 +116,13 @@ def _no_garbage() -> Iterator[None]:
 
 
 @contextmanager
-def settled() -> Iterator[None]:
-    """Spares what exists by now from being looked at by each collection, which takes long.
+def gc_frozen() -> Iterator[None]:
+    """Excludes existing objects from garbage collection, which would otherwise take long.
 
-    Example: `with settled(): ...` around a loop that is timed.
+    Example: `with gc_frozen(): ...` around a loop that is timed.
     """
     gc.collect()
-    mine = gc.get_freeze_count() == 0  # else the user's own, which thawing would thaw too
+    mine = gc.get_freeze_count() == 0  # else the user froze objects, and unfreezing would undo it
     if mine:
         gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""What times depend on besides the program: the processor, its cores, and the software."""
+"""Describes the machine that times depend on: the processor, its cores, and the software."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ __all__ = ["Machine", "machine"]
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, as far as it matters for times measured on it.
+    """A machine, as far as it affects times measured on it.
 
     Example: `print(machine())` → "Intel(R) Xeon(R) Processor (AVX512), 2 cores, Linux x86_64,
     torch 2.13.0".
@@ -27,9 +27,9 @@ class Machine:
     torch: str  # version
 
     def key(self, backend: str = "eager", threads: int | None = None, device: str = "cpu") -> str:
-        """Returns a short text, fit for a file's name, that is the same where times are.
+        """Returns a short text, fit for a file's name, that is equal where times are comparable.
 
-        None threads are those that torch is set to.
+        None threads are those that torch uses.
 
         Example:
             >>> Machine("A (AVX2)", 2, "Linux", "2.13.0").key("eager", 1)
@@ -66,7 +66,7 @@ def machine() -> Machine:
 
 
 def _model() -> str:
-    """Returns the processor's name: Linux tells it in a file, other systems by platform."""
+    """Returns the processor's name, from /proc/cpuinfo on Linux, else by platform."""
     info = Path("/proc/cpuinfo")
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", info.read_text("utf-8"), re.MULTILINE)

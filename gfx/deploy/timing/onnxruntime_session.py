@@ -1,4 +1,4 @@
-"""The backend onnxruntime: a module as ONNX, in a session of its own."""
+"""Runs modules in onnxruntime: as ONNX, each in its own session."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ __all__ = ["feeds", "session", "session_runner"]
 def session_runner(
     written: bytes, inputs: tuple[Any, ...], threads: int, device: str
 ) -> Callable[[], tuple[torch.Tensor, ...]]:
-    """Returns what runs an ONNX file in onnxruntime on the inputs.
+    """Returns a call that runs an ONNX file in onnxruntime on the inputs.
 
-    Raises: InputError if onnxruntime is missing, or has nothing for the device.
+    Raises: InputError if onnxruntime is missing, or does not support the device.
     """
     made = session(written, threads, device)
     given = feeds([item.name for item in made.get_inputs()], inputs)
@@ -32,11 +32,11 @@ def session(
     arena: bool = True,
     profile: str | None = None,
 ) -> Any:
-    """Makes a session; with a profile it writes times by node into a file of that prefix.
+    """Creates a session; with a profile it writes times by node into a file of that prefix.
 
-    `arena=False` gives memory back after each run, so that a peak can be seen.
+    `arena=False` returns memory after each run, so that a peak can be measured.
 
-    Raises: InputError if onnxruntime is missing, or has nothing for the device.
+    Raises: InputError if onnxruntime is missing, or does not support the device.
     """
     runtime = needed("onnxruntime")
     options = runtime.SessionOptions()
@@ -44,7 +44,7 @@ def session(
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
     options.enable_cpu_mem_arena = arena
-    # else its threads go on spinning after a run, in the time of whoever runs next
+    # otherwise its threads spin after a run, during the next runner's time
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
@@ -52,7 +52,7 @@ def session(
 
 
 def feeds(names: Sequence[str], inputs: tuple[Any, ...]) -> dict[str, Any]:
-    """Returns the tensors of the inputs by the names that a session gives them, as arrays.
+    """Returns the tensors of the inputs as arrays, by the session's input names.
 
     Raises: InputError if there are more or fewer.
 

@@ -1,8 +1,8 @@
-"""How much faster one program is than another, and how sure that is.
+"""Computes the speed-up of one program over another, with a confidence interval.
 
-The rounds are paired: both ran within moments of each other, so what slows the machine down for a
-while is in both. A speed-up is the median over the rounds of time before / time after; its
-interval is the bootstrap's (Efron 1979, doi:10.1214/aos/1176344552): the same on rounds drawn with
+The rounds are paired: both ran within moments of each other, so a slow phase of the machine is in
+both. A speed-up is the median over the rounds of time before / time after; its interval is the
+bootstrap's (Efron 1979, doi:10.1214/aos/1176344552): the same on rounds drawn with
 replacement.
 """
 
@@ -64,7 +64,7 @@ def speedup(
             f"samples of {len(before.times)} and {len(after.times)} rounds are no pairs; "
             "time both in the same call of interleaved"
         )
-    tick = np.finfo(np.float64).tiny  # a clock too coarse may say zero
+    tick = np.finfo(np.float64).tiny  # a coarse timer may return zero
     ratios = np.log(np.maximum(before.times, tick)) - np.log(np.maximum(after.times, tick))
     draws = np.random.default_rng(seed).integers(len(ratios), size=(_DRAWS, len(ratios)))
     medians = np.median(ratios[draws], axis=1)

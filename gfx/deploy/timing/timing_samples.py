@@ -1,4 +1,4 @@
-"""What a clock said: a sample of times, its quantiles, and whether it is steady enough to use."""
+"""Holds a sample of measured times: quantiles, and whether it is steady enough to use."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from gfx.errors import TimingError
 
 __all__ = ["TimingSample", "demand_steady"]
 
-_STEADY = 0.1  # share of the median; one known no better than this is noise
+_STEADY = 0.1  # share of the median; a median known less well is noise
 _CONFIDENCE = 0.95
 
 
@@ -41,17 +41,17 @@ class TimingSample:
 
     @property
     def mean(self) -> float:
-        """The mean time, which papers print; a few slow rounds move it."""
+        """The mean time, as papers report it; a few slow rounds move it."""
         return float(np.mean(self.times))
 
     @property
     def p10(self) -> float:
-        """The time that a tenth of the rounds stayed under."""
+        """The time that a tenth of the rounds stay under."""
         return float(np.quantile(self.times, 0.1))
 
     @property
     def p90(self) -> float:
-        """The time that nine tenths of the rounds stayed under."""
+        """The time that nine tenths of the rounds stay under."""
         return float(np.quantile(self.times, 0.9))
 
     @property
@@ -117,7 +117,7 @@ def demand_steady(sample: TimingSample, what: str) -> None:
 
 
 def _rank(count: int) -> int:
-    """Returns how many of the sorted times lie outside of the median's interval on each side."""
+    """Returns how many sorted times lie outside of the median's interval on each side."""
     tail, rank = 0.0, -1
     while rank + 1 < count / 2:
         tail += math.comb(count, rank + 1) / 2**count

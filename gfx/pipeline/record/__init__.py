@@ -1,4 +1,4 @@
-"""What a report keeps of the original: its layers, and a picture of what it gives."""
+"""Records the original for the report: its layers, and a picture of its output."""
 
 from gfx.pipeline.record.images import Picture, is_image, picture
 from gfx.pipeline.record.record import Kept, OutputSample, Record, record_of, sample_of, shown_in

@@ -1,8 +1,8 @@
-"""Pictures of what a program reads and gives, small and of 8 bits, kept as PNG.
+"""Converts images among inputs and outputs to small 8-bit pictures, stored as PNG.
 
 1. A tensor is an image if it is (N, C, H, W) of 1, 3 or 4 channels and at least 8 pixels a side;
    the first of the batch and its first three channels are shown.
-2. Black and white are -1 and 1 or 0 and 1 if the values lie there and use it; else the extremes.
+2. Black and white are -1 and 1 or 0 and 1 if the values lie there and span them; else the extremes.
 3. An image is shrunk, each pixel the mean of a square, until it is no larger than 256 pixels a
    side and its file no larger than 128 KiB.
 """
@@ -54,7 +54,7 @@ class Picture:
         return decode(data)
 
     def values(self) -> Tensor:
-        """Returns the image as values: (1, C, height, width), blown up if it was shrunk.
+        """Returns the image as values: (1, C, height, width), enlarged if it was shrunk.
 
         Example:
             >>> picture(torch.linspace(-1, 1, 256).view(1, 1, 16, 16)).values()[0, 0, 0, :2]
@@ -69,9 +69,9 @@ class Picture:
         return (self.low + (self.high - self.low) * image).float()
 
     def shows(self, image: Tensor) -> Pixels:
-        """Shows another image as this one is shown: at its size, with its black and white.
+        """Converts another image in the same way: at this size, with this black and white.
 
-        Shapes: that of the tensor that this shows.
+        Shapes: that of the original tensor of this picture.
 
         Raises: InputError if the image has another size.
         """
@@ -88,7 +88,7 @@ class Picture:
 
 
 def is_image(value: object) -> bool:
-    """Whether a value can be shown (rule 1).
+    """Whether a value is an image (rule 1).
 
     Example:
         >>> is_image(torch.zeros(1, 3, 64, 64)), is_image(torch.zeros(1, 100, 1, 1))
@@ -100,7 +100,7 @@ def is_image(value: object) -> bool:
 
 
 def picture(image: Tensor) -> Picture:
-    """Makes the picture of an image (rules 2 and 3).
+    """Builds the picture of an image (rules 2 and 3).
 
     Shapes: (N, C, H, W) of finite values.
 
@@ -119,7 +119,7 @@ def picture(image: Tensor) -> Picture:
 
 
 def _range(image: Tensor) -> tuple[float, float]:
-    """Tells which values are black and white (rule 2)."""
+    """Returns the values that are black and white (rule 2)."""
     low, high = float(image.min()), float(image.max())
     for usual in ((0.0, 1.0), (-1.0, 1.0)):
         slack = 1e-3 * (usual[1] - usual[0])

@@ -1,4 +1,4 @@
-"""Records the original for the report: its layers, and a picture of what it gives."""
+"""Records the original for the report: its layers, and a picture of its output."""
 
 import logging
 from dataclasses import replace
@@ -17,8 +17,8 @@ _UNVERIFIED = "verify=False, so the original was not run"
 class Recording:
     """Records the original before the passes run, the user's data only after them.
 
-    The data is read when the passes have read theirs: a loader that shuffles gives them the batches
-    that it would give them anyway.
+    The data are read after the passes have read theirs: so a loader that shuffles gives the passes
+    the same batches as without the record.
     """
 
     def __init__(self, run: Run) -> None:

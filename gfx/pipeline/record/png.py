@@ -1,4 +1,4 @@
-"""PNG files of 8 bits a channel, grey or RGB, written and read with zlib alone.
+"""Writes and reads PNG files of 8 bits a channel, grey or RGB, with zlib alone.
 
 Each row is written as it is, as differences from its left neighbour or from the row above,
 whichever has the smallest sum of absolute differences. Only what `encode` writes is read.

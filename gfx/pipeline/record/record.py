@@ -1,11 +1,11 @@
-"""Keeps of the original what a report shows: its layers, and what it gives on one input.
+"""Keeps a record of the original for the report: its layers, and its output on one input.
 
 1. The input is the first batch of the user's data, as many examples as the example input has,
-   else one that is made up (gfx/io/data/synthetic_inputs.py).
-2. An image among the inputs is kept as a picture of its first example, and the original is run on
-   that picture, for every example: what the compressed program gives on it later is then
-   comparable. Maps of labels are kept as labels, everything else as it is.
-3. Where nothing can be shown, the record says why. Nothing that goes wrong here stops a recipe.
+   otherwise one that is synthetic (gfx/io/data/synthetic_inputs.py).
+2. An image among the inputs is kept as a picture of its first example, and the original runs on
+   that picture, for every example: so the output of the compressed program is comparable later.
+   Maps of labels are kept as labels, everything else unchanged.
+3. Where nothing can be shown, the record says why. No failure here stops a recipe.
 """
 
 import base64
@@ -38,7 +38,7 @@ _LARGEST = 2**26  # elements of an input that is read back
 
 @dataclass(frozen=True)
 class Kept:
-    """One input, kept so that it can be had again (rule 2)."""
+    """One input, kept so that it can be restored (rule 2)."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -49,13 +49,13 @@ class Kept:
     def tensor(self) -> Tensor:
         """Returns the input.
 
-        Raises: InputError if what is kept is damaged.
+        Raises: InputError if the kept data are damaged.
         """
         kind = getattr(torch, self.dtype, None)
         if not isinstance(kind, torch.dtype) or not 0 < int(np.prod(self.shape)) <= _LARGEST:
             raise InputError(f"an input of shape {list(self.shape)}, {self.dtype} cannot be kept")
         if self.picture is not None:
-            # laid out as any input is: the model may ask for a view of it
+            # in the usual memory layout: the model may ask for a view of it
             return _many(self.picture.values(), self.shape).to(kind).contiguous()
         if not self.labels:
             return _unpacked(self.data, self.shape, kind)
@@ -68,17 +68,17 @@ class Kept:
 
 @dataclass(frozen=True)
 class OutputSample:
-    """What the original gives on one input."""
+    """The output of the original on one input."""
 
     inputs: tuple[Kept, ...]
     output: Picture
-    place: int  # which of the output's tensors it is
+    place: int  # index of the tensor among the outputs
     told: str  # where the input comes from
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a report keeps of the original.
+    """The record of the original in a report.
 
     Example:
         >>> Record().sample is None
@@ -91,7 +91,7 @@ class Record:
 
 
 def record_of(program: Program, cost: Cost | None = None, *, seed: int = 0) -> Record:
-    """Records a program: its layers, and a sample on an input that is made up.
+    """Records a program: its layers, and a sample on a synthetic input.
 
     Raises: InputError if the program does not run on its example inputs.
 
@@ -108,7 +108,7 @@ def record_of(program: Program, cost: Cost | None = None, *, seed: int = 0) -> R
 def sample_of(
     program: Program, data: Any = None, *, seed: int = 0
 ) -> tuple[OutputSample | None, str]:
-    """Runs a program on the first batch of the data, or on an input that is made up (rule 1).
+    """Runs a program on the first batch of the data, or on a synthetic input (rule 1).
 
     Returns the sample, or None and why there is none (rule 3).
     """
@@ -121,12 +121,12 @@ def sample_of(
             return _sample(program, data, seed), ""
     except InputError as error:
         return None, str(error)
-    except Exception as error:  # the user's data and model run here: it is told, not raised
+    except Exception as error:  # the user's data and model run here: the record keeps the reason
         return None, f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def shown_in(output: Any) -> int | None:
-    """Tells which tensor of an output is shown: the largest image; None if there is none.
+    """Returns the index of the output tensor to show, the largest image; None if there is none.
 
     Example:
         >>> shown_in({"image": torch.zeros(1, 3, 8, 8), "score": torch.zeros(1, 1)})
@@ -138,9 +138,9 @@ def shown_in(output: Any) -> int | None:
 
 def _sample(program: Program, data: Any, seed: int) -> OutputSample:
     if data is None:
-        given, told = synthetic(program, 1, seed)[0], f"made up (seed {seed})"
+        given, origin = synthetic(program, 1, seed)[0], f"made up (seed {seed})"
     else:
-        given, told = _first(program, data), "the first batch of the data"
+        given, origin = _first(program, data), "the first batch of the data"
     inputs = tuple(_keep(x) for x in given)
     tensors = zip(inputs, given, strict=True)
     with contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints where a forward stopped
@@ -151,7 +151,7 @@ def _sample(program: Program, data: Any, seed: int) -> OutputSample:
     image = pytree.tree_leaves(output)[place]
     if not bool(torch.isfinite(image).all()):
         raise InputError("its output holds values that are not finite")
-    return OutputSample(inputs, picture(image), place, told)
+    return OutputSample(inputs, picture(image), place, origin)
 
 
 def _first(program: Program, data: Any) -> tuple[Tensor, ...]:

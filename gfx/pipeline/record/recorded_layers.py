@@ -1,4 +1,4 @@
-"""The layers of a program as a report keeps them: where, what, how wide, how dear."""
+"""Lists the layers of a program for its report: path, kind, channels, cost."""
 
 from dataclasses import dataclass
 
@@ -66,7 +66,7 @@ def layers_of(program: Program, cost: Cost | None = None) -> tuple[RecordedLayer
 
 
 def _weights(node: fx.Node) -> list[fx.Node]:
-    """Lists the tensors of the program that a functional layer's weight and bias come from."""
+    """Lists the program's tensors that a functional layer's weight and bias come from."""
     if node.op == "call_module":
         return []
     near = [n for n in (*node.args[1:], *node.kwargs.values()) if isinstance(n, fx.Node)]
@@ -76,7 +76,7 @@ def _weights(node: fx.Node) -> list[fx.Node]:
 
 
 def channels_of(node: fx.Node, kind: str) -> int:
-    """Counts the channels of what a node gives: dimension 1, of a linear's the last one."""
+    """Counts the channels of a node's value: dimension 1, for a linear the last one."""
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor) or not value.ndim:
         return 0

@@ -1,4 +1,4 @@
-"""What HTML pages and plots share: a style, cells of tables, matplotlib without a window."""
+"""Shares code between HTML pages and plots: style, table cells, matplotlib without a window."""
 
 from gfx.reports.html.plot import (
     check_plotting,

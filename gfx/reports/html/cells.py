@@ -1,4 +1,4 @@
-"""Cells of an HTML table: text that is escaped, numbers that sort, bars."""
+"""Builds cells of an HTML table: escaped text, sortable numbers, bars."""
 
 from html import escape
 
@@ -18,11 +18,11 @@ def cell(
     """Returns a table cell.
 
     Args:
-        text: what it shows.
-        value: what it is sorted by; None: it has no value, and comes last either way.
+        text: the visible text.
+        value: the sort key; None: it has no value, and comes last either way.
         css: its classes.
         extra: HTML that follows the text, such as a bar; not escaped.
-        hint: what is told where the pointer rests.
+        hint: the tooltip.
 
     Example:
         >>> cell("<conv>", "<conv>")
@@ -30,16 +30,16 @@ def cell(
     """
     sorts = "" if value is None else f' data-v="{escape(_plain(value))}"'
     classes = f' class="{escape(css)}"' if css else ""
-    told = f' title="{escape(hint)}"' if hint else ""
-    return f"<td{classes}{sorts}{told}>{escape(text)}{extra}</td>"
+    title = f' title="{escape(hint)}"' if hint else ""
+    return f"<td{classes}{sorts}{title}>{escape(text)}{extra}</td>"
 
 
 def head(text: str, at: int, *, sorts: str = "", css: str = "", rows: int = 1) -> str:
-    """Returns the head of a column that a click sorts by.
+    """Returns the head of a column, which sorts by a click.
 
     Args:
-        text: what the column is called.
-        at: the number of the cell in a row that it sorts by.
+        text: the name of the column.
+        at: the number of the cell in a row to sort by.
         sorts: WORDS, UP, or "" for numbers of which the large ones come first.
         css: its classes.
         rows: how many rows of the head it spans.
@@ -58,7 +58,7 @@ def head(text: str, at: int, *, sorts: str = "", css: str = "", rows: int = 1) -
 
 
 def row_head(text: str, extra: str = "") -> str:
-    """Returns the cell that a row goes by; `extra` is HTML, not escaped.
+    """Returns the head cell of a row; `extra` is HTML, not escaped.
 
     Example:
         >>> row_head("stem")

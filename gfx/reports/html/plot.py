@@ -1,4 +1,4 @@
-"""Plots by matplotlib: no state, no window, and the colours that pages have."""
+"""Draws plots by matplotlib: no state, no window, the same colours as pages."""
 
 from io import BytesIO
 from typing import Any
@@ -7,7 +7,8 @@ from gfx.errors import InputError
 
 __all__ = ["OTHER", "check_plotting", "matplotlib", "plain_text", "png", "quiet", "stage_colour"]
 
-_COLOURS = {  # of the stages; told apart by the colour-blind too (Okabe and Ito)
+# of the stages; distinct for the colour-blind too (Okabe and Ito)
+_COLOURS = {
     "stem": "#9467bd",
     "down": "#0072b2",
     "body": "#009e73",
@@ -36,7 +37,7 @@ def stage_colour(stage: str) -> str:
 
 
 def quiet(axis: Any, lines: str) -> None:
-    """Gives an axis faint lines behind what is drawn, and no box; `lines`: x, y or both."""
+    """Gives an axis faint grid lines behind the plot, and no box; `lines`: x, y or both."""
     axis.grid(axis=lines, color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(labelsize=7, length=2)

@@ -1,4 +1,4 @@
-"""The style that all pages have: light and dark, no file besides the page."""
+"""Returns the style sheet of all pages: light and dark, no file besides the page."""
 
 from importlib.resources import files
 

@@ -1,4 +1,4 @@
-"""The report of a compressed program, to look at: one HTML page, one picture."""
+"""Renders the report of a compressed program: one HTML page, one picture."""
 
 from gfx.reports.result.latency_section import Latency, TimedNode, profiled
 from gfx.reports.result.result_figure import drawing

@@ -1,7 +1,7 @@
-"""Gathers all that a page says from the compressed program and its report.
+"""Collects the facts of a page from the compressed program and its report.
 
-1. Everything but the original comes from the program as it is now: nothing is told twice.
-2. What the original was is in the report's record; `original` takes its place if it is given.
+1. Everything but the original is computed from the program now: nothing is stored twice.
+2. The original comes from the report's record, or from `original` if it is given.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ __all__ = ["ResultFacts", "facts_of", "with_original"]
 
 @dataclass(frozen=True)
 class ResultFacts:
-    """All that a page says of a compressed program."""
+    """Holds all facts of a page on a compressed program."""
 
     report: Report
     program: Program
@@ -41,8 +41,8 @@ class ResultFacts:
     pictures: Compared | str  # or why there are none
 
 
-def facts_of(module: fx.GraphModule, told: Report | None = None) -> ResultFacts:
-    """Gathers the facts of a module that gfx made.
+def facts_of(module: fx.GraphModule, stored: Report | None = None) -> ResultFacts:
+    """Collects the facts of a module that gfx made.
 
     Raises: GfxError if it has no report; InputError if it does not run.
 
@@ -52,43 +52,43 @@ def facts_of(module: fx.GraphModule, told: Report | None = None) -> ResultFacts:
         >>> len(facts.pairs), facts.stages[0].stage
         (5, 'up')
     """
-    told = report(module) if told is None else told
+    stored = report(module) if stored is None else stored
     program = trace(module, check=False)
     propagate(program)
     cost = cost_of(program)
-    was = () if told.record is None else told.record.layers
+    was = () if stored.record is None else stored.record.layers
     pairs = paired(layers_of(program, cost), was)
     families, why = _families(program, pairs)
     return ResultFacts(
-        told,
+        stored,
         program,
         cost,
         was,
         tuple(pairs),
-        tuple(by_stage(pairs, was, told.before, cost)),
+        tuple(by_stage(pairs, was, stored.before, cost)),
         tuple(families),
         why,
         network_of(program),
-        compared(program, told.record),
+        compared(program, stored.record),
     )
 
 
-def with_original(told: Report, original: nn.Module, inputs: object = None) -> Report:
-    """Puts what is recorded of the original anew into a report.
+def with_original(stored: Report, original: nn.Module, inputs: object = None) -> Report:
+    """Replaces the record of the original in a report.
 
-    Raises: InputError if it is another model than the one that the report is of.
+    Raises: InputError if the given model is not the one of the report.
     """
     program = trace(original, inputs)
     cost = cost_of(program)
-    if told.before is not None and replace(cost, nodes=()) != told.before:
+    if stored.before is not None and replace(cost, nodes=()) != stored.before:
         raise InputError(
             f"--original is a {type(original).__name__} of {cost.params:,} parameters and "
-            f"{cost.macs.exact:,} MACs, and the file was made from a {told.source} of "
-            f"{told.before.params:,} and {told.before.macs.exact:,}; give the model that "
+            f"{cost.macs.exact:,} MACs, and the file was made from a {stored.source} of "
+            f"{stored.before.params:,} and {stored.before.macs.exact:,}; give the model that "
             "gfx apply was given"
         )
-    seed = told.recipe.get("seed")
-    return replace(told, record=record_of(program, cost, seed=seed if type(seed) is int else 0))
+    seed = stored.recipe.get("seed")
+    return replace(stored, record=record_of(program, cost, seed=seed if type(seed) is int else 0))
 
 
 def _families(program: Program, pairs: Sequence[Pair]) -> tuple[list[Family], str]:

@@ -1,4 +1,4 @@
-"""Channel groups as a page shows them: numbered, with widths before and after."""
+"""Numbers the channel groups for a page, with colours and widths before and after."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _TURN = 137.508  # degrees: hues that follow each other lie far apart
 
 @dataclass(frozen=True)
 class Family:
-    """One channel group, as it is drawn."""
+    """One channel group of the drawing."""
 
     number: int
     name: str
@@ -23,21 +23,21 @@ class Family:
     readers: tuple[str, ...]
     pinned: str | None
     approximate: str | None
-    through: tuple[str, ...] = ()  # what it goes through channel by channel: depthwise, norms
+    through: tuple[str, ...] = ()  # layers that pass it on channel by channel: depthwise, norms
 
     @property
     def free(self) -> bool:
-        """Whether channels of it may be removed."""
+        """Whether its channels may be removed."""
         return self.pinned is None and self.now > 1
 
     @property
     def hue(self) -> float:
-        """Its colour in degrees; what is pinned has none and is grey."""
+        """Its colour in degrees; a pinned group has none and is grey."""
         return round(self.number * _TURN % 360, 1)
 
 
 def families_of(groups: Groups, pairs: Sequence[Pair]) -> list[Family]:
-    """Numbers the groups that layers write or go through, in the order of the program."""
+    """Numbers the groups that layers write or pass on, in the order of the program."""
     outputs = {pair.now.path: pair for pair in reversed(pairs)}
     order = {path: i for i, path in enumerate(dict.fromkeys(pair.now.path for pair in pairs))}
     places = [(min(_places(group, order)), group) for group in groups if _places(group, order)]
@@ -59,14 +59,14 @@ def families_of(groups: Groups, pairs: Sequence[Pair]) -> list[Family]:
 
 
 def family_of(families: Sequence[Family], path: str) -> Family | None:
-    """Finds the group of what a layer writes, or goes through it; of several, the widest."""
+    """Finds the group that a layer writes or passes on; of several, the widest."""
     own = [family for family in families if path in family.writers]
     own = own or [family for family in families if path in family.through]
     return max(own, key=lambda family: family.now, default=None)
 
 
 def _places(group: Group, order: Mapping[str, int]) -> list[int]:
-    """Lists which layers write the channels of a group or go through them."""
+    """Lists which layers write the channels of a group or pass them on."""
     return [order[path] for path in (*group.producers, *_through(group)) if path in order]
 
 
@@ -77,9 +77,9 @@ def _through(group: Group) -> tuple[str, ...]:
 
 
 def _was(groups: Groups, group: Group, outputs: dict[str, Pair]) -> int | None:
-    """Counts the channels before, where a layer that writes them tells.
+    """Counts the channels before, where a layer that writes them determines it.
 
-    It tells if all of what it writes is of this group, or if it is as wide as it was.
+    It does if all its outputs are of this group, or if its width is unchanged.
     """
     for path in group.producers:
         pair = outputs.get(path)

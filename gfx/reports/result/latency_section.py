@@ -27,7 +27,7 @@ _MOST = 40  # rows of the latency table
 
 @dataclass(frozen=True)
 class TimedNode:
-    """What one node of a program takes.
+    """The latency of one node of a program.
 
     Units: milliseconds of one run; share of all nodes, 0 to 1; multiply-accumulates a second.
     """
@@ -41,29 +41,29 @@ class TimedNode:
 
 @dataclass(frozen=True)
 class Latency:
-    """A latency profile, and how it was measured."""
+    """Holds a latency profile, and how it was measured."""
 
     rows: tuple[TimedNode, ...]
-    told: tuple[str, ...] = ()  # sentences: machine, backend, medians
+    notes: tuple[str, ...] = ()  # sentences: machine, backend, medians
 
 
 def latency_section(found: Latency | str) -> str:
-    """Returns the nodes that take most, or why they are not known."""
+    """Returns the slowest nodes, or why they are unknown."""
     if isinstance(found, str):
         return f'<p class="note">{escape(found)}</p>'
     rows = sorted(found.rows, key=lambda row: -row.milliseconds)
     most = max((row.milliseconds for row in rows), default=0) or 1.0
     body = "".join(_timed(row, most) for row in rows[:_MOST])
-    told = "".join(f"<p>{escape(text)}</p>" for text in found.told)
+    notes = "".join(f"<p>{escape(text)}</p>" for text in found.notes)
     left = rows[_MOST:]
     if left:
         share = sum(row.share for row in left)
-        told += f'<p class="note">{len(left)} more take {share:.1%} together.</p>'
+        notes += f'<p class="note">{len(left)} more take {share:.1%} together.</p>'
     heads = '<th scope="col">node</th><th scope="col">kind</th>' + "".join(
         f'<th scope="col" class="number">{name}</th>' for name in ("ms", "share", "MACs a second")
     )
     return (
-        f'{told}<div class="scroll tall" tabindex="0" role="region" aria-label="Latency by node">'
+        f'{notes}<div class="scroll tall" tabindex="0" role="region" aria-label="Latency by node">'
         f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -79,7 +79,7 @@ def _timed(row: TimedNode, most: float) -> str:
 
 
 def sensitivity_section(found: Table | str) -> str:
-    """Returns what shrinking each layer further would do, or why it is not known."""
+    """Returns the effect of shrinking each layer further, or why it is unknown."""
     if isinstance(found, str):
         return f'<p class="note">{escape(found)}</p>'
     keys = found.facts.keys
@@ -141,7 +141,7 @@ def profiled(
 
 
 def latency_of(measured: Bench) -> Latency | str:
-    """Writes down what was measured as a page shows it; why not, if there is no profile."""
+    """Converts a measurement for a page; says why not, if there is no profile."""
     found = measured.profile
     if not isinstance(found, Profile):
         return f"Not measured: {found}."
@@ -152,11 +152,11 @@ def latency_of(measured: Bench) -> Latency | str:
     sample = measured.model.latency
     middle, low, high = (human(1e3 * t, "ms") for t in (sample.median, sample.p10, sample.p90))
     threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
-    told = [
+    notes = [
         f"{middle} a run (median; 10 % take {low} or less, "
         f"10 % {high} or more), by {measured.backend} on {threads}, "
         f"{measured.rounds} rounds; {measured.machine}",
         measured.verdict,
         str(found),
     ]
-    return Latency(rows, tuple(line for text in told for line in text.splitlines() if line))
+    return Latency(rows, tuple(line for text in notes for line in text.splitlines() if line))

@@ -1,4 +1,4 @@
-"""Lays the layers of a compressed program beside those of the original."""
+"""Pairs the layers of a compressed program with those of the original."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from gfx.pipeline.record import RecordedLayer
 
 __all__ = ["OTHER", "Pair", "StageCost", "by_stage", "paired"]
 
-OTHER = "other"  # what is no layer: attention's products, opaque parts
+OTHER = "other"  # not in a layer: attention's products, opaque parts
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One layer of the compressed program, and what it was."""
+    """One layer of the compressed program, and its original."""
 
     now: RecordedLayer
-    was: RecordedLayer | None  # None: there was no such layer, or it is not known
-    part_of: str | None  # path of the layer of the original of which it is a part
+    was: RecordedLayer | None  # None: there was no such layer, or it is unknown
+    part_of: str | None  # path of the original layer that this is a part of
     stage: str
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What the layers of one stage cost, before and after.
+    """The cost of the layers of one stage, before and after.
 
     Units: multiply-accumulates, parameter elements.
     """
@@ -36,7 +36,7 @@ class StageCost:
 
 
 def paired(now: Sequence[RecordedLayer], was: Sequence[RecordedLayer]) -> list[Pair]:
-    """Pairs layers by path and by which call of it it is; parts go with the layer they replace.
+    """Pairs layers by path and by number of the call; parts go with the layer they replace.
 
     Example:
         >>> before = RecordedLayer("c", "c", "Conv2d", "up", 3, 8, (), Macs(), 0)
@@ -58,9 +58,9 @@ def paired(now: Sequence[RecordedLayer], was: Sequence[RecordedLayer]) -> list[P
 def by_stage(
     pairs: Sequence[Pair], was: Sequence[RecordedLayer], before: Cost | None, after: Cost
 ) -> list[StageCost]:
-    """Sums up the stages that have layers, from stem to head, then all that is no layer.
+    """Sums up the stages that have layers, from stem to head, then everything outside of layers.
 
-    What was before is None where no layers of the original are known.
+    The values before are None if the original's layers are unknown.
     """
     found = []
     for stage in STAGES:
@@ -82,7 +82,7 @@ def by_stage(
 def _rest(
     was: Sequence[RecordedLayer], now: Sequence[RecordedLayer], before: Cost | None, after: Cost
 ) -> StageCost:
-    """Counts what no layer has."""
+    """Counts the cost outside of layers."""
     known = before if was else None
     return StageCost(
         OTHER,

@@ -1,7 +1,7 @@
-"""A program as few elements: inputs, layers, the places where branches meet, the output.
+"""Reduces a program to few elements: inputs, layers, joins of branches, the output.
 
-An edge leads from an element to the next one that reads what it gives, through everything between
-them that is none (norms, activations, resizes).
+An edge leads from an element to the next one that reads its value, through everything between them
+that is no element (norms, activations, resizes).
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Element:
 
     kind: Literal["input", "layer", "join", "output"]
     node: str  # name of the node
-    sign: str = ""  # of a join: what it does
+    sign: str = ""  # of a join: its operation
 
 
 @dataclass(frozen=True)
 class Edge:
-    """What leads from one element to a later one, by their numbers."""
+    """An edge from one element to a later one, by their numbers."""
 
     source: int
     target: int
@@ -38,7 +38,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Network:
-    """The elements in the order in which they run, and the edges between them."""
+    """Holds the elements in the order in which they run, and the edges between them."""
 
     elements: tuple[Element, ...]
     edges: tuple[Edge, ...]
@@ -90,6 +90,6 @@ def _is_tensor(node: fx.Node) -> bool:
 
 
 def _holds_tensors(node: fx.Node) -> bool:
-    """Whether a node gives several tensors, as a chunk or split does."""
+    """Whether a node returns several tensors, as a chunk or split does."""
     value = node.meta.get("val")
     return isinstance(value, tuple | list) and any(isinstance(v, torch.Tensor) for v in value)

@@ -1,9 +1,10 @@
 """Draws the network as SVG, top to bottom: each layer as wide as its channels.
 
-1. What a layer had is an outline, what it has is filled; the colour is that of its channel group.
-2. What follows directly stands below; everything else is an arc at the right, wider for longer.
-3. Who points at a layer, taps it or comes to it by keyboard sees all of its group, by style alone:
-   each layer and what the page says of its group have the group's class.
+1. The original channels of a layer are an outline, the current ones filled; the colour is that of
+   its channel group.
+2. An edge to the next element is a vertical line, any other an arc at the right, wider if longer.
+3. Pointing at a layer, tapping it or focusing it by keyboard highlights its whole group, by style
+   alone: each layer and the text about its group have the group's class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def drawn(facts: ResultFacts) -> str:
 
 
 def rules(families: Sequence[Family]) -> str:
-    """Returns the style rules by which a group is coloured, and found when it is pointed at."""
+    """Returns the style rules that colour each group, and highlight it under the pointer."""
     lines = []
     for family in families:
         name, at = f".g{family.number}", ":is(:hover, :focus)"
@@ -50,7 +51,7 @@ def rules(families: Sequence[Family]) -> str:
 
 
 class _Rows:
-    """Where each element stands."""
+    """Places each element."""
 
     def __init__(self, facts: ResultFacts) -> None:
         self.facts = facts
@@ -70,7 +71,7 @@ class _Rows:
         self.widest = max((w for pair in widths for w in pair if w), default=1)
 
     def _widths(self, pair: Pair) -> tuple[int | None, int]:
-        """Returns the channels of a layer before and now, a latent's map once."""
+        """Returns the channels of a layer before and now, counting a latent's map once."""
         family = self.families[pair.now.node]
         if family is not None and family.was is not None and family.now * 4 <= pair.now.outputs:
             return family.was, family.now  # a linear whose features become a map of channels
@@ -152,11 +153,11 @@ class _Rows:
             for css, length in self._boxes(was, now)
         )
         css = "row" if family is None else f"row g{family.number}"
-        told = _told(pair, family)
+        label = _label(pair, family)
         count = f"{now}" if was is None or was == now else f"{was} → {now}"
         return (
-            f'<g class="{css}" tabindex="0" role="img" aria-label="{escape(told)}">'
-            f"<title>{escape(told)}</title>"
+            f'<g class="{css}" tabindex="0" role="img" aria-label="{escape(label)}">'
+            f"<title>{escape(label)}</title>"
             f'<rect class="touch" x="12" y="{middle - self.step / 2:.1f}" '
             f'width="{_RIGHT - 12}" height="{self.step}"/>'
             f'<text class="name" x="{_NAME}" y="{middle + 4:.1f}">{escape(_short(pair))}</text>'
@@ -170,9 +171,9 @@ class _Rows:
     def _other(self, number: int, element: Element) -> str:
         middle = self.middle(number)
         if element.kind == "join":
-            told = f"{element.node}: several branches meet ({element.sign})"
+            label = f"{element.node}: several branches meet ({element.sign})"
             return (
-                f'<g class="join"><title>{escape(told)}</title>'
+                f'<g class="join"><title>{escape(label)}</title>'
                 f'<circle cx="{_CENTRE}" cy="{middle:.1f}" r="4.5"/>'
                 f'<text x="{_CENTRE}" y="{middle + 3:.1f}" text-anchor="middle">'
                 f"{escape(element.sign[:4])}</text></g>"
@@ -184,7 +185,7 @@ class _Rows:
 
 
 def _given(facts: ResultFacts, families: Mapping[str, Family | None]) -> list[Family | None]:
-    """Finds the group of what each element gives; where branches meet, that of the first."""
+    """Finds the group of each element's value; where branches meet, that of the first."""
     sources: dict[int, int] = {}
     for edge in facts.network.edges:
         sources.setdefault(edge.target, edge.source)
@@ -202,8 +203,8 @@ def _short(pair: Pair) -> str:
     return path if len(path) <= _LETTERS else f"…{path[1 - _LETTERS :]}"
 
 
-def _told(pair: Pair, family: Family | None) -> str:
-    """Says of a layer what it was and is."""
+def _label(pair: Pair, family: Family | None) -> str:
+    """Writes a layer's original and current width, and its group."""
     now, was = pair.now, pair.was
     size = "x".join(map(str, now.shape[2:]))
     parts = [f"{now.path}: {now.kind} of stage {pair.stage}{f', {size}' if size else ''}"]

@@ -1,4 +1,4 @@
-"""What each pass did, as HTML: changes, refusals, checks, details."""
+"""Renders what each pass did as HTML: changes, refusals, checks, details."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ _SHOWN = 12  # names in a list before it is cut
 
 
 def passes(found: Sequence[PassReport], verified: bool) -> str:
-    """Returns what each pass did."""
+    """Returns the section of all passes."""
     shown = "".join(_pass(number, each, verified) for number, each in enumerate(found, 1))
     return shown or '<p class="note">The recipe has no pass.</p>'
 
@@ -71,7 +71,7 @@ def _arrow(change: Change) -> str:
 
 
 def _skips(skips: Sequence[Skip]) -> str:
-    """Says each reason once."""
+    """Writes each reason once."""
     reasons: dict[str, list[str]] = {}
     for skip in skips:
         reasons.setdefault(skip.why, []).append(skip.node)

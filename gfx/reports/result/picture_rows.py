@@ -1,4 +1,4 @@
-"""Input, original output, compressed output and residual, as pictures that can be compared.
+"""Compares pictures: input, original output, compressed output and residual.
 
 All are of 8 bits. The residual is ten times the absolute difference of the two outputs as shown,
 pixel by pixel and colour by colour, cut at white.
@@ -33,25 +33,25 @@ _MISSING = (
 
 @dataclass(frozen=True)
 class Compared:
-    """What original and compressed program give on one input.
+    """Holds the outputs of original and compressed program on one input.
 
     Units: pixel values from 0 to 255; `psnr` in dB, infinite where the pixels are the same.
     """
 
     input: Pixels | None  # None: no input is an image
-    noise: str  # what the inputs are otherwise
+    noise: str  # the kind of the inputs if none is an image
     original: Pixels
     compressed: Pixels
     residual: Pixels
-    shown: Picture  # how the outputs are shown
-    told: str  # where the input comes from
+    shown: Picture  # fixes size, black and white of the outputs
+    origin: str  # where the input comes from
     mean: float  # of the absolute difference
     most: int
     psnr: float
 
 
 def compared(program: Program, record: Record | None) -> Compared | str:
-    """Runs the compressed program on the input that was kept; says why if it cannot."""
+    """Runs the compressed program on the recorded input; says why if it cannot."""
     if record is None:
         return _MISSING
     if record.sample is None:
@@ -62,7 +62,7 @@ def compared(program: Program, record: Record | None) -> Compared | str:
         return _compared(program, record.sample)
     except InputError as error:
         return f"There are no pictures: {error}."
-    except Exception as error:  # the model runs here: it is told, the rest of the page is good
+    except Exception as error:  # the model runs here: the page says why and shows the rest
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         return f"There are no pictures: it does not run on the input that was kept ({said})."
 
@@ -80,7 +80,7 @@ def residual(original: Pixels, compressed: Pixels) -> Pixels:
 
 
 def uri(pixels: Pixels) -> str:
-    """Writes pixels as the address of an image that is in the page itself.
+    """Encodes pixels as a data URI for an image in the page.
 
     Example:
         >>> uri(np.zeros((1, 1), np.uint8))[:22]
@@ -94,7 +94,8 @@ def _compared(program: Program, sample: OutputSample) -> Compared:
     if len(like) != len(sample.inputs):
         raise InputError(f"{len(sample.inputs)} inputs were kept, the program takes {len(like)}")
     given = [kept.tensor() for kept in sample.inputs]
-    fitted = [  # the module may have been cast or moved since
+    # the module may have been cast or moved since
+    fitted = [
         x.to(own.device, own.dtype) if own.is_floating_point() else x.to(own.device)
         for x, own in zip(given, like, strict=True)
     ]
@@ -112,7 +113,7 @@ def _compared(program: Program, sample: OutputSample) -> Compared:
         compressed=shown,
         residual=residual(pixels, shown),
         shown=sample.output,
-        told=sample.told,
+        origin=sample.told,
         mean=float(gap.mean()),
         most=int(gap.max()),
         psnr=10 * math.log10(255**2 / error) if error else math.inf,
@@ -130,7 +131,7 @@ def _shown(kept: Kept, value: Tensor) -> Pixels | None:
 
 
 def _palette() -> Pixels:
-    """Returns colours far apart: steps of the golden ratio around each of three channels."""
+    """Returns distinct colours: steps of the golden ratio around each of three channels."""
     steps = np.arange(256)[:, None] * np.array([0.754877, 0.569840, 0.438579]) % 1  # R3 sequence
     colours: Pixels = (40 + 200 * steps).astype(np.uint8)
     return colours

@@ -31,10 +31,10 @@ def drawing(
     Example: `Path("small.png").write_bytes(drawing(gfx.load("small.gfx")))`.
     """
     figure_kind, canvas_kind = matplotlib()
-    told = report(module)
+    stored = report(module)
     if original is not None:
-        told = with_original(told, original, inputs)
-    facts = facts_of(module, told)
+        stored = with_original(stored, original, inputs)
+    facts = facts_of(module, stored)
     height = max(3.8, 1.5 + _ROW * len(facts.pairs))
     figure = figure_kind(figsize=(11.0, height), dpi=_DPI, layout="constrained")
     canvas_kind(figure)
@@ -54,7 +54,7 @@ def _heading(facts: ResultFacts) -> str:
 
 
 def _stages(axis: Any, facts: ResultFacts) -> None:
-    """Two bars a stage, from stem to head."""
+    """Draws two bars for each stage, from stem to head."""
     shown = [s for s in facts.stages if any(m is not None and m.exact for m in s.macs)]
     most = max((m.exact for s in shown for m in s.macs if m is not None), default=1)
     for place, stage in enumerate(shown):
@@ -76,7 +76,7 @@ def _stages(axis: Any, facts: ResultFacts) -> None:
 
 
 def _widths(axis: Any, pairs: Sequence[Pair]) -> None:
-    """One bar a layer, from the input down to the output."""
+    """Draws one bar for each layer, from the input down to the output."""
     places = range(len(pairs))
     colours = [stage_colour(pair.stage) for pair in pairs]
     was = [pair.was.outputs if pair.was else 0 for pair in pairs]

@@ -1,8 +1,8 @@
 """Writes the report of a compressed program as one HTML page that loads nothing.
 
 1. All text is escaped; the page's own policy forbids every request and every script.
-2. What a bar or colour shows stands beside it in words or numbers.
-3. What is not known is said, with what would make it known.
+2. Every bar or colour also has words or numbers beside it.
+3. Unknown values are named, with the way to get them.
 """
 
 from html import escape
@@ -43,10 +43,10 @@ def page(
     """Returns the report of a module that gfx made as the text of an HTML page.
 
     Args:
-        module: what gfx.apply or gfx.load returned.
-        original: the model that it was made from, for files that keep nothing of it.
+        module: the result of gfx.apply or gfx.load.
+        original: the model that it was made from, for files without a record of it.
         inputs: of the original.
-        sensitivity: what gfx.inspect says of the module, or why it was not asked.
+        sensitivity: the table of gfx.inspect for the module, or why there is none.
         latency: a profile of the module, or why there is none.
 
     Raises: GfxError if the module has no report; InputError if it does not run, or the original is
@@ -58,55 +58,59 @@ def page(
         >>> page(small).splitlines()[0]
         '<!doctype html>'
     """
-    told = report(module)
+    stored = report(module)
     if original is not None:
-        told = with_original(told, original, inputs)
-    facts = facts_of(module, told)
+        stored = with_original(stored, original, inputs)
+    facts = facts_of(module, stored)
     template = Template(files("gfx.reports.result").joinpath("result.html").read_text("utf-8"))
     return template.substitute(
         style=style(),
         own=files("gfx.reports.result").joinpath("result.css").read_text("utf-8"),
         rules=rules(facts.families),
-        title=escape(f"gfx report: {told.source}"),
-        heading=escape(told.source),
+        title=escape(f"gfx report: {stored.source}"),
+        heading=escape(stored.source),
         subtitle=escape(_subtitle(facts)),
-        tiles=tiles(told.before, facts.cost),
+        tiles=tiles(stored.before, facts.cost),
         pictures=pictures(facts.pictures),
         stages=stage_table(facts),
         unknown="" if facts.was else f'<p class="note">{escape(_NO_RECORD)}</p>',
         network=drawn(facts),
         groups=group_list(facts.families),
         ungrouped=escape(facts.ungrouped),
-        passes=passes(told.passes, told.verified),
+        passes=passes(stored.passes, stored.verified),
         latency=latency_section(latency),
         sensitivity=sensitivity_section(sensitivity),
-        recipe=escape(dump(told.recipe)),
-        origin=_origin(told),
+        recipe=escape(dump(stored.recipe)),
+        origin=_origin(stored),
     )
 
 
 def _subtitle(facts: ResultFacts) -> str:
-    told = facts.report
-    if told.before is None or not told.before.macs.exact:
+    stored = facts.report
+    if stored.before is None or not stored.before.macs.exact:
         return f"{len(facts.pairs)} layers"
-    share = facts.cost.macs.exact / told.before.macs.exact
-    params = facts.cost.params / max(told.before.params, 1)
-    how = "every pass was verified" if told.verified else "NOT VERIFIED"
-    names = ", then ".join(pass_.name for pass_ in told.passes) or "no pass"
+    share = facts.cost.macs.exact / stored.before.macs.exact
+    params = facts.cost.params / max(stored.before.params, 1)
+    how = "every pass was verified" if stored.verified else "NOT VERIFIED"
+    names = ", then ".join(pass_.name for pass_ in stored.passes) or "no pass"
     return f"{share:.1%} of the MACs and {params:.1%} of the parameters, by {names}; {how}"
 
 
-def _origin(told: Report) -> str:
-    """Says where all of it comes from."""
+def _origin(stored: Report) -> str:
+    """Writes the origin of the result."""
     facts = {
-        "model": told.source,
-        "front end": told.frontend,
-        "inputs": ", ".join(told.inputs) or "none",
-        "seed": str(told.recipe.get("seed", 0)),
-        "gfx": told.gfx_version,
-        "torch": told.torch_version,
+        "model": stored.source,
+        "front end": stored.frontend,
+        "inputs": ", ".join(stored.inputs) or "none",
+        "seed": str(stored.recipe.get("seed", 0)),
+        "gfx": stored.gfx_version,
+        "torch": stored.torch_version,
     }
     listed = "".join(fact(name, text) for name, text in facts.items())
-    notes = [*told.assumed, *(f"opaque: {path}: {why}" for path, why in told.opaque), *told.notes]
+    notes = [
+        *stored.assumed,
+        *(f"opaque: {path}: {why}" for path, why in stored.opaque),
+        *stored.notes,
+    ]
     said = "".join(f'<p class="note">{escape(text)}</p>' for text in notes)
     return f"<dl>{listed}</dl>{said}"

@@ -1,4 +1,4 @@
-"""The parts of the page as HTML: facts, stages, pictures, groups."""
+"""Renders the sections of the page as HTML: totals, stages, pictures, groups."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from gfx.reports.result.picture_rows import GAIN, Compared, uri
 __all__ = ["group_list", "pictures", "stage_table", "tiles"]
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
-_WIDEST = 320  # pixels that a picture is shown at
+_WIDEST = 320  # pixels, of a picture
 
 
 def tiles(before: Cost | None, after: Cost) -> str:
-    """Returns the totals, before and after, with how many times less it is."""
+    """Returns the totals, before and after, with their ratio."""
     shown = []
     for label, pick in ROWS:
         new, old = pick(after), None if before is None else pick(before)
@@ -45,7 +45,7 @@ def _compared(old: int, new: int) -> str:
 
 
 def stage_table(facts: ResultFacts) -> str:
-    """Returns what each stage costs, before and after."""
+    """Returns the cost of each stage, before and after."""
     heads = ("stage", "layers", "MACs before", "after", "", "parameters before", "after")
     top = "".join(
         f'<th scope="col"{"" if i == 0 else " class=number"}>{escape(name)}</th>'
@@ -93,15 +93,15 @@ def pictures(found: Compared | str) -> str:
     given = "" if found.input is not None else f"The input is no image ({found.noise}). "
     psnr = "the same pixels" if math.isinf(found.psnr) else f"PSNR {found.psnr:.1f} dB"
     note = (
-        f"{given}The input is {found.told}. Black is {low:.3g}, white {high:.3g}. The residual is "
-        f"{GAIN} times the absolute difference of the two outputs, as shown."
+        f"{given}The input is {found.origin}. Black is {low:.3g}, white {high:.3g}. "
+        f"The residual is {GAIN} times the absolute difference of the two outputs, as shown."
     )
-    told = (
+    summary = (
         f"<strong>{escape(psnr)}</strong>, mean difference {found.mean:.2f} of 255, largest "
         f"{found.most}."
     )
     return (
-        f'<div class="pictures">{"".join(shown)}</div><p>{told}</p>'
+        f'<div class="pictures">{"".join(shown)}</div><p>{summary}</p>'
         f'<p class="note">{escape(note)}</p>'
     )
 
@@ -117,7 +117,7 @@ def _picture(name: str, pixels: Any) -> str:
 
 
 def group_list(families: Sequence[Family]) -> str:
-    """Returns what there is to say of each group, and the list of all."""
+    """Returns a text about each group, and the list of all."""
     about = "".join(_about(family) for family in families)
     listed = "".join(
         f'<li class="row g{f.number}" tabindex="0"><i class="swatch"></i>{escape(f.name)}'

@@ -1,4 +1,4 @@
-"""The table of `gfx.inspect` as text, page, figure and recipe."""
+"""Renders the table of `gfx.inspect` as text, page, figure and recipe."""
 
 from gfx.reports.sensitivity.findings import Findings, inspect
 

@@ -1,4 +1,4 @@
-"""What `gfx.inspect` returns: the sensitivity table with its views and its recipe."""
+"""Extends the sensitivity table that `gfx.inspect` returns by its views and its recipe."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -24,13 +24,13 @@ class Findings(Table):
         >>> import gfx
         >>> findings = gfx.inspect(gfx.zoo.build("dcgan", ngf=4))
         >>> print(str(findings).splitlines()[0])
-        DcganGenerator: 389.12 K MACs, 14.35 K parameters
+        DcganGenerator: 641.02 K MACs, 62.26 K parameters
     """
 
     def recipe(self, budget: Mapping[str, Any] | None = None) -> Recipe:
         """Returns a recipe that acts on the table, under a budget (gfx/sensitivity/to_recipe.py).
 
-        Raises: BudgetError if nothing that was tried meets the budget; InputError if nothing is
+        Raises: BudgetError if no probed change meets the budget; InputError if nothing is
         recommended.
 
         Example: `gfx.apply(table.recipe({"macs": 0.5}), model)` leaves half the MACs.

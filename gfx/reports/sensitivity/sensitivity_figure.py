@@ -1,4 +1,4 @@
-"""Draws a table of findings as one picture: bars by layer, and damage against saving."""
+"""Draws a sensitivity table as one picture: bars by layer, and damage against saving."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _DPI = 120
 
 
 def drawing(table: Table) -> bytes:
-    """Returns the findings as a PNG: damage of each change by layer, coloured by stage; the curve.
+    """Returns the table as a PNG: damage of each change by layer, coloured by stage; the curve.
 
     Raises: InputError if matplotlib is not installed.
 
@@ -39,7 +39,7 @@ def drawing(table: Table) -> bytes:
 
 
 def _in_order(table: Table) -> list[Row]:
-    """Lists the rows as the program runs them; as they stand if it is not known."""
+    """Lists the rows in the order of the program; in table order if that is unknown."""
     if table.program is None:
         return list(table)
     paths = [layer_path(node) for node in layers(table.program)]
@@ -47,7 +47,7 @@ def _in_order(table: Table) -> list[Row]:
 
 
 def _bars(axis: Any, rows: Sequence[Row], key: Key, metric: str, *, first: bool) -> None:
-    """One bar a layer, from the input of the generator down to its output."""
+    """Draws one bar for each layer, from the input of the generator down to its output."""
     places = range(len(rows))
     damages = [row.damage.get(key) for row in rows]
     colours = [stage_colour(row.stage) for row in rows]
@@ -70,7 +70,7 @@ def _share_scale(axes: Sequence[Any]) -> None:
 
 
 def _curve(axis: Any, steps: Sequence[PlanStep], table: Table) -> None:
-    """One change after the other, the best first."""
+    """Draws the curve of the changes, the best first."""
     saved, damage = [0.0, *(s.saved for s in steps)], [0.0, *(s.damage for s in steps)]
     axis.plot(saved, damage, color="#555555", linewidth=1, zorder=1)
     for stage in [stage.stage for stage in table.stages()]:
@@ -87,6 +87,6 @@ def _curve(axis: Any, steps: Sequence[PlanStep], table: Table) -> None:
 
 
 def _damage(table: Table) -> str:
-    """Names what the bars are: of PSNR and SSIM, what they cost."""
+    """Names the unit of the bars: for PSNR and SSIM, their cost."""
     metric = table.facts.metric
     return f"damage by {metric}" if table.facts.higher_is_better else metric

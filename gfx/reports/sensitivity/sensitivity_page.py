@@ -1,7 +1,7 @@
-"""Writes a table of findings as one HTML page: sortable, nothing loaded from anywhere.
+"""Writes a sensitivity table as one HTML page: sortable, without external resources.
 
 1. All text is escaped; the page's own policy forbids every request.
-2. What a bar shows stands beside it as a number, and what a colour says stands there in words.
+2. Every bar has a number beside it, and every colour a word.
 3. The page is complete without its script, which only sorts and filters.
 """
 
@@ -22,7 +22,8 @@ from gfx.sensitivity.plans import Plans
 __all__ = ["page"]
 
 _FIRST = (("layer", WORDS), ("worth doing", UP), ("stage", WORDS))
-_LAST = (  # what a column is called, and what it sorts by
+# the name of a column, and its sort key
+_LAST = (
     ("MACs", ""),
     ("share", ""),
     ("parameters", ""),
@@ -34,7 +35,7 @@ _NUMBERS = ("MACs", "share", "parameters")
 
 
 def page(table: Table) -> str:
-    """Returns the findings as the text of an HTML page.
+    """Returns the page as text.
 
     Raises: InputError if the table was not made by gfx.inspect.
 
@@ -70,7 +71,7 @@ def _subtitle(table: Table) -> str:
 
 
 def _layer_table(table: Table) -> str:
-    """One row a layer, in the order of what is worth doing."""
+    """Returns one row for each layer, in table order."""
     keys = table.facts.keys
     first = "".join(head(name, i, sorts=sorts, rows=2) for i, (name, sorts) in enumerate(_FIRST))
     over = "".join(f'<th scope="colgroup" colspan="2">{escape(title(key))}</th>' for key in keys)
@@ -115,14 +116,14 @@ def _layer(table: Table, row: Row, rank: int) -> str:
 
 
 def _state(row: Row) -> str:
-    """Says whether the channels of a row's group may go."""
+    """Says whether the channels of a row's group may be removed."""
     if not row.free:
         return row.why
     return f"free, {row.channels} channels{'; approximate' if row.approximate else ''}"
 
 
 def _measured(table: Table, row: Row, key: Key, most: float, most_saved: float) -> str:
-    """The two cells of one change (rule 2); the largest of all fill their bars."""
+    """Returns the two cells of one change (rule 2); the largest of all fill their bars."""
     damage, saved = row.damage.get(key), row.saved.get(key)
     if damage is None:
         why = row.notes.get(key, "")
@@ -134,12 +135,12 @@ def _measured(table: Table, row: Row, key: Key, most: float, most_saved: float) 
 
 
 def _most(values: Iterable[float | None]) -> float:
-    """Returns what fills a bar."""
+    """Returns the value of a full bar."""
     return max((value for value in values if value is not None), default=0) or 1.0
 
 
 def _stage_table(table: Table, plans: Plans) -> str:
-    """One row a stage, in the order of the program."""
+    """Returns one row for each stage, in the order of the program."""
     keys, stages = table.facts.keys, table.stages()
     heads = '<th scope="col">stage</th>'
     for name in ("layers", "MACs", "share", *(title(key).removeprefix("narrow ") for key in keys)):

@@ -1,4 +1,4 @@
-"""Draws damage against saving as an SVG that stands in a page."""
+"""Draws damage against saving as an SVG for a page."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def chart(steps: Sequence[PlanStep], facts: TableFacts) -> str:
     run = " ".join(f"{x:.1f},{y:.1f}" for x, y in [(_x(0), _y(0)), *places])
     dots = "".join(
         f'<circle class="{escape(step.stage)}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>'
-        f"{escape(_told(step))}</title></circle>"
+        f"{escape(_label(step))}</title></circle>"
         for step, (x, y) in zip(steps, places, strict=True)
     )
     return (
@@ -42,14 +42,14 @@ def chart(steps: Sequence[PlanStep], facts: TableFacts) -> str:
     )
 
 
-def _told(step: PlanStep) -> str:
+def _label(step: PlanStep) -> str:
     return (
         f"{step.name}: {title(step.key)}; with all before it {step.saved:.1%} of the MACs are saved"
     )
 
 
 def _grid(right: float, top: float, facts: TableFacts) -> str:
-    """The axes: shares of the MACs below, summed damages at the left."""
+    """Returns the axes: shares of the MACs below, summed damages at the left."""
     parts = []
     for value in _ticks(right):
         x = _x(value / right)

@@ -1,4 +1,4 @@
-"""A sensitivity table as text: how it came about, one line a layer, one a stage."""
+"""Writes a sensitivity table as text: its facts, one line for each layer, one for each stage."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ __all__ = ["described", "figure", "remarks", "shape", "text", "title"]
 
 
 def text(table: Table) -> str:
-    """Writes the facts, one line a layer, and one a stage."""
+    """Writes the facts, one line for each layer, and one for each stage."""
     facts = table.facts
     keys = facts.keys
     titles = ["layer", "stage", "kind", "output", "params", "MACs", "share", "group"]
@@ -36,13 +36,13 @@ def text(table: Table) -> str:
         head = [stage.stage, str(stage.layers), human(stage.params), human(stage.macs)]
         sums.append([*head, f"{stage.share:.1%}", *(_damage(stage.damage[key]) for key in keys)])
     how = "measured" if facts.measured else "ranked by one forward and one backward"
-    told = [
+    heading = [
         f"{facts.model}: {human(facts.macs)} MACs, {human(facts.params)} parameters",
         f"damage: {facts.metric}, {how}, on {facts.examples} examples in {facts.batches} batches",
         *facts.inputs,
         *facts.notes,
     ]
-    return "\n".join([*told, "", *_aligned(lines), "", *_aligned(sums)])
+    return "\n".join([*heading, "", *_aligned(lines), "", *_aligned(sums)])
 
 
 def _damage(value: float | None) -> str:
@@ -58,7 +58,7 @@ def _aligned(lines: list[list[str]]) -> list[str]:
 
 
 def described(table: Table) -> dict[str, str]:
-    """Says how a table came about, by heading.
+    """Lists the facts of a table, by heading.
 
     Example:
         >>> import gfx
@@ -81,7 +81,7 @@ def described(table: Table) -> dict[str, str]:
 
 
 def title(key: Key) -> str:
-    """Names a change as a heading does.
+    """Names a change for a heading.
 
     Example:
         >>> title("decompose"), title(0.75)
@@ -91,14 +91,14 @@ def title(key: Key) -> str:
 
 
 def remarks(table: Table, rows: Iterable[Row]) -> list[str]:
-    """Lists what there is to say besides: the inputs, the layers left whole, and why not."""
+    """Lists remarks on the inputs and on unchanged layers, with the reasons."""
     return [*table.facts.inputs, *table.facts.notes, *_reasons(rows)]
 
 
 def figure(table: Table, row: Row, key: Key) -> str:
-    """Writes the damage of a change: the metric's own value where more of it is better.
+    """Writes the damage of a change: the metric's own value where a larger one is better.
 
-    Such are PSNR in dB and SSIM; bars and orders follow the damage.
+    That is so for PSNR in dB and SSIM; bars and orders follow the damage.
     """
     damage, value = row.damage.get(key), row.value.get(key)
     shown = value if table.facts.higher_is_better else damage
@@ -116,7 +116,7 @@ def shape(sizes: Iterable[int]) -> str:
 
 
 def _reasons(rows: Iterable[Row]) -> list[str]:
-    """Says once each why layers cannot be narrowed or decomposed, and where it is inexact."""
+    """Lists once each reason why layers cannot be narrowed or decomposed, or only inexactly."""
     found: dict[str, list[str]] = {}
     for row in rows:
         if not row.free:

@@ -1,6 +1,6 @@
 """Losses of the papers, each a small module.
 
-What is the student's comes first, what is the teacher's second, and the teacher gets no gradient.
+The student's values come first, the teacher's second, and the teacher gets no gradient.
 """
 
 from gfx.train.losses.adversarial import DiscriminatorLoss, GeneratorLoss

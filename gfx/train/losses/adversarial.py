@@ -1,4 +1,4 @@
-"""The game of generator and discriminator: hinge, least squares, and the original."""
+"""Defines the adversarial losses of both players: hinge, least squares, and the original."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ Scores = Tensor | Sequence[Any]  # of one scale, or of several
 
 
 class _Adversarial(Loss):
-    """Holds what the losses of both players share."""
+    """Shares code between the losses of both players."""
 
     def __init__(self, kind: GANKind = "hinge", name: str | None = None) -> None:
         super().__init__(name)

@@ -1,4 +1,4 @@
-"""Where a student looks, made like where its teacher looks."""
+"""Compares the attention maps of student and teacher."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ class AttentionLoss(Loss):
 
     with the mean over the images of a batch. Reconstructed: the equations of the paper (4 and 6)
     were not to be had. Student and teacher are run on the same latents *and the same classes y*,
-    which is what makes it class-aware (the supplement, section II). a_c(y) is what a channel counts
+    which is what makes it class-aware (the supplement, section II). a_c(y) is a channel's weight
     for the class, such as the scale of a conditional norm; 1 where none is given.
 
     Shapes: features (N, C, ...), of equal N and positions; C may differ, so that no adapters are

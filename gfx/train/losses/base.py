@@ -1,4 +1,4 @@
-"""What losses have in common."""
+"""Defines the base classes of losses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -17,10 +17,10 @@ Pairs = Mapping[str, tuple[Tensor, Tensor]]
 class Loss(nn.Module):
     """Computes one term of the objective of a student.
 
-    Gradients go to the student only; what is the teacher's is detached. 16-bit inputs, and all
+    Gradients go to the student only; teacher values are detached. 16-bit inputs, and all inputs
     under autocast, are computed in float32. A result that is not finite is an error that names the
-    term and the input. On a GPU that means to wait for one number at each call; set `checked` to
-    False to leave it out, as under torch.compile with fullgraph.
+    term and the input. On a GPU this waits for one number at each call; set `checked` to False to
+    skip it, as under torch.compile with fullgraph.
     """
 
     checked: bool = True
@@ -37,7 +37,7 @@ class Loss(nn.Module):
     def sound(
         self, value: Tensor, inputs: Mapping[str, Tensor], hidden: Sequence[Tensor] = ()
     ) -> Tensor:
-        """Returns the value, if it is finite or nobody wants to know.
+        """Returns the value, if it is finite or `checked` is False.
 
         Raises: InputError if it is not finite.
         """

@@ -1,4 +1,4 @@
-"""What every loss asks of its inputs and of its result."""
+"""Checks the inputs and the result of losses."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -40,12 +40,12 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def wide(value: Tensor) -> Tensor:
-    """Returns the tensor in float32 if it is of 16 bits: sums would overflow or be rough."""
+    """Returns the tensor in float32 if it has 16 bits: sums would overflow or lose precision."""
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def widely(value: Tensor) -> AbstractContextManager[Any]:
-    """Turns autocast off: it would compute in 16 bits what `wide` made wider."""
+    """Turns autocast off: it would compute in 16 bits what `wide` widened."""
     return torch.autocast(value.device.type, enabled=False)
 
 
@@ -134,11 +134,11 @@ def finite(
 ) -> Tensor:
     """Returns the value, if it is finite.
 
-    NaN and inf in an input arrive in the value, so that the value alone is looked at: one number,
-    and on a GPU one wait for it. `hidden` are inputs of which a loss may lose an inf on the way
-    (a hinge is 0 there, a maximum is of the others); they are looked at in the same wait.
+    NaN and inf in an input propagate to the value, so only the value is checked: one number, and
+    on a GPU one wait for it. `hidden` are inputs whose inf a loss may lose (a hinge is 0 there, a
+    maximum is that of the others); they are checked in the same wait.
 
-    Raises: InputError, which tells the input, if it is not.
+    Raises: InputError naming the input, if it is not.
     """
     sound = torch.isfinite(value.detach()).all()
     for each in hidden:

@@ -1,4 +1,4 @@
-"""Features of a student made like those of its teacher."""
+"""Compares features of student and teacher."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How a student gets from one feature to the next, made like its teacher."""
+"""Compares the flow between features of student and teacher (FSP)."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Images of a student made like others."""
+"""Compares images of the student with a reference."""
 
 from typing import Literal
 
@@ -71,7 +71,7 @@ class ReconstructionLoss(_ImageLoss):
         return F.l1_loss(output, reference)
 
     def extra_repr(self) -> str:
-        """Writes what is compared with."""
+        """Writes the kind of reference."""
         return "paired" if self.paired else "unpaired"
 
 

@@ -1,4 +1,4 @@
-"""Which images of a batch are alike to a student, made like what is alike to its teacher."""
+"""Aligns the similarity of images within a batch between student and teacher."""
 
 import torch
 from torch import Tensor

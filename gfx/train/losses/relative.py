@@ -1,4 +1,4 @@
-"""The original discriminator judges the compressed generator, relative to the original."""
+"""Compares losses of a compressed generator with the original's, by the original discriminator."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Terms of an objective, added up."""
+"""Sums the terms of an objective by weight."""
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,12 @@ __all__ = ["Weighted"]
 
 
 class Weighted(nn.Module):
-    """Adds up named terms, each times its weight, and gives them back one by one for a log.
+    """Sums named terms, each times its weight, and returns them one by one for a log.
 
     L = Σ_k λ_k L_k
 
     Shapes: each term is one number; so is the total. The dict has the terms without their weights,
-    detached: nothing waits for a GPU until you print them.
+    detached: no GPU synchronisation happens until they are printed.
     Raises: InputError if a term has no weight or the other way round, or is not finite: the error
     names it.
 

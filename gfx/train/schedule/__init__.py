@@ -1,4 +1,4 @@
-"""Steps the masks and penalties of a model while a user's own loop trains it."""
+"""Steps the masks and penalties of a model in the user's own training loop."""
 
 from gfx.train.schedule.mask_schedule import Schedule, schedule
 

@@ -1,4 +1,4 @@
-"""Which entries of masks are zero: exact numbers of the lowest scores."""
+"""Chooses the mask entries that become zero: an exact number of the lowest scores."""
 
 from collections.abc import Sequence
 

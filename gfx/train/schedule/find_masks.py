@@ -1,4 +1,4 @@
-"""Finds masks and penalties in a model, however it is wrapped."""
+"""Finds masks and penalties in a model, also in a wrapped one."""
 
 import copy
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class Masked:
         []
     """
 
-    name: str  # path in the model, without what wraps it
+    name: str  # path in the model, without its wrappers
     module: Mask
     path: str  # in `home`
     home: fx.GraphModule  # the graph that calls it
@@ -46,7 +46,7 @@ class Masked:
 
 @dataclass(frozen=True)
 class HeldTensor:
-    """A tensor by who holds it: a model that is moved, or loaded, may hold another one."""
+    """A tensor by its owner: a model that is moved, or loaded, may hold another one."""
 
     owner: nn.Module
     attribute: str
@@ -107,13 +107,13 @@ def penalised_in(model: nn.Module) -> Iterator[Penalised]:
 
 
 def program_of(home: fx.GraphModule) -> Program:
-    """Makes a program of a graph's own, which shares the parameters of a module.
+    """Builds a program of a graph, which shares the parameters of its module.
 
     Raises: InputError if no inputs are known that the module runs on.
     """
     twin = fx.GraphModule(home, copy.deepcopy(home.graph))
     twin.meta = dict(home.meta)
-    inputs = remembered(twin) or infer(twin)  # who wraps the module may have put another forward
+    inputs = remembered(twin) or infer(twin)  # a wrapper may have replaced the forward
     return Program(twin, tuple(inputs.arguments.values()))
 
 
@@ -129,7 +129,7 @@ def _calls(model: nn.Module) -> Iterator[tuple[str, fx.GraphModule, fx.Node]]:
 
 
 def _unwrapped(model: nn.Module, path: str) -> str:
-    """Leaves out of a path what torch.compile and data parallelism put into it."""
+    """Removes the names that torch.compile and data parallelism add to a path."""
     found, owner = [], model
     for name in path.split(".") if path else []:
         wrapped = isinstance(owner, _WRAPPERS) and name == "module"

@@ -1,4 +1,4 @@
-"""Steps the masks and penalties of a model while a user's own loop trains it.
+"""Steps the masks and penalties of a model in the user's own training loop.
 
     schedule = gfx.schedule(model, optimizer)
     for batch in data:
@@ -9,11 +9,10 @@
         if not schedule.done:
             schedule.step()
 
-1. Step t is the t-th call of `step`, after the t-th update; what is due at step 0 is done at the
-   first. Weights are looked at as they are kept, not as they are masked, so that what was masked
-   may come back.
-2. Masks are written in place only. All that is needed to go on is in the model's state and in
-   `state_dict`.
+1. Step t is the t-th call of `step`, after the t-th update; changes due at step 0 are made at the
+   first. Scores use the stored weights, not the masked ones, so that masked entries may come back.
+2. Masks are written in place only. The model's state and `state_dict` together are enough to
+   resume.
 """
 
 from collections.abc import Mapping
@@ -40,7 +39,7 @@ def schedule(model: nn.Module, optimizer: Any = None) -> "Schedule":
     """Returns the schedule of the masks and penalties that the pass `mask` put into a model.
 
     The model may be wrapped (DistributedDataParallel, torch.compile), or hold masked programs as
-    parts. It is left as it is. The optimizer is needed for proximal penalties only.
+    parts. It is left unchanged. The optimizer is needed for proximal penalties only.
 
     Raises: InputError if there is nothing to schedule, or a proximal penalty has no optimizer.
 
@@ -127,7 +126,7 @@ class Schedule:
 
     @torch.no_grad()
     def binarize(self, alpha: float | None = None) -> None:
-        """Sets to zero what is below a threshold; the largest of each mask stays.
+        """Sets entries below a threshold to zero; the largest of each mask stays.
 
         ppcd: m below α, the pass's `alpha` by default. slimming: channels all of whose |γ| are
         below α; l1: channels all of whose filters have a mean |w| below α; by default those that
@@ -184,7 +183,7 @@ class Schedule:
         return {"steps": self._steps, "settings": described(self._masks, self._penalised)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a step; the masks themselves are in the state of the model.
+        """Resumes from a step; the masks themselves are in the state of the model.
 
         Raises: InputError if the state is of another schedule; it says what differs.
         """
@@ -201,13 +200,13 @@ class Schedule:
         return max((1, *(ramp.end for ramp in self._ramps)))
 
     def _due(self, ramp: Ramp) -> int | None:
-        """Returns the step that a ramp is to be looked at for now, if it is (rule 1)."""
+        """Returns the step at which to evaluate a ramp now, if it is due (rule 1)."""
         if ramp.due(self._steps):
             return self._steps
         return 0 if self._steps == 1 and ramp.due(0) else None
 
     def _set(self, ramp: Ramp, level: float) -> None:
-        """Brings the masks of a ramp to a sparsity, or binarizes them at a threshold."""
+        """Sets the masks of a ramp to a sparsity, or binarizes them at a threshold."""
         together: list[Masked] = []
         for mask in self._masks:
             module = mask.module
@@ -236,6 +235,6 @@ def _zeros(mask: Masked) -> int:
 
 
 def _pass_of(mask: Masked) -> tuple[int, str]:
-    """Tells apart the masks that one threshold is for: those of one pass on one program."""
+    """Identifies the masks that share a threshold: those of one pass on one program."""
     channels = isinstance(mask.module, ChannelMask)
     return id(mask.home), getattr(mask.module, "granularity", "") if channels else "element"

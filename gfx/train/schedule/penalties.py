@@ -1,4 +1,4 @@
-"""Penalties on weights: as terms of a loss, and as proximal steps."""
+"""Computes penalties on weights: as terms of a loss, and as proximal steps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,10 +43,10 @@ def soft_threshold(weight: Tensor, by: float) -> Tensor:
 
 @torch.no_grad()
 def shrink(penalised: Sequence[Penalised], optimizer: Any, *, dry: bool = False) -> None:
-    """Shrinks weights by strength times the learning rate that their optimizer has now.
+    """Shrinks weights by strength times the current learning rate of their optimizer.
 
-    Raises: InputError if there is no optimizer, or it does not train a weight; with `dry` that is
-    all it does.
+    Raises: InputError if there is no optimizer, or it does not train a weight; with `dry` it only
+    checks this.
     """
     if not penalised:
         return

@@ -1,4 +1,4 @@
-"""Ranks the entries of masks by the weights behind them, as they are now."""
+"""Ranks the entries of masks by their current weights."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ __all__ = ["Ranks", "Source", "magnitudes", "sources_of"]
 
 @dataclass(frozen=True)
 class Source:
-    """One dimension of a weight that a mask's channels lie along."""
+    """One dimension of a weight that holds a mask's channels."""
 
     weight: HeldTensor
     dim: int
     index: Tensor  # positions along the dimension
-    channel: Tensor  # the channel that each is of
+    channel: Tensor  # the channel of each position
 
     def sums(self, size: int) -> Tensor:
-        """Adds up |w| for each channel; in float32, of float64 weights in float64."""
+        """Sums |w| for each channel; in float32, for float64 weights in float64."""
         value = self.weight.value.detach()
         wide = torch.promote_types(value.dtype, torch.float32)
         others = [d for d in range(value.ndim) if d != self.dim]
@@ -38,7 +38,7 @@ class Source:
         return total.index_add(0, self.channel.to(value.device), each[self.index.to(value.device)])
 
     def means(self, size: int) -> Tensor:
-        """Averages |w| over what each channel has of it."""
+        """Averages |w| over the slices of each channel."""
         value = self.weight.value
         each = torch.bincount(self.channel, minlength=size).clamp_min(1)
         return self.sums(size) / (each.to(value.device) * (value.numel() / value.shape[self.dim]))
@@ -47,7 +47,7 @@ class Source:
 def magnitudes(sources: Sequence[Source], size: int, device: torch.device) -> Tensor:
     """Scores channels by Σ|w|, divided by the mean of each layer and averaged over the layers.
 
-    Layers that are all zero say nothing. It is what `gfx.compression.importance.rank` calls l1.
+    Layers that are all zero are left out. `gfx.compression.importance.rank` calls this l1.
 
     Shapes: (size,).
     """
@@ -85,7 +85,7 @@ def _sources(groups: Groups, mask: Masked) -> list[Source]:
     assert isinstance(module, ChannelMask)
     (entries,) = groups.axes_of(f"{mask.path}.mask")
     if entries is None:
-        return []  # a mask of one channel: nothing can go
+        return []  # a mask of one channel: nothing can be removed
     classes = groups.roots[entries.ids]
     prefix = mask.name.removesuffix(mask.path)
     every: dict[str, list[tuple[str, Source]]] = {"out": [], "in": [], "": []}
@@ -133,7 +133,7 @@ def _writer(groups: Groups, mask: Masked, writers: Sequence[str]) -> str | None:
 
 
 class Ranks:
-    """Scores the entries of masks; which weights are behind them is found once.
+    """Scores the entries of masks; finds their weights once.
 
     Example:
         >>> import gfx
@@ -181,7 +181,7 @@ class Ranks:
 
         Shapes: those of the mask.
         """
-        # the tensor that is penalised, not the shift or bias beside it
+        # only the penalised tensor, not the shift or bias beside it
         penalised = {(id(p.weight.owner), p.weight.attribute) for p in self._penalised}
         size, device = mask.module.mask.numel(), mask.module.mask.device
         sources = self._sources[mask.name]

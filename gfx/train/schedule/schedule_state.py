@@ -1,4 +1,4 @@
-"""What a schedule writes down of itself, and compares when it goes on."""
+"""Writes the state of a schedule, and compares it when training resumes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,9 +50,9 @@ def check_same(state: Any, settings: Mapping[str, Any]) -> None:
             where = "this model and not the state" if name in settings else "the state and not here"
             raise _other(f"{name} is in {where}")
         for key, value in settings[name].items():
-            told = theirs[name].get(key)
-            if told != value:
-                raise _other(f"{name} has {key}={value} here and {key}={told} in the state")
+            stored = theirs[name].get(key)
+            if stored != value:
+                raise _other(f"{name} has {key}={value} here and {key}={stored} in the state")
 
 
 def _other(what: str) -> InputError:
