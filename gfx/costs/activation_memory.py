@@ -1,4 +1,4 @@
-"""How much memory activations take while a program runs."""
+"""Computes how much memory activations take while a program runs."""
 
 from collections import defaultdict
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The figures of a program, as plain data.
+"""Holds the cost of a program as plain data.
 
 Three ways of counting multiply-accumulates (MACs) are in use; papers mix them:
 

@@ -1,4 +1,4 @@
-"""What a rule is given, an operation, and what it notes of it."""
+"""Defines what a rule gets (a call of an operation) and what it records about it."""
 
 from dataclasses import dataclass
 from typing import Any

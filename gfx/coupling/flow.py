@@ -1,4 +1,4 @@
-"""The state of one analysis, and the few things that rules do with channels.
+"""Holds the state of one analysis, and the operations that rules apply to labels.
 
 Rules (gfx/coupling/rules) never compute an index: they read labels along a dimension, unite what
 meets, pin what may not be narrowed, and run the operation itself on labels.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from gfx.coupling.call import Call, Read, Statistic
-from gfx.coupling.labelled_tensor import Labeled, core, settle, spread, varying
+from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, spread, varying
 from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import Axis, Ids, Labels
 from gfx.coupling.weight_statistics import Constants
@@ -103,7 +103,7 @@ class Flow:
         if len(dims) < 2:
             return dims
         found = self.labels.find(core(labels).numpy().copy())
-        return varying(settle(torch.from_numpy(found))) or dims
+        return varying(expand_constant(torch.from_numpy(found))) or dims
 
     def pin(self, ids: Ids | None, why: str) -> None:
         """Forbids the removal of these labels' channels."""

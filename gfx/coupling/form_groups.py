@@ -79,7 +79,7 @@ def _group(flow: Flow, owned: list[Any], classes: Ids, axis_of: Ids, index_of: I
 
 
 def _roles(flow: Flow, members: list[Member]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tells which modules write the channels and which read them."""
+    """Returns the modules that write the channels, and those that read them."""
     producers, consumers = [], []
     for m in members:
         owner, _, leaf = m.tensor.rpartition(".")

@@ -1,4 +1,4 @@
-"""What nn.MultiheadAttention does, as operations of a graph.
+"""Emits the operations of nn.MultiheadAttention into a graph.
 
 Tensors are proxies here: calling a function on one adds a node. Shapes are read off the nodes.
 """

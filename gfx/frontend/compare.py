@@ -1,4 +1,4 @@
-"""Does a graph compute what the model computes? Run both and look."""
+"""Runs a model and its graph, and compares the results."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -114,7 +114,7 @@ def _set_mode(module: nn.Module, training: bool) -> None:
 
 
 def _leaves(value: Any) -> list[Any]:
-    """Flattens a result, mappings of unknown make too."""
+    """Flattens a result, including mappings that pytree does not know."""
     leaves = pytree.tree_leaves(value)
     nested = [_leaves(dict(x)) if isinstance(x, Mapping) else [x] for x in leaves]
     return [leaf for group in nested for leaf in group]

@@ -1,4 +1,4 @@
-"""From what torch.export returns to the normal form: modules, get_attr tensors, torch functions."""
+"""Lowers an exported program to the normal form: modules, get_attr tensors, torch functions."""
 
 import operator
 from collections.abc import Iterator

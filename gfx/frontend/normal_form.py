@@ -1,4 +1,4 @@
-"""The last step of every front end: a graph becomes a tidy GraphModule."""
+"""Makes a normalized GraphModule of a traced graph: the last step of every front end."""
 
 import operator
 from typing import Any

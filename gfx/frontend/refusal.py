@@ -1,4 +1,4 @@
-"""Why a front end could not take a model, and which of its modules is to blame."""
+"""Reports why a front end cannot take a model, and which of its modules is the cause."""
 
 from collections.abc import Iterator
 from types import TracebackType

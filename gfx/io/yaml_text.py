@@ -1,4 +1,4 @@
-"""Recipe text ⇄ plain data: YAML, with the faulty line shown."""
+"""Converts recipe text (YAML) to plain data and back; errors show the faulty line."""
 
 import re
 from collections.abc import Hashable, Iterator

@@ -1,7 +1,6 @@
-"""Runs a program on check inputs and measures how far two outputs are apart.
+"""Runs a program on check inputs and measures the distance of two outputs.
 
-Nothing is left behind: the program's modes, buffers and hook-made weights and the global random
-state are what they were before.
+The program's modes, buffers and hook-made weights and the global random state are restored.
 """
 
 from typing import Any

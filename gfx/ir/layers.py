@@ -1,4 +1,4 @@
-"""The layers of a program that may be written another way."""
+"""Lists the layers of a program that a factorization may replace."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

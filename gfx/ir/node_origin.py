@@ -1,11 +1,10 @@
-"""Remembers which activation of the original program a node of the rewritten one stands for.
+"""Records which activation of the original program a node of the rewritten one stands for.
 
 Before   a node knows nothing of the program that the recipe began with
 After    node.meta["gfx_origin"] = (name of a node there, {dimension: indices that are left})
 
-A node of which nothing was recorded stands for the node of the same name, whole. What edits a
-program keeps the record: a removal narrows it, a pass that puts one node in the place of another
-says so with `stands_for`.
+A node without a record stands for the whole node of the same name. Edits keep the record: a removal
+narrows it, a pass that replaces one node by another calls `stands_for`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,7 +42,7 @@ class Origin:
 
 
 def origin(node: fx.Node) -> Origin | None:
-    """Tells what a node stands for; None if it is known to stand for nothing.
+    """Returns what a node stands for; None if it is known to stand for nothing.
 
     Example:
         >>> graph = fx.Graph()

@@ -1,7 +1,7 @@
-"""Parametrizations that the graph spells out: `weight = norm(get_attr[original])`.
+"""Finds parametrizations written out in the graph: `weight = norm(get_attr[original])`.
 
 A forward that reads `self.conv.weight` of a parametrized layer is traced through the
-parametrization. What comes of it depends on parameters only, so it can be computed beforehand.
+parametrization. Its result depends on parameters only, so it can be computed in advance.
 """
 
 import re

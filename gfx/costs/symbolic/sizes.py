@@ -1,4 +1,4 @@
-"""Sizes as formulas: every labelled dimension is an affine function of the groups' widths.
+"""Expresses sizes as formulas: each labelled dimension is affine in the groups' widths.
 
 A shape in which such sizes stand for numbers goes through the very formulas that count a program
 (gfx/costs/mac_formulas.py), and what comes out is the cost as a polynomial.
@@ -153,7 +153,7 @@ class Symbols:
         return Size({(self._number(Changed(tuple(sorted(factors)))),): 1})
 
     def stored(self, node: fx.Node) -> Number:
-        """Returns 1 where a settled node's value is stored, because its tensors change; else 0."""
+        """Returns 1 where a weight statistic is stored, because its tensors change; else 0."""
         values = map(self.groups.value_of, (node, *self.groups.constants.sources(node)))
         return self.changed([size for value in values for size in self.shape(value)])
 

@@ -1,4 +1,4 @@
-"""What a removal must equal: the original, which reads nothing of the channels that are gone."""
+"""Makes the reference of a removal: the original program with removed channels read as zero."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -107,7 +107,7 @@ def restrict(program: Program, statistic: Statistic, stays: dict[int, Tensor]) -
 
 
 def _stand_in(new: fx.Node, old: fx.Node) -> None:
-    """Lets a node answer everyone who read the other, but for itself."""
+    """Replaces a node in all its users by another, except in that one itself."""
     old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
 
 

@@ -47,7 +47,7 @@ def _linear(module: nn.Linear, shape: Shape) -> None:
 
 
 def _norm(module: nn.modules.batchnorm._NormBase, shape: Shape) -> None:
-    module.num_features = shape[1]  # a norm without affine parameters has no tensor to tell
+    module.num_features = shape[1]  # a norm without affine parameters has no tensor to read it off
 
 
 def _group_norm(module: nn.GroupNorm, shape: Shape) -> None:

@@ -1,4 +1,4 @@
-"""Repairs of what sees several channels at once: means, norms, attention."""
+"""Corrects operations over several channels at once: means, norms, attention."""
 
 import math
 from typing import Any

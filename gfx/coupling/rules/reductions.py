@@ -1,4 +1,4 @@
-"""Reductions and softmax: what they do to the channels they run over.
+"""Couples reductions and softmax with the channels they run over.
 
 1. A sum, mean or vector norm reads zero for what is gone: exact. A mean is corrected by a factor.
 2. A variance, and a mean that is subtracted from the very channels it was taken over, are those of
@@ -70,7 +70,7 @@ def _mean_behind(flow: Flow, node: Any) -> fx.Node | None:
 
 
 def centre(flow: Flow) -> None:
-    """Settles which means are subtracted from their own channels (rule 2), once all is united."""
+    """Finds the means that are subtracted from their own channels (rule 2); call it last."""
     found: list[Ids] = []
     for mean, other in flow.centred:
         own = _classes(flow, list(flow.means[mean].ids.values()))

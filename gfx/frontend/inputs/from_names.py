@@ -1,11 +1,11 @@
-"""What the name of an input suggests."""
+"""Infers the role of an input from its name."""
 
 import re
 from enum import Enum
 
 from torch import nn
 
-__all__ = ["Role", "role_of", "said_sizes", "said_widths"]
+__all__ = ["Role", "role_of", "sizes_from_attributes", "widths_from_attributes"]
 
 
 class Role(Enum):
@@ -46,12 +46,12 @@ def role_of(name: str) -> Role:
     return Role.IMAGE
 
 
-def said_widths(model: nn.Module, role: Role) -> list[int]:
+def widths_from_attributes(model: nn.Module, role: Role) -> list[int]:
     """Lists the widths that whole numbers in the model's attributes give for a role."""
     return _numbers(model, dict(_WIDTHS).get(role, r"(?!)"))
 
 
-def said_sizes(model: nn.Module) -> list[int]:
+def sizes_from_attributes(model: nn.Module) -> list[int]:
     """Lists the image sizes that whole numbers in the model's attributes give."""
     return _numbers(model, _SIZE)
 

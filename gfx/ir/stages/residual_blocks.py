@@ -74,7 +74,7 @@ def _parts(found: Map, chain: list[ResidualBlock]) -> list[list[ResidualBlock]]:
 
 
 def longest_run(program: Program, found: Map, blocks: list[ResidualBlock]) -> list[ResidualBlock]:
-    """Returns the run that holds most of the blocks, those inside it and around it aside.
+    """Returns the run that holds most of the blocks, not counting those inside it and around it.
 
     Empty if there is none of two or more: a U-Net with some blocks at each size has its body where
     the resolution is lowest.
