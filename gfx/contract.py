@@ -35,7 +35,7 @@ __all__ = ["Change", "Context", "Keeps", "Outcome", "Pass", "Skip"]
 
 
 class Keeps(Flag):
-    """What a pass leaves as it was."""
+    """States what a pass preserves."""
 
     NOTHING = 0
     SIGNATURE = 1  # outputs keep their shapes and dtypes
@@ -44,7 +44,7 @@ class Keeps(Flag):
 
 @dataclass(frozen=True)
 class Change:
-    """One thing a pass changed.
+    """Records one thing that a pass changed.
 
     Example:
         >>> Change("conv1", "out_channels", 64, 32)
@@ -59,7 +59,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Skip:
-    """One thing a pass left alone, and why.
+    """Records one thing that a pass left alone, and why.
 
     Example:
         >>> Skip("to_rgb", "its channels are the model's output").why

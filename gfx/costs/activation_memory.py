@@ -33,7 +33,7 @@ class ActivationMemory:
 
 @dataclass(frozen=True)
 class Life:
-    """How long a piece of memory is in use, and what it was made for.
+    """Describes the lifetime of a piece of memory, and the node it belongs to.
 
     Units: places in the execution order, bytes.
     """

@@ -17,7 +17,7 @@ BACKENDS = ("eager", "compile", "onnxruntime")
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """One limit that a program must keep.
+    """Limits what a program may cost in one measure.
 
     A latency is limited in milliseconds, or to a fraction of what the original takes. Such a
     budget has no limit until the original is measured.

@@ -30,7 +30,7 @@ UNKNOWN = "its size is set by something that gfx does not follow"
 
 @dataclass
 class Flow:
-    """Holds what one analysis has found so far."""
+    """Holds what one analysis has found."""
 
     program: Program
     attention: Attention = "width"
@@ -111,7 +111,7 @@ class Flow:
             self.labels.pin(ids, why or UNKNOWN)
 
     def fix(self, value: Labeled, why: str, dims: Iterable[int] | None = None) -> None:
-        """Lets these dimensions (all by default) keep their size: pins what varies there.
+        """Fixes the size of these dimensions (all by default): pins the labels that vary there.
 
         A field that varies on others too is united along these: it may go as a whole.
         """

@@ -41,7 +41,7 @@ def collect(flow: Flow) -> Groups:
 def _signatures(
     classes: Ids, axis_of: Ids, notes: tuple[dict[int, str], ...], count: int
 ) -> NDArray[np.uint64]:
-    """Hashes for each entry how often its class is on which axes, and what is said of it."""
+    """Hashes for each entry how often its class is on which axes, and its pins and marks."""
     salt = np.random.default_rng(0).integers(1, 2**63, size=int(axis_of.max()) + 1, dtype=np.uint64)
     # a class counts once for each of its positions: a group's channels are all of one kind
     total = np.zeros(count, dtype=np.uint64)

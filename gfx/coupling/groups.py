@@ -182,7 +182,7 @@ class Groups:
 
     @property
     def constants(self) -> Constants:
-        """What the graph computes from the program's own tensors alone."""
+        """The nodes that the graph computes from the program's own tensors alone."""
         return self._flow.constants
 
     def axes_of(self, path: str) -> tuple[Axis | None, ...]:

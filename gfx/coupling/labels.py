@@ -35,7 +35,7 @@ class Axis:
 
 
 class Labels:
-    """Hands out labels, unites them, and remembers why some may not be removed.
+    """Allocates labels, unites them, and records why some may not be removed.
 
     Example:
         >>> labels = Labels()

@@ -9,7 +9,7 @@ __all__ = ["Refusal", "blamed_module", "first_line"]
 
 
 class Refusal(Exception):
-    """Says that a front end cannot take the model; it never leaves gfx.frontend.
+    """Reports that a front end cannot take the model; it never leaves gfx.frontend.
 
     `path` is the smallest module that caused it, "" for the model's own forward.
     """

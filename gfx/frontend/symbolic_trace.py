@@ -110,7 +110,7 @@ def _attempt(
 
 @contextlib.contextmanager
 def _gradients(model: nn.Module) -> Iterator[None]:
-    """Makes every parameter want a gradient, which marks what is computed from it."""
+    """Makes every parameter require a gradient, which marks what is computed from it."""
     frozen = [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)
@@ -188,7 +188,7 @@ class _Tracer(fx.Tracer):
         return is_leaf(m) and not self.overwritten.keys() & _own(module_qualified_name, m)
 
     def overwrite(self, parameter: _Held, value: _Proxy) -> None:
-        """Lets later reads of a parameter see what was written to it (rule 1)."""
+        """Makes later reads of a parameter return what was written to it (rule 1)."""
         path = str(parameter.node.target)
         read = bool(parameter.node.users) or any(
             node.op == "call_module" and path.startswith(f"{node.target}.")

@@ -58,7 +58,7 @@ def coerce(value: Any, kind: Any) -> Any:
 
 
 def describe(kind: Any) -> str:
-    """Says in words what a type annotation accepts.
+    """Describes in words what a type annotation accepts.
 
     Example:
         >>> describe(float | None), describe(Literal["l1", "l2"])

@@ -42,7 +42,7 @@ def deepcopy(
 ) -> Kind:
     """Copies a module with its tensors; what is shared inside it stays shared.
 
-    `memo` maps the identities of things to what stands for them in the copy; `clone` copies the
+    `memo` maps the identities of objects to their copies; `clone` copies the
     tensors that are plain data.
 
     Example:

@@ -47,7 +47,7 @@ class Interpreter(fx.Interpreter):
 
     @cached_property
     def last_reads(self) -> dict[fx.Node, list[fx.Node]]:
-        """After which node which values are read no more."""
+        """Maps each node to the values that no later node reads."""
         return _last_reads(self.nodes)
 
     def run(self, *inputs: Any, see: See | None = None) -> Any:  # type: ignore[override]

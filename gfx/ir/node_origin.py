@@ -34,7 +34,7 @@ class Origin:
     kept: Mapping[int, Indices] = field(default_factory=dict)  # by dimension; others are whole
 
     def of(self, value: Tensor) -> Tensor:
-        """Takes what is left out of the original activation."""
+        """Selects what is left from the original activation."""
         for dim, indices in self.kept.items():
             index = value.new_tensor(indices).long()
             value = value.index_select(dim, index)
@@ -57,7 +57,7 @@ def origin(node: fx.Node) -> Origin | None:
 
 
 def stands_for(new: fx.Node, old: fx.Node | None) -> None:
-    """Lets a node stand for what another one stood for; None: for nothing of the original.
+    """Records that a node stands for what another one stood for; None: for nothing.
 
     Example:
         >>> graph = fx.Graph()
@@ -107,6 +107,6 @@ def origin_in(original: Program, node: fx.Node) -> tuple[fx.Node, Origin] | None
 
 
 def forget(program: Program) -> None:
-    """Takes the record off every node: each then stands for itself."""
+    """Removes the record of every node: each then stands for itself."""
     for node in program.graph.nodes:
         node.meta.pop(_KEY, None)

@@ -21,7 +21,7 @@ _PART = re.compile(r"(?:(?P<owner>.+)\.)?parametrizations\.(?P<name>[^.]+)(?:\..
 
 @dataclass(frozen=True)
 class Chain:
-    """The nodes that compute one parametrized tensor.
+    """Holds the nodes that compute one parametrized tensor.
 
     Example:
         >>> Chain("conv", "weight", (), ()).path
@@ -77,7 +77,7 @@ def evaluate(program: Program, node: fx.Node) -> torch.Tensor:
 
 
 def read_plainly(program: Program, chain: Chain) -> None:
-    """Lets the graph read the tensor at a chain's path, and erases the nodes that computed it.
+    """Makes the graph read the tensor at a chain's path; erases the nodes that computed it.
 
     The chain has a single end. The code is not recompiled.
     """

@@ -22,7 +22,7 @@ from gfx.zoo.spec import Spec, are_counts, is_count, label_map, nearest_choice
 
 
 class Scene(NamedTuple):
-    """What a data set says about the label maps."""
+    """Describes the label maps of a data set."""
 
     labels: int  # channels: the classes, the unknown class, the instance edges
     height: int  # pixels

@@ -32,7 +32,7 @@ _MAY_COPY = frozenset(("reshape", "flatten", "contiguous", "reshape_as", "unfold
 
 @dataclass(frozen=True)
 class _Piece:
-    """A piece of memory: the node of the original program it is for, and how long it lives."""
+    """Describes a piece of memory: its node in the original program, and its lifetime."""
 
     node: fx.Node
     leaf: int

@@ -64,7 +64,7 @@ def _terms(number: Number) -> Iterator[tuple[Product, Coefficient]]:
 
 @dataclass(frozen=True)
 class Affine:
-    """A factor: a number of positions for each kept channel of some groups, and a constant."""
+    """Describes a factor: positions for each kept channel of some groups, and a constant."""
 
     slopes: tuple[tuple[int, Fraction], ...]  # (number of the group, positions)
     constant: int
@@ -73,13 +73,13 @@ class Affine:
 
 @dataclass(frozen=True)
 class Changed:
-    """A factor: 1 where any of some other factors is not what it was, else 0."""
+    """Describes a factor: 1 where any of some other factors has changed, else 0."""
 
     factors: tuple[int, ...]
 
 
 class Symbols:
-    """Gives every size of a program as a formula in the widths of its free groups."""
+    """Expresses every size of a program as a formula in the widths of its free groups."""
 
     def __init__(self, groups: Groups) -> None:
         self.groups = groups

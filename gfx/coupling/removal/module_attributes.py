@@ -100,7 +100,7 @@ _RULES: dict[type[nn.Module], Callable[..., None]] = {
 
 
 def renumber(program: Program, sizes: Sizes) -> None:
-    """Lets the indices of masks count the channels that stay; before any tensor is cut.
+    """Renumbers the indices of masks over the channels that stay; call it before cutting tensors.
 
     Example: of 0 1 2 -1 2, where channel 1 goes, 0 1 1 -1 1 is left, in the place of 0 2 -1 2.
     """

@@ -95,7 +95,7 @@ def _slice_tensors(program: Program, sizes: Sizes) -> None:
 
 
 def _cut(value: Tensor, stays: dict[int, Mask]) -> Tensor:
-    """Takes the indices that stay, of each dimension that is cut, into a tensor of its own."""
+    """Copies the indices that stay, of each dimension that is cut, into a new tensor."""
     index = {dim: torch.from_numpy(stay.nonzero()[0]) for dim, stay in stays.items()}
     kernel = value[:1, :1].numel() if value.ndim > 1 else 0
     if stays.keys() == {0, 1} and kernel >= _WORTH and value.is_contiguous():

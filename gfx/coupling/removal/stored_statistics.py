@@ -70,7 +70,7 @@ def _store(program: Program, sizes: Sizes, node: fx.Node, value: Tensor) -> None
 
 
 def _evaluated(program: Program, sizes: Sizes, wanted: list[fx.Node]) -> Values:
-    """Computes nodes from the program's tensors; a product of two reads zero for what is gone."""
+    """Computes nodes from the program's tensors; products of two read removed channels as zero."""
     runner = Interpreter(program.module, only=ancestors(wanted))
     found: Values = {}
 
@@ -87,7 +87,7 @@ def _evaluated(program: Program, sizes: Sizes, wanted: list[fx.Node]) -> Values:
 
 
 def _masked(sizes: Sizes, node: fx.Node, get: Get) -> Values:
-    """Zeroes what a node that contracts weights, such as a factorised kernel, no longer reads."""
+    """Zeroes the removed channels in what a node reads that contracts weights."""
     found: Values = {}
     for read in sizes.groups.reads:
         stay = sizes.kept[read.ids]

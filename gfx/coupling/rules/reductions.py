@@ -128,7 +128,7 @@ def reduce(flow: Flow, call: Call) -> Any:
 
 
 def _narrow_others(flow: Flow, x: Labeled, dims: list[int]) -> None:
-    """Lets channels that lie on other dimensions too, as those of a latent do, go whole there."""
+    """Unites channels along other dimensions too, as those of a latent, so they go as a whole."""
     place = set(range(1, x.ndim))
     if x.ndim > 3 and any(place.issubset(flow.over(labels)) for labels in x.fields):
         flow.along(x, 1)  # a latent that became a map: its channels, also if they are reduced
@@ -172,7 +172,7 @@ def softmax(flow: Flow, call: Call) -> Labeled:
 
 
 def along_dim(flow: Flow, call: Call) -> Any:
-    """Pins the channels that cumsum, sort and their like order; shapes stay (rule 4)."""
+    """Pins the channels that cumsum, sort and similar operations order (rule 4)."""
     x = call.arg(0, "input")
     dim = _dim(call, x.ndim)
     why = f"{_who(call)} over all of them"

@@ -25,7 +25,7 @@ _COUNTING = frozenset(["size", "getattr", "dim", "numel", "len"])  # what they r
 
 @dataclass(frozen=True)
 class Need:
-    """What is known about one input."""
+    """Holds what is known about one input."""
 
     name: str
     role: Role

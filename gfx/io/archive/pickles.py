@@ -86,7 +86,7 @@ def _allowed() -> list[Any]:
 
 
 def _refusal(file: Path, error: Exception) -> ArchiveError:
-    """Says what a pickle wanted beyond the allow-list, and how to go on."""
+    """Explains what a pickle needs beyond the allow-list, and how to load it."""
     wanted = _wanted(file)
     if any(name.startswith(_SOURCE_RUNNERS) for name in wanted):
         return ArchiveError(

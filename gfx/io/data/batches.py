@@ -66,7 +66,7 @@ def each_of(program: Program, data: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def replayable(data: Any) -> Any:
-    """Returns data that can be read several times: of an iterator, what was read is remembered.
+    """Returns data that can be read several times: items of an iterator are kept.
 
     Example:
         >>> data = replayable(iter([1, 2, 3]))
@@ -122,7 +122,7 @@ def _each(data: Any, wanted: "_Wanted") -> Iterator[Any]:
 
 
 class _Wanted:
-    """The tensors among a program's inputs, with their names."""
+    """Holds the tensors among a program's inputs, with their names."""
 
     def __init__(self, program: Program) -> None:
         leaves, self.spec = pytree.tree_flatten(program.example_inputs)

@@ -43,7 +43,7 @@ def synthetic(program: Program, count: int, seed: int = 0) -> list[tuple[Any, ..
 
 
 def synthetic_note(program: Program, count: int, seed: int = 0) -> str:
-    """Says in a sentence what `synthetic` gives.
+    """Describes in a sentence what `synthetic` draws.
 
     Example:
         >>> import gfx

@@ -68,7 +68,7 @@ def stages(program: Program) -> dict[str, Stage]:
 
 @dataclass(frozen=True)
 class _Body:
-    """Where the body begins and ends, and its level."""
+    """Holds where the body begins and ends, and its level."""
 
     entry: fx.Node | None  # None: there is nothing before it
     exit: fx.Node | None  # None: as the entry, there is no body

@@ -16,7 +16,7 @@ Ancestors = dict[fx.Node, set[fx.Node]]  # each node with itself and all that it
 
 @dataclass(frozen=True)
 class ResidualBlock:
-    """A residual block: what enters it, and the sum that leaves it."""
+    """Describes a residual block: the value that enters it, and the sum that leaves it."""
 
     entry: fx.Node
     exit: fx.Node

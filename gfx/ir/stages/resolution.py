@@ -30,7 +30,7 @@ _SAME = 1.3  # a size that changed by less is that of a padding or of a convolut
 
 @dataclass(frozen=True)
 class Reach:
-    """What is known of the value of one node."""
+    """Holds what is known of the value of one node."""
 
     level: float | None = None  # None: its channel dimension is not known yet
     actual: float = 1.0  # places as counted where it was last known
@@ -46,7 +46,7 @@ class Reach:
 
 @dataclass
 class Fact:
-    """What one layer does to the resolution."""
+    """Holds what one layer does to the resolution."""
 
     node: fx.Node
     before: float
@@ -69,7 +69,7 @@ class Fact:
 
 @dataclass
 class Map:
-    """All that `survey` found out about a program."""
+    """Holds what `survey` found out about a program."""
 
     reach: dict[fx.Node, Reach] = field(default_factory=dict)
     facts: dict[fx.Node, Fact] = field(default_factory=dict)  # by layer
