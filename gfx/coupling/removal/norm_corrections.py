@@ -54,7 +54,7 @@ def layer_norm(node: fx.Node, sizes: Sizes) -> None:
 
 
 def rms_norm(node: fx.Node, sizes: Sizes) -> None:
-    """Corrects a mean of squares for what is gone: x / sqrt(s m + eps) = s^-½ x / sqrt(m + eps / s)."""
+    """Corrects the mean of an RMSNorm: x / sqrt(s m + eps) = s^-½ x / sqrt(m + eps / s)."""
     x = argument(node, 0, "input")
     before, after = x.meta["val"].shape, tuple(sizes.after[x].shape)
     given: Any = argument(node, 1, "normalized_shape")

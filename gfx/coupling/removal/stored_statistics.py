@@ -87,7 +87,7 @@ def _evaluated(program: Program, sizes: Sizes, wanted: list[fx.Node]) -> Values:
 
 
 def _masked(sizes: Sizes, node: fx.Node, get: Get) -> Values:
-    """Zeroes the removed channels in what a node reads that contracts weights."""
+    """Zeroes removed channels in the operands of a node that contracts weights."""
     found: Values = {}
     for read in sizes.groups.reads:
         stay = sizes.kept[read.ids]
