@@ -14,7 +14,7 @@ from gfx.frontend.refusal import first_line
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.execute import tolerance_of
 from gfx.ir.random_state import seed_all
-from gfx.ir.shapes.fake_runner import fake_of
+from gfx.ir.shapes.fake_tensors import fake_of
 from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["difference", "record", "run", "run_fake", "where_it_fails"]

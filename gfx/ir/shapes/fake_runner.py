@@ -20,8 +20,9 @@ from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.modules import is_known, is_own
 from gfx.ir.random_state import keep_random_state
 from gfx.ir.shapes.closed_form import infer_shape, returns_input
+from gfx.ir.shapes.fake_tensors import contiguous, fake_of, strided
 
-__all__ = ["CallContext", "FakeRunner", "fake_of", "leaf_results"]
+__all__ = ["CallContext", "FakeRunner", "leaf_results"]
 
 # what fake tensors raise where a result depends on values
 _BY_VALUE = ("DynamicOutputShapeException", "DataDependentOutputException")
@@ -124,12 +125,12 @@ class FakeRunner(Interpreter):
         quick = not kwargs and self.call_context is nullcontext
         shape = infer_shape(leaf, args) if quick else None
         if shape is not None:
-            return _contiguous(self.mode, shape, args[0])
+            return contiguous(self.mode, shape, args[0])
         if quick and returns_input(leaf, args):
             return args[0]
         key = _cache_key(leaf, args) if quick else None
         if key in self.known:
-            return _strided(self.mode, *self.known[key])
+            return strided(self.mode, *self.known[key])
         shell = self.shell(leaf)
         try:
             with self.mode, self.call_context():
@@ -195,36 +196,6 @@ def leaf_results(source: object) -> dict[Any, Any]:
     Copies of a program share its provenance; the cache lives as long as it does.
     """
     return _LEAF_RESULTS.setdefault(source, {})
-
-
-def fake_of(mode: Any, tensor: torch.Tensor, home: torch.device) -> Any:
-    """Makes a fake of a tensor, ten times faster than `mode.from_tensor`.
-
-    That one also copies views and gradients. A tensor on the meta device counts as being at home.
-    """
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    if isinstance(tensor, FakeTensor):
-        return tensor
-    if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.layout != torch.strided:
-        return mode.from_tensor(tensor)
-    device = home if tensor.is_meta else tensor.device
-    return _strided(mode, tensor.shape, tensor.stride(), tensor.dtype, device)
-
-
-def _strided(mode: Any, shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """Makes a fake with a memory of its own."""
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    empty = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
-    return FakeTensor(mode, empty, device)
-
-
-def _contiguous(mode: Any, shape: tuple[int, ...], like: Any) -> Any:
-    """Makes a fake with a memory of its own, of another's type and device."""
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    return FakeTensor(mode, torch.empty(shape, dtype=like.dtype, device="meta"), like.device)
 
 
 def _aliases(result: torch.Tensor, args: tuple[Any, ...]) -> bool:
