@@ -1,7 +1,7 @@
 # Everything a developer types; `make` alone lists it.
 VENV ?= .venv
 BIN := $(VENV)/bin
-LAWS = $(shell grep -rlw 'law(.*)' tests --include='test_*.py') # every file that states one
+LAWS = $(shell grep -rlE 'import .*\b(law|EFFORT)\b' tests --include='test_*.py') # files that state one
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test thirdparty coverage laws lint format types layers check example train bench repair speed clean

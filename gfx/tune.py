@@ -1,4 +1,4 @@
-"""The name of `gfx.train` in version 0.1.0, so that `from gfx.tune import losses` goes on working."""
+"""The former name of `gfx.train`: `from gfx.tune import losses` goes on working."""
 
 from gfx.train import losses
 

@@ -1,4 +1,4 @@
-"""Removes whole coupled channels, and repairs everything that counted on them.
+"""Removes coupled channels, and adapts every layer and argument that depends on their number.
 
 Before   y = conv2(relu(norm(conv1(x))))        conv1: 3 → 64, conv2: 64 → 3
 After    y = conv2'(relu(norm'(conv1'(x))))     conv1': 3 → 32, conv2': 32 → 3
@@ -11,16 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from gfx.compression.importance import Importance, Reduce, needs_data, notes, rank
-from gfx.compression.selection import (
-    Bounds,
-    Scope,
-    Selection,
-    by_kept,
-    by_stages,
-    by_widths,
-    candidates,
-    record,
-)
+from gfx.compression.selection import Bounds, Scope, Selection, by_stages, candidates, record
+from gfx.compression.selection.by_name import by_kept, by_widths
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.costs import Budget
 from gfx.coupling import Attention, GroupNorms, Groups, analyse
@@ -36,30 +28,28 @@ __all__ = ["ChannelPrune"]
 
 @dataclass(frozen=True)
 class ChannelPrune(Pass):
-    """Removes the least important channels of every group that is free.
+    """Removes the least important channels of every free group.
 
-    A channel is what `gfx.channels` says it is: all slices of all tensors that must go together.
-    Ratios and counts are of such channels. What is removed is said by `ratio` and `ratios`, or by
-    one of `widths`, `kept` and `budget`; with none of them, half of each group goes.
+    A channel is one of `gfx.channels`: all slices of all tensors that are removed together. Fields
+    count such channels. `ratio` and `ratios`, or one of `widths`, `kept` and `budget`, say how many
+    are removed; with none of them, half of each group is.
 
-    1. Groups that are pinned, or that `keep` names, are skipped with the reason; so are those
-       whose removal is approximate, where that is refused.
-    2. What `ratio`, `ratios` and `budget` leave of a group is at least `min_channels`, at least
-       the share that `max_ratio` allows, and a multiple of `round_to`, rounded up; or the whole
-       group. `widths` and `kept` are taken at their word.
-    3. Removing nothing although something was asked for is an error.
-    4. A group follows the first glob of `ratios` that names one of its modules, else `ratio`, and
-       stays whole if there is none. What one glob names is a stage: only groups of one stage are
-       ranked together.
-    5. Every budget is met. The result ends within `tolerance` below one of them, or it is an error
-       that tells the nearest value on both sides. One on latency is met as measured: widths are
-       chosen by the predicted milliseconds, built, and measured, a few times; how near they come
-       is not asked, as noise is larger than the difference.
-    6. Where other passes of a recipe share its budget, they decide about layers and this one about
-       groups, together: for the least damage as `decompose` measures it. Which channels of a group
-       go is still said by `importance`; `scope` and `tolerance` are for this pass alone.
+    1. Groups that are pinned, that `keep` names, or whose removal is approximate although
+       `approximate` refuses that, are skipped with the reason.
+    2. With `ratio`, `ratios` or `budget` a group keeps at least `min_channels`, at least the share
+       1 - `max_ratio`, and a multiple of `round_to`, rounded up, or all. `widths` and `kept` are
+       exact.
+    3. Removing nothing although a field asks for a removal is an error.
+    4. A group has the ratio of the first glob of `ratios` that names one of its modules, else
+       `ratio`, else it stays whole. The groups of one glob are a stage, and ranked together.
+    5. Every budget is met, one of them within `tolerance`, else it is an error with the nearest
+       values on both sides. For one on latency, widths are chosen by predicted milliseconds, built
+       and measured, a few times; `tolerance` is not checked, as noise is larger.
+    6. If other passes share the recipe's budget, one search decides about their layers and these
+       groups, for the least damage as `decompose` measures it. `importance` still ranks the
+       channels of a group; `scope` and `tolerance` have no effect.
 
-    Shapes: inputs and outputs keep theirs; what lies between gets narrower.
+    Shapes: inputs and outputs keep theirs; activations between them get narrower.
     Raises: PreconditionError if nothing can be removed (rule 3); BudgetError if the budget cannot
     be met (rule 5); RecipeError if a module that is named does not exist.
 
@@ -77,24 +67,24 @@ class ChannelPrune(Pass):
     ratio: float | None = None  # share of channels removed, 0 ≤ ratio < 1
     ratios: Mapping[str, float] = field(default_factory=dict)  # glob over modules: share removed
     importance: Importance = "l1"
-    reduce: Reduce = "mean"  # brings together what the layers of a group say of a channel
-    # the ratio holds in each group; global: over all; isomorphic: over like; knapsack: over all, by
-    # what is lost for each share of the budget saved
+    reduce: Reduce = "mean"  # combines the scores of a channel from all layers of its group
+    # local: the ratio holds in each group; global: over all groups; isomorphic: over groups alike;
+    # knapsack: over all groups, by the score lost for each share of the budget saved
     scope: Scope = "local"
     approximate: Literal["allow", "refuse"] = "allow"  # groups whose removal is not exact
-    attention: Attention = "width"  # one index of every head goes, or whole heads
-    group_norm: GroupNorms = "auto"  # whole groups go, or some of each (regroup: approximate)
+    attention: Attention = "width"  # removes one index of every head, or whole heads
+    group_norm: GroupNorms = "auto"  # removes whole groups, or some of each (regroup: approximate)
     round_to: int = 1  # channels; what a group keeps is a multiple of it
-    min_channels: int = 1  # as many stay of every group, or all if it has no more
-    max_ratio: float = 1.0  # share of a group that goes at most, 0 < max_ratio ≤ 1
+    min_channels: int = 1  # that every group keeps, or all if it has no more
+    max_ratio: float = 1.0  # share of a group that is removed at most, 0 < max_ratio ≤ 1
     keep: tuple[str, ...] = ()  # globs over modules whose output channels all stay
-    targets: tuple[str, ...] = ("*",)  # globs over modules whose output channels may go
+    targets: tuple[str, ...] = ("*",)  # globs over modules whose output channels may be removed
     widths: Mapping[str, int] = field(default_factory=dict)  # glob: exact number of channels
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # module: channels that stay
     budget: tuple[Budget, ...] | None = None  # absolute limits; None: the recipe's
     tolerance: float = 0.01  # how far below the budget the result may end, 0 ≤ tolerance ≤ 1
-    batches: int = 8  # of the data, or of noise: as many are looked at where the importance does
-    seed: int | None = None  # of all that is drawn at random; None: the recipe's
+    batches: int = 8  # of the data, or of noise, if the importance runs the program
+    seed: int | None = None  # of all random numbers; None: the recipe's
 
     def __post_init__(self) -> None:
         shares = {"ratio": self.ratio or 0, **{f"ratios[{g}]": n for g, n in self.ratios.items()}}
@@ -113,12 +103,12 @@ class ChannelPrune(Pass):
 
     @property
     def needs_data(self) -> bool:
-        """Whether the importance looks at the user's data."""
+        """Whether the importance needs the user's data."""
         return needs_data(self.importance) and not self.kept
 
     @property
     def takes_budget(self) -> bool:
-        """Whether nothing else says what to remove."""
+        """Whether no other field says what to remove."""
         return super().takes_budget and self._asked in ([], ["budget"])
 
     @property
@@ -129,7 +119,7 @@ class ChannelPrune(Pass):
         return [name for name, said in given.items() if said]
 
     def apply(self, program: Program, context: Context) -> Outcome:
-        """Removes channels and lists what each module has left."""
+        """Removes channels, and reports those that each module keeps."""
         groups = self._groups(program)
         removed, outcome = self._plan(groups, context.of(self))
         if not removed.any():
@@ -146,7 +136,7 @@ class ChannelPrune(Pass):
         return outcome
 
     def offer(self, program: Program, context: Context) -> Offer | None:
-        """Offers to narrow every group that may be (rule 6)."""
+        """Offers the groups that may be narrowed (rule 6)."""
         groups = self._groups(program)
         chosen = self._selection(groups, context.of(self), Outcome())
 
@@ -157,7 +147,7 @@ class ChannelPrune(Pass):
         return Offer(resolve, narrowed=narrowed, batches=self.batches)
 
     def reference(self, before: Program) -> Program:
-        """Returns a copy with zeros for the removed channels, where the original reads them."""
+        """Returns a copy of the original that reads zeros for the removed channels."""
         reference = before.copy(on_write=True)
         groups = self._groups(reference)
         removed, _ = self._plan(groups, Context().of(self))
@@ -165,7 +155,7 @@ class ChannelPrune(Pass):
         return reference
 
     def _resolved(self, stay: Mapping[str, tuple[int, list[int]]]) -> "ChannelPrune":
-        """Writes out what was chosen."""
+        """Returns the pass with the chosen channels in `kept`."""
         kept = {name: tuple(indices) for name, (_, indices) in stay.items()}
         ratio = None if kept else 0.0
         return replace(self, ratio=ratio, ratios={}, widths={}, budget=None, kept=kept)
@@ -176,7 +166,7 @@ class ChannelPrune(Pass):
         return analyse(program, attention=self.attention, group_norm=norms)
 
     def _plan(self, groups: Groups, context: Context) -> tuple[Mask, Outcome]:
-        """Decides which classes of labels go; the same program gives the same plan."""
+        """Chooses the classes of labels to remove; the same program gives the same plan."""
         outcome = Outcome()
         chosen = self._selection(groups, context, outcome)
         if self.kept:
@@ -197,7 +187,7 @@ class ChannelPrune(Pass):
         return removed, outcome
 
     def _selection(self, groups: Groups, context: Context, outcome: Outcome) -> Selection:
-        """Ranks the channels that may go, and says why the others may not (rules 1 and 2)."""
+        """Ranks the channels that may be removed, and skips the others (rules 1 and 2)."""
         globs = {"keep": self.keep, "targets": self.targets, "ratios": tuple(self.ratios)}
         among, skipped = candidates(groups, globs, self.approximate)
         outcome.skips += [Skip(*skip) for skip in skipped]

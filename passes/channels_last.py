@@ -1,12 +1,12 @@
-"""Stores the kernels of 2d convolutions with their channels last, as CPUs compute them.
+"""Stores the weights of 2d convolutions in channels-last order, which CPU kernels read faster.
 
-Before   conv.weight lies in memory as (out, in, height, width)
-After    conv.weight lies in memory as (out, height, width, in), and so do the activations
+Before   conv.weight is stored as (out, in, height, width)
+After    conv.weight is stored as (out, height, width, in), and activations in the same order
 Source   torch's channels-last memory format: https://docs.pytorch.org/tutorials/intermediate/
          memory_format_tutorial.html
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from gfx.contract import Context, Keeps, Outcome, Pass
+from gfx.ir.interpreter import descendants
 from gfx.ir.modules import FAST, is_known
 from gfx.ir.node_origin import stands_for
 from gfx.ir.ops import is_inplace, op_name
@@ -33,21 +34,21 @@ _DRAWS = ("bernoulli", "normal", "uniform", "exponential", "cauchy", "geometric"
 
 @dataclass(frozen=True)
 class ChannelsLast(Pass):
-    """Stores the weights of 2d convolutions channels-last; torch then keeps activations so.
+    """Stores the weights of 2d convolutions in channels-last order; activations follow.
 
     A shape stays (N, C, H, W): only the order in memory changes. Kernels read all channels of a
-    position at once, and nothing has to be reordered between two convolutions. Run it last: a
-    weight that is cut or folded afterwards is row-major again.
+    position at once, and nothing is reordered between two convolutions. Run this pass last: a
+    weight that is pruned or folded afterwards is row-major again.
 
-    1. Views of activations become reshapes, which copy where the order in memory asks for it.
+    1. Views of activations become reshapes, which copy where the order in memory requires it.
     2. Outputs are made contiguous, as they were.
-    3. A weight that has no other order (one row and column, or one channel) stays.
+    3. A weight that has only one order (one row and column, or one channel) stays.
     4. A weight that a hook or parametrization computes is skipped.
-    5. The whole program is left alone where the order would be noticed: opaque leaves, strides
-       that are asked for, writes into views, random numbers shaped like an activation.
-    6. So it is where the order costs: plain InstanceNorms copy (run fast_instance_norm before),
-       GroupNorms lose digits, as this order's kernel takes the variance as E[x²] - E[x]².
-    7. So it is on other devices than a CPU, where the gain was not measured.
+    5. The whole program is skipped if a result depends on the order in memory: opaque leaves,
+       strides that are read, writes into views, random numbers shaped like an activation.
+    6. It is skipped if the order is slower or less exact: plain InstanceNorms copy their input (run
+       fast_instance_norm before); GroupNorms compute the variance as E[x²] - E[x]².
+    7. It is skipped on devices other than a CPU, where the gain was not measured.
 
     Shapes: every activation keeps its own.
     Cost: none of the counts changes.
@@ -66,12 +67,12 @@ class ChannelsLast(Pass):
     targets: tuple[str, ...] = ("*",)  # globs over the module paths of the convolutions
 
     def apply(self, program: Program, context: Context) -> Outcome:
-        """Stores every weight that the rules allow, and lets the graph bear it."""
+        """Stores every weight that the rules allow, and adapts views and outputs."""
         outcome = Outcome()
         found = dict(self._convolutions(program, outcome))
         propagate(program)
-        reached = _reached(program, found)
-        why = next(_noticed(program, reached), "") if found else ""
+        reached = descendants(found)
+        why = next(_obstacles(program, reached), "") if found else ""
         if why:  # rules 5, 6, 7
             for node in found:
                 outcome.skip(node, why)
@@ -91,7 +92,7 @@ class ChannelsLast(Pass):
     def _convolutions(
         self, program: Program, outcome: Outcome
     ) -> Iterator[tuple[fx.Node, nn.Conv2d]]:
-        """Yields the convolutions whose weight is to be stored; notes why others are not."""
+        """Yields the convolutions whose weight has another order, and skips those it may not."""
         for node in program.nodes():
             module = program.submodule(node) if node.op == "call_module" else None
             if not isinstance(module, _CONVS):
@@ -103,7 +104,7 @@ class ChannelsLast(Pass):
                 yield node, module  # type: ignore[misc]
 
     def _refusal(self, path: str, module: nn.Module) -> str:
-        """Says why a weight stays as it is; "" if it need not."""
+        """Says why a weight keeps its order; "" if it can be stored channels-last."""
         if not self.named(path):
             return f"not in targets {', '.join(self.targets)}"
         weight = module._parameters.get("weight")
@@ -113,21 +114,12 @@ class ChannelsLast(Pass):
 
 
 def _is_last(weight: torch.Tensor) -> bool:
-    """Whether a weight lies channels-last, also because it has no other order (rule 3)."""
+    """Whether a weight is in channels-last order, or has only one order (rule 3)."""
     return weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def _reached(program: Program, sources: Iterable[fx.Node]) -> set[fx.Node]:
-    """Finds what is computed from the convolutions, directly or not."""
-    found = set(sources)
-    for node in program.nodes():
-        if any(operand in found for operand in node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def _noticed(program: Program, reached: set[fx.Node]) -> Iterator[str]:
-    """Yields what would notice another order in memory, or be slow or inexact by it."""
+def _obstacles(program: Program, reached: set[fx.Node]) -> Iterator[str]:
+    """Yields what depends on the order in memory, or is slow or inexact in another one."""
     if any(tensor.device.type != "cpu" for tensor in program.module.parameters()):
         yield "the model is not on a CPU: what the order brings elsewhere was not measured"
     for node in program.nodes():
@@ -190,7 +182,7 @@ def _reshape(program: Program, reached: set[fx.Node], outcome: Outcome) -> None:
 
 
 def _make_outputs_contiguous(program: Program, reached: set[fx.Node], outcome: Outcome) -> None:
-    """Puts the outputs back into the order that they had (rule 2)."""
+    """Makes the outputs contiguous (rule 2)."""
     output = next(node for node in program.nodes() if node.op == "output")
     for node in output.all_input_nodes:
         if node not in reached or not isinstance(node.meta.get("val"), torch.Tensor):

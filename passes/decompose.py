@@ -1,28 +1,18 @@
-"""Writes convolutions as several cheaper ones, where that does little damage.
+"""Replaces convolutions by several cheaper layers.
 
 Before   y = conv(x)                            conv: 256 → 256 channels, 3x3
 After    y = pointwise(norm(depthwise(x)))      depthwise: 3x3 on each channel, pointwise: 1x1
-Source   Li et al. 2020, arXiv:2003.08936, section 3.3 and table 4 (which layers bear it);
-         the forms are computed in gfx/compression/factor, plans under a budget in gfx/search.
+Source   Li et al. 2020, arXiv:2003.08936, section 3.3 and table 4 (which layers tolerate it);
+         gfx/compression/factor computes the weights, gfx/search chooses layers under a budget.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from gfx.compression.factor import (
-    Form,
-    Names,
-    check_data,
-    check_said,
-    choose,
-    form_options,
-    prices_of,
-    written_out,
-)
-from gfx.compression.factor.choose_layers import Rank
+from gfx.compression.factor import Form, check_data, prices_of, write_layers, written_out
+from gfx.compression.factor.choose_layers import Names, Rank, check_said, choose, form_options
 from gfx.compression.factor.forms import Init, Kind, Norm
-from gfx.compression.factor.rewrite_layers import write_layers
 from gfx.compression.probe import Damages, sensitive
 from gfx.compression.selection import narrow_to
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
@@ -39,35 +29,32 @@ __all__ = ["Decompose"]
 
 @dataclass(frozen=True)
 class Decompose(Pass):
-    """Writes convolutions and transposed convolutions as several cheaper ones.
+    """Replaces convolutions and transposed convolutions by several cheaper layers, the parts.
 
-    1. `where` says which layers; with nothing said, all. The others, and what cannot be written
-       so, are skipped with the reason. A sensitivity is the relative L2 change of the output when
-       this layer alone is decomposed.
-    2. A rank that is given is taken at its word, even where it costs more. Without one the rank
-       is 1 (of the kinds other than depthwise_separable, the largest at half the MACs), and a layer
-       that would not get cheaper is skipped.
-    3. `layers` gives ranks layer by layer, and names which layers. `kept` lists the channels that
-       stay; they are removed before anything is decomposed.
-    4. With init: data the weights are fitted to what each layer reads and gives in the original,
-       on `batches` batches of the data. Noise in its place would fit what never occurs.
-    5. A budget is met with the least total damage: every layer is left or written at one of
-       `ranks`, every free channel group is left or narrowed to one of `shares`, the weakest
-       channels by L1 going. The damage of each alone is measured; the sum of the squares of the
-       relative L2 changes is least. That adds errors up as if they were independent. Under a
-       budget on latency groups may have further widths, down to a quarter of the smallest share,
-       and layers are priced in milliseconds: a plan is built, measured, and if it takes too long,
-       a faster one is sought.
-    6. Where `channel_prune` shares the recipe's budget, that pass says which groups may be narrowed
-       and which channels go, and this one which layers may be written how; both are decided
-       together, and channels go first, whatever the order in the recipe.
-
-    Damage is measured on `batches` batches of the data, without data on made-up inputs.
+    1. `where` names the layers; empty, all. The other layers, and those that cannot be decomposed,
+       are skipped with the reason. The sensitivity of a layer is its damage: the relative L2 change
+       of the output if it alone is decomposed, on `batches` batches of the data, or of noise.
+    2. A rank that is given is used, even if the parts cost more. Without one the rank is 1 (for
+       kinds other than depthwise_separable: the largest at half the MACs), and a layer that would
+       not get cheaper is skipped.
+    3. `layers` gives ranks layer by layer, and selects these layers. `kept` lists the channels that
+       stay; the others are removed before anything is decomposed.
+    4. With init: data the weights are fitted to the inputs and outputs of each layer in the
+       original, on `batches` batches of the data. Noise cannot replace the data.
+    5. A budget is met with the least damage: every layer is left or decomposed at one of `ranks`,
+       every free channel group is left or narrowed to one of `shares` by removing the channels of
+       the smallest L1 norm. The damage of each change alone is measured; the sum of their squares
+       is minimised, as if the errors were independent. Under a budget on latency, groups may also
+       have other widths, down to a quarter of the smallest share; plans are chosen by predicted
+       milliseconds, built and measured, and a faster one is searched if the limit is exceeded.
+    6. If `channel_prune` shares the recipe's budget, it offers the groups to narrow and ranks their
+       channels, and this pass offers the layers and their ranks. One search decides about both;
+       channels are removed first, whatever the order in the recipe.
 
     Shapes: every activation but those between the parts keeps its own, unless a group is narrowed.
     Cost: depthwise_separable of rank r needs r·(k² + out) for each k²·out multiplications.
-    Raises: RecipeError if a name names no layer; PreconditionError if a stage has none, or if
-    there is no data where it is needed; BudgetError if no options reach the budget.
+    Raises: RecipeError if a name names no layer; PreconditionError if a stage has none, or if data
+    is needed and missing; BudgetError if no options reach the budget.
 
     Example:
         >>> import gfx
@@ -92,10 +79,10 @@ class Decompose(Pass):
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # module: channels that stay
     budget: tuple[Budget, ...] | None = None  # absolute limits; None: the recipe's
     ranks: tuple[Rank, ...] = ()  # options under a budget; (): a few small ones of the kind
-    shares: tuple[float, ...] = (0.75, 0.5, 0.25)  # options: what may stay of a group, 0 < s < 1
-    rounds: int = 3  # of the alternation between the parts, with init: data
-    batches: int = 8  # of the data: as many are looked at
-    seed: int | None = None  # of all that is drawn at random; None: the recipe's
+    shares: tuple[float, ...] = (0.75, 0.5, 0.25)  # options: share that stays of a group, 0 < s < 1
+    rounds: int = 3  # of alternating between the parts, with init: data
+    batches: int = 8  # of the data that are used
+    seed: int | None = None  # of all random numbers; None: the recipe's
 
     def __post_init__(self) -> None:
         for name in ("where", "keep"):
@@ -122,7 +109,7 @@ class Decompose(Pass):
         return super().takes_budget and not (self.rank or self.where or self.layers or self.kept)
 
     def apply(self, program: Program, context: Context) -> Outcome:
-        """Decomposes layers and tells which, at what rank and how well."""
+        """Decomposes layers, and reports the rank and the error of each."""
         context, outcome = context.of(self), Outcome()
         propagate(program)
         check_data(self.init, context.data)
@@ -137,7 +124,7 @@ class Decompose(Pass):
         return outcome
 
     def offer(self, program: Program, context: Context) -> Offer | None:
-        """Offers to write layers in some forms (rule 6)."""
+        """Offers the layers that may be decomposed, in the forms of the kind (rule 6)."""
         if self.where and isinstance(self.where, Mapping):
             return None
         propagate(program)
@@ -149,7 +136,7 @@ class Decompose(Pass):
         return Offer(self._resolved, forms, batches=self.batches, rounds=self.rounds)
 
     def _resolved(self, decision: Decision, kept: Mapping[str, Any] | None = None) -> "Decompose":
-        """Writes out a decision: the forms of this pass, and the channels that stay."""
+        """Returns the pass with a decision in its fields: the ranks, and the channels that stay."""
         forms = decision.forms.items()
         layers = {path: form.rank for path, form in forms if form == self._form(form.rank)}
         keep, kept = () if layers or kept else ("*",), kept or self.kept
@@ -159,14 +146,14 @@ class Decompose(Pass):
         return Form(self.kind, rank, self.norm, self.init)
 
     def _chosen(self, program: Program, outcome: Outcome, free: bool = False) -> dict[Layer, Form]:
-        """Returns layers and their forms, of any cost if free, and says why others stay."""
+        """Returns layers and their forms, of any cost if free, and skips the others."""
         names = Names.given(self.where, self.keep, self.layers, self.rank, self.kept)
         chosen = choose(program, names, self._form, at_any_cost=free)
         outcome.skips += [Skip(*skip) for skip in chosen.skips]
         return chosen.forms
 
     def _measure(self, program: Program, context: Context, outcome: Outcome) -> "Decompose | None":
-        """Names the layers whose sensitivity is as `where` asks (rule 1); None for none."""
+        """Selects the layers by their sensitivity (rule 1); None if there is none."""
         assert isinstance(self.where, Mapping)
         damages = Damages(program, context.data, self.batches, context.seed, self.rounds)
         ranks, details, left = sensitive(damages, self._chosen(program, outcome), self.where)
@@ -175,7 +162,7 @@ class Decompose(Pass):
         return replace(self, rank=None, where=(), keep=(), layers=ranks) if ranks else None
 
     def _plan(self, program: Program, context: Context, outcome: Outcome) -> "Decompose | None":
-        """Chooses options that meet the budget with the least damage (rule 5); None for none."""
+        """Searches the plan of least damage (rule 5); None if the program meets the budget."""
         limits = Limits(context.budgets, context.meter)
         outcome.details["requested"] = limits.requested
         if limits.kept_by(program, cost_of(program)):
@@ -188,7 +175,7 @@ class Decompose(Pass):
         return self._resolved(found, kept)
 
     def _rewrite(self, program: Program, context: Context, outcome: Outcome) -> None:
-        """Does what the fields say, with nothing left to choose."""
+        """Removes channels and decomposes layers as the fields say (rules 1 to 4)."""
         prices = prices_of(program)
         removed, stay = narrow_to(program, self.kept)  # rule 3
         for name, (before, indices) in stay.items():

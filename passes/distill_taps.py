@@ -1,4 +1,4 @@
-"""Marks the activations that a student learns from a teacher.
+"""Inserts taps: identity nodes that mark the activations to be distilled.
 
 Before   y = f(h),  h = g(x)
 After    y = f(tap(h)),  h = g(x)          tap: identity, a visible node of the graph
@@ -24,6 +24,7 @@ from gfx.compression.taps import (
 from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.errors import PreconditionError, RecipeError, nearest
 from gfx.ir.globs import named_by
+from gfx.ir.interpreter import descendants
 from gfx.ir.node_origin import stands_for
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
@@ -33,19 +34,19 @@ __all__ = ["DistillTaps"]
 
 @dataclass(frozen=True)
 class DistillTaps(Pass):
-    """Puts an identity node, a tap, behind each activation to be distilled.
+    """Inserts a tap, an identity node, behind each activation to be distilled.
 
-    `gfx.tapped` returns what the taps see, `gfx.adapters` fits a student's to a teacher's widths,
-    and `strip_taps` takes the taps out again. Tap a teacher before other passes make students of
-    it: taps survive them, and so all have the same. A tap is named as the module it is behind,
-    with dots as `_`; as the node, where no module ends there.
+    `gfx.tapped` returns the activations at the taps, `gfx.adapters` maps a student's to a teacher's
+    widths, and `strip_taps` removes the taps. Tap a teacher before other passes make students of
+    it: taps survive other passes, so teacher and students have the same ones. A tap has the name of
+    the module it is behind, with dots as `_`, or of the node where no module ends there.
 
     1. `layers` are globs over module paths, where `*` stands for dots too. A module that holds
        others is tapped where it ends; one that is called several times is tapped at each call, and
        the taps are numbered from 1.
-    2. `layers: auto` taps where each stage ends (stem, down, body, up), and where a stage has three
-       places or more, at one third and two thirds of it too. Places are the outputs of residual
-       blocks and, elsewhere, the activation behind each layer of the main path; the output is none.
+    2. `layers: auto` taps the end of each stage (stem, down, body, up) and, in a stage of three
+       places or more, also one third and two thirds of it. Places are the outputs of residual
+       blocks and, elsewhere, the activation behind each layer of the main path, but not the output.
     3. `rule: gan_compression` taps the activation that ends the last layer that lowers the
        resolution, and the outputs of the residual blocks 3, 6, 9, ...
     4. `rule: gcc` taps the nonlinear activation behind the convolutions with some serial numbers,
@@ -53,10 +54,10 @@ class DistillTaps(Pass):
        `serial` these are those of table II, by the number of all convolutions (5, 16, 24, 37); for
        another number the nearest row is scaled in proportion, which is reconstructed. An
        attention's query, key and value are not counted.
-    5. A tap is before the masks of its place, whichever pass comes first: it sees what the module
-       gives, also in channels that a mask zeroes and `fold_masks` will remove.
-    6. A place that is tapped already, does not follow from the input, is the output, or holds no
-       floating-point numbers is skipped.
+    5. A tap is before the masks of its place, whichever pass runs first: it reads the module's own
+       output, with the channels that a mask zeroes and `fold_masks` will remove.
+    6. A place that is tapped already, is not computed from the input, is the output, or is no
+       floating-point tensor is skipped.
 
     Shapes: all stay.
     Cost: none.
@@ -95,16 +96,18 @@ class DistillTaps(Pass):
             raise RecipeError(f"distill_taps: serial={wrong[0]}; convolutions count from 1")
 
     def apply(self, program: Program, context: Context) -> Outcome:
-        """Puts the taps in."""
+        """Inserts the taps."""
         outcome = Outcome()
-        bare = plain(program)
-        propagate(bare)  # rules ask for sizes, rule 6 for dtypes
-        places, following = Places(bare), _following(bare)
+        unmarked = plain(program)
+        propagate(unmarked)  # rules 3 and 6 need sizes and dtypes
+        places = Places(unmarked)
+        inputs = {node for node in unmarked.nodes() if node.op == "placeholder"}
+        computed = descendants(inputs) - inputs
         nodes = {node.name: node for node in program.nodes()}
-        for path, place in self._chosen(bare, places, outcome):
+        for path, place in self._chosen(unmarked, places, outcome):
             node = nodes[place.name]
             why = _refusal(program, place, node)
-            if place not in following:
+            if place not in computed:
                 why = "it does not follow from the input"
             if why:
                 outcome.skip(path, why)
@@ -115,16 +118,18 @@ class DistillTaps(Pass):
         program.recompile()
         return outcome
 
-    def _chosen(self, bare: Program, places: Places, outcome: Outcome) -> list[tuple[str, fx.Node]]:
-        """Lists paths and the nodes to be tapped for them."""
+    def _chosen(
+        self, unmarked: Program, places: Places, outcome: Outcome
+    ) -> list[tuple[str, fx.Node]]:
+        """Lists the nodes to be tapped, each with its path (rules 1 to 4)."""
         if self.rule is None and self.layers != "auto":
             return _matched(places, self.layers)
         if self.rule == "gcc":
-            found, outcome.details["gcc"] = gcc(bare, self.serial, self.after)
+            found, outcome.details["gcc"] = gcc(unmarked, self.serial, self.after)
         elif self.rule == "gan_compression":
-            found = gan_compression(bare)
+            found = gan_compression(unmarked)
         else:
-            found = auto(bare)
+            found = auto(unmarked)
             if not found:
                 outcome.skip("auto", "no layer has another one behind it, so no stage ends inside")
         return [(places.name(node), node) for node in found]
@@ -133,7 +138,7 @@ class DistillTaps(Pass):
 def _matched(places: Places, globs: tuple[str, ...]) -> list[tuple[str, fx.Node]]:
     """Lists the ends of every module that a glob names (rule 1).
 
-    Raises: PreconditionError if one names none; it says which names are near.
+    Raises: PreconditionError with the nearest names if a glob names no module.
     """
     found: list[tuple[str, fx.Node]] = []
     for glob in globs:
@@ -148,15 +153,6 @@ def _matched(places: Places, globs: tuple[str, ...]) -> list[tuple[str, fx.Node]
             ends = places.ends(path)
             several = len(ends) > 1
             found += [(f"{path}.{i}" if several else path, end) for i, end in enumerate(ends, 1)]
-    return found
-
-
-def _following(program: Program) -> set[fx.Node]:
-    """Lists what is computed from an input."""
-    found: set[fx.Node] = set()
-    for node in program.nodes():
-        if any(operand.op == "placeholder" or operand in found for operand in node.all_input_nodes):
-            found.add(node)
     return found
 
 

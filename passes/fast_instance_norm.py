@@ -1,7 +1,7 @@
-"""Lets each InstanceNorm compute what it does without hidden copies.
+"""Replaces each InstanceNorm by one that computes the same without copying its input.
 
-Before   nn.InstanceNorm2d: copies its input to (1, N·C, H, W), then the batch norm of training
-After    gfx.modules.FastInstanceNorm2d: the kernel of torch that is quick for the input's layout
+Before   nn.InstanceNorm2d: copies its input to (1, N·C, H, W), then runs training-mode batch norm
+After    gfx.ir.modules.FastInstanceNorm2d: the fastest torch kernel for the input's layout
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ __all__ = ["FastInstanceNorm"]
 class FastInstanceNorm(Pass):
     """Replaces each InstanceNorm by one that computes the same, faster on a CPU.
 
-    Inside of torch.compile, torch.export and the ONNX exporter the new layer is torch's own
-    instance_norm, which those know best; so it is on other devices.
+    Inside torch.compile, torch.export and the ONNX exporter, and on other devices, the new layer
+    calls torch's own instance_norm, which these optimise themselves.
 
-    1. The norm is a layer of torch.nn, else skip: what a class of its own computes is not known.
-    2. It takes its statistics from its input, also in eval mode, else skip: with running
+    1. The norm is a layer of torch.nn, else skip: what a custom class computes is not known.
+    2. It computes its statistics from its input, also in eval mode, else skip: with running
        statistics it is a scale and a shift.
-    3. It has no hook or parametrization, else skip: they may look at what runs.
+    3. It has no hook or parametrization, else skip: these may depend on the class that runs.
 
     Shapes: every activation keeps its own; parameters keep their names.
-    Cost: none of the counts changes, `output+norm` neither.
+    Cost: no count changes, `output+norm` included.
 
     Example:
         >>> import gfx, torch
@@ -66,7 +66,7 @@ class FastInstanceNorm(Pass):
         return outcome
 
     def _refusal(self, path: str, module: nn.Module) -> str:
-        """Says why a norm stays what it is; "" if it need not."""
+        """Says why a norm cannot be replaced; "" if it can."""
         if not self.named(path):
             return f"not in targets {', '.join(self.targets)}"
         if type(module) not in FAST:  # rule 1

@@ -1,6 +1,6 @@
-"""Stores what the graph computes from weights and constants alone.
+"""Folds expressions of weights and constants into stored tensors.
 
-Before   y = conv2d(x, weight * scale)        computed anew for every input
+Before   y = conv2d(x, weight * scale)        weight * scale is computed for every input
 After    y = conv2d(x, stored)
 """
 
@@ -23,7 +23,7 @@ from gfx.ir.shapes.propagate import propagate
 __all__ = ["FoldConstants"]
 
 _DRAWS = ("rand", "bernoulli", "normal", "multinomial", "dropout", "poisson", "empty")
-# another shape of the same numbers costs nothing, so there is nothing to save
+# another view or layout of the same numbers: storing it saves no arithmetic
 _MOVES = frozenset(
     "view reshape flatten unflatten squeeze unsqueeze permute transpose t mT expand getitem select "
     "narrow chunk split unbind contiguous detach to float size getattr".split()
@@ -32,17 +32,19 @@ _MOVES = frozenset(
 
 @dataclass(frozen=True)
 class FoldConstants(Pass):
-    """Computes beforehand what depends on weights and constants only: scales, standardised kernels.
+    """Stores values that depend on weights and constants only: scaled or standardised kernels.
 
-    What is stored is a parameter if a parameter went into it, so it can be trained and pruned;
-    what learns is then the product, no longer its factors.
+    The stored tensor is a parameter if it is computed from a parameter, so that it can be trained
+    and pruned; training then changes the product, no longer its factors.
 
-    1. A value is folded where it meets the input, if something is computed on the way there.
-    2. Nothing on the way draws random numbers or is written into, else skip.
-    3. What it is made of is read nowhere else, and no smaller, else skip: parameters would grow.
+    1. A value is folded where it meets the input, if at least one step of its computation is
+       arithmetic.
+    2. No step draws random numbers or is written into, else skip.
+    3. Its sources are read nowhere else and are no smaller than it, else skip: parameters would
+       grow.
 
     Shapes: every activation keeps its own.
-    Cost: none of the counts grows; products of weights are gone.
+    Cost: no count grows; products of weights are gone.
     Raises: PreconditionError if the program is in training mode.
 
     Example:
@@ -82,23 +84,23 @@ class FoldConstants(Pass):
             sources = _sources(node)
             stored = _store(program, node, sources)
             outcome.change(stored, "made of", [str(s.target) for s in sources], stored.name)
-            _drop(program, sources)
+            _delete(program, sources)
         program.recompile()
         return outcome
 
     def _refusal(self, program: Program, node: fx.Node) -> str:
-        """Says why a value is computed anew each time; "" if it need not be."""
+        """Says why a value cannot be stored; "" if it can."""
         if not self.named(node.name):
             return f"not in targets {', '.join(self.targets)}"
-        way = _way(node)
-        for step in way:
+        steps = _steps(node)
+        for step in steps:
             if op_name(step).startswith(_DRAWS):  # rule 2
                 return f"{step.name} draws random numbers"
             if any(is_inplace(user) for user in step.users) or is_inplace(step):
                 return f"{step.name} is written into"
         sources = _sources(node)
-        others = [str(s.target) for s in sources if not _serves(program, s, way)]
-        others += [n.name for n in way if n is not node and any(u not in way for u in n.users)]
+        others = [str(s.target) for s in sources if not _only_read_by(program, s, steps)]
+        others += [n.name for n in steps if n is not node and any(u not in steps for u in n.users)]
         if others:  # rule 3
             return f"{others[0]} is read in another place too: parameters would grow"
         held = sum(_tensor(program, s).numel() for s in sources)
@@ -120,13 +122,13 @@ def _ends(program: Program) -> Iterator[fx.Node]:
     for node in program.nodes():
         if node not in constant or not isinstance(node.meta["val"], torch.Tensor):
             continue
-        computed = any(n.op != "get_attr" and op_name(n) not in _MOVES for n in _way(node))
+        computed = any(n.op != "get_attr" and op_name(n) not in _MOVES for n in _steps(node))
         if computed and any(user not in constant for user in node.users):
             yield node
 
 
-def _way(node: fx.Node) -> dict[fx.Node, None]:
-    """Collects a node and all that it is computed from."""
+def _steps(node: fx.Node) -> dict[fx.Node, None]:
+    """Collects a node and all that it is computed from, the node first."""
     found, waiting = {node: None}, [node]
     while waiting:
         new = [n for n in waiting.pop().all_input_nodes if n not in found]
@@ -136,7 +138,7 @@ def _way(node: fx.Node) -> dict[fx.Node, None]:
 
 
 def _sources(node: fx.Node) -> list[fx.Node]:
-    return sorted((n for n in _way(node) if n.op == "get_attr"), key=lambda n: n.name)
+    return sorted((n for n in _steps(node) if n.op == "get_attr"), key=lambda n: n.name)
 
 
 def _is_tensor(program: Program, node: fx.Node) -> bool:
@@ -147,11 +149,11 @@ def _tensor(program: Program, node: fx.Node) -> torch.Tensor:
     return program.tensor(str(node.target))
 
 
-def _serves(program: Program, source: fx.Node, way: dict[fx.Node, None]) -> bool:
-    """Whether a tensor is read on one way only: by these nodes, and by no layer that is called."""
+def _only_read_by(program: Program, source: fx.Node, steps: dict[fx.Node, None]) -> bool:
+    """Whether only these nodes read a tensor: no other node, and no layer that is called."""
     tensor = _tensor(program, source)
     for node in program.nodes():
-        if node.op == "get_attr" and node not in way and _is_tensor(program, node):
+        if node.op == "get_attr" and node not in steps and _is_tensor(program, node):
             if _tensor(program, node) is tensor:
                 return False
         elif node.op == "call_module":
@@ -162,8 +164,8 @@ def _serves(program: Program, source: fx.Node, way: dict[fx.Node, None]) -> bool
 
 
 def _store(program: Program, node: fx.Node, sources: list[fx.Node]) -> fx.Node:
-    """Puts a node's value into a parameter or buffer, and lets the graph read that."""
-    value, way = evaluate(program, node), _way(node)
+    """Registers a node's value as a parameter or buffer, and lets the graph read that."""
+    value, steps = evaluate(program, node), _steps(node)
     learned = [t for t in (_tensor(program, s) for s in sources) if isinstance(t, nn.Parameter)]
     name = fresh_name(program.module, node.name)
     if learned and value.is_floating_point():
@@ -177,13 +179,13 @@ def _store(program: Program, node: fx.Node, sources: list[fx.Node]) -> fx.Node:
     stored.meta["val"] = node.meta["val"]
     node.replace_all_uses_with(stored)
     for step in reversed(list(program.nodes())):  # reversed: erasing frees the nodes above
-        if step in way and not step.users:
+        if step in steps and not step.users:
             program.graph.erase_node(step)
     return stored
 
 
-def _drop(program: Program, sources: list[fx.Node]) -> None:
-    """Takes tensors that nothing reads any more off their modules."""
+def _delete(program: Program, sources: list[fx.Node]) -> None:
+    """Deletes tensors that nothing reads any more from their modules."""
     for source in sources:
         owner, _, name = str(source.target).rpartition(".")
         module: Any = program.module.get_submodule(owner)

@@ -1,4 +1,4 @@
-"""Turns what masks zero into what is not there, and takes all that masks need out of the graph.
+"""Removes the channels and weights that masks zero, and the masks.
 
 Before   y = conv2(mask(relu(conv1(x))))        mask: 64 channels, 24 of them zero
 After    y = conv2'(relu(conv1'(x)))            conv1': 40 filters
@@ -34,20 +34,20 @@ _MACHINERY = (ChannelMask, MaskedLayer, Penalty)
 
 @dataclass(frozen=True)
 class FoldMasks(Pass):
-    """Removes what masks zero, and the masks.
+    """Removes the channels that masks zero, writes masked weights as zeros, and drops the masks.
 
-    1. Channels that all that reads them reads as zero are removed, with all that belongs to them.
+    1. A channel that every reader reads as zero is removed, with all slices coupled to it.
     2. Other channels that a mask zeroes (those of one layer among several that write a residual
-       stream, or of a group that is pinned or approximate) stay, and are made zero: in the filters
-       and the norm that make them, else in the weights that read them.
+       stream, or of a group that is pinned or approximate) stay, with values of zero: in the
+       filters and the norm that write them, else in the weights that read them.
     3. Weights that a mask zeroes are zero.
     4. Masks, masked layers and penalties are gone; layers are plain again, under the same names.
-    5. On request masked linear weights are kept in a sparse layout of torch's: `csr`, or `2:4`
-       where at most two of each four neighbours are not zero. Convolutions have none.
+    5. `layout` may store masked linear weights in a sparse layout of torch: `csr`, or `2:4` where
+       at most two of each four neighbours are not zero. Torch has none for convolutions.
 
-    Shapes: inputs and outputs keep theirs; what lies between may get narrower.
-    Raises: PreconditionError if a learned mask is not binary yet, or the layout is not for the
-    model's device and dtype.
+    Shapes: inputs and outputs keep theirs; activations between them may get narrower.
+    Raises: PreconditionError if a learned mask is not binary yet, or if the device or dtype of the
+    model does not support the layout.
 
     Example:
         >>> import gfx, torch
@@ -67,7 +67,7 @@ class FoldMasks(Pass):
     layout: Layout = "dense"  # of masked linear weights: csr, or 2:4 (CUDA, half precision)
 
     def requires(self, program: Program) -> None:
-        """Raises PreconditionError if a mask is not binary, or 2:4 not to be had."""
+        """Raises PreconditionError if a mask is not binary, or the device does not support 2:4."""
         learned: list[tuple[float, float, str, int]] = []
         for path, mask in program.module.named_modules():
             if isinstance(mask, LearnedMask) and not bool(mask.binary):
@@ -93,7 +93,7 @@ class FoldMasks(Pass):
             )
 
     def apply(self, program: Program, context: Context) -> Outcome:
-        """Folds every mask, and tells what went of each group and layer."""
+        """Folds every mask, and counts the channels and zeros of each group and layer."""
         outcome = Outcome()
         masks = {p: m for p, m in program.module.named_modules() if isinstance(m, _MACHINERY)}
         if not masks:
@@ -117,7 +117,7 @@ class FoldMasks(Pass):
         return outcome
 
     def _lay_out(self, program: Program, paths: Iterable[str], outcome: Outcome) -> None:
-        """Keeps masked weights without their zeros (rule 5)."""
+        """Stores masked weights in the sparse layout (rule 5)."""
         assert self.layout != "dense"
         for path, why in lay_out(program, paths, self.layout).items():
             if why:
@@ -135,7 +135,7 @@ class FoldMasks(Pass):
 
 
 def _fold_channels(program: Program, zeroed: list[Zeroed], outcome: Outcome) -> set[str]:
-    """Removes the channels that nobody reads, and zeroes the others; returns what was zeroed."""
+    """Removes channels (rule 1) and zeroes others (rule 2); returns the layers with new zeros."""
     groups = analyse(program)
     verdict = judge(groups, zeroed)
     written = write_zeros(program, verdict.left)
@@ -167,14 +167,14 @@ def _remove(program: Program, groups: Groups, removed: Mask, outcome: Outcome) -
 
 
 def _is_whole(module: nn.Module) -> bool:
-    """Whether a mask waits for a threshold that cuts off what penalties made small."""
+    """Whether a mask still awaits the threshold that cuts off what penalties made small."""
     if not isinstance(module, ChannelMask) or module.kind not in ("slimming", "l1"):
         return False
     return bool(module.mask.all())
 
 
 def _folded(module: nn.Module) -> str:
-    """Says what a mask or penalty was."""
+    """Describes a mask or penalty for the report."""
     if isinstance(module, Penalty):
         return f"penalty ({module.kind}) taken out"
     mask = module.mask

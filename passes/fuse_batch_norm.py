@@ -8,6 +8,7 @@ Source   Jacob et al. 2018, arXiv:1712.05877 (batch normalization folding).
 
 from collections import Counter
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import ClassVar, cast
 
 import torch
@@ -32,13 +33,13 @@ class FuseBatchNorm(Pass):
     """Folds an eval-mode BatchNorm into the Conv, ConvTranspose or Linear that feeds it.
 
     1. The norm is fed by a plain torch.nn convolution, or a Linear of (N, C), else skip.
-    2. That layer feeds only the norm, else skip: its own output is needed too.
-    3. Layer and norm are called once and share no tensor, else skip: they serve other places.
+    2. That layer feeds only the norm, else skip: other nodes read its own output.
+    3. Layer and norm are called once and share no tensor, else skip: other places use them.
     4. The norm uses running statistics, else skip: there is nothing constant to fold.
     5. Neither has a hook or a parametrization, else skip: its tensors are not what runs.
     6. Norm or layer has a bias to hold the shift, else skip: parameters would grow.
     7. No penalty names the scale of the norm, else skip: it would name the layer's weight.
-    8. A layer that masks its weight keeps its mask: a zero times a scale is zero.
+    8. A layer that masks its weight keeps its mask: zero times a scale is zero.
 
     Shapes: every activation keeps its own.
     Cost: parameters fall by 2·C per pair, by C if the layer had no bias.
@@ -68,7 +69,7 @@ class FuseBatchNorm(Pass):
     def apply(self, program: Program, context: Context) -> Outcome:
         """Folds every pair that the rules allow."""
         outcome = Outcome()
-        propagate(program)  # rule 1 asks for the rank of a Linear's output
+        propagate(program)  # rule 1 needs the rank of a Linear's output
         uses = _Uses(program)
         for norm in program.nodes():
             if norm.op != "call_module" or not isinstance(program.submodule(norm), _BatchNorm):
@@ -98,7 +99,7 @@ class FuseBatchNorm(Pass):
             return f"{layer.target} feeds {len(layer.users)} nodes"
         if penalised(program.module, norm):  # rule 7
             return "a penalty names its scale; run fold_masks before"
-        return uses.shared(layer, norm) or _state(*_pair(program, layer, norm))
+        return uses.shared(layer, norm) or _obstacle(*_pair(program, layer, norm))
 
 
 class _Uses:
@@ -106,16 +107,18 @@ class _Uses:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.calls = Counter(id(program.submodule(n)) for n in _calls(program))
-        # read by name elsewhere in the graph, or owned by several modules
+        self.calls: Counter[int] = Counter()
+        # the modules that hold a tensor, and the nodes that read it by name
         tensors = program.module.named_parameters(remove_duplicate=False)
         self.owners = Counter(id(tensor) for _, tensor in tensors)
         for node in program.nodes():
-            if node.op == "get_attr" and isinstance(_at(program, node), torch.Tensor):
-                self.owners[id(_at(program, node))] += 1
+            if node.op == "call_module":
+                self.calls[id(program.submodule(node))] += 1
+            elif node.op == "get_attr":
+                self.owners[id(attrgetter(str(node.target))(program.module))] += 1
 
     def shared(self, *nodes: fx.Node) -> str:
-        """Says which of some modules, or of their tensors, serves another place too (rule 3)."""
+        """Says which of some modules, or of their tensors, is used in another place (rule 3)."""
         for node in nodes:
             module = self.program.submodule(node)
             if self.calls[id(module)] > 1:
@@ -128,9 +131,7 @@ class _Uses:
 
 def _is_foldable(program: Program, layer: fx.Node) -> bool:
     """Whether rule 1 holds for the node that feeds a norm."""
-    if layer.op != "call_module":
-        return False
-    module = program.submodule(layer)
+    module = program.submodule(layer) if layer.op == "call_module" else None
     if isinstance(module, nn.Linear):
         return bool(layer.meta["val"].ndim == 2)
     return isinstance(module, _ConvNd)
@@ -140,8 +141,8 @@ def _pair(program: Program, layer: fx.Node, norm: fx.Node) -> tuple[Layer, _Batc
     return cast(Layer, program.submodule(layer)), cast(_BatchNorm, program.submodule(norm))
 
 
-def _state(layer: Layer, norm: _BatchNorm) -> str:
-    """Says what in the state of a pair is in the way (rules 4, 5, 6); "" if nothing is."""
+def _obstacle(layer: Layer, norm: _BatchNorm) -> str:
+    """Says why a layer and its norm cannot be folded (rules 4, 5, 6); "" if they can."""
     if norm.training:
         return "the norm itself is in training mode"
     if norm.running_mean is None or norm.running_var is None:
@@ -163,7 +164,7 @@ def _hooked(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def _fold(layer: Layer, norm: _BatchNorm) -> None:
-    """Rewrites a layer's weight and bias; computed in float64, stored in the layer's dtype."""
+    """Writes a norm into a layer's weight and bias, in float64, stored in the layer's dtype."""
     old = layer.weight
     mean, var = cast(torch.Tensor, norm.running_mean), cast(torch.Tensor, norm.running_var)
     mean, scale = mean.double(), (var.double() + norm.eps).rsqrt()
@@ -181,9 +182,9 @@ def _fold(layer: Layer, norm: _BatchNorm) -> None:
 
 
 def _along_outputs(layer: Layer, scale: torch.Tensor) -> torch.Tensor:
-    """Shapes a (C,) scale so that it multiplies a layer's weight per output channel.
+    """Reshapes a (C,) scale so that it multiplies a layer's weight per output channel.
 
-    Shapes: a transposed convolution's weight is (in, out / groups, ...), its outputs lie group by
+    Shapes: a transposed convolution's weight is (in, out / groups, ...), its outputs are ordered by
     group; every other weight is (out, ...).
     """
     if not isinstance(layer, _ConvTransposeNd):
@@ -191,15 +192,6 @@ def _along_outputs(layer: Layer, scale: torch.Tensor) -> torch.Tensor:
     per_group = scale.reshape(layer.groups, 1, -1)
     rows = per_group.expand(-1, layer.in_channels // layer.groups, -1).flatten(0, 1)
     return rows.reshape(*rows.shape, *[1] * (layer.weight.ndim - 2))
-
-
-def _calls(program: Program) -> list[fx.Node]:
-    return [node for node in program.nodes() if node.op == "call_module"]
-
-
-def _at(program: Program, node: fx.Node) -> object:
-    owner, _, name = str(node.target).rpartition(".")
-    return getattr(program.module.get_submodule(owner), name)
 
 
 def _spell(program: Program, node: fx.Node) -> str:

@@ -1,4 +1,4 @@
-"""Puts masks, and penalties, where training can make channels or weights superfluous.
+"""Inserts masks and penalties with which training selects the channels or weights to remove.
 
 Before   y = conv2(relu(norm(conv1(x))))
 After    y = conv2(masks.conv1(relu(norm(conv1(x))), 1))       a mask of ones: the same values
@@ -12,25 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from gfx.compression.masks import (
-    CONVS,
-    MaskPlace,
-    Placement,
-    candidates,
-    mask_elements,
-    mount,
-    norms_of,
-    outputs,
-    refusal,
-    writers_of,
-)
-from gfx.contract import Context, Keeps, Outcome, Pass
-from gfx.coupling import Group, analyse
-from gfx.coupling.channel_names import modules_of
-from gfx.errors import PreconditionError, RecipeError, check_range, did_you_mean
+from gfx.compression.masks import GroupMasks, MaskSettings, candidates, mask_elements
+from gfx.contract import Change, Context, Keeps, Outcome, Pass, Skip
+from gfx.coupling import analyse
+from gfx.errors import PreconditionError, RecipeError, check_range, did_you_mean, prefixed
 from gfx.ir.globs import first_unmatched, matches
-from gfx.ir.modules import ChannelMask, LearnedMask, Penalty, Ramp
-from gfx.ir.modules.channel_masks import Granularity
+from gfx.ir.modules import Ramp
 from gfx.ir.program import Program
 
 __all__ = ["Mask"]
@@ -40,31 +27,31 @@ _STRENGTHS = {"agp": 0.0, "ppcd": 1.0, "slimming": 1e-2, "l1": 1e-3}  # GCC's λ
 
 @dataclass(frozen=True)
 class Mask(Pass):
-    """Inserts masks that a schedule then sets while the model trains (`gfx.schedule`).
+    """Inserts masks of ones, which a schedule sets while the model trains (`gfx.schedule`).
 
-    A channel is what `gfx.channels` says it is. Its mask multiplies wherever the channel is read,
-    which is where a removal puts zeros: what a mask sets to zero, `fold_masks` removes exactly.
+    A channel is one of `gfx.channels`: all slices that are removed together. Its mask multiplies it
+    wherever it is read, so that `fold_masks` can remove exactly what the mask sets to zero.
 
-    - agp: masks that a schedule raises from sparsity `initial` at step `begin` to `sparsity` at
-      step `end`, in steps of `every`; the smallest by magnitude go, and may come back. With
+    - agp: the sparsity rises from `initial` at step `begin` to `sparsity` at step `end`, in steps
+      of `every`; the entries of the smallest magnitude are masked, and may be unmasked later. With
       `one_shot` there is one step, at `begin`.
-    - ppcd (reconstructed): learned masks, drawn to zero by a term of the loss, and cut off at a
-      threshold that rises to `alpha`.
+    - ppcd (reconstructed): learned masks, which a term of the loss draws to zero and a threshold
+      that rises to `alpha` makes binary.
     - slimming: an L1 penalty on the scales of BatchNorm and affine InstanceNorm; l1: on the weights
-      of convolutions. The channels that it leaves below a threshold go (`Schedule.binarize`).
+      of convolutions. Channels below a threshold are masked at the end (`Schedule.binarize`).
 
     1. Granularity "channel": one mask for each group. Groups that are pinned, of one channel,
        masked already, or whose removal is approximate are skipped with the reason.
     2. Granularity "filter": one mask for each layer, ranked by that layer's own filters. Where
-       several layers write the channels (a residual stream) it goes on the layer's own output,
-       after the norm that follows it: a zero there clears the filter and removes nothing.
+       several layers write the channels (a residual stream) it masks the layer's own output, after
+       the norm that follows: a zero there clears the filter and removes no channel.
     3. Granularity "element": one mask for each weight of a convolution or linear layer. With
        pattern 2:4 two of each four neighbours along the inputs are zero at the end, which some
        GPUs multiply faster (`fold_masks`).
-    4. Masking nothing although something was asked for is an error.
+    4. It is an error if nothing can be masked, unless `targets` is empty.
 
     Shapes: every activation keeps its own.
-    Cost: no multiplications are counted; ppcd adds a parameter a channel.
+    Cost: no multiplications are counted; ppcd adds one parameter per channel.
     Raises: PreconditionError if nothing can be masked (rule 4); RecipeError if a glob names
     nothing.
 
@@ -86,66 +73,66 @@ class Mask(Pass):
     begin: int = 0  # steps of the optimizer
     end: int = 1000  # steps, begin ≤ end
     every: int = 10  # steps between two changes of the masks
-    one_shot: bool = False  # everything at `begin`; `initial`, `end` and `every` are not looked at
-    alpha: float = 0.5  # ppcd: what m stays below goes; the paper's are 0.5 to 0.8
+    one_shot: bool = False  # everything at `begin`; `initial`, `end` and `every` have no effect
+    alpha: float = 0.5  # ppcd: channels with m < alpha are masked, 0 < alpha ≤ 1; paper: 0.5 to 0.8
     strength: float | None = None  # of the penalty; None: ppcd 1, slimming 0.01, l1 0.001
     proximal: bool = False  # slimming, l1: shrink weights after each step instead of a loss term
     scope: Literal["local", "global"] = "local"  # a share of each mask, or of all together
-    pattern: Literal["free", "2:4"] = "free"  # of elements; 2:4: two of each four inputs go
-    targets: tuple[str, ...] = ("*",)  # globs over the modules whose channels or weights may go
-    keep: tuple[str, ...] = ()  # globs over the modules whose channels or weights all stay
+    pattern: Literal["free", "2:4"] = "free"  # of elements; 2:4: two of each four inputs are zero
+    targets: tuple[str, ...] = ("*",)  # globs over the modules whose channels or weights are masked
+    keep: tuple[str, ...] = ()  # globs over the modules whose channels or weights are not masked
 
     def __post_init__(self) -> None:
         for name in ("targets", "keep"):
             if isinstance(getattr(self, name), str):  # one name needs no list
                 object.__setattr__(self, name, (getattr(self, name),))
-        self._check_numbers()
-        self._check_steps()
+        with prefixed(self.name):
+            self._check_numbers()
+            self._check_kind()
+
+    def _check_numbers(self) -> None:
+        for name in ("initial", "sparsity"):
+            check_range(name, getattr(self, name), at_least=0, below=1)
+        check_range("alpha", self.alpha, above=0, at_most=1)
+        if self.strength is not None and not 0 <= self.strength < float("inf"):
+            raise RecipeError(f"strength={self.strength} must be a number, 0 or above")
+        if self.kind == "agp" and not self.one_shot and self.initial > self.sparsity:
+            raise RecipeError(
+                f"initial={self.initial} is above sparsity={self.sparsity}; a schedule never falls"
+            )
+        for name, least in {"begin": 0, "end": 0, "every": 1}.items():
+            check_range(name, getattr(self, name), at_least=least)
+        if self.end < self.begin and not self.one_shot:
+            raise RecipeError(
+                f"end={self.end} is before begin={self.begin}; both are counted in steps "
+                "from the start of training"
+            )
+
+    def _check_kind(self) -> None:
         if self.kind != "agp" and self.granularity != "channel":
             raise RecipeError(
-                f"mask: kind={self.kind} masks channels, not granularity={self.granularity}; leave "
+                f"kind={self.kind} masks channels, not granularity={self.granularity}; leave "
                 "granularity out, or use kind: agp"
             )
         if self.pattern == "2:4" and (self.granularity != "element" or self.sparsity != 0.5):
             raise RecipeError(
-                f"mask: pattern=2:4 zeroes half of the elements, not sparsity={self.sparsity} of "
+                f"pattern=2:4 zeroes half of the elements, not sparsity={self.sparsity} of "
                 f"granularity={self.granularity}; use granularity: element and sparsity: 0.5"
             )
         if self.proximal and self.kind not in ("slimming", "l1"):
             raise RecipeError(
-                f"mask: proximal shrinks penalised weights, and kind={self.kind} penalises none; "
+                f"proximal shrinks penalised weights, and kind={self.kind} penalises none; "
                 "use kind: slimming or l1"
             )
 
-    def _check_numbers(self) -> None:
-        for name in ("initial", "sparsity"):
-            check_range(f"mask: {name}", getattr(self, name), at_least=0, below=1)
-        check_range("mask: alpha", self.alpha, above=0, at_most=1)
-        if self.strength is not None and not 0 <= self.strength < float("inf"):
-            raise RecipeError(f"mask: strength={self.strength} must be a number, 0 or above")
-        if self.kind == "agp" and not self.one_shot and self.initial > self.sparsity:
-            raise RecipeError(
-                f"mask: initial={self.initial} is above sparsity={self.sparsity}; a schedule never "
-                "falls"
-            )
-
-    def _check_steps(self) -> None:
-        for name, least in {"begin": 0, "end": 0, "every": 1}.items():
-            check_range(f"mask: {name}", getattr(self, name), at_least=least)
-        if self.end < self.begin and not self.one_shot:
-            raise RecipeError(
-                f"mask: end={self.end} is before begin={self.begin}; both are counted in steps "
-                "from the start of training"
-            )
-
     def apply(self, program: Program, context: Context) -> Outcome:
-        """Inserts the masks, and tells what stays unmasked and why."""
+        """Inserts the masks and penalties."""
         outcome = Outcome()
         if self.granularity == "element":
-            self._elements(program, outcome)
+            self._mask_elements(program, outcome)
         else:
-            self._channels(program, outcome)
-        if self.targets and not outcome.modified:
+            self._mask_groups(program, outcome)
+        if self.targets and not outcome.modified:  # rule 4
             reasons = "; ".join(f"{skip.node}: {skip.why}" for skip in outcome.skips[:8])
             raise PreconditionError(
                 f"mask: nothing can be masked. {reasons or 'No layer is found'}"
@@ -153,100 +140,35 @@ class Mask(Pass):
         program.recompile()
         return outcome
 
-    def _elements(self, program: Program, outcome: Outcome) -> None:
+    def _mask_groups(self, program: Program, outcome: Outcome) -> None:
+        """Masks the channels of groups (rules 1 and 2)."""
+        granularity: Literal["filter", "channel"] = "channel"
+        if self.granularity == "filter":
+            granularity = "filter"
+        strength = _STRENGTHS[self.kind] if self.strength is None else self.strength
+        settings = MaskSettings(
+            self.kind, granularity, self._ramp(), self.scope, strength, self.proximal
+        )
+        masks = GroupMasks(analyse(program), settings)
+        self._check_globs(masks.names(), "module with channels")
+        masks.insert(self._excluded)
+        outcome.changes += [Change(*change) for change in masks.changes]
+        outcome.skips += [Skip(*skip) for skip in masks.skips]
+
+    def _mask_elements(self, program: Program, outcome: Outcome) -> None:
         """Masks the weights of layers, element by element (rule 3)."""
-        found = candidates(program, self.pattern)
-        self._check_globs([*found])
-        for path, why in found.items():
-            why = self._unasked((path,)) or why
+        layers = candidates(program, self.pattern)
+        self._check_globs([*layers], "layer")
+        for path, refused in layers.items():
+            why = self._excluded((path,)) or refused
             if why:
                 outcome.skip(path, why)
                 continue
             size = mask_elements(program, path, self._ramp(), self.scope, self.pattern)
             outcome.change(path, "weights masked", 0, size)
 
-    def _channels(self, program: Program, outcome: Outcome) -> None:
-        """Masks the channels of groups (rules 1 and 2)."""
-        groups = analyse(program)
-        self._check_globs([name for group in groups for name in self._names(group)])
-        for module, why in groups.refused.items():
-            outcome.skip(module, why)
-        placement = Placement(groups)
-        penalised: list[str] = []
-        for group in groups:
-            why = refusal(groups, group) or self._unasked(self._names(group))
-            layers = () if why else self._layers(placement, group)
-            if self.kind in ("slimming", "l1") and not why and not layers:
-                what = "no BatchNorm or affine InstanceNorm scales it"
-                why = what if self.kind == "slimming" else "no convolution writes it"
-            if why:
-                outcome.skip(group.name, why)
-            elif self.granularity == "filter" and len(group.producers) > 1:
-                self._filters(placement, group, outcome)
-            else:
-                self._put(placement, group, group.name, placement.reads(group), outcome)
-            penalised += [path for path in layers if path not in penalised]
-        for path in penalised:
-            self._penalise(placement, path, outcome)
-
-    def _names(self, group: Group) -> tuple[str, ...]:
-        """Lists the modules that globs may name a group by."""
-        others = (m.tensor.rpartition(".")[0] for m in group.members)
-        readers = () if self.kind != "slimming" else tuple(others)
-        mine = modules_of(group)
-        return (*mine, *(o for o in readers if o and o not in (*mine, *group.consumers)))
-
-    def _layers(self, placement: Placement, group: Group) -> tuple[str, ...]:
-        """Lists the modules whose weights are penalised for a group."""
-        if self.kind == "slimming":
-            return norms_of(placement.groups, group)
-        return writers_of(placement.groups, group, CONVS) if self.kind == "l1" else ()
-
-    def _filters(self, placement: Placement, group: Group, outcome: Outcome) -> None:
-        """Masks each of the layers that write a group on its own output (rule 2)."""
-        layers = writers_of(placement.groups, group)
-        for path in group.producers:
-            why = self._unasked((path,))
-            if not why and path not in layers:
-                why = "it is no convolution or linear layer that is called"
-            if why:
-                outcome.skip(path, why)
-                continue
-            self._put(placement, group, path, outputs(placement, group, path), outcome)
-
-    def _put(
-        self,
-        placement: Placement,
-        group: Group,
-        name: str,
-        places: Sequence[MaskPlace],
-        outcome: Outcome,
-    ) -> None:
-        if not places:
-            outcome.skip(name, "nothing reads its channels")
-            return
-        path = placement.put(self._mask(group.size), name, list(places))
-        outcome.change(name, f"channels masked by {path}", 0, group.size)
-
-    def _penalise(self, placement: Placement, path: str, outcome: Outcome) -> None:
-        """Marks the output of a module with a penalty of its weight."""
-        strength, kind = self._strength(), self.kind
-        assert kind in ("slimming", "l1")
-        penalty = Penalty(kind, strength, self.proximal)
-        placement.mark(path, mount(placement.program, penalty, path, "penalties"))
-        outcome.change(path, f"{kind} penalty", 0, strength)
-
-    def _mask(self, size: int) -> ChannelMask:
-        if self.kind == "ppcd":
-            return LearnedMask(size, self._ramp(), self._strength())
-        granularity: Granularity = "filter" if self.granularity == "filter" else "channel"
-        return ChannelMask(size, self._ramp(), granularity, self.scope, self.kind)
-
-    def _strength(self) -> float:
-        return _STRENGTHS[self.kind] if self.strength is None else self.strength
-
     def _ramp(self) -> Ramp:
-        """Says how the sparsity, of ppcd the threshold, rises."""
+        """Returns the schedule of the sparsity, of ppcd that of the threshold."""
         if self.kind in ("slimming", "l1"):
             return Ramp(0.0, 0.0, 0, 0, 1)  # they follow no schedule
         first, last = (0.0, self.alpha) if self.kind == "ppcd" else (self.initial, self.sparsity)
@@ -254,16 +176,16 @@ class Mask(Pass):
             return Ramp(0.0, last, self.begin, self.begin, 1)
         return Ramp(first, last, self.begin, self.end, self.every)
 
-    def _unasked(self, names: tuple[str, ...]) -> str:
+    def _excluded(self, paths: tuple[str, ...]) -> str:
         """Says which field leaves these modules as they are; "" if none does."""
-        if matches(names, self.keep):
+        if matches(paths, self.keep):
             return "keep names it"
-        return "" if matches(names, self.targets) else "targets does not name it"
+        return "" if matches(paths, self.targets) else "targets does not name it"
 
-    def _check_globs(self, names: Sequence[str]) -> None:
+    def _check_globs(self, names: Sequence[str], what: str) -> None:
+        """Raises RecipeError if a glob of `targets` or `keep` names nothing."""
         for field in ("targets", "keep"):
             glob = first_unmatched(getattr(self, field), names) if names else None
             if glob is not None:
                 hint = did_you_mean(glob, names, "", cutoff=0.3)
-                what = "layer" if self.granularity == "element" else "module with channels"
                 raise RecipeError(f"mask: {field}: no {what} is named {glob!r}{hint}")

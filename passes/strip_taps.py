@@ -1,4 +1,4 @@
-"""Takes the taps of distill_taps out.
+"""Removes the taps that distill_taps inserted.
 
 Before   y = f(tap(h))
 After    y = f(h)
@@ -18,9 +18,9 @@ __all__ = ["StripTaps"]
 
 @dataclass(frozen=True)
 class StripTaps(Pass):
-    """Takes taps out; the program is then the one that would be there without them.
+    """Removes taps; the program is then the same as if they had not been inserted.
 
-    1. Nodes keep their names and their order, modules and tensors stay.
+    1. The other nodes keep their names and their order; modules and tensors stay.
 
     Shapes: all stay.
     Cost: none.
@@ -52,7 +52,7 @@ class StripTaps(Pass):
                 )
 
     def apply(self, program: Program, context: Context) -> Outcome:
-        """Takes out every tap that a glob names."""
+        """Removes every tap that a glob names."""
         outcome = Outcome()
         for name, tap in taps(program.module).items():
             if not self.named(name):

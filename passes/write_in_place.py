@@ -1,4 +1,4 @@
-"""Lets activations and sums write into what they read, where nobody else needs it.
+"""Makes activations and sums write into an operand that nothing else reads.
 
 Before   y = relu(norm(x)),   z = x + y
 After    y = relu_(norm(x)),  z = y.add_(x)
@@ -22,30 +22,30 @@ from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["WriteInPlace"]
 
-# autograd takes their gradient from the result, so training goes on as before
+# autograd computes their gradient from the result, so training does not change
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh, nn.ELU, nn.SELU, nn.CELU)
 _FUNCTIONS = ("relu", "leaky_relu")
-# these give memory of their own, and need it no more for their gradient
+# their result is new memory, which their own gradient does not need
 _FRESH_LAYERS = (_ConvNd, nn.Linear, _NormBase, nn.GroupNorm, nn.LayerNorm)
 _FRESH = frozenset(["add", "sub", "cat", "conv2d", "conv_transpose2d", "linear", "batch_norm"])
 
 
 @dataclass(frozen=True)
 class WriteInPlace(Pass):
-    """Saves an activation or a residual sum the memory that it would write.
+    """Makes activations and residual sums overwrite an operand, which saves allocating memory.
 
-    Memory that is fresh costs a CPU more than the arithmetic: its pages are made on first touch.
-    The values are the same to the bit, and gradients too.
+    On a CPU new memory costs more than the arithmetic: its pages are mapped on first use. Values
+    and gradients stay the same to the bit.
 
-    1. What is overwritten has one reader, which is not an output: nobody misses it.
-    2. It was made by a convolution, linear layer, norm, sum or cat, whose result is memory of its
-       own, and whose gradient does not ask for it; else skip.
-    3. An activation's gradient can be had from its result, else skip: ReLU and its kin.
-    4. A sum has the shape and dtype of what it overwrites.
+    1. The operand that is overwritten has one reader, which is not an output.
+    2. It is the result of a convolution, linear layer, norm, sum or cat, which is new memory and
+       not needed for their gradients; else skip.
+    3. The gradient of an activation can be computed from its result, as that of ReLU; else skip.
+    4. A sum has the shape and dtype of the operand that it overwrites.
     5. A layer that is called several times is changed if all calls allow it.
 
     Shapes: every activation keeps its own.
-    Cost: none of the counts changes; what is alive at one time falls.
+    Cost: no count changes; peak memory falls.
 
     Example:
         >>> import gfx
@@ -63,7 +63,7 @@ class WriteInPlace(Pass):
     def apply(self, program: Program, context: Context) -> Outcome:
         """Changes every activation and sum that the rules allow."""
         outcome = Outcome()
-        propagate(program)  # rule 4 asks for shapes
+        propagate(program)  # rule 4 needs shapes
         fresh = {node for node in program.nodes() if _is_fresh(program, node)}  # before any edit
         calls: dict[int, list[fx.Node]] = defaultdict(list)
         for node in program.nodes():
@@ -129,7 +129,7 @@ def _why_held(program: Program, node: fx.Node) -> str:
 
 
 def _write_function(node: fx.Node, outcome: Outcome) -> None:
-    """Lets relu or leaky_relu write in place, by the function that takes `inplace`."""
+    """Makes relu or leaky_relu write in place, by the function that takes `inplace`."""
     if op_name(node) == "relu":
         node.args, node.kwargs = (node.args[0],), {"inplace": True}
         node.target = F.relu
@@ -145,7 +145,7 @@ def _write_function(node: fx.Node, outcome: Outcome) -> None:
 
 
 def _write_sum(node: fx.Node, fresh: set[fx.Node], outcome: Outcome) -> None:
-    """Lets a sum write into one of its terms (rule 4)."""
+    """Makes a sum write into one of its terms (rule 4)."""
     if len(node.args) != 2 or node.kwargs:
         return
     first, second = node.args

@@ -79,7 +79,7 @@ class LatencyPredictor(Protocol):
         """Returns milliseconds. Shapes: (configurations, free groups) -> (configurations,)."""
 
     def of_forms(self, layer: Any, forms: Sequence[Any]) -> Differences:
-        """Predicts how much longer forms of a layer (a `gfx.search.Layer`) take than it."""
+        """Predicts how much longer forms of a layer (a `gfx.ir.layers.Layer`) take than it."""
 
 
 class Meter(Protocol):

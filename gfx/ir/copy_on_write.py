@@ -3,7 +3,8 @@
 1. The first side that writes, in any way that torch knows of, gets memory of its own.
 2. `finish` gives every copy that is still alive memory of its own; the sources keep theirs, at the
    same addresses.
-3. Memory that torch cannot share this way is copied at once: of numpy, other processes, devices.
+3. Memory that torch cannot share this way is copied at once: of numpy, other processes, devices,
+   and files. The last has no allocator, and torch would crash as it makes the copy.
 """
 
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class CopyOnWrite:
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Returns a copy of a tensor, without its history."""
-        if self._finished or tensor.device.type != "cpu" or tensor.is_inference():
+        if self._finished or not _sharable(tensor):
             return tensor.detach().clone()
         try:
             twin = torch._lazy_clone(tensor.detach())
@@ -56,6 +57,13 @@ class CopyOnWrite:
             if storage is not None:
                 storage.data_ptr()  # torch takes this for a write
         self._alive.clear()
+
+
+def _sharable(tensor: Tensor) -> bool:
+    """Whether torch can share a tensor's memory until it is written (rule 3)."""
+    if tensor.device.type != "cpu" or tensor.is_inference():
+        return False
+    return tensor.untyped_storage().resizable()  # what is not has no allocator
 
 
 @contextmanager

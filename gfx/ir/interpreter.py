@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import fx
 
-__all__ = ["Get", "Interpreter", "See", "Values", "ancestors", "overlaid"]
+__all__ = ["Get", "Interpreter", "See", "Values", "ancestors", "descendants", "overlaid"]
 
 Values = dict[fx.Node, Any]
 Get = Callable[[fx.Node], Any]  # the value of a node
@@ -99,6 +99,17 @@ def ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
     found = set(waiting)
     while waiting:
         new = [node for node in waiting.pop().all_input_nodes if node not in found]
+        found.update(new)
+        waiting.extend(new)
+    return found
+
+
+def descendants(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """Collects nodes and all that is computed from them, directly or not."""
+    waiting = list(nodes)
+    found = set(waiting)
+    while waiting:
+        new = [node for node in waiting.pop().users if node not in found]
         found.update(new)
         waiting.extend(new)
     return found

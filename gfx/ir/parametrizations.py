@@ -1,20 +1,26 @@
-"""Finds parametrizations written out in the graph: `weight = norm(get_attr[original])`.
+"""Finds parametrizations of a program: those that its graph computes, and who uses their tensors.
 
 A forward that reads `self.conv.weight` of a parametrized layer is traced through the
-parametrization. Its result depends on parameters only, so it can be computed in advance.
+parametrization: the graph has nodes that compute `weight = norm(get_attr[original])`. Their values
+depend on parameters only, so they can be computed before the program runs.
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import fx
+from torch import fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
+from gfx.ir.computed_tensors import ComputedTensor, computed_values, store_tensor
 from gfx.ir.interpreter import Interpreter, ancestors
+from gfx.ir.modules import OWN
 from gfx.ir.preserve import preserved
 from gfx.ir.program import Program
 
-__all__ = ["Chain", "chains", "evaluate", "read_plainly"]
+__all__ = ["Chain", "ParametrizationUses", "chains", "evaluate", "fold_chain", "read_plainly"]
 
 _PART = re.compile(r"(?:(?P<owner>.+)\.)?parametrizations\.(?P<name>[^.]+)(?:\..+)?")
 
@@ -36,7 +42,7 @@ class Chain:
     @property
     def path(self) -> str:
         """Path of the tensor that the chain computes."""
-        return f"{self.owner}.{self.name}".lstrip(".")
+        return _join(self.owner, self.name)
 
 
 def chains(program: Program) -> list[Chain]:
@@ -89,6 +95,109 @@ def read_plainly(program: Program, chain: Chain) -> None:
     for node in reversed(list(program.nodes())):  # reversed: erasing frees the nodes above
         if node in unread and not node.users:
             program.graph.erase_node(node)
+
+
+def fold_chain(program: Program, chain: Chain) -> bool:
+    """Stores the value that a chain computes at its path, and lets the graph read it there.
+
+    Returns: whether it did. It does not if the module computes the tensor too, or if the graph
+    uses other nodes of the chain than a single end.
+    """
+    owner = program.module.get_submodule(chain.owner)
+    if is_parametrized(owner) or len(chain.ends) != 1 or not chain.ends[0].users:
+        return False
+    originals = tuple(program.tensor(str(node.target)) for node in chain.sources)
+    store_tensor(owner, chain.name, evaluate(program, chain.ends[0]), originals)
+    read_plainly(program, chain)
+    return True
+
+
+class ParametrizationUses:
+    """Knows where a program uses computed tensors and their originals, before any is folded.
+
+    Example:
+        >>> import gfx
+        >>> from gfx.ir.computed_tensors import computed_tensors
+        >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))
+        >>> program = gfx.trace(nn.Sequential(layer), torch.zeros(1, 4))
+        >>> computed = computed_tensors(program.module.get_submodule("0"))
+        >>> ParametrizationUses(program).obstacle("0", computed)
+        ''
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.chains = {chain.path: chain for chain in chains(program)}
+        self._owners = _owners(program, self.chains.values())
+
+    def obstacle(self, path: str, computed: Mapping[str, ComputedTensor]) -> str:
+        """Says why the computed tensors of a module cannot become plain ones; "" if they can.
+
+        1. The module is inside an opaque leaf, whose code may read the originals.
+        2. Another place uses one of the originals: the two would no longer be the same.
+        3. The graph reads the originals, or values on the way, beside the result.
+        """
+        leaf = _opaque_leaf(self.program, path)
+        if leaf:
+            return f"inside the opaque leaf {leaf}, whose code may read the parts"
+        for name, tensor in computed.items():
+            if any(self._owners[id(original)] > 1 for original in tensor.originals):
+                return f"the {tensor.kind} of {name} uses a tensor that another place uses too"
+            if not self._reads_result(path, name):
+                return f"the graph uses the parts of the {tensor.kind} of {name}"
+        return ""
+
+    def read_folded(self, path: str, name: str) -> None:
+        """Lets the graph read a tensor that was folded, if it computes it by a chain of its own."""
+        chain = self.chains.pop(_join(path, name), None)
+        if chain is not None:
+            read_plainly(self.program, chain)
+
+    def _reads_result(self, path: str, name: str) -> bool:
+        """Whether the graph has no chain for a tensor, or one whose only result is the tensor."""
+        chain = self.chains.get(_join(path, name))
+        if chain is None:
+            return True
+        module = self.program.module.get_submodule(path)
+        if len(chain.ends) != 1 or not is_parametrized(module):
+            return len(chain.ends) == 1
+        return torch.equal(evaluate(self.program, chain.ends[0]), computed_values(module)[name])
+
+
+def _owners(program: Program, known: Iterable[Chain]) -> Counter[int]:
+    """Counts the places that hold each tensor, and the names by which nodes read it."""
+    owners: Counter[int] = Counter()
+    for module in program.module.modules():  # each once, under however many paths
+        tensors = [*module._parameters.values(), *module._buffers.values()]
+        owners.update(id(t) for t in tensors if t is not None)
+    parameters = program.module.named_parameters(remove_duplicate=False)
+    buffers = program.module.named_buffers(remove_duplicate=False)
+    named = {**dict(parameters), **dict(buffers)}
+    reads = {str(node.target) for node in program.nodes() if node.op == "get_attr"}
+    # a chain reads the originals now, and the folded tensor afterwards
+    reads -= {str(node.target) for chain in known for node in chain.sources}
+    owners.update(id(named[path]) for path in reads if path in named)
+    return owners
+
+
+def _opaque_leaf(program: Program, path: str) -> str:
+    """Returns the opaque leaf that a path is inside of; "" if there is none."""
+    leaves = {str(node.target) for node in program.nodes() if node.op == "call_module"}
+    parts = path.split(".")
+    for leaf in (".".join(parts[:i]) for i in range(1, len(parts) + 1)):
+        if leaf in leaves and not _is_known(program.module.get_submodule(leaf)):
+            return leaf
+    return ""
+
+
+def _is_known(module: nn.Module) -> bool:
+    # a parametrized module has a class of its own, made from the one it had before
+    kind = type(module).__bases__[0] if is_parametrized(module) else type(module)
+    return kind in OWN or kind.__module__.startswith("torch.nn.")
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}".lstrip(".")
 
 
 def _constant(program: Program) -> set[fx.Node]:

@@ -352,7 +352,7 @@ def test_report_writes_a_page_and_a_picture(tmp_path, recipe, monkeypatch):
     from gfx.reports import result
 
     faked = result.Latency(
-        (result.Timed("up.0.conv", "ConvTranspose2d", 1.5, 1.0, 1e9),), ("told",)
+        (result.TimedNode("up.0.conv", "ConvTranspose2d", 1.5, 1.0, 1e9),), ("told",)
     )
     monkeypatch.setattr(result, "profiled", lambda module, **_: faked)
     small, html, png = small_file(tmp_path, recipe), tmp_path / "a.html", tmp_path / "a.png"

@@ -114,7 +114,7 @@ def test_another_version_of_torch_is_measured_anew(cache, monkeypatch):
     machine = Machine()
     latency_model(dcgan(), measurer=machine, cache=cache, threads=1)
     asked = machine.asked
-    other = gfx.latency.model.machine().__class__("A (AVX2)", 2, "Linux", "9.9")
+    other = gfx.deploy.latency.model.machine().__class__("A (AVX2)", 2, "Linux", "9.9")
     monkeypatch.setattr("gfx.deploy.latency.model.machine", lambda: other)
     latency_model(dcgan(), measurer=machine, cache=cache, threads=1)
     assert machine.asked == 2 * asked

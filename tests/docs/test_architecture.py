@@ -15,6 +15,7 @@ ROWS = re.findall(r"^\| (.+?) \| `(\S+?\.py)` \| `(\w+)` \|$", MAP, re.MULTILINE
 FILES = sorted(path for top in ("gfx", "passes") for path in (ROOT / top).rglob("*.py"))
 TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
 # a command of the shell is in the file of its name
+ENDS = (".py", ".md")
 COMMANDS = {f"gfx/cli/{name}.py" for name in ("cost", "report")}
 PACKAGES = sorted(path.parent for path in (ROOT / "gfx").glob("*/__init__.py"))
 PASSES = sorted(path.stem for path in (ROOT / "passes").glob("*.py") if path.stem != "__init__")
@@ -131,3 +132,23 @@ def test_nothing_below_the_shell_names_a_built_in_pass_in_its_messages() -> None
         and node.value.startswith(tuple(f"{name}: " for name in PASSES))
     ]
     assert named == []
+
+
+def test_every_file_and_module_that_is_mentioned_exists() -> None:
+    kept = {"CHANGELOG.md", "former_names.py", "test_archive.py", "test_architecture.py"}
+    tops = "gfx passes tests benchmarks examples docs".split()
+    texts = [
+        path for top in tops for ext in ("py", "md") for path in (ROOT / top).rglob(f"*.{ext}")
+    ]
+    modules = {module_of(path) for path in FILES}
+    stale = []
+    for path in [ROOT / "README.md", *texts]:
+        if path.name in kept:
+            continue
+        text = path.read_text("utf-8")
+        files = re.findall(rf"(?<![\w/.])((?:{'|'.join(tops)})/[\w/.-]+\.(?:py|md|css|html))", text)
+        stale += [(path.name, name) for name in files if not (ROOT / name).exists()]
+        for name in re.findall(r"from (gfx(?:\.\w+)+) import", text):
+            if name not in modules:
+                stale.append((path.name, name))
+    assert stale == []

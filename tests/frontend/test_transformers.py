@@ -8,7 +8,7 @@ import gfx
 from gfx.costs import cost_of
 from gfx.ir.program import Program
 from passes.channel_prune import ChannelPrune
-from support.laws import staying
+from support.laws import EFFORT, staying
 from support.oracle import assert_equal_outputs, zeroed
 
 EMBED, HEADS, TARGET, SOURCE, BATCH = 8, 2, 5, 6, 3
@@ -100,7 +100,11 @@ CALLS = {"plain": {}, "fused": {"need_weights": False}, "heads": {"average_attn_
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_attention_is_written_out_and_keeps_its_values(options, kind):
-    for call, batched in (("plain", True), ("plain", False), ("fused", True), ("heads", True)):
+    ways = [("plain", True), ("plain", False), ("fused", True), ("heads", True)]
+    if kind and EFFORT == 1:  # every way with every option and every mask, but not all three
+        turn = [*OPTIONS].index(options) + MASKS.index(kind)
+        ways = [ways[turn % 4], ways[(turn + 2) % 4]]
+    for call, batched in ways:
         returns = "first" if call == "fused" else "both"
         model = built(returns=returns, call=CALLS[call], **OPTIONS[options])
         args = given(model, kind, batched)

@@ -252,11 +252,12 @@ def test_the_resolved_pass_gives_the_same_bytes() -> None:
 
 
 def test_a_wrong_part_is_found_by_the_values_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gfx.planning import rewrite_layers as module
+    from gfx.compression.factor import rewrite_layers as module
+    from gfx.ir.rewrite import split
 
     def wrong(program: Program, path: str, parts: nn.Sequential) -> Any:
         wrong_parts = nn.Sequential(*parts, nn.ReLU())
-        return gfx.edit.split(program, path, wrong_parts)
+        return split(program, path, wrong_parts)
 
     monkeypatch.setattr(module, "split", wrong)
     for norm in ("none", "instance"):

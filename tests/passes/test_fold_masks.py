@@ -13,6 +13,7 @@ from gfx.compression.masks.sparse_layouts import against_pattern
 from gfx.contract import Outcome
 from gfx.ir.modules import ChannelMask, LearnedMask, Penalty, SemiStructuredLinear
 from gfx.ir.program import Program
+from gfx.ir.shapes.propagate import propagate
 from passes.fold_masks import FoldMasks
 from support.blocks import Spec
 from support.laws import law
@@ -81,7 +82,7 @@ def test_masks_anywhere_fold_exactly(spec, data):
         program = zeroed_masks(with_masks(program))
     if data.draw(st.booleans(), label="elements too"):
         program = masked_weights(program)
-    gfx.shapes.propagate(program)
+    propagate(program)
     for i, node in enumerate(data.draw(st.lists(outputs(program), unique=True, max_size=3))):
         shape = node.meta["val"].shape
         dim = data.draw(st.sampled_from((1, len(shape) - 1)))
@@ -154,7 +155,7 @@ def node_of(program: Program, target: str) -> fx.Node:
 
 def test_a_layer_among_several_that_write_a_stream_gets_zero_filters():
     program = traced(Stream())
-    gfx.shapes.propagate(program)
+    propagate(program)
     mask_output(program, node_of(program, "norm")).mask[2:5] = False
     for training in (False, True):
         program.module.train(training)
@@ -172,7 +173,7 @@ def test_a_layer_among_several_that_write_a_stream_gets_zero_filters():
 
 def test_a_layer_that_is_called_twice_gets_zero_filters_if_each_call_is_masked_alike():
     program = traced(Stream())
-    gfx.shapes.propagate(program)
+    propagate(program)
     calls = [n for n in program.nodes() if n.target == "again"]
     for n in calls:
         mask_output(program, n).mask[:2] = False
@@ -191,7 +192,7 @@ def test_a_layer_that_is_called_twice_gets_zero_filters_if_each_call_is_masked_a
 
 def test_a_channel_that_one_reader_reads_unmasked_stays():
     program = traced(Stream())
-    gfx.shapes.propagate(program)
+    propagate(program)
     head = node_of(program, "head")
     source = head.all_input_nodes[0]
     mask = ChannelMask(8)

@@ -31,6 +31,7 @@ from gfx.compression.factor.factor_layers import (
 from gfx.compression.factor.factorize import factor, fits
 from gfx.compression.factor.forms import Convolution, Form, full_rank, refusal
 from gfx.compression.factor.parts import macs, parameters, rank_of, skeleton
+from gfx.compression.factor.rewrite_layers import write_layers
 
 __all__ = [
     "Chosen",
@@ -62,6 +63,7 @@ __all__ = [
     "refusal",
     "skeleton",
     "why_not",
+    "write_layers",
     "written_out",
     "written_rank",
 ]

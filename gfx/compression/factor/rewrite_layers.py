@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from gfx.compression.factor import Form, Priced, kernel_error, parts_of, price, written_rank
+from gfx.compression.factor.factor_layers import Priced, kernel_error, parts_of, price, written_rank
+from gfx.compression.factor.forms import Form
 from gfx.ir.layers import Layer
 from gfx.ir.program import Program
 from gfx.ir.rewrite import split

@@ -96,13 +96,13 @@ class Placement:
         for read in self.groups.reads:
             one = period(self.groups.roots[read.ids])  # of a batch that is folded in
             channels = self.numbers(group, read.ids[:one])
-            if (channels >= 0).any() and not self._told(read):
+            if (channels >= 0).any() and not self._masked_with_other(read):
                 dim = read.dim % read.operand.meta["val"].ndim
                 place = MaskPlace(read.operand, dim, channels, read.node)
                 found.setdefault((read.node, read.operand, dim), place)
         return list(found.values())
 
-    def _told(self, read: Read) -> bool:
+    def _masked_with_other(self, read: Read) -> bool:
         """Whether a read is of a weight whose other operand is read and masked alike."""
         if read.operand.op != "get_attr" or not op_name(read.node).startswith(("conv", "linear")):
             return False

@@ -11,8 +11,10 @@ from gfx.compression.refit.fit_units import Target
 
 __all__ = ["Supply"]
 
-_BULK = 0.9  # share of the work that is done by layers which shall have enough data
+_BULK = 0.9  # share of the work that is done by layers which must have enough data
 _MUCH = 0.25  # of the work: where data is too little for more than that, it is too little
+_FEWEST, _MOST = 32, 4096  # examples that are read
+_WORK = 2e13  # MACs of the program over all examples: of a large program fewer are read
 
 
 class Supply:
@@ -39,6 +41,18 @@ class Supply:
             if done >= _BULK * total:
                 return int(-(-positions * examples // 1))
         return 1
+
+    def examples_to_read(self, positions: float, held_out: float, macs: float) -> int:
+        """Chooses how many examples to read, by what the layers need and what running them costs.
+
+        Args:
+            positions: of a layer's output that are wanted for each of its unknowns.
+            held_out: share of the examples that nothing is fitted on.
+            macs: of the program for its example inputs.
+        """
+        wanted, least = (int(self.examples(count) / (1 - held_out)) + 1 for count in (positions, 1))
+        most = min(max(int(_WORK / max(macs, 1)), _FEWEST), _MOST)
+        return max(_FEWEST, min(wanted, most), least)
 
     def too_small(self, fitted: int) -> bool:
         """Whether so many examples are too few for much of the work."""

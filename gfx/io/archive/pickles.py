@@ -68,7 +68,7 @@ def load_export(file: Path, *, trust: bool) -> nn.Module:
 
 @functools.cache
 def _allowed() -> list[Any]:
-    """Lists the classes of torch.nn and gfx.modules, and the helpers that their pickles mention."""
+    """Lists the classes of torch.nn and gfx, and the helpers that their pickles mention."""
     from torch.nn.utils import spectral_norm, weight_norm
 
     spectral, weight = (inspect.getmodule(f) for f in (spectral_norm, weight_norm))
