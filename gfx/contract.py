@@ -1,4 +1,4 @@
-"""The contract between gfx and a pass.
+"""Defines the contract between gfx and a pass.
 
 A pass is a frozen dataclass. Its fields are its parameters: recipes, type checks, defaults and
 printing all come from them.
@@ -6,9 +6,8 @@ printing all come from them.
 1. `requires` raises PreconditionError if the program cannot be taken; it edits nothing.
 2. `apply` edits the program it is given, in place, with what its Context offers, and says what it
    did: an Outcome.
-3. The Outcome's `reference` makes the program that the result must equal numerically, of the one
-   from before. The default is that program itself for a pass that keeps VALUES, and none for any
-   other.
+3. The Outcome's `reference` makes, from the program before the pass, the one that the result must
+   equal numerically. The default is the program before for a pass that keeps VALUES, else none.
 4. `ensures` raises VerificationError if the result lacks something this pass promises.
 
 The pipeline calls them in this order and runs four checks after each pass: structure, signature,
@@ -36,7 +35,7 @@ __all__ = ["Change", "Context", "Keeps", "Outcome", "Pass", "Skip"]
 
 
 class Keeps(Flag):
-    """What a pass leaves as it was."""
+    """States what a pass preserves."""
 
     NOTHING = 0
     SIGNATURE = 1  # outputs keep their shapes and dtypes
@@ -45,7 +44,7 @@ class Keeps(Flag):
 
 @dataclass(frozen=True)
 class Change:
-    """One thing a pass changed.
+    """Records one thing that a pass changed.
 
     Example:
         >>> Change("conv1", "out_channels", 64, 32)
@@ -60,7 +59,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Skip:
-    """One thing a pass left alone, and why.
+    """Records one thing that a pass left alone, and why.
 
     Example:
         >>> Skip("to_rgb", "its channels are the model's output").why
@@ -75,8 +74,8 @@ class Skip:
 class Outcome:
     """Collects what a pass did.
 
-    A pass that chose something (by rank, by chance, by looking at data) makes its `reference` of
-    what it chose, so that nothing is chosen twice and the record is seen to be complete.
+    A pass that chose something (by rank, at random, from data) makes its `reference` from the
+    record of its choice: nothing is chosen twice, and the check proves the record complete.
 
     Example:
         >>> outcome = Outcome()
@@ -90,7 +89,7 @@ class Outcome:
     changes: list[Change] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)  # plain data for the report
-    timings: dict[str, Any] = field(default_factory=dict)  # the same, of what the clock said
+    timings: dict[str, Any] = field(default_factory=dict)  # the same, of measured latencies
     # makes the program that the result must equal, of the one from before; None: rule 3's default
     reference: Callable[[Program], Program | None] | None = None
     # the pass with every choice written out in its fields, which repeats the result; None: itself

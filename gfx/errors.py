@@ -1,4 +1,4 @@
-"""The errors gfx raises: one base class, one kind for each thing that can go wrong.
+"""Defines the errors gfx raises: one base class, one class for each kind of failure.
 
 Every message says what was wrong, the value, and what to do about it.
 """
@@ -64,7 +64,7 @@ class BudgetError(GfxError):
 
 
 class TimingError(GfxError):
-    """The machine is too noisy to decide what was asked of the clock."""
+    """The machine is too noisy to decide whether a measured latency keeps its limit."""
 
 
 class ExportError(GfxError):

@@ -1,4 +1,4 @@
-"""How much memory activations take while a program runs."""
+"""Computes how much memory activations take while a program runs."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class ActivationMemory:
 
 @dataclass(frozen=True)
 class Life:
-    """How long a piece of memory is in use, and what it was made for.
+    """Describes the lifetime of a piece of memory, and the node it belongs to.
 
     Units: places in the execution order, bytes.
     """

@@ -1,4 +1,4 @@
-"""Limits on what a program may cost."""
+"""Defines budgets: limits on what a program may cost."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ BACKENDS = ("eager", "compile", "onnxruntime")
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """One limit that a program must keep.
+    """Limits what a program may cost in one measure.
 
     A latency is limited in milliseconds, or to a fraction of what the original takes. Such a
     budget has no limit until the original is measured.
@@ -56,7 +56,7 @@ class Budget:
 
     @property
     def timed(self) -> bool:
-        """Whether it takes a clock, not a count, to tell that the budget is kept."""
+        """Whether the budget limits a measured latency, not a count."""
         return self.measure == LATENCY
 
     @property
@@ -69,7 +69,7 @@ class Budget:
 
     @property
     def asked(self) -> float:
-        """The fraction if there is one, else the limit: what does not depend on the clock."""
+        """The fraction if there is one, else the limit: what does not depend on a measurement."""
         return self.limit if self.fraction is None else self.fraction
 
     def said(self, value: float) -> str:
@@ -85,7 +85,7 @@ class Budget:
         return int(getattr(cost, self.measure))
 
     def kept(self, cost: Cost) -> bool:
-        """Whether a cost is within the limit; what only a clock can tell counts as kept."""
+        """Whether a cost is within the limit; a budget on latency counts as kept."""
         return self.timed or self.value(cost) <= self.limit
 
     def check(self, cost: Cost) -> None:
@@ -110,7 +110,7 @@ class Budget:
         return self if self.fraction is None else replace(self, limit=self.fraction * original.ms)
 
     def check_time(self, after: Reading) -> None:
-        """Checks what a program took.
+        """Checks the measured latency of a program.
 
         Raises: BudgetError with what was measured, the limit and the spread if it is above the
         limit by more than noise; TimingError if the noise leaves that open.
@@ -132,7 +132,7 @@ class Budget:
 
 
 def overrun(budget: Budget, value: float) -> BudgetError:
-    """Makes the error that tells by how much a value exceeds a budget."""
+    """Makes the error that states by how much a value exceeds a budget."""
     over = value - budget.limit
     return BudgetError(
         f"{budget.name} is {budget.said(value)} and the limit {budget.said(budget.limit)}:"

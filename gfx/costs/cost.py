@@ -1,4 +1,4 @@
-"""The figures of a program, as plain data.
+"""Holds the cost of a program as plain data.
 
 Three ways of counting multiply-accumulates (MACs) are in use; papers mix them:
 
@@ -49,7 +49,7 @@ class Macs:
 
 @dataclass(frozen=True)
 class NodeCost:
-    """What one node of the graph costs.
+    """Holds what one node of the graph costs.
 
     Units: multiply-accumulates, parameter elements, bytes.
     """
@@ -67,7 +67,7 @@ class NodeCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a program costs at the batch and size of its example inputs.
+    """Holds what a program costs at the batch and size of its example inputs.
 
     Units: multiply-accumulates, parameter elements, bytes. Buffers are no parameters.
     """

@@ -9,7 +9,7 @@ from gfx.costs.activation_memory import measure
 from gfx.costs.cost import Cost, Macs, NodeCost
 from gfx.costs.function_macs import function_macs
 from gfx.costs.module_macs import module_macs
-from gfx.costs.torch_counter import watched_macs
+from gfx.costs.torch_counter import counted_macs
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program
 from gfx.ir.shapes import propagate
@@ -66,7 +66,7 @@ def cost_of(program: Program) -> Cost:
 
 
 def _macs(program: Program, node: fx.Node) -> Macs:
-    """Counts one node: in closed form where there is one, else by watching it run."""
+    """Counts one node: in closed form where there is one, else by torch's counter."""
     if node.op not in ("call_module", "call_function", "call_method"):
         return Macs()
     args = fx.node.map_arg(node.args, lambda n: n.meta["val"])
@@ -76,7 +76,7 @@ def _macs(program: Program, node: fx.Node) -> Macs:
         macs = module_macs(program.submodule(node), args, kwargs, value)
     else:
         macs = function_macs(node, args, kwargs, value)
-    return watched_macs(program, node) if macs is None else macs
+    return counted_macs(program, node) if macs is None else macs
 
 
 def _parameters(program: Program, node: fx.Node) -> list[nn.Parameter]:

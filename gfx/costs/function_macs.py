@@ -1,4 +1,4 @@
-"""MACs of a function or method call: one closed form per operation, whatever its spelling."""
+"""Counts the MACs of a function call: one closed form per operation, whatever its spelling."""
 
 from collections.abc import Callable
 from math import prod
@@ -19,7 +19,7 @@ Rule = Callable[[tuple[Any, ...], dict[str, Any], torch.Tensor], Macs | None]
 def function_macs(
     node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 ) -> Macs | None:
-    """Counts a call on fake tensors; None if it must be watched while it runs.
+    """Counts a call on fake tensors; None if it must run under torch's counter.
 
     Example:
         >>> x, graph = torch.empty(2, 3, 4), fx.Graph()
@@ -51,7 +51,7 @@ def _transposed(args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor
 
 
 def _product(args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> Macs:
-    """Counts matmul and its kin: every output element sums over the left's last dimension."""
+    """Counts matmul and its variants: every output element sums over the left's last dimension."""
     left = _argument(args, kwargs, 0, "input", "self")
     return formulas.contraction(out.shape, left.shape[-1])
 

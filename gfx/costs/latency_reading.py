@@ -1,8 +1,8 @@
-"""What measures milliseconds, and what its readings decide.
+"""Defines latency meters, their readings, and when a reading meets a limit.
 
-Planning needs three things of a clock: to read programs in turns, to tell beforehand what a program
-will take at other widths, and to say what machine it is of. `gfx.deploy.latency.machine_meter` has
-them for the machine at hand; whoever plans for another machine gives a Meter of their own.
+A search needs three things of a meter: to measure programs in turns, to predict the latency of a
+program at other widths, and to name its machine. `gfx.deploy.latency.machine_meter` does this for
+the machine at hand; to plan for another machine, pass a Meter of your own.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Foreseen", "Meter", "Reading", "Verdict", "verdict"]
+__all__ = ["LatencyPredictor", "Meter", "Reading", "Verdict", "verdict"]
 
 Verdict = Literal["met", "over", "unclear"]
 
-STEADY = 0.03  # of a value: what is known this closely is not asked to be known closer
-_HAIR = 1e-9  # of a limit: what rounds differently is not above it
+STEADY = 0.03  # of a value: the relative error at which a measurement is exact enough
+_HAIR = 1e-9  # of a limit: a rounding error is not above it
 _SIGMAS = 1.96  # a median lies within as many of its ranks' deviations, 19 times out of 20
 
 
@@ -44,7 +44,7 @@ class Reading:
         return _bounds(np.array(self.times))
 
     def beside(self, other: "Reading", ms: float) -> "Reading":
-        """Returns what this one would have been where another, read with it, takes so many ms.
+        """Rescales this reading as if another, read with it, took so many ms.
 
         Round by round, so that a machine that gets slower does not matter.
 
@@ -57,7 +57,7 @@ class Reading:
 
 
 class Differences(Protocol):
-    """Tells what each form of one layer takes more than the layer."""
+    """Predicts how much longer each form of one layer takes than the layer."""
 
     def differences(
         self, options: NDArray[np.int64], channels: NDArray[np.int64]
@@ -72,14 +72,14 @@ class Differences(Protocol):
         """
 
 
-class Foreseen(Protocol):
+class LatencyPredictor(Protocol):
     """Predicts the latency of a program without building it, as `gfx.deploy.latency` does."""
 
     def predict(self, widths: Any) -> NDArray[np.float64]:
         """Returns milliseconds. Shapes: (configurations, free groups) -> (configurations,)."""
 
     def of_forms(self, layer: Any, forms: Sequence[Any]) -> Differences:
-        """Returns what forms of a layer (a `gfx.ir.layers.Layer`) take more than it."""
+        """Predicts how much longer forms of a layer (a `gfx.ir.layers.Layer`) take than it."""
 
 
 class Meter(Protocol):
@@ -93,8 +93,8 @@ class Meter(Protocol):
         Raises: InputError if the backend is not installed.
         """
 
-    def foresee(self, groups: Any, backend: str, threads: int | None) -> Foreseen:
-        """Measures what a program's predictions follow from."""
+    def predictor(self, groups: Any, backend: str, threads: int | None) -> LatencyPredictor:
+        """Returns a predictor of the groups' program at other widths; may measure layers for it."""
 
     def machine(self) -> str:
         """Names the machine, in a few words."""
@@ -103,7 +103,7 @@ class Meter(Protocol):
 def verdict(value: float, low: float, high: float, limit: float) -> Verdict:
     """Says whether a measured value keeps a limit.
 
-    What is known within 3 % and not clearly above the limit is met: the difference is noise.
+    A value known within 3 % and not clearly above the limit meets it: the difference is noise.
 
     Example:
         >>> [verdict(10, low, high, 9.9) for low, high in ((9.9, 10.1), (9.95, 11), (8, 12))]

@@ -1,12 +1,12 @@
-"""One meter, and the original that fractions of its latency are of."""
+"""Measures latencies for budgets, beside the original program that fractions refer to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from gfx.costs.budget import Budget
 from gfx.costs.cost import Cost
-from gfx.costs.latency_reading import Foreseen, Meter, Reading, verdict
+from gfx.costs.latency_reading import LatencyPredictor, Meter, Reading, verdict
 from gfx.ir.program import Program
 
 __all__ = ["LatencyTimer"]
@@ -20,23 +20,24 @@ Place = tuple[str, int | None]
 class LatencyTimer:
     """Measures programs for budgets on latency.
 
-    Under a fraction, a program is read beside the original, and what it takes is told as if the
-    original took what it took at first: a machine that gets slower slows both.
+    Under a fraction, a program is measured beside the original. Its latency is rescaled to the
+    first measurement of the original, so a machine that gets slower does not matter.
 
     Example:
         >>> class Always:
         ...     def read(self, programs, backend, threads, effort=1):
         ...         return [Reading((10.0,) * 9) for _ in programs]
-        >>> watch = LatencyTimer(Always(), original=None)
-        >>> budget = watch.settled(Budget(measure="latency", fraction=0.5))
-        >>> budget.limit, watch.read(None, budget).ms
+        >>> timer = LatencyTimer(Always(), original=None)
+        >>> budget = timer.resolve(Budget(measure="latency", fraction=0.5))
+        >>> budget.limit, timer.read(None, budget).ms
         (5.0, 10.0)
     """
 
     meter: Meter
     original: Program | None
     _first: dict[Place, Reading] = field(default_factory=dict)
-    _open: list[tuple[Budget, Reading]] = field(default_factory=list)  # readings that told nothing
+    # measured latencies too noisy to decide
+    _open: list[tuple[Budget, Reading]] = field(default_factory=list)
 
     def before(self, budget: Budget) -> Reading:
         """Returns what the original took when it was first measured."""
@@ -45,13 +46,13 @@ class LatencyTimer:
             (self._first[key],) = self.meter.read([self.original], *key)
         return self._first[key]
 
-    def settled(self, budget: Budget) -> Budget:
-        """Returns a budget with its limit in milliseconds."""
+    def resolve(self, budget: Budget) -> Budget:
+        """Resolves a fraction of the original's latency to a limit in milliseconds."""
         open_ = budget.timed and budget.fraction is not None
         return budget.of(self.before(budget)) if open_ else budget
 
     def read(self, program: Any, budget: Budget) -> Reading:
-        """Measures a program, with more rounds where the limit is too near to tell.
+        """Measures a program, with more rounds where noise leaves open whether the limit is kept.
 
         Raises: TimingError if it stays open whether the limit is kept.
         """
@@ -73,7 +74,7 @@ class LatencyTimer:
         return reading.ms
 
     def blame_noise(self) -> None:
-        """Tells that a search found nothing because of noise, if that may be.
+        """Raises if noise may be why a search found nothing.
 
         Raises: TimingError if one of its programs may have kept its limit.
         """
@@ -82,15 +83,17 @@ class LatencyTimer:
             budget.check_time(reading)
 
     def keeps(self, program: Any, cost: Cost, budgets: Sequence[Budget]) -> bool:
-        """Whether a program keeps every budget as it is; the clock is asked last."""
+        """Whether a program keeps every budget as it is; latency is measured last."""
         if not all(budget.kept(cost) for budget in budgets):
             return False
         readings = [(b, self.read(program, b)) for b in budgets if b.timed]
         return all(verdict(r.ms, *r.bounds, b.limit) == "met" for b, r in readings)
 
-    def foresee(self, groups: Any, budget: Budget) -> Foreseen:
-        """Returns what predicts the latency of the groups' program."""
-        return self.meter.foresee(groups, budget.backend, budget.threads)
+    def predictor(self, groups: Any, budget: Budget) -> LatencyPredictor:
+        """Returns a predictor of the latency of the groups' program."""
+        # a meter written for version 0.1.0 has the method under the name `foresee`
+        predictor = getattr(self.meter, "predictor", None) or getattr(self.meter, "foresee")  # noqa: B009
+        return cast(LatencyPredictor, predictor(groups, budget.backend, budget.threads))
 
     def _reading(self, program: Any, budget: Budget) -> Reading:
         reading = self._read(program, budget, 1)

@@ -1,4 +1,4 @@
-"""Multiply-accumulates in closed form, from shapes.
+"""Counts multiply-accumulates in closed form, from shapes.
 
 Biases, normalization, activations and interpolation count nothing, as in the papers, except that
 `output_norm` has one per element of an InstanceNorm.

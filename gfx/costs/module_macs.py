@@ -1,4 +1,4 @@
-"""MACs of a module call: one closed form per kind of torch.nn module.
+"""Counts the MACs of a module call: one closed form per kind of torch.nn module.
 
 Attributes give the weight's shape, not the weight: a parametrization would compute it.
 """

@@ -1,4 +1,4 @@
-"""Counts what has no closed form: run it on fake tensors under torch's own counter."""
+"""Counts MACs without a closed form: runs a node on fake tensors under torch's own counter."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +14,10 @@ from gfx.costs.cost import Macs
 from gfx.ir.program import Program
 from gfx.ir.shapes import propagate
 
-__all__ = ["watched_macs"]
+__all__ = ["counted_macs"]
 
 
-def watched_macs(program: Program, node: fx.Node) -> Macs:
+def counted_macs(program: Program, node: fx.Node) -> Macs:
     """Counts one node of a propagated program by calling it again.
 
     Used for opaque leaves and composites such as einsum. torch's counter does not know the fused
@@ -28,12 +28,12 @@ def watched_macs(program: Program, node: fx.Node) -> Macs:
     counters: list[_Counter] = []
 
     @contextmanager
-    def watch() -> Iterator[None]:
+    def counting() -> Iterator[None]:
         counters.append(_Counter())
         with counters[-1].flops, counters[-1].norms:
             yield
 
-    propagate.rerun(program, node, watch)
+    propagate.rerun(program, node, counting)
     return counters[-1].macs()
 
 

@@ -1,4 +1,4 @@
-"""Coupled channel groups: which slices of which tensors must go together."""
+"""Finds coupled channel groups: the slices of tensors that must be removed together."""
 
 from gfx.coupling.analysis import analyse, analyse_like
 from gfx.coupling.flow import Attention, GroupNorms

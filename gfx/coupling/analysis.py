@@ -1,4 +1,4 @@
-"""Runs every node of a program on labels."""
+"""Finds the channel groups of a program by running every node on labels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from gfx.coupling.call import Call
 from gfx.coupling.flow import Attention, Flow, GroupNorms
 from gfx.coupling.form_groups import collect
 from gfx.coupling.groups import Groups
-from gfx.coupling.labelled_tensor import Labeled, core, settle, tensors, varying
+from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, tensors, varying
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown, unlabelled
 from gfx.coupling.rules.reductions import centre
@@ -90,7 +90,7 @@ def _value(flow: Flow, node: fx.Node) -> Any:
     if node in flow.constants.weights:
         x = flow.values[node.all_input_nodes[0]]
         return flow.keep(x, range(x.ndim), tuple(value.shape), "")
-    if node in flow.constants.settled:
+    if node in flow.constants.weight_statistics:
         return flow.made(node, range(value.ndim), tuple(value.shape))
     return _OPS[node.op](flow, node)
 
@@ -153,7 +153,7 @@ def _call_function(flow: Flow, node: fx.Node) -> Any:
 
 
 def _followed(rule: Callable[[Flow, Call], Any], flow: Flow, call: Call) -> Any:
-    """Applies a rule; a call in a form that the rule does not foresee pins what enters it.
+    """Applies a rule; a call in a form that the rule does not handle pins what enters it.
 
     What the rule united before it gave up stays united, which is coarser and never wrong.
     """
@@ -209,7 +209,7 @@ def _straighten(flow: Flow) -> None:
 
 def _straighten_field(flow: Flow, labels: Tensor, over: tuple[int, ...]) -> None:
     cut = core(labels)
-    found = settle(torch.from_numpy(flow.labels.find(cut.numpy().copy())))
+    found = expand_constant(torch.from_numpy(flow.labels.find(cut.numpy().copy())))
     over = varying(found)
     if len(over) < 2:
         return

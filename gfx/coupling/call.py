@@ -1,4 +1,4 @@
-"""What a rule is given, an operation, and what it notes of it."""
+"""Defines what a rule gets (a call of an operation) and what it records about it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["Call", "Read", "Statistic"]
 
 @dataclass(frozen=True)
 class Read:
-    """A place where channels are consumed: a contraction over `dim` of `operand`."""
+    """Records where channels are consumed: a contraction over `dim` of `operand`."""
 
     node: fx.Node
     operand: fx.Node
@@ -23,7 +23,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A place where a norm, softmax or maximum looks at channels, and so at fewer of them."""
+    """Records where a norm, softmax or maximum runs over channels: after a removal, over fewer."""
 
     node: fx.Node
     operand: fx.Node
@@ -33,7 +33,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Call:
-    """One operation with its arguments as the analysis sees them."""
+    """Holds one operation with its arguments as the analysis sees them."""
 
     node: fx.Node
     name: str  # canonical operation name, or the class name of a module

@@ -1,4 +1,4 @@
-"""Channels to remove, said module by module: exact widths, or the indices that stay."""
+"""Names the channels of each module, as `widths` and `kept` write them in a recipe."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -41,7 +41,7 @@ def check_globs(groups: Groups, given: Mapping[str, Sequence[str]]) -> None:
 
 
 def stays(groups: Groups, removed: Mask) -> dict[str, tuple[int, list[int]]]:
-    """Says a removal as the indices that stay, complete: `by_kept` repeats it from this alone.
+    """Writes a removal as the indices that stay; `by_kept` repeats it from this alone.
 
     Every module that writes channels is listed if it loses some. What no module writes (a learned
     constant, zeros that the graph makes) is listed where it is read, as `conv.in`, else by its
@@ -49,21 +49,21 @@ def stays(groups: Groups, removed: Mask) -> dict[str, tuple[int, list[int]]]:
 
     Returns: by name, how many there were and which of them stay.
     """
-    told = groups.none_removed()
+    listed = groups.none_removed()
     found: dict[str, tuple[int, list[int]]] = {}
     outputs, others = _axes(groups)
     for names, always in ((outputs, True), (others, False)):
         for name, axis in names.items():
             gone = removed[groups.roots[axis.ids]]
             classes = groups.roots[axis.ids[gone]]
-            if gone.any() and (always or not told[classes].all()):
-                told[classes] = True
+            if gone.any() and (always or not listed[classes].all()):
+                listed[classes] = True
                 found[name] = (axis.size, np.flatnonzero(~gone).tolist())
     return found
 
 
 def named_axes(groups: Groups) -> dict[str, Axis]:
-    """Names every dimension that channels can be told by, as `widths` and `kept` take them."""
+    """Names every dimension that has channels, as `widths` and `kept` take them."""
     outputs, others = _axes(groups)
     return outputs | others
 

@@ -1,4 +1,4 @@
-"""The state of one analysis, and the few things that rules do with channels.
+"""Holds the state of one analysis, and the operations that rules apply to labels.
 
 Rules (gfx/coupling/rules) never compute an index: they read labels along a dimension, unite what
 meets, pin what may not be narrowed, and run the operation itself on labels.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from gfx.coupling.call import Call, Read, Statistic
-from gfx.coupling.labelled_tensor import Labeled, core, settle, spread, varying
+from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, spread, varying
 from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import Axis, Ids, Labels
 from gfx.coupling.weight_statistics import Constants
@@ -30,7 +30,7 @@ UNKNOWN = "its size is set by something that gfx does not follow"
 
 @dataclass
 class Flow:
-    """Holds what one analysis has found so far."""
+    """Holds what one analysis has found."""
 
     program: Program
     attention: Attention = "width"
@@ -103,7 +103,7 @@ class Flow:
         if len(dims) < 2:
             return dims
         found = self.labels.find(core(labels).numpy().copy())
-        return varying(settle(torch.from_numpy(found))) or dims
+        return varying(expand_constant(torch.from_numpy(found))) or dims
 
     def pin(self, ids: Ids | None, why: str) -> None:
         """Forbids the removal of these labels' channels."""
@@ -111,7 +111,7 @@ class Flow:
             self.labels.pin(ids, why or UNKNOWN)
 
     def fix(self, value: Labeled, why: str, dims: Iterable[int] | None = None) -> None:
-        """Lets these dimensions (all by default) keep their size: pins what varies there.
+        """Fixes the size of these dimensions (all by default): pins the labels that vary there.
 
         A field that varies on others too is united along these: it may go as a whole.
         """

@@ -41,7 +41,7 @@ def collect(flow: Flow) -> Groups:
 def _signatures(
     classes: Ids, axis_of: Ids, notes: tuple[dict[int, str], ...], count: int
 ) -> NDArray[np.uint64]:
-    """Hashes for each entry how often its class is on which axes, and what is said of it."""
+    """Hashes for each entry how often its class is on which axes, and its pins and marks."""
     salt = np.random.default_rng(0).integers(1, 2**63, size=int(axis_of.max()) + 1, dtype=np.uint64)
     # a class counts once for each of its positions: a group's channels are all of one kind
     total = np.zeros(count, dtype=np.uint64)
@@ -79,7 +79,7 @@ def _group(flow: Flow, owned: list[Any], classes: Ids, axis_of: Ids, index_of: I
 
 
 def _roles(flow: Flow, members: list[Member]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tells which modules write the channels and which read them."""
+    """Returns the modules that write the channels, and those that read them."""
     producers, consumers = [], []
     for m in members:
         owner, _, leaf = m.tensor.rpartition(".")

@@ -1,4 +1,4 @@
-"""Channel groups: which slices of which tensors must be kept or removed together."""
+"""Defines channel groups: the slices of tensors that are kept or removed together."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -182,7 +182,7 @@ class Groups:
 
     @property
     def constants(self) -> Constants:
-        """What the graph computes from the program's own tensors alone."""
+        """The nodes that the graph computes from the program's own tensors alone."""
         return self._flow.constants
 
     def axes_of(self, path: str) -> tuple[Axis | None, ...]:
@@ -249,7 +249,7 @@ class Groups:
         return tuple(self._flow.factors.get(node, ()))
 
     def kept(self, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Tells for each label whether it stays, given for each class whether it goes."""
+        """Returns for each label whether it stays, given for each class whether it is removed."""
         return ~removed[self.roots]
 
     def none_removed(self) -> NDArray[np.bool_]:

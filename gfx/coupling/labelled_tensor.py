@@ -1,4 +1,4 @@
-"""What the analysis knows of an activation: its shape, and which channel each position is of.
+"""Represents an activation in the analysis: its shape, and the channel of each position.
 
 A field is an integer tensor of the activation's shape that holds labels. It is expanded (stride 0)
 along the dimensions that it does not vary on, so a field over 64 channels of 256x256 costs 64
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gfx.coupling.labels import Ids
 
-__all__ = ["Labeled", "core", "field", "settle", "spread", "varying"]
+__all__ = ["Labeled", "core", "expand_constant", "field", "spread", "varying"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def field(ids: Ids, dim: int, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(ids)).view(view).expand(shape)
 
 
-def settle(labels: Tensor) -> Tensor:
-    """Finds the dimensions along which a field is constant and expands it along them."""
+def expand_constant(labels: Tensor) -> Tensor:
+    """Expands a field (stride 0) along the dimensions on which it is constant."""
     shape = tuple(labels.shape)
     for d in varying(labels):
         first = labels.narrow(d, 0, 1)

@@ -35,7 +35,7 @@ class Axis:
 
 
 class Labels:
-    """Hands out labels, unites them, and remembers why some may not be removed.
+    """Allocates labels, unites them, and records why some may not be removed.
 
     Example:
         >>> labels = Labels()
@@ -71,7 +71,7 @@ class Labels:
 
     def find(self, ids: Ids) -> Ids:
         """Returns the representative of each label: the smallest of its class."""
-        if ids.size > self._count:  # a flattened image: settle each label once
+        if ids.size > self._count:  # a flattened image: look each label up once
             every = np.arange(self._count, dtype=np.int64)
             return np.asarray(self.find(every)[ids])
         roots = self._parent[ids]

@@ -1,8 +1,8 @@
-"""Numbers that a program computes from its own tensors: weight standardisation, spectral norms.
+"""Finds statistics that a program computes from its own weights, such as spectral norms.
 
-A statistic of a weight does not depend on the input, and it must not change when channels go: the
-consumers of the weight would not read what they read before. Such a node is *settled*: to the
-analysis it is a tensor of its own, and a removal that would change it stores its value instead.
+A statistic of a weight (weight standardisation, a spectral norm) does not depend on the input. It
+must not change when channels are removed, else the consumers of the weight read other values. To
+the analysis it is a tensor of its own; a removal that would change it stores its value instead.
 """
 
 from collections import Counter
@@ -30,12 +30,12 @@ _RANDOM = frozenset(
 
 @dataclass(frozen=True)
 class Constants:
-    """What of a graph is computed from its tensors alone."""
+    """Lists the nodes of a graph that are computed from its tensors alone."""
 
-    settled: frozenset[fx.Node] = frozenset()  # statistics of the program's own tensors
+    weight_statistics: frozenset[fx.Node] = frozenset()  # statistics of the program's own tensors
     weights: frozenset[fx.Node] = frozenset()  # those of them that are a whole weight again
     own: frozenset[fx.Node] = frozenset()  # weights that alone use the tensor they come from
-    hidden: frozenset[fx.Node] = frozenset()  # what is only there to compute them
+    hidden: frozenset[fx.Node] = frozenset()  # used for nothing but to compute them
     nodes: frozenset[fx.Node] = frozenset()  # all that does not depend on the input
 
     def sources(self, node: fx.Node) -> list[fx.Node]:
@@ -50,8 +50,8 @@ class Constants:
         return list(found)
 
     def purposes(self, node: fx.Node) -> list[fx.Node]:
-        """Lists the settled nodes that a hidden node is there for; itself, if it is settled."""
-        if node in self.settled:
+        """Lists the weight statistics that a hidden node leads to; a statistic leads to itself."""
+        if node in self.weight_statistics:
             return [node]
         found = [end for user in node.users for end in self.purposes(user)]
         return list(dict.fromkeys(found))
@@ -60,24 +60,24 @@ class Constants:
 def find_constants(program: Program) -> Constants:
     """Finds the statistics that do not depend on the input of a program with shapes."""
     nodes: set[fx.Node] = set()
-    settled: set[fx.Node] = set()
+    found: set[fx.Node] = set()
     for node in program.graph.nodes:
         if not _is_constant(node, nodes):
             continue
         nodes.add(node)
         if isinstance(node.meta["val"], Tensor) and _mixes(node):
-            settled.add(node)
-    if not settled:
+            found.add(node)
+    if not found:
         return Constants(nodes=frozenset(nodes))
-    weights = {node for node in settled if op_name(node) in _WEIGHTS}
-    ends, hidden = settled - weights, set[fx.Node]()
+    weights = {node for node in found if op_name(node) in _WEIGHTS}
+    ends, hidden = found - weights, set[fx.Node]()
     for node in reversed(program.graph.nodes):
         if node in nodes and node.users and all(u in ends or u in hidden for u in node.users):
             hidden.add(node)
-    settled -= hidden
+    found -= hidden
     weights -= hidden
     return Constants(
-        frozenset(settled),
+        frozenset(found),
         frozenset(weights),
         frozenset(_alone(program, weights)),
         frozenset(hidden),

@@ -1,4 +1,4 @@
-"""aten operations, spelled as a user of torch would spell them.
+"""Rewrites aten operations as a user of torch would spell them.
 
 `aten.add.Tensor` becomes `operator.add`, `aten.view.default` the method `view`, `aten.conv2d` the
 function `torch.conv2d`. An operation that has no such spelling stays as it is.

@@ -1,4 +1,4 @@
-"""What nn.MultiheadAttention does, as operations of a graph.
+"""Emits the operations of nn.MultiheadAttention into a graph.
 
 Tensors are proxies here: calling a function on one adds a node. Shapes are read off the nodes.
 """
@@ -23,7 +23,7 @@ def masked(call: Call) -> bool:
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """What does not depend on the arguments of a call; tensors are proxies in the graph."""
+    """Holds what does not depend on the arguments of a call; tensors are proxies in the graph."""
 
     heads: int
     weights: tuple[Any, ...]  # one for query, key and value together, or three
@@ -96,7 +96,7 @@ def _lengthened(x: Any, bias: Any, seq: int, batched: bool) -> Any:
 
 @dataclass(frozen=True)
 class _Mask:
-    """What is added to the scores, or, if it is of truth values, where they are hidden."""
+    """Holds what is added to the scores or, if it is boolean, where they are masked."""
 
     value: Any
     hides: bool
@@ -134,7 +134,7 @@ def _mask(layer: AttentionLayer, call: Call, explicit: bool) -> tuple[_Mask | No
 
 
 def _padded(layer: AttentionLayer, mask: Any) -> Any:
-    """Lets the keys that the layer appends be seen."""
+    """Extends a mask by the keys that the layer appends, which stay visible."""
     return F.pad(mask, (0, layer.extra)) if layer.extra else mask
 
 

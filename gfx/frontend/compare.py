@@ -1,4 +1,4 @@
-"""Does a graph compute what the model computes? Run both and look."""
+"""Runs a model and its graph, and compares the results."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from gfx.frontend.refusal import first_line
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.execute import tolerance_of
 from gfx.ir.random_state import seed_all
-from gfx.ir.shapes.fake_runner import fake_of
+from gfx.ir.shapes.fake_tensors import fake_of
 from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["difference", "record", "run", "run_fake", "where_it_fails"]
@@ -114,7 +114,7 @@ def _set_mode(module: nn.Module, training: bool) -> None:
 
 
 def _leaves(value: Any) -> list[Any]:
-    """Flattens a result, mappings of unknown make too."""
+    """Flattens a result, including mappings that pytree does not know."""
     leaves = pytree.tree_leaves(value)
     nested = [_leaves(dict(x)) if isinstance(x, Mapping) else [x] for x in leaves]
     return [leaf for group in nested for leaf in group]

@@ -1,4 +1,4 @@
-"""The front end: any generator becomes a Program."""
+"""Traces any generator into a Program: tries each front end in turn."""
 
 from typing import Any, Literal
 
@@ -7,7 +7,7 @@ from torch.fx.graph import CodeGen
 
 from gfx.errors import TraceError
 from gfx.frontend.compare import record
-from gfx.frontend.equivalence import Judge
+from gfx.frontend.equivalence import EquivalenceCheck
 from gfx.frontend.expand_attention import has_attention, write_out_attention
 from gfx.frontend.inputs.bind import bind
 from gfx.frontend.inputs.infer import Inferred, infer, remembered
@@ -16,7 +16,7 @@ from gfx.frontend.private_copy import private_copy
 from gfx.frontend.refusal import Refusal
 from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.ir.program import Program, Provenance
-from gfx.ir.shapes.fake_runner import leaves_met
+from gfx.ir.shapes.fake_runner import leaf_results
 from gfx.ir.shapes.propagate import forget_shapes, note_shapes
 
 __all__ = ["trace"]
@@ -68,13 +68,13 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
 
 def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -> Program:
     """Takes a GraphModule as it is (rule 4)."""
-    judge = Judge(module, inputs.arguments, check=False)
-    if not judge.fits(module, keep=not check):
-        judge.result(training=False)
-    _written_out(module, judge)
+    equivalence = EquivalenceCheck(module, inputs.arguments, check=False)
+    if not equivalence.fits(module, keep=not check):
+        equivalence.result(training=False)
+    _written_out(module, equivalence)
     provenance = Provenance(source, "given", inputs.assumed)
     program = Program(module, inputs.arguments.inputs(), provenance)
-    leaves_met(provenance).update(judge.leaves)
+    leaf_results(provenance).update(equivalence.leaves)
     note_shapes(program)
     return program
 
@@ -85,9 +85,9 @@ class _Search:
     def __init__(self, model: nn.Module, inputs: Inferred, check: bool) -> None:
         self.model = model
         self.inputs = inputs
-        self.judge = Judge(model, inputs.arguments, check)
-        # symbolic trace knows no sizes, so smaller images of our own making tell as much
-        self.quick = Judge(model, inputs.small, check) if inputs.small else self.judge
+        self.check = EquivalenceCheck(model, inputs.arguments, check)
+        # symbolic trace depends on no size, so smaller inferred images check it as well
+        self.quick = EquivalenceCheck(model, inputs.small, check) if inputs.small else self.check
 
     def run(self) -> Program:
         """Goes through the front ends; again with opaque leaves while that helps."""
@@ -139,8 +139,8 @@ class _Search:
         for attempt in attempts(arguments, opaque):
             try:
                 graph, notes = exported_graph(self.model, attempt, opaque, recorded)
-                module = _written_out(normal_form(self.model, graph), self.judge)
-                return self.program(module, "export", opaque, notes + self.judge.notes(module))
+                module = _written_out(normal_form(self.model, graph), self.check)
+                return self.program(module, "export", opaque, notes + self.check.notes(module))
             except Refusal as refusal:
                 last = refusal
         raise last
@@ -162,17 +162,17 @@ class _Search:
         )
         inputs = self.inputs.arguments.inputs()
         program = Program(module, inputs, provenance)
-        leaves_met(provenance).update(self.quick.leaves)
-        if self.quick is self.judge:
+        leaf_results(provenance).update(self.quick.leaves)
+        if self.quick is self.check:
             note_shapes(program)
         else:  # those on the nodes are of smaller images
             forget_shapes(program)
         return program
 
 
-def _written_out(module: fx.GraphModule, judge: Judge) -> fx.GraphModule:
-    """Writes attention out, now that the shapes of its arguments can be told."""
-    if has_attention(module) and judge.fits(module, keep=True):
+def _written_out(module: fx.GraphModule, check: EquivalenceCheck) -> fx.GraphModule:
+    """Writes attention out, once the shapes of its arguments are known."""
+    if has_attention(module) and check.fits(module, keep=True):
         write_out_attention(module)
         Program(module, ()).recompile()
         forget_shapes(Program(module, ()))

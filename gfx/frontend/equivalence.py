@@ -1,4 +1,4 @@
-"""What a model returns on its example inputs, and whether a graph returns the same."""
+"""Checks that a graph returns what the model returns on its example inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from gfx.frontend.refusal import Refusal, first_line
 from gfx.ir.shapes.fake_runner import FakeRunner
 from gfx.ir.torch_logging import quiet_torch
 
-__all__ = ["Judge"]
+__all__ = ["EquivalenceCheck"]
 
 Call = Callable[[Arguments], Any]
 
@@ -24,7 +24,7 @@ _STRUCTURE = "the graph returns plain containers where the model returns its own
 
 
 @dataclass
-class Judge:
+class EquivalenceCheck:
     """Compares graphs with the model; runs the model once, and only when it is needed.
 
     1. In eval mode. A model in training mode may instead agree in training mode, seeded alike.
@@ -84,7 +84,7 @@ class Judge:
                 FakeRunner(module, inputs, mode, known=self.leaves).run(*inputs)
             keeps = keep
         except InputError:
-            return False  # a run for real will tell whose fault it is
+            return False  # the run on real tensors finds the cause
         finally:
             for node in () if keeps else module.graph.nodes:
                 node.meta.pop("val", None)
@@ -132,7 +132,7 @@ class Judge:
 
 
 def _as_model(model: nn.Module) -> Call:
-    # a GraphModule that fails when it is called also prints what it thinks of that
+    # a GraphModule that fails also prints its own traceback to stderr
     function = model.forward if isinstance(model, fx.GraphModule) else model
     return lambda arguments: arguments.call(function, arguments.values())
 

@@ -1,4 +1,4 @@
-"""nn.MultiheadAttention, written out: projections, heads, attention, projection.
+"""Writes nn.MultiheadAttention out: projections, heads, attention, projection.
 
 Before   y, w = attention(query, key, value)
 After    y = out_proj(merge(scaled_dot_product_attention(split(query @ Wq), split(key @ Wk), ...)))

@@ -1,4 +1,4 @@
-"""From what torch.export returns to the normal form: modules, get_attr tensors, torch functions."""
+"""Lowers an exported program to the normal form: modules, get_attr tensors, torch functions."""
 
 import operator
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def lower(
 
 
 class _Lowering:
-    """The new graph, and what each node of the old one became."""
+    """Holds the new graph, and what each node of the old one became."""
 
     def __init__(
         self, program: torch.export.ExportedProgram, model: nn.Module, calls: Calls
@@ -94,7 +94,7 @@ class _Lowering:
                 self.env[node] = self.emit(node, module)
 
     def emit(self, node: fx.Node, module: fx.GraphModule) -> Any:
-        """Emits one node and returns what stands for it."""
+        """Emits one node and returns its value in the new graph."""
         if node.op == "get_attr":
             return getattr(module, str(node.target))
         if isinstance(node.target, torch._ops.HigherOrderOperator):
@@ -115,7 +115,7 @@ class _Lowering:
         return fx.node.map_arg(argument, self.look_up)
 
     def look_up(self, node: fx.Node) -> Any:
-        """Returns what stands for an old node; tensors appear where they are first used."""
+        """Returns the new value of an old node; tensors appear where they are first used."""
         if node not in self.env:
             self.env[node] = self.graph.get_attr(self.tensors[node])
         return self.env[node]

@@ -1,4 +1,4 @@
-"""The last step of every front end: a graph becomes a tidy GraphModule."""
+"""Makes a normalized GraphModule of a traced graph: the last step of every front end."""
 
 import operator
 from typing import Any
@@ -98,7 +98,7 @@ def _spare_input(node: fx.Node, module: fx.GraphModule) -> None:
 
 
 def _thread(node: fx.Node, module: fx.GraphModule, order: dict[fx.Node, int]) -> None:
-    """Lets what comes after an in-place operation read its result (rule 3)."""
+    """Makes later readers of an overwritten tensor read the in-place result (rule 3)."""
     written = _written(node, module)
     if written is not None and node.target is not operator.setitem:
         now = order[node]

@@ -1,4 +1,4 @@
-"""A private copy of the user's model, and a guard for what a forward may change on it.
+"""Copies the user's model, and restores what a forward changes on the copy.
 
 The front end never runs or traces the model it is given, only a copy. Even the copy is put back
 after each run: some models write to themselves in forward, and under symbolic trace such a write
@@ -25,7 +25,7 @@ __all__ = ["private_copy", "untouched", "unwrap"]
 # what a subclass may define without changing how its torch.nn base computes
 _HARMLESS = frozenset(["reset_parameters", "init_weights", "extra_repr"])
 _HOOKS = frozenset(["__call__", "__getattr__", "__setattr__"])
-_LARGE = 100_000  # elements of a tensor that is too dear to copy before each run
+_LARGE = 100_000  # elements of a tensor that is too large to copy before each run
 
 
 def private_copy(model: nn.Module) -> nn.Module:
@@ -68,7 +68,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """Puts back, on leaving, whatever changed on a model: attributes, buffers, modes, random state.
 
     Parameters and other large tensors that a forward overwrites in place are not put back:
-    copying them all is too dear.
+    copying them all takes too long.
     """
     undo = [_saved_class(kind) for kind in _user_classes(model)]
     undo += [_saved_module(module) for module in model.modules()]

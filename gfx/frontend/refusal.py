@@ -1,4 +1,4 @@
-"""Why a front end could not take a model, and which of its modules is to blame."""
+"""Reports why a front end cannot take a model, and which of its modules is the cause."""
 
 from collections.abc import Iterator
 from types import TracebackType
@@ -9,7 +9,7 @@ __all__ = ["Refusal", "blamed_module", "first_line"]
 
 
 class Refusal(Exception):
-    """Says that a front end cannot take the model; it never leaves gfx.frontend.
+    """Reports that a front end cannot take the model; it never leaves gfx.frontend.
 
     `path` is the smallest module that caused it, "" for the model's own forward.
     """

@@ -1,4 +1,4 @@
-"""The first front end: torch.fx symbolic trace, torch.nn layers as leaves.
+"""Traces a model by torch.fx symbolic trace, with torch.nn layers as leaves (the first front end).
 
 It keeps names, structure and train/eval behaviour. Stricter than plain torch.fx where that would
 give a wrong graph:
@@ -6,7 +6,7 @@ give a wrong graph:
 1. Writing an attribute of a traced value is refused: the graph would forget it. Only
    `parameter.data = value` is followed, where the old content is never read: what reads the
    parameter afterwards reads the value, a layer through its forward.
-2. Random numbers drawn while tracing are refused: the graph would hold one draw for ever.
+2. Random numbers drawn while tracing are refused: the graph would repeat one draw.
 3. A buffer changed while tracing is refused: the graph would not change it again.
 4. A constant computed from parameters while tracing is refused: it would not follow them.
 """
@@ -61,8 +61,9 @@ def partial_graph(model: nn.Module, arguments: Arguments) -> fx.Graph:
     with (
         untouched(model),
         plain_forwards(model),
+        # the graph up to the failure is the result
         contextlib.suppress(Exception),
-    ):  # what there is, is what was asked for
+    ):
         tracer.trace(model)
     return tracer.graph
 
@@ -109,7 +110,7 @@ def _attempt(
 
 @contextlib.contextmanager
 def _gradients(model: nn.Module) -> Iterator[None]:
-    """Makes every parameter want a gradient, which marks what is computed from it."""
+    """Makes every parameter require a gradient, which marks what is computed from it."""
     frozen = [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)
@@ -187,7 +188,7 @@ class _Tracer(fx.Tracer):
         return is_leaf(m) and not self.overwritten.keys() & _own(module_qualified_name, m)
 
     def overwrite(self, parameter: _Held, value: _Proxy) -> None:
-        """Lets later reads of a parameter see what was written to it (rule 1)."""
+        """Makes later reads of a parameter return what was written to it (rule 1)."""
         path = str(parameter.node.target)
         read = bool(parameter.node.users) or any(
             node.op == "call_module" and path.startswith(f"{node.target}.")

@@ -1,4 +1,4 @@
-"""The second front end: torch.export, raised to the same normal form.
+"""Traces a model by torch.export, raised to the same normal form (the second front end).
 
 It takes what symbolic trace cannot: control flow on shapes and flags, `len`, iteration, einops.
 Sizes stay variable where the model allows; where they do not, a note says what is fixed.

@@ -1,4 +1,4 @@
-"""Composite layers of torch.nn, told without the control flow that a graph cannot hold.
+"""Runs composite layers of torch.nn without the control flow that a graph cannot hold.
 
 The forwards of nn.Transformer and its parts ask for flags, modes and nested tensors, to choose
 between a fused kernel and the plain sum of their parts. While a front end looks at a model they

@@ -1,4 +1,4 @@
-"""Plain data ⇄ typed values: what YAML or JSON gives, checked against a type annotation.
+"""Converts plain data (YAML, JSON) to typed values and back, checked against annotations.
 
 `coerce` reads (lists become tuples, mappings become dataclasses), `plain` writes back;
 `coerce(plain(x), kind) == x` for every x of a kind below.
@@ -58,7 +58,7 @@ def coerce(value: Any, kind: Any) -> Any:
 
 
 def describe(kind: Any) -> str:
-    """Says in words what a type annotation accepts.
+    """Describes in words what a type annotation accepts.
 
     Example:
         >>> describe(float | None), describe(Literal["l1", "l2"])
@@ -129,7 +129,7 @@ def _union(value: Any, kind: Any) -> Any:
             return value
     some = [arg for arg in get_args(kind) if arg is not type(None)]
     if len(some) == 1:
-        return coerce(value, some[0])  # its own message tells more
+        return coerce(value, some[0])  # its own message is more exact
     for arg in some:
         try:
             return coerce(value, arg)

@@ -1,4 +1,4 @@
-"""Recipe text ⇄ plain data: YAML, with the faulty line shown."""
+"""Converts recipe text (YAML) to plain data and back; errors show the faulty line."""
 
 import re
 from collections.abc import Hashable, Iterator
@@ -52,7 +52,7 @@ def dump(data: Any) -> str:
 def parse(text: str, origin: str) -> Any:
     """Parses YAML.
 
-    Raises: RecipeError that shows the line and points at the place.
+    Raises: RecipeError that shows the line and marks the column.
 
     Example:
         >>> parse("passes: [fuse_batch_norm]", "a.yaml")

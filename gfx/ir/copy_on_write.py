@@ -1,10 +1,10 @@
 """Copies tensors only when one side is written: until then both read one memory.
 
-1. Whoever writes first, in any way that torch knows of, gets memory of its own then.
-2. `finish` gives every copy that is still alive memory of its own, so that the sources are alone
-   with theirs, at the addresses they had.
-3. Memory that torch cannot share so is copied at once: of numpy, of other processes, of devices,
-   and of files. The last has no allocator, and torch would crash as it makes the copy.
+1. The first side that writes, in any way that torch knows of, gets memory of its own.
+2. `finish` gives every copy that is still alive memory of its own; the sources keep theirs, at the
+   same addresses.
+3. Memory that torch cannot share this way is copied at once: of numpy, other processes, devices,
+   and files. The last has no allocator, and torch would crash as it makes the copy.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Copies modules as `copy.deepcopy` does, several times faster.
 
-A torch.nn layer is a dozen empty dictionaries around two tensors, and deepcopy takes a general way
-through each. Whatever is not of the plain kind goes that way here too.
+A torch.nn layer is a dozen empty dictionaries around two tensors, and `copy.deepcopy` takes its
+general path through each. Anything but plain modules and tensors takes that path here too.
 """
 
 import copy
@@ -18,7 +18,7 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device))
 _MAPPINGS = (dict, OrderedDict)
-# a class that defines one of these, or makes them its own, says itself how it is copied
+# a class that defines one of these has a copy protocol of its own
 _SAY = (
     "__new__",
     "__deepcopy__",
@@ -42,7 +42,7 @@ def deepcopy(
 ) -> Kind:
     """Copies a module with its tensors; what is shared inside it stays shared.
 
-    `memo` maps the identities of things to what stands for them in the copy; `clone` copies the
+    `memo` maps the identities of objects to their copies; `clone` copies the
     tensors that are plain data.
 
     Example:

@@ -1,7 +1,6 @@
-"""Runs a program on check inputs and measures how far two outputs are apart.
+"""Runs a program on check inputs and measures the distance of two outputs.
 
-Nothing is left behind: the program's modes, buffers and hook-made weights and the global random
-state are what they were before.
+The program's modes, buffers and hook-made weights and the global random state are restored.
 """
 
 from typing import Any
@@ -165,7 +164,7 @@ def require_values(program: Program, who: str, otherwise: str = "") -> None:
 def unrunnable(
     program: Program, inputs: tuple[Any, ...], batch: int, error: Exception
 ) -> InputError:
-    """Makes the error that says which batch a program does not run on, and why."""
+    """Makes the error that names the batch that a program does not run on, and the cause."""
     shapes = ", ".join("x".join(map(str, x.shape)) for x in tensors(inputs))
     examples = tensors(program.example_inputs)
     example = ", ".join("x".join(map(str, x.shape)) for x in examples)

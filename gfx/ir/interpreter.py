@@ -1,7 +1,7 @@
-"""Runs a graph node by node, and lets others see, replace or time what a node computes.
+"""Runs a graph node by node, with a callback that may see, replace or time each node's value.
 
-1. `step_through` runs nodes in order from the values that there are; `see` computes each of them.
-2. `see` may read other values than those of the graph, or give another value than the node's.
+1. `step_through` runs nodes in order from given values; the callback `see` computes each value.
+2. `see` may read other values than those of the graph, or return another value than the node's.
 3. A value is dropped after the node that reads it last.
 """
 
@@ -47,7 +47,7 @@ class Interpreter(fx.Interpreter):
 
     @cached_property
     def last_reads(self) -> dict[fx.Node, list[fx.Node]]:
-        """After which node which values are read no more."""
+        """Maps each node to the values that no later node reads."""
         return _last_reads(self.nodes)
 
     def run(self, *inputs: Any, see: See | None = None) -> Any:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""The layers of a program that may be written another way."""
+"""Lists the layers of a program that a factorization may replace."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _FUNCTIONS = frozenset(f"conv{turned}{n}d" for turned in ("", "_transpose") for 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution, transposed convolution or linear layer, with all its calls."""
+    """Describes a convolution, transposed convolution or linear layer, with all its calls."""
 
     path: str  # module path, the one of its first call
     module: nn.Module
@@ -61,7 +61,7 @@ def unlayered(program: Program) -> Iterator[tuple[fx.Node, str]]:
 
 
 def obstacle(program: Program, layer: Layer) -> str:
-    """Says why other layers cannot simply take the place of this one; "" if they can.
+    """Returns why other layers cannot simply replace this one; "" if they can.
 
     Example:
         >>> import gfx, torch

@@ -1,11 +1,10 @@
-"""Remembers which activation of the original program a node of the rewritten one stands for.
+"""Records which activation of the original program a node of the rewritten one stands for.
 
 Before   a node knows nothing of the program that the recipe began with
 After    node.meta["gfx_origin"] = (name of a node there, {dimension: indices that are left})
 
-A node of which nothing was recorded stands for the node of the same name, whole. What edits a
-program keeps the record: a removal narrows it, a pass that puts one node in the place of another
-says so with `stands_for`.
+A node without a record stands for the whole node of the same name. Edits keep the record: a removal
+narrows it, a pass that replaces one node by another calls `stands_for`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +34,7 @@ class Origin:
     kept: Mapping[int, Indices] = field(default_factory=dict)  # by dimension; others are whole
 
     def of(self, value: Tensor) -> Tensor:
-        """Takes what is left out of the original activation."""
+        """Selects what is left from the original activation."""
         for dim, indices in self.kept.items():
             index = value.new_tensor(indices).long()
             value = value.index_select(dim, index)
@@ -43,7 +42,7 @@ class Origin:
 
 
 def origin(node: fx.Node) -> Origin | None:
-    """Tells what a node stands for; None if it is known to stand for nothing.
+    """Returns what a node stands for; None if it is known to stand for nothing.
 
     Example:
         >>> graph = fx.Graph()
@@ -58,7 +57,7 @@ def origin(node: fx.Node) -> Origin | None:
 
 
 def stands_for(new: fx.Node, old: fx.Node | None) -> None:
-    """Lets a node stand for what another one stood for; None: for nothing of the original.
+    """Records that a node stands for what another one stood for; None: for nothing.
 
     Example:
         >>> graph = fx.Graph()
@@ -108,6 +107,6 @@ def origin_in(original: Program, node: fx.Node) -> tuple[fx.Node, Origin] | None
 
 
 def forget(program: Program) -> None:
-    """Takes the record off every node: each then stands for itself."""
+    """Removes the record of every node: each then stands for itself."""
     for node in program.graph.nodes:
         node.meta.pop(_KEY, None)

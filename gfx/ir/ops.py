@@ -1,4 +1,4 @@
-"""One name for each operation, however the graph spells it.
+"""Gives each operation one name, whatever its spelling in the graph.
 
 `torch.add`, `operator.add`, `operator.iadd`, `Tensor.add_` and `aten.add.Tensor` are all "add",
 so that a rule is written once.

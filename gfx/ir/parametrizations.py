@@ -1,4 +1,4 @@
-"""Parametrizations of a program: those that its graph computes, and who uses their tensors.
+"""Finds parametrizations of a program: those that its graph computes, and who uses their tensors.
 
 A forward that reads `self.conv.weight` of a parametrized layer is traced through the
 parametrization: the graph has nodes that compute `weight = norm(get_attr[original])`. Their values
@@ -27,7 +27,7 @@ _PART = re.compile(r"(?:(?P<owner>.+)\.)?parametrizations\.(?P<name>[^.]+)(?:\..
 
 @dataclass(frozen=True)
 class Chain:
-    """The nodes that compute one parametrized tensor.
+    """Holds the nodes that compute one parametrized tensor.
 
     Example:
         >>> Chain("conv", "weight", (), ()).path
@@ -83,7 +83,7 @@ def evaluate(program: Program, node: fx.Node) -> torch.Tensor:
 
 
 def read_plainly(program: Program, chain: Chain) -> None:
-    """Lets the graph read the tensor at a chain's path, and erases the nodes that computed it.
+    """Makes the graph read the tensor at a chain's path; erases the nodes that computed it.
 
     The chain has a single end. The code is not recompiled.
     """

@@ -1,4 +1,4 @@
-"""Keeps what running a program may change: modes, buffers, attributes, and the random state."""
+"""Restores what running a program may change: modes, buffers, attributes, and the random state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""A Program: one traced model, its example inputs, and where both came from."""
+"""Holds a traced model as a Program, with its example inputs and their provenance."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ __all__ = ["Program", "Provenance", "has_effect"]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Tells how a program was obtained.
+    """Records how a program was obtained.
 
     Example:
         >>> Provenance(source="Net").frontend

@@ -1,4 +1,4 @@
-"""Keeps random number streams where they were, and notices draws."""
+"""Saves and restores random number streams, and detects draws."""
 
 import random
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Puts a chain of layers in the place of one."""
+"""Replaces a layer by a chain of layers."""
 
 from torch import fx, nn
 

@@ -1,7 +1,4 @@
-"""What is wrong with a program, and what differs between two of them, in sentences.
-
-Neither runs the program.
-"""
+"""Describes the faults of a program, or what differs between two programs; runs neither."""
 
 from collections.abc import Iterator
 from typing import Any

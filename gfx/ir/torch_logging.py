@@ -18,7 +18,7 @@ _FAMILIES = ("torch.onnx", "onnxscript", "onnx_ir")  # with all loggers below
 
 @contextlib.contextmanager
 def quiet_torch(onnx: bool = False) -> Iterator[None]:
-    """Silences torch's loggers inside a with block; what is raised is raised as ever.
+    """Silences torch's loggers inside a with block; errors are raised as before.
 
     `onnx` silences the exporters to ONNX too, which takes a millisecond.
 

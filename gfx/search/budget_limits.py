@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gfx.costs import Budget, Cost, Foreseen, LatencyTimer, Meter, cost_of, parse_budget
+from gfx.costs import Budget, Cost, LatencyPredictor, LatencyTimer, Meter, cost_of, parse_budget
 from gfx.coupling import Groups
 from gfx.ir.program import Program
 
@@ -42,11 +42,11 @@ class Limits:
             return all(budget.kept(cost) for budget in self.budgets)
         return self.meter.keeps(program, cost, self.budgets)
 
-    def predictors(self, groups: Groups) -> dict[Budget, Foreseen]:
+    def predictors(self, groups: Groups) -> dict[Budget, LatencyPredictor]:
         """Returns the latency predictor of each budget on latency."""
         timed = [budget for budget in self.budgets if budget.timed]
         assert self.meter is not None or not timed, "a budget on latency needs a meter"
-        return {} if self.meter is None else {b: self.meter.foresee(groups, b) for b in timed}
+        return {} if self.meter is None else {b: self.meter.predictor(groups, b) for b in timed}
 
 
 def resolve_limits(
@@ -86,4 +86,4 @@ def resolve_limits(
 
 def absolute(budgets: Sequence[Budget], meter: LatencyTimer | None) -> tuple[Budget, ...]:
     """Resolves limits on latency into milliseconds (rule 2)."""
-    return tuple(budgets) if meter is None else tuple(meter.settled(each) for each in budgets)
+    return tuple(budgets) if meter is None else tuple(meter.resolve(each) for each in budgets)

@@ -13,7 +13,7 @@ from torch import fx
 
 from gfx.compression.factor import Form, macs, parameters, refusal
 from gfx.compression.factor.forms import like
-from gfx.costs import Budget, Foreseen, Macs
+from gfx.costs import Budget, LatencyPredictor, Macs
 from gfx.costs.cost import CONVENTIONS
 from gfx.costs.mac_formulas import conv
 from gfx.costs.symbolic.polynomials import Terms
@@ -57,7 +57,7 @@ class PlanCosts:
         layers: Sequence[Layer],
         choices: Sequence[Choice],
         budgets: Sequence[Budget],
-        times: Mapping[Budget, Foreseen] | None = None,
+        times: Mapping[Budget, LatencyPredictor] | None = None,
     ) -> None:
         self.budgets = tuple(budgets)
         self._times = times or {}  # predictors, by budget on latency
@@ -112,7 +112,7 @@ class _Rewritten:
         layer: Layer,
         forms: Sequence[Form | None],
         budgets: Sequence[Budget],
-        times: Mapping[Budget, Foreseen],
+        times: Mapping[Budget, LatencyPredictor],
     ) -> None:
         self.layer, self.forms, self.budgets = layer, forms, budgets
         self._times = {

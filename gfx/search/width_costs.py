@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gfx.costs import Budget, Cost, Foreseen, cost_of
+from gfx.costs import Budget, Cost, LatencyPredictor, cost_of
 from gfx.costs.symbolic import Pricing
 from gfx.coupling import Groups
 from gfx.search.multiple_choice import Numbers, Plans
@@ -27,7 +27,7 @@ class WidthCosts:
         self,
         groups: Groups,
         budgets: Sequence[Budget],
-        times: Mapping[Budget, Foreseen] | None = None,
+        times: Mapping[Budget, LatencyPredictor] | None = None,
         cost: Cost | None = None,
     ) -> None:
         """Prepares the prices of a program.

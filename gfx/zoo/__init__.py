@@ -1,4 +1,4 @@
-"""Reference generators of the papers, to compile, to test and to compare against."""
+"""Provides reference generators of the papers, to compile, to test and to compare against."""
 
 from gfx.zoo.catalogue import about, build, example_inputs, names, options
 

@@ -22,7 +22,7 @@ from gfx.zoo.spec import Spec, are_counts, is_count, label_map, nearest_choice
 
 
 class Scene(NamedTuple):
-    """What a data set says about the label maps."""
+    """Describes the label maps of a data set."""
 
     labels: int  # channels: the classes, the unknown class, the instance edges
     height: int  # pixels
@@ -224,12 +224,12 @@ def _with_spectral_norm(generator: nn.Module) -> nn.Module:
         if isinstance(block, SpadeBlock):
             for conv in block.children():
                 if isinstance(conv, nn.Conv2d):
-                    _settle(spectral_norm(conv))
+                    _iterate_power_method(spectral_norm(conv))
     return generator
 
 
 @torch.no_grad()
-def _settle(conv: nn.Module, rounds: int = 5) -> None:
+def _iterate_power_method(conv: nn.Module, rounds: int = 5) -> None:
     # the random first guess is far below the largest singular value: untrained, in eval mode,
     # eighteen convolutions divided by it would overflow
     for hook in conv._forward_pre_hooks.values():

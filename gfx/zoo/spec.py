@@ -1,4 +1,4 @@
-"""What every reference generator of the zoo states about itself.
+"""Defines what every reference generator of the zoo states about itself.
 
 A spec is a frozen dataclass: its fields are the options of the generator, with their defaults.
 """
@@ -16,7 +16,7 @@ from gfx.errors import InputError, did_you_mean
 
 @dataclass(frozen=True)
 class Spec(ABC):
-    """Describes one generator: its options, how to build it, what it eats.
+    """Describes one generator: its options, how to build it, its inputs.
 
     Raises: InputError if an option has the wrong type or is out of range.
     """
@@ -63,12 +63,12 @@ class Spec(ABC):
 
 
 def is_count(value: object) -> bool:
-    """Tells whether a value is a whole number of at least 1 (a bool is not)."""
+    """Whether a value is a whole number of at least 1 (a bool is not)."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def are_counts(value: object) -> bool:
-    """Tells whether a value is a list or tuple of whole numbers of at least 1."""
+    """Whether a value is a list or tuple of whole numbers of at least 1."""
     return isinstance(value, list | tuple) and all(map(is_count, value))
 
 

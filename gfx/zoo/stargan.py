@@ -1,4 +1,4 @@
-"""StarGAN: one generator for many domains, told by a label vector which one to make.
+"""StarGAN: one generator for many domains; a label vector selects the domain.
 
 Source: Choi et al. 2018, arXiv:1711.09020, appendix 7.2, table 4.
 """

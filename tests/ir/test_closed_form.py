@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gfx.ir.modules import ChannelMask, LearnedMask, Penalty, Tap, masked_layer
-from gfx.ir.shapes.closed_form import foretell, returns_input
+from gfx.ir.shapes.closed_form import infer_shape, returns_input
 
 IMAGE, SOUND = (2, 8, 9, 7), (2, 8, 11)
 CERTAIN = [
@@ -62,31 +62,31 @@ UNCERTAIN = [
 def test_the_shape_foretold_is_that_of_a_run(layer, shape):
     x = torch.randn(shape)
     result = layer.eval()(x)
-    assert foretell(layer, (x,)) == result.shape
+    assert infer_shape(layer, (x,)) == result.shape
     assert result.is_contiguous()
     assert result.dtype == x.dtype
 
 
 @pytest.mark.parametrize(("layer", "x"), UNCERTAIN, ids=lambda v: type(v).__name__)
 def test_what_is_unusual_is_not_foretold(layer, x):
-    assert foretell(layer, (x,)) is None
+    assert infer_shape(layer, (x,)) is None
 
 
 def test_a_bias_that_does_not_fit_is_left_to_a_run():
     layer = nn.Conv2d(8, 6, 3)
     layer.bias = nn.Parameter(torch.zeros(5))
-    assert foretell(layer, (torch.ones(IMAGE),)) is None
+    assert infer_shape(layer, (torch.ones(IMAGE),)) is None
 
 
 def test_a_layer_with_a_hook_is_left_to_a_run():
     layer = nn.Conv2d(8, 6, 3)
     layer.register_forward_hook(lambda module, args, result: result.sum())
-    assert foretell(layer, (torch.ones(IMAGE),)) is None
+    assert infer_shape(layer, (torch.ones(IMAGE),)) is None
 
 
 def test_under_autocast_nothing_is_foretold():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert foretell(nn.Conv2d(8, 6, 3), (torch.ones(IMAGE),)) is None
+        assert infer_shape(nn.Conv2d(8, 6, 3), (torch.ones(IMAGE),)) is None
 
 
 def test_only_elementwise_layers_in_place_return_their_input():
@@ -99,10 +99,10 @@ def test_only_elementwise_layers_in_place_return_their_input():
 def test_the_shape_of_what_a_mask_at_several_positions_gives_is_foretold():
     x, mask = torch.ones(2, 5, 3), ChannelMask(4)
     index = torch.tensor([0, -1, 2])
-    assert foretell(mask, (x, 2, index)) == mask(x, 2, index).shape == (2, 5, 3)
-    assert foretell(mask, (x, -1, index)) == (2, 5, 3)
-    assert foretell(mask, (x, 1, index)) is None
-    assert foretell(mask, (x, 3, index)) is None
+    assert infer_shape(mask, (x, 2, index)) == mask(x, 2, index).shape == (2, 5, 3)
+    assert infer_shape(mask, (x, -1, index)) == (2, 5, 3)
+    assert infer_shape(mask, (x, 1, index)) is None
+    assert infer_shape(mask, (x, 3, index)) is None
 
 
 def test_taps_and_penalties_return_what_they_are_given():

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 
 from gfx import zoo
 from gfx.errors import InputError
-from gfx.ir.shapes.fake_runner import leaves_met
+from gfx.ir.shapes.fake_runner import leaf_results
 from gfx.ir.shapes.propagate import propagate, shapes_hold
 from support.oracle import alike
 from support.programs import by_hand, program, shapes
@@ -216,8 +216,8 @@ def test_what_is_remembered_goes_with_the_program():
     propagate(made)
     assert shapes_hold(made)
     assert not shapes_hold(made.copy())
-    assert len(leaves_met(made.provenance)) == 1
-    assert leaves_met(made.copy().provenance) is leaves_met(made.provenance)
+    assert len(leaf_results(made.provenance)) == 1
+    assert leaf_results(made.copy().provenance) is leaf_results(made.provenance)
     module = weakref.ref(made.module)
     del made
     gc.collect()

@@ -141,10 +141,10 @@ def test_the_plan_is_the_best_of_all_plans():
         for n, each in zip(names, damages, strict=True)
     ]
     meter = Formula(constant=0.001)
-    watch = LatencyTimer(meter, program)
+    timer = LatencyTimer(meter, program)
     budget = Budget(measure="latency", limit=0.4 * meter.ms(program))
-    found = decide(groups, layers, choices, [budget], watch)
-    times = {budget: meter.foresee(groups, "eager", 1)}
+    found = decide(groups, layers, choices, [budget], timer)
+    times = {budget: meter.predictor(groups, "eager", 1)}
     costs = PlanCosts(groups, layers, choices, [budget], times)
     plans = torch.tensor(list(product(range(3), repeat=3))).numpy()
     kept = costs(plans)[:, 0] <= budget.limit
@@ -276,7 +276,7 @@ def test_widths_in_steps_that_are_fast_are_preferred():
             widths = [m.out_channels for m in program.module.modules() if isinstance(m, nn.Conv2d)]
             return 1e-3 * sum(-(-w // 8) * 8 for w in widths)
 
-        def foresee(self, groups, backend, threads):
+        def predictor(self, groups, backend, threads):
             return Steps()
 
     class Steps:
@@ -288,6 +288,16 @@ def test_widths_in_steps_that_are_fast_are_preferred():
     widths = [m.out_channels for m in small.modules() if isinstance(m, nn.Conv2d)][:-1]
     assert took(small, meter) <= 0.6 * took(plain(), meter)
     assert all(width % 8 == 0 for width in widths), widths
+
+
+def test_a_meter_written_for_version_0_1_0_plans_the_same():
+    class Former:
+        def __init__(self, meter):
+            self.read, self.machine, self.foresee = meter.read, meter.machine, meter.predictor
+
+    passes = [{"channel_prune": {}}]
+    former, now = (shrunk(passes, m, latency=0.5) for m in (Former(Formula()), Formula()))
+    assert [p.shape for p in former.parameters()] == [p.shape for p in now.parameters()]
 
 
 def test_cost_of_counts_what_is_left_when_latency_is_met_early():

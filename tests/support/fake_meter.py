@@ -22,13 +22,13 @@ ROUNDS = 9
 class Formula:
     """Takes a constant, and so much for each MAC of a dense or a separable convolution.
 
-    What it foresees is wrong by a factor; what it reads is right, but for the noise.
+    What it predicts is wrong by a factor; what it reads is right, but for the noise.
     """
 
     dense: float = 1e-6  # ms
     separable: float = 1e-6  # depthwise and pointwise
     constant: float = 0.0
-    wrong: float = 1.0  # what is foreseen of what is true
+    wrong: float = 1.0  # predicted latency / true latency
     noise: float = 0.0  # how far every third time, in turns, lies below and above
     slower: float = 1.0  # how much slower the machine gets from one reading to the next
     read_so_far: list[tuple[str, int | None, int]] = field(default_factory=list)
@@ -55,15 +55,15 @@ class Formula:
         times = [self.ms(program) * drift for program in programs]
         return [Reading(tuple(ms * (1 + swing) for swing in swings)) for ms in times]
 
-    def foresee(self, groups: Groups, backend: str, threads: int | None) -> "Foresight":
-        return Foresight(self, groups)
+    def predictor(self, groups: Groups, backend: str, threads: int | None) -> "FormulaPredictor":
+        return FormulaPredictor(self, groups)
 
     def machine(self) -> str:
         return "a machine of formulas"
 
 
-class Foresight:
-    """What a Formula foresees of one program, which is written in dense layers."""
+class FormulaPredictor:
+    """Predicts by a Formula the latency of one program, which is written in dense layers."""
 
     def __init__(self, machine: Formula, groups: Groups) -> None:
         self.machine = machine

@@ -1,4 +1,4 @@
-"""What a program will cost at other widths, in closed form: many configurations at once."""
+"""Computes a program's cost at other widths in closed form, for many configurations at once."""
 
 from gfx.costs.symbolic.pricing import Pricing
 

@@ -1,4 +1,4 @@
-"""The multiply-accumulates of a node as polynomials: the counting formulas, run on symbols."""
+"""Expresses a node's multiply-accumulates as polynomials: the counting formulas, run on symbols."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def work(symbols: Symbols, node: fx.Node, row: NodeCost) -> tuple[Number, Number
     Where no formula says how they follow the shapes, the rules of the analysis do
     (`Groups.mac_sizes`), and without those the node costs what it costs.
     """
-    if node in symbols.groups.constants.hidden | symbols.groups.constants.settled:
+    if node in symbols.groups.constants.hidden | symbols.groups.constants.weight_statistics:
         left = symbols.gone(node) * -1 + 1
         return row.macs.exact * left, row.macs.output * left, row.macs.output_norm * left
     now = (row.macs.exact, row.macs.output, row.macs.output_norm)

@@ -1,4 +1,4 @@
-"""The peak of activation memory as polynomials: one for each place where it may be.
+"""Expresses peak activation memory as polynomials: one for each node where it may be reached.
 
 Whether a reshape copies its input may depend on which dimensions have size 1. So the lives of
 pieces of memory are those of the program as it is for the configurations in which nothing that is
@@ -32,7 +32,7 @@ _MAY_COPY = frozenset(("reshape", "flatten", "contiguous", "reshape_as", "unfold
 
 @dataclass(frozen=True)
 class _Piece:
-    """A piece of memory: the node of the original program it is for, and how long it lives."""
+    """Describes a piece of memory: its node in the original program, and its lifetime."""
 
     node: fx.Node
     leaf: int
@@ -54,8 +54,8 @@ class Peak:
         # all factors are known by now
         found = {f for node in nodes for f in self._reshaped(node)}
         single = [Size({(f,): 1}) for f in sorted(found)]
-        settled = [n for n in nodes if n in symbols.groups.constants.settled]
-        stored = [number for node in settled if (number := symbols.stored(node))]
+        statistics = [n for n in nodes if n in symbols.groups.constants.weight_statistics]
+        stored = [number for node in statistics if (number := symbols.stored(node))]
         self._watched = Terms(symbols, [*single, *stored])
 
     def __call__(self, widths: NDArray[Any]) -> NDArray[np.int64]:

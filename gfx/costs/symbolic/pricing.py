@@ -1,4 +1,4 @@
-"""What a program will cost at other widths, in closed form.
+"""Computes a program's cost at other widths in closed form.
 
 Every labelled dimension's size is an affine function of the groups' widths; the MACs of a node,
 the elements of a tensor and the bytes alive at a place are sums of products of such sizes. So a

@@ -1,4 +1,4 @@
-"""Sizes as formulas: every labelled dimension is an affine function of the groups' widths.
+"""Expresses sizes as formulas: each labelled dimension is affine in the groups' widths.
 
 A shape in which such sizes stand for numbers goes through the very formulas that count a program
 (gfx/costs/mac_formulas.py), and what comes out is the cost as a polynomial.
@@ -64,7 +64,7 @@ def _terms(number: Number) -> Iterator[tuple[Product, Coefficient]]:
 
 @dataclass(frozen=True)
 class Affine:
-    """A factor: a number of positions for each kept channel of some groups, and a constant."""
+    """Describes a factor: positions for each kept channel of some groups, and a constant."""
 
     slopes: tuple[tuple[int, Fraction], ...]  # (number of the group, positions)
     constant: int
@@ -73,13 +73,13 @@ class Affine:
 
 @dataclass(frozen=True)
 class Changed:
-    """A factor: 1 where any of some other factors is not what it was, else 0."""
+    """Describes a factor: 1 where any of some other factors has changed, else 0."""
 
     factors: tuple[int, ...]
 
 
 class Symbols:
-    """Gives every size of a program as a formula in the widths of its free groups."""
+    """Expresses every size of a program as a formula in the widths of its free groups."""
 
     def __init__(self, groups: Groups) -> None:
         self.groups = groups
@@ -153,7 +153,7 @@ class Symbols:
         return Size({(self._number(Changed(tuple(sorted(factors)))),): 1})
 
     def stored(self, node: fx.Node) -> Number:
-        """Returns 1 where a settled node's value is stored, because its tensors change; else 0."""
+        """Returns 1 where a weight statistic is stored, because its tensors change; else 0."""
         values = map(self.groups.value_of, (node, *self.groups.constants.sources(node)))
         return self.changed([size for value in values for size in self.shape(value)])
 

@@ -1,4 +1,4 @@
-"""Safe edits: removing channels from tensors, modules and the graph's own literals."""
+"""Removes channels from tensors, modules and the literals of a graph."""
 
 from gfx.coupling.removal.masked_reference import masked
 from gfx.coupling.removal.new_sizes import Sizes

@@ -1,4 +1,4 @@
-"""Repairs the literals of a graph that meant a channel count.
+"""Repairs the literals of a graph that depend on a channel count.
 
 A model's code may say view(-1, 64, 4, 4), x[:, :32] or chunk(2); once channels are gone these
 numbers are wrong. A repair never guesses: it knows what each node's output must become.
@@ -30,7 +30,7 @@ Shape = tuple[int, ...]
 
 
 def repair(node: fx.Node, sizes: Sizes) -> None:
-    """Rewrites the arguments of a node so that its output has the shape foretold.
+    """Rewrites the arguments of a node so that its output has the shape in `sizes.after`.
 
     Raises: EditError if the operation cannot produce it.
     """

@@ -1,4 +1,4 @@
-"""What a removal must equal: the original, which reads nothing of the channels that are gone."""
+"""Makes the reference of a removal: the original program with removed channels read as zero."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +35,7 @@ def masked(program: Program, groups: Groups, removed: Mask) -> None:
 
 
 def masks_of(groups: Groups, removed: Mask) -> dict[tuple[fx.Node, fx.Node], Tensor]:
-    """Returns for each node and each operand that it reads removed channels of, what is left.
+    """Returns masks by node and operand, where a node reads removed channels of an operand.
 
     Shapes: 1 for what stays and 0 for what goes, in a shape that broadcasts with the operand's.
     """
@@ -81,7 +81,7 @@ def multiply(program: Program, node: fx.Node, operand: fx.Node, mask: Tensor) ->
 
 
 def restrict(program: Program, statistic: Statistic, stays: dict[int, Tensor]) -> None:
-    """Makes a statistic look at some channels only, and puts what comes out where they were."""
+    """Restricts a statistic to some channels, and scatters its output back to their positions."""
     node, x = statistic.node, statistic.operand
     shape, ndim = tuple(node.meta["val"].shape) if statistic.carries else (), x.meta["val"].ndim
     with program.graph.inserting_before(node):
@@ -107,7 +107,7 @@ def restrict(program: Program, statistic: Statistic, stays: dict[int, Tensor]) -
 
 
 def _stand_in(new: fx.Node, old: fx.Node) -> None:
-    """Lets a node answer everyone who read the other, but for itself."""
+    """Replaces a node in all its users by another, except in that one itself."""
     old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
 
 
@@ -166,7 +166,7 @@ def _narrow_vectors(
 
 
 def constant(program: Program, value: Tensor, stem: str = "mask") -> fx.Node:
-    """Adds a buffer under a name of its own, and a node that reads it, where nodes go in now."""
+    """Adds a buffer under a fresh name, and a node that reads it at the insertion point."""
     name = fresh_name(program.module, stem)
     program.module.register_buffer(name, value)
     return program.graph.get_attr(name)

@@ -47,7 +47,7 @@ def _linear(module: nn.Linear, shape: Shape) -> None:
 
 
 def _norm(module: nn.modules.batchnorm._NormBase, shape: Shape) -> None:
-    module.num_features = shape[1]  # a norm without affine parameters has no tensor to tell
+    module.num_features = shape[1]  # a norm without affine parameters has no tensor to read it off
 
 
 def _group_norm(module: nn.GroupNorm, shape: Shape) -> None:
@@ -100,7 +100,7 @@ _RULES: dict[type[nn.Module], Callable[..., None]] = {
 
 
 def renumber(program: Program, sizes: Sizes) -> None:
-    """Lets the indices of masks count the channels that stay; before any tensor is cut.
+    """Renumbers the indices of masks over the channels that stay; call it before cutting tensors.
 
     Example: of 0 1 2 -1 2, where channel 1 goes, 0 1 1 -1 1 is left, in the place of 0 2 -1 2.
     """

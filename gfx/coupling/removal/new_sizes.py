@@ -1,4 +1,4 @@
-"""What every dimension of every activation becomes once channels are removed."""
+"""Computes the size of every dimension of every activation after a removal."""
 
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["Sizes"]
 
 
 class Sizes:
-    """Answers what is left of each node's output, given which classes of labels go."""
+    """Computes what is left of each node's output, given which classes of labels are removed."""
 
     def __init__(self, groups: Groups, removed: Mask) -> None:
         self.groups = groups
@@ -29,7 +29,7 @@ class Sizes:
         return self.groups.value_of(self._sources.get(node, node))
 
     def alive(self, value: Labeled, dim: int) -> Mask:
-        """Tells for each index of a dimension whether it stays."""
+        """Returns for each index of a dimension whether it stays."""
         stay = np.ones(value.shape[dim], dtype=np.bool_)
         for labels in value.fields:
             if dim in varying(labels):
@@ -73,7 +73,7 @@ class Sizes:
         return value
 
     def stands_for(self, new: fx.Node, old: fx.Node) -> None:
-        """Lets a node that a repair inserted answer for the one it follows."""
+        """Records that an inserted node has the labels of the node it follows."""
         new.meta["val"] = old.meta["val"]
         stands_for(new, old)
         self.after[new], self._sources[new] = self.after[old], self._sources.get(old, old)

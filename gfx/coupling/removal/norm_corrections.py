@@ -1,4 +1,4 @@
-"""Repairs of what sees several channels at once: means, norms, attention."""
+"""Corrects operations over several channels at once: means, norms, attention."""
 
 import math
 from typing import Any
@@ -35,7 +35,7 @@ def loss(node: fx.Node, sizes: Sizes) -> None:
 
 
 def _scale(node: fx.Node, factor: float, sizes: Sizes) -> None:
-    """Multiplies what a node gives."""
+    """Multiplies the output of a node."""
     with node.graph.inserting_after(node):
         scaled = node.graph.call_function(torch.mul, (node, factor))
     sizes.stands_for(scaled, node)
@@ -54,7 +54,7 @@ def layer_norm(node: fx.Node, sizes: Sizes) -> None:
 
 
 def rms_norm(node: fx.Node, sizes: Sizes) -> None:
-    """Lets the mean of squares read zeros: x / sqrt(s m + eps) = s^-½ x / sqrt(m + eps / s)."""
+    """Corrects the mean of an RMSNorm: x / sqrt(s m + eps) = s^-½ x / sqrt(m + eps / s)."""
     x = argument(node, 0, "input")
     before, after = x.meta["val"].shape, tuple(sizes.after[x].shape)
     given: Any = argument(node, 1, "normalized_shape")

@@ -38,7 +38,7 @@ def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
         removed: by class of labels (`group.roots`), whether it goes.
 
     Returns: the nodes that compute statistics of weights, whose values are now stored.
-    Raises: EditError if a node would not have the shape that the analysis foretold; the program
+    Raises: EditError if a node would not have the shape that the analysis predicted; the program
         is then no longer usable.
     """
     sizes = Sizes(groups, removed)
@@ -51,9 +51,8 @@ def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
             continue
         if node.op == "call_module":
             _fit(program, node, sizes)
-        elif (
-            sizes.holds_tensor(node) or node.meta["val"] is None
-        ):  # arithmetic on sizes repairs itself
+        # arithmetic on sizes repairs itself
+        elif sizes.holds_tensor(node) or node.meta["val"] is None:
             repair(node, sizes)
     _record(program, sizes)
     program.recompile()
@@ -96,7 +95,7 @@ def _slice_tensors(program: Program, sizes: Sizes) -> None:
 
 
 def _cut(value: Tensor, stays: dict[int, Mask]) -> Tensor:
-    """Takes the indices that stay, of each dimension that is cut, into a tensor of its own."""
+    """Copies the indices that stay, of each dimension that is cut, into a new tensor."""
     index = {dim: torch.from_numpy(stay.nonzero()[0]) for dim, stay in stays.items()}
     kernel = value[:1, :1].numel() if value.ndim > 1 else 0
     if stays.keys() == {0, 1} and kernel >= _WORTH and value.is_contiguous():
@@ -122,18 +121,18 @@ def _homes(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
 
 
 def _check(program: Program, sizes: Sizes) -> None:
-    """Compares the shapes that came out with those foretold."""
-    for node, foretold in sizes.after.items():
+    """Compares the shapes of the edited program with those predicted."""
+    for node, expected in sizes.after.items():
         value = node.meta.get("val")
         # a node that a repair replaced has no value any more
         if (
-            isinstance(foretold, Tensor)
+            isinstance(expected, Tensor)
             and isinstance(value, Tensor)
-            and value.shape != foretold.shape
+            and value.shape != expected.shape
         ):
             raise EditError(
                 f"node {node.name} has shape {tuple(value.shape)} after the removal, expected "
-                f"{tuple(foretold.shape)}; please report this program as a bug"
+                f"{tuple(expected.shape)}; please report this program as a bug"
             )
 
 

@@ -1,4 +1,4 @@
-"""Repairs slices: after a removal the same channels stand at other positions."""
+"""Repairs slices: a removal moves the remaining channels to other positions."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def subscript(node: fx.Node, sizes: Sizes) -> None:
 
 
 def _dims(items: tuple[Any, ...], ndim: int) -> list[int | None]:
-    """Tells which dimension each part of an index is about; None for Ellipsis and new ones."""
+    """Returns the dimension of each part of an index; None for Ellipsis and new dimensions."""
     used = sum(1 for item in items if item is not None and item is not Ellipsis)
     dims: list[int | None] = []
     dim = 0

@@ -14,9 +14,9 @@ __all__ = ["store"]
 
 
 def store(program: Program, sizes: Sizes) -> tuple[str, ...]:
-    """Replaces every settled node that the removal would change by its value; names them.
+    """Replaces every weight statistic that the removal would change by its value; names them.
 
-    What led to it is dead then. The tensors of the program are still whole.
+    The nodes that computed it are then dead. The tensors of the program are still whole.
     """
     constants = sizes.groups.constants
     changed: set[fx.Node] = set()  # nodes whose value follows from a tensor that is cut
@@ -25,7 +25,8 @@ def store(program: Program, sizes: Sizes) -> tuple[str, ...]:
             cut = node not in constants.hidden and sizes.changed(node)
             if cut or any(source in changed for source in node.all_input_nodes):
                 changed.add(node)
-    stored = [node for node in program.nodes() if node in changed and node in constants.settled]
+    statistics = changed & constants.weight_statistics
+    stored = [node for node in program.nodes() if node in statistics]
     values = _evaluated(program, sizes, stored)
     for node in stored:
         if node in constants.own:
@@ -63,13 +64,13 @@ def _store(program: Program, sizes: Sizes, node: fx.Node, value: Tensor) -> None
     with program.graph.inserting_before(node):
         stored = program.graph.get_attr(name)
     sizes.stands_for(stored, node)
-    stored.meta["val"] = sizes.after[node]  # it is there in its new size already
+    stored.meta["val"] = sizes.after[node]  # it has its new size already
     node.replace_all_uses_with(stored)
-    del node.meta["val"]  # nothing is foretold of it any more
+    del node.meta["val"]  # no shape is predicted for a dead node
 
 
 def _evaluated(program: Program, sizes: Sizes, wanted: list[fx.Node]) -> Values:
-    """Computes nodes from the program's tensors; a product of two reads zero for what is gone."""
+    """Computes nodes from the program's tensors; products of two read removed channels as zero."""
     runner = Interpreter(program.module, only=ancestors(wanted))
     found: Values = {}
 
@@ -86,7 +87,7 @@ def _evaluated(program: Program, sizes: Sizes, wanted: list[fx.Node]) -> Values:
 
 
 def _masked(sizes: Sizes, node: fx.Node, get: Get) -> Values:
-    """Zeroes what a node that contracts weights, such as a factorised kernel, no longer reads."""
+    """Zeroes removed channels in the operands of a node that contracts weights."""
     found: Values = {}
     for read in sizes.groups.reads:
         stay = sizes.kept[read.ids]

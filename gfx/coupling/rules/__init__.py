@@ -1,4 +1,4 @@
-"""What each operation does to channels: the tables from operation names to rules."""
+"""Maps operation names to the rules that say what they do to channels."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Operations that join or mix channels: cat, stack, GLU, Fourier transforms."""
+"""Couples operations that join or mix channels: cat, stack, GLU, Fourier transforms."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

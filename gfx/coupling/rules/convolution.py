@@ -1,4 +1,4 @@
-"""Contractions: convolutions, linears, matrix products, attention.
+"""Couples the channels of convolutions, linear layers and embeddings.
 
 The contracted dimension of both operands is united (the consumer side); the free dimensions carry
 on (the producer side). Groups follow from the layout of the weight itself.

@@ -1,4 +1,4 @@
-"""Where activations begin: constants that the graph makes, and attributes of tensors."""
+"""Labels constants that the graph creates, and attributes of tensors."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Operations that act on each position alone: labels that meet are one channel."""
+"""Couples elementwise operations: labels that meet at a position are one channel."""
 
 from collections.abc import Callable
 from functools import cache

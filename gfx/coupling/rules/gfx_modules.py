@@ -1,4 +1,4 @@
-"""gfx's own layers: masks belong to the channels that they mask, taps and penalties change nothing.
+"""Couples gfx's own layers: masks go with their channels, taps and penalties change nothing.
 
 An entry of a mask is one channel with the positions that it multiplies, so that it goes with them.
 """
@@ -51,7 +51,7 @@ def period(classes: Ids) -> int:
 
 
 def _repeated(numbers: Any, ids: Ids | None) -> Any:
-    """Repeats what a mask or its index tells until it tells of every position."""
+    """Repeats the entries of a mask or its index until they cover every position."""
     if numbers is None or ids is None or len(numbers) >= len(ids):
         return numbers
     return np.tile(numbers, len(ids) // len(numbers))

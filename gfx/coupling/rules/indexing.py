@@ -1,4 +1,4 @@
-"""Picking by tensors of numbers: `x[i, j]`, gather, index_select.
+"""Couples lookups by index tensors: `x[i, j]`, gather, index_select.
 
 The operation runs on the labels with all numbers zero: what it does to the dimensions that it does
 not pick from is read off, those it picks from keep their size.
@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from gfx.coupling.call import Call
 from gfx.coupling.flow import Flow
-from gfx.coupling.labelled_tensor import Labeled, core, settle, varying
+from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, varying
 
 __all__ = ["FUNCTIONS", "picked"]
 
@@ -67,7 +67,7 @@ def _read(flow: Flow, call: Call, x: Labeled, run: Any, why: str) -> Labeled:
     """Runs a lookup at position zero on each field; pins those that vary where it picks."""
     fields = []
     for labels in x.fields:
-        out = settle(run(labels))
+        out = expand_constant(run(labels))
         # the labels that are left are all there were, else it picks some of them
         if varying(out) and _count(out) == _count(labels):
             fields.append(out)

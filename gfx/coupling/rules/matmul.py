@@ -1,4 +1,4 @@
-"""Products of two activations: matmul, bmm, einsum, scaled dot-product attention.
+"""Couples products of two activations: matmul, bmm, einsum, scaled dot-product attention.
 
 Each operand's dimensions are named by letters. Letters that both have are united; letters that
 the output lacks are contracted; labels on the others carry on.

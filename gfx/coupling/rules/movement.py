@@ -1,4 +1,4 @@
-"""Data movement: the operation itself runs on the labels, and what comes out is read off.
+"""Couples data movement by running the operation itself on the labels.
 
 There is no formula for any operation here, so there is no wrong one.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from gfx.coupling.call import Call
 from gfx.coupling.flow import Flow, channel_dims, empty_like
-from gfx.coupling.labelled_tensor import Labeled, core, settle, tensors, varying
+from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, tensors, varying
 from gfx.coupling.rules.indexing import picked
 
 __all__ = [
@@ -65,23 +65,23 @@ def move(flow: Flow, call: Call) -> Any:
     if isinstance(value, (tuple, list)):
         moved = [run(labels) for labels in x.fields]
         return tuple(
-            _settled(flow, call, x, [out[i] for out in moved], tuple(part.shape))
+            _read_fields(flow, call, x, [out[i] for out in moved], tuple(part.shape))
             for i, part in enumerate(value)
         )
-    return _settled(flow, call, x, [run(labels) for labels in x.fields], call.shape)
+    return _read_fields(flow, call, x, [run(labels) for labels in x.fields], call.shape)
 
 
-def _settled(
+def _read_fields(
     flow: Flow, call: Call, x: Labeled, moved: list[Tensor], shape: tuple[int, ...]
 ) -> Labeled:
-    """Reads the fields off what came out."""
+    """Reads the fields of an output off the labels that were moved."""
     sources = {f.untyped_storage().data_ptr(): len(varying(f)) for f in x.fields}
     fields = []
     for labels in moved:
         # a view that splits nothing varies on what it did before
         before = sources.get(labels.untyped_storage().data_ptr(), 0)
         if len(varying(labels)) > before:
-            labels = settle(labels)
+            labels = expand_constant(labels)
         if varying(labels):
             fields.append(labels)
         elif labels.numel():
@@ -161,7 +161,7 @@ def setitem(flow: Flow, call: Call) -> None:
     if isinstance(value, Labeled):
         fields = [labels[index] for labels in target.fields]
         shape = tuple(empty_like(target)[index].shape)
-        part = _settled(flow, call, target, fields, shape)
+        part = _read_fields(flow, call, target, fields, shape)
         flow.meet([part, value], shape)
 
 

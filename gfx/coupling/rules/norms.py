@@ -1,4 +1,4 @@
-"""Normalisations: per channel (exact), per group of channels, or across all channels."""
+"""Couples normalisations: per channel (exact), per group of channels, or across all channels."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""Operations on two activations that sum over a dimension of both: similarity, distance, bilinear.
+"""Couples sums over a dimension of two activations: similarity, distance, bilinear.
 
-Where both are zero they add nothing, so what is gone is read as zero.
+Where both operands are zero they add nothing, so removed channels read as zero.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Reductions and softmax: what they do to the channels they run over.
+"""Couples reductions and softmax with the channels they run over.
 
 1. A sum, mean or vector norm reads zero for what is gone: exact. A mean is corrected by a factor.
 2. A variance, and a mean that is subtracted from the very channels it was taken over, are those of
@@ -70,7 +70,7 @@ def _mean_behind(flow: Flow, node: Any) -> fx.Node | None:
 
 
 def centre(flow: Flow) -> None:
-    """Settles which means are subtracted from their own channels (rule 2), once all is united."""
+    """Finds the means that are subtracted from their own channels (rule 2); call it last."""
     found: list[Ids] = []
     for mean, other in flow.centred:
         own = _classes(flow, list(flow.means[mean].ids.values()))
@@ -128,7 +128,7 @@ def reduce(flow: Flow, call: Call) -> Any:
 
 
 def _narrow_others(flow: Flow, x: Labeled, dims: list[int]) -> None:
-    """Lets channels that lie on other dimensions too, as those of a latent do, go whole there."""
+    """Unites channels along other dimensions too, as those of a latent, so they go as a whole."""
     place = set(range(1, x.ndim))
     if x.ndim > 3 and any(place.issubset(flow.over(labels)) for labels in x.fields):
         flow.along(x, 1)  # a latent that became a map: its channels, also if they are reduced
@@ -172,7 +172,7 @@ def softmax(flow: Flow, call: Call) -> Labeled:
 
 
 def along_dim(flow: Flow, call: Call) -> Any:
-    """Pins the channels that cumsum, sort and their like order; shapes stay (rule 4)."""
+    """Pins the channels that cumsum, sort and similar operations order (rule 4)."""
     x = call.arg(0, "input")
     dim = _dim(call, x.ndim)
     why = f"{_who(call)} over all of them"

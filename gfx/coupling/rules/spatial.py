@@ -1,4 +1,4 @@
-"""Operations along the spatial dimensions: resampling, pooling, padding, pixel shuffles."""
+"""Couples operations on the spatial dimensions: resampling, pooling, padding, pixel shuffles."""
 
 from collections.abc import Sequence
 from typing import Any

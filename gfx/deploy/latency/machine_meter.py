@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gfx.costs import Foreseen, Reading
+from gfx.costs import LatencyPredictor, Reading
 from gfx.coupling import Groups
 from gfx.deploy.latency.model import latency_model
 from gfx.deploy.timing import Runner, interleaved, machine, prepare, seconds
@@ -48,7 +48,7 @@ class MachineMeter:
         found = interleaved(runners, rounds=rounds, warmups=1, clock=self._ticks)
         return [Reading(tuple((1e3 * sample.times).tolist())) for sample in found]
 
-    def foresee(self, groups: Groups, backend: str, threads: int | None) -> Foreseen:
+    def predictor(self, groups: Groups, backend: str, threads: int | None) -> LatencyPredictor:
         """Builds the latency model of a program by measurements."""
         return latency_model(groups, backend=backend, threads=threads)
 

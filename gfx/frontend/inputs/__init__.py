@@ -1,1 +1,1 @@
-"""Example inputs: given, bound to a signature, or inferred."""
+"""Binds example inputs to a signature, or infers them."""

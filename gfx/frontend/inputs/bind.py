@@ -1,4 +1,4 @@
-"""Example inputs, bound to the arguments of a forward.
+"""Binds example inputs to the arguments of a forward.
 
 1. Tensors, also those in lists, tuples and dictionaries, become inputs of the graph.
 2. Everything else, and every default that is not replaced, is fixed at its value and is no input.

@@ -1,4 +1,4 @@
-"""What the first layer that reads an input says about its shape.
+"""Infers the shape of an input from the first layer that reads it.
 
 From each input the graph is followed forward, through activations, reshapes, concatenations and
 splits, to the first layer with a width of its own. The way back turns this width into the input's.
@@ -25,7 +25,7 @@ _COUNTING = frozenset(["size", "getattr", "dim", "numel", "len"])  # what they r
 
 @dataclass(frozen=True)
 class Need:
-    """What is known about one input."""
+    """Holds what is known about one input."""
 
     name: str
     role: Role

@@ -1,4 +1,4 @@
-"""Layers with a width of their own: what they read and what they write."""
+"""Reads input and output widths off layers that have them."""
 
 from dataclasses import dataclass
 from typing import Any

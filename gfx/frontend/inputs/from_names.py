@@ -1,15 +1,15 @@
-"""What the name of an input suggests."""
+"""Infers the role of an input from its name."""
 
 import re
 from enum import Enum
 
 from torch import nn
 
-__all__ = ["Role", "role_of", "said_sizes", "said_widths"]
+__all__ = ["Role", "role_of", "sizes_from_attributes", "widths_from_attributes"]
 
 
 class Role(Enum):
-    """What an input is for."""
+    """Names what an input is used for."""
 
     IMAGE = "image"
     LATENT = "latent"
@@ -33,7 +33,7 @@ _SIZE = r"(image|img|input|in|crop|load)_?(size|resolution|res)|resolution|size"
 
 
 def role_of(name: str) -> Role:
-    """Guesses from a name; an image where it says nothing.
+    """Infers the role of an input from its name; an image where the name is unknown.
 
     Example:
         >>> role_of("z"), role_of("class_id"), role_of("x")
@@ -46,13 +46,13 @@ def role_of(name: str) -> Role:
     return Role.IMAGE
 
 
-def said_widths(model: nn.Module, role: Role) -> list[int]:
-    """Lists the widths that whole numbers in the model's attributes give for a role."""
+def widths_from_attributes(model: nn.Module, role: Role) -> list[int]:
+    """Lists the widths for a role among the integer attributes of the model."""
     return _numbers(model, dict(_WIDTHS).get(role, r"(?!)"))
 
 
-def said_sizes(model: nn.Module) -> list[int]:
-    """Lists the image sizes that whole numbers in the model's attributes give."""
+def sizes_from_attributes(model: nn.Module) -> list[int]:
+    """Lists the image sizes among the integer attributes of the model."""
     return _numbers(model, _SIZE)
 
 

@@ -1,4 +1,4 @@
-"""Example inputs for a model that comes without any.
+"""Infers example inputs for a model that comes without any.
 
 Each input's shape follows from the first layer that reads it, from its name, and from what the
 model says about itself. Candidates run on shapes alone; the first that runs is taken.
@@ -16,7 +16,7 @@ from gfx.frontend.compare import run, run_fake
 from gfx.frontend.inputs.bind import Arguments, bind, required_names
 from gfx.frontend.inputs.from_graph import Need, needs
 from gfx.frontend.inputs.from_layers import Reader, first_reader
-from gfx.frontend.inputs.from_names import Role, said_sizes, said_widths
+from gfx.frontend.inputs.from_names import Role, sizes_from_attributes, widths_from_attributes
 from gfx.frontend.refusal import first_line
 from gfx.frontend.symbolic_trace import partial_graph
 
@@ -117,7 +117,7 @@ def _combinations(
 ) -> Iterator[tuple[int, tuple[_Candidate, ...]]]:
     """Yields candidates for all inputs together, the likely ones first, with the image size."""
     seen: set[tuple[_Candidate, ...]] = set()
-    for size in dict.fromkeys([_SIZE, *said_sizes(model), *_OTHER_SIZES]):
+    for size in dict.fromkeys([_SIZE, *sizes_from_attributes(model), *_OTHER_SIZES]):
         lists = [list(_candidates(need, size, model)) for need in wanted]
         ranked = itertools.product(*(enumerate(items) for items in lists))
         for ranking in sorted(ranked, key=lambda pairs: sum(rank for rank, _ in pairs)):
@@ -139,7 +139,7 @@ def _candidates(need: Need, size: int, model: nn.Module) -> Iterator[_Candidate]
     if reader is not None and reader.kind == "index":
         yield _Candidate(need.name, (1,), _INDEX, reader.why)
         return
-    for width in said_widths(model, need.role) if reader is None else ():
+    for width in widths_from_attributes(model, need.role) if reader is None else ():
         yield _Candidate(need.name, (1, width), dtype, f"the model says {width}")
     widths = need.widths
     reader = reader or first_reader(model)
@@ -219,7 +219,7 @@ def _problem(model: nn.Module, arguments: Arguments) -> str | None:
 
 
 def _needs_values(error: Exception) -> bool:
-    """Whether a model failed only because shapes alone do not tell it enough."""
+    """Whether a model failed only because it needs values, not shapes alone."""
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,
         DynamicOutputShapeException,

@@ -1,4 +1,4 @@
-"""The allow-list: what a graph in a file may call, by name.
+"""Lists by name what a graph in a file may call.
 
 1. Functions: those torch lets a tensor override (pure tensor operations), a few that make tensors,
    torch.ops.aten overloads, arithmetic from `operator` and `math`, and a handful of builtins.

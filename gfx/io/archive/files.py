@@ -1,4 +1,4 @@
-"""Files on disk: writes that leave the old file or the new one, never half; bounded zip reads."""
+"""Writes files atomically (the old file or the new one, never half); reads zips within bounds."""
 
 import errno
 import os

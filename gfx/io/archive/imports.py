@@ -1,4 +1,4 @@
-"""The user's own objects, by name: `package.module:attribute`."""
+"""Imports the user's own objects by name: `package.module:attribute`."""
 
 import importlib
 import sys

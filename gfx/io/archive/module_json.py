@@ -1,4 +1,4 @@
-"""Modules as a class name and constructor arguments, and back.
+"""Writes modules as a class name and constructor arguments, and rebuilds them.
 
 Arguments are derived, not listed: a parameter of `__init__` is the attribute of that name. The
 table below holds what torch spells differently. Each module is rebuilt from its spec when it is

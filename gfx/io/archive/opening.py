@@ -58,7 +58,7 @@ def open_model(
 
 
 def _kind(file: Path) -> str:
-    """Tells what a file is from its content: gfx, export, pickle or safetensors."""
+    """Detects the kind of a file from its content: gfx, export, pickle or safetensors."""
     with open(file, "rb") as opened:
         head = opened.read(16)
     if head[:4] == b"PK\x03\x04":

@@ -1,4 +1,4 @@
-"""Pickles and exported programs, opened without running anything unless trusted."""
+"""Opens pickles and exported programs; runs nothing from them unless they are trusted."""
 
 import functools
 import inspect
@@ -86,7 +86,7 @@ def _allowed() -> list[Any]:
 
 
 def _refusal(file: Path, error: Exception) -> ArchiveError:
-    """Says what a pickle wanted beyond the allow-list, and how to go on."""
+    """Explains what a pickle needs beyond the allow-list, and how to load it."""
     wanted = _wanted(file)
     if any(name.startswith(_SOURCE_RUNNERS) for name in wanted):
         return ArchiveError(
@@ -134,7 +134,7 @@ def _globals_of_stream(file: Path) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """Picks the telling sentence out of an error of torch.load."""
+    """Extracts the sentence with the cause from an error of torch.load."""
     text = str(error).partition("Check the documentation")[0].strip()
     return f"{type(error).__name__}: {text.splitlines()[-1].strip()[:200] if text else 'no reason'}"
 

@@ -1,4 +1,4 @@
-"""State dicts: finding them in a checkpoint, and loading them into the user's own module."""
+"""Finds state dicts in a checkpoint, and loads them into the user's own module."""
 
 from collections.abc import Mapping
 from pathlib import Path

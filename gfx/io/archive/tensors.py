@@ -1,4 +1,4 @@
-"""Tensors as one table (what each path holds) and one set of plain arrays (the data).
+"""Writes tensors as one table (what each path holds) and one set of plain arrays (the data).
 
 Paths that share an object share an entry; objects that overlap in memory share one flat array, so
 what was tied stays tied. Strides are kept, since kernels of other layouts round differently.

@@ -1,4 +1,4 @@
-"""The user's data, in the form of a program's inputs."""
+"""Brings the user's data into the form of a program's inputs."""
 
 from gfx.io.data.batches import batches_of, replayable
 from gfx.io.data.stream import Stream

@@ -1,4 +1,4 @@
-"""The user's data, brought into the form of a program's inputs.
+"""Brings the user's data into batches of a program's inputs.
 
 1. Data is an iterable of batches: a DataLoader, a dataset, a list. A tensor or a dict is one batch,
    and so is a tuple of as many tensors as the program has inputs, if it has several. A path is a
@@ -66,7 +66,7 @@ def each_of(program: Program, data: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def replayable(data: Any) -> Any:
-    """Returns data that can be read several times: of an iterator, what was read is remembered.
+    """Returns data that can be read several times: items of an iterator are kept.
 
     Example:
         >>> data = replayable(iter([1, 2, 3]))
@@ -122,7 +122,7 @@ def _each(data: Any, wanted: "_Wanted") -> Iterator[Any]:
 
 
 class _Wanted:
-    """The tensors among a program's inputs, with their names."""
+    """Holds the tensors among a program's inputs, with their names."""
 
     def __init__(self, program: Program) -> None:
         leaves, self.spec = pytree.tree_flatten(program.example_inputs)
@@ -187,7 +187,7 @@ def _fitted(value: Any, example: Tensor, who: str) -> Tensor:
             f"{who} has dtype {_kind(value.dtype)}; {expected}; convert it as for the training of "
             "the model (images are often scaled to [-1, 1])"
         )
-    # three dimensions may be (N, C, L) or (N, L, C): the program will tell
+    # three dimensions may be (N, C, L) or (N, L, C): the program's run decides
     channels = slice(1, 2) if example.ndim != 3 else slice(0)
     if value.ndim != example.ndim or value.shape[channels] != example.shape[channels]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A folder of images as data."""
+"""Reads a folder of images as data."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The user's data as a stream: read as often as it is needed, and never held whole.
+"""Streams the user's data: reads it anew for each iteration, and never holds it whole.
 
 1. Data is what `batches_of` takes. A tensor is cut along its first dimension, a map-style Dataset
    gives single examples; both are brought into batches of one size, and so is everything else.

@@ -1,4 +1,4 @@
-"""Inputs for those who have no data: smooth images, and noise for what is no image."""
+"""Draws synthetic inputs where there is no data: smooth images, and noise for other inputs."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def synthetic(program: Program, count: int, seed: int = 0) -> list[tuple[Any, ..
 
 
 def synthetic_note(program: Program, count: int, seed: int = 0) -> str:
-    """Says in a sentence what `synthetic` gives.
+    """Describes in a sentence what `synthetic` draws.
 
     Example:
         >>> import gfx
@@ -102,7 +102,7 @@ def _smooth(example: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _range(example: Tensor) -> tuple[float, float]:
-    """Returns the range of an example, or that of most generators' images if it tells nothing."""
+    """Returns the range of an example, or that of most generators' images if it is constant."""
     low, high = float(example.min()), float(example.max())
     return (-1.0, 1.0) if low >= high or _is_normal(example) else (low, high)
 

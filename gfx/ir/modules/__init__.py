@@ -1,7 +1,7 @@
 """Layers of gfx's own that passes put into a graph: masks, penalties, taps, sparse layers, norms.
 
-They are visible in the program's text, hold their state in buffers and parameters, and know nothing
-of the house: copying, saving, compiling and distributing them is what it is for any torch layer.
+They are visible in the program's text and hold their state in buffers and parameters. They import
+nothing else of gfx, so they are copied, saved, compiled and distributed like any torch layer.
 """
 
 from gfx.ir.modules.channel_masks import ChannelMask, LearnedMask, is_index, spread

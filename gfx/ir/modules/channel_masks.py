@@ -1,4 +1,4 @@
-"""Masks of channels."""
+"""Multiplies channels by masks: set by a schedule, or learned."""
 
 from typing import Literal, get_args
 
@@ -21,8 +21,8 @@ class ChannelMask(nn.Module):
     read. It has one entry for each channel of the group. Where a place has other positions than
     that (several positions a channel, or channels of several groups), `index` says for each
     position along `dim` which channel is there, -1 for one of another group. Where there are more
-    positions than the mask or the index tells of, they repeat, as where a batch is folded into the
-    channels.
+    positions than entries in the mask or the index, the entries repeat, as where a batch is folded
+    into the channels.
 
     Shapes: `mask` (size,) of booleans; the output is that of the input.
 
@@ -114,7 +114,7 @@ def is_index(name: str) -> bool:
 class LearnedMask(ChannelMask):
     """Multiplies channels by a learned mask m, and once it is binarized by 1[m ≥ α].
 
-    Reconstructed: the equations of the paper were not to be had. m begins at 1, so that nothing
+    Reconstructed: the paper's equations are not available. m begins at 1, so that nothing
     changes. Until `binarize` is called for the first time, m itself multiplies; then
     b = 1[m ≥ α] does, and the gradient goes straight through b to m, so that channels may come
     back.

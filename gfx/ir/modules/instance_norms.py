@@ -1,4 +1,4 @@
-"""InstanceNorms that compute what torch's do, on a CPU without its copies."""
+"""Computes InstanceNorms as torch does, without the copies that torch makes on a CPU."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _LANES, _MANY = 8, 64
 
 
 class _FastInstanceNorm(_InstanceNorm):
-    """Picks the kernel of torch that is quick for the layout of what comes in.
+    """Picks torch's fastest kernel for the memory layout of the input.
 
     torch's own instance_norm copies its input to one of shape (1, N·C, ...), and takes the
     statistics by the batch norm of training.

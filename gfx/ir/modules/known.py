@@ -1,4 +1,4 @@
-"""Which modules gfx knows from inside: torch's own layers, and these."""
+"""Identifies the modules whose code gfx knows: torch's own layers, and those of gfx."""
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from gfx.ir.modules.tap_layers import Penalty, Tap
 
 __all__ = ["OWN", "is_known", "is_own", "without_content"]
 
-# by identity: a class that only says it is of gfx is none of them, nor is a subclass
+# by identity: neither a subclass nor a class that only claims to be of gfx counts
 OWN: frozenset[type[nn.Module]] = frozenset(
     [
         *(ChannelMask, LearnedMask, Penalty, Tap, CsrLinear, SemiStructuredLinear),

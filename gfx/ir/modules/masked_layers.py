@@ -1,4 +1,4 @@
-"""Convolutions and linear layers that multiply their weight by a mask."""
+"""Multiplies the weights of convolutions and linear layers by a mask, element by element."""
 
 import copy
 from typing import Any, Literal, get_args
@@ -171,7 +171,7 @@ def plain_layer(layer: MaskedLayer) -> nn.Module:
 
 
 def _twin(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
-    """Makes a module of another class that holds the same things."""
+    """Makes a module of another class with the same attributes and tensors."""
     twin = kind.__new__(kind)
     # dictionaries of its own: what is registered in one is not in the other
     twin.__dict__ = {k: copy.copy(v) if isinstance(v, dict) else v for k, v in vars(layer).items()}

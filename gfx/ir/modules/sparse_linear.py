@@ -1,4 +1,4 @@
-"""Linear layers whose weight is kept without its zeros, in a layout of torch's own."""
+"""Stores the weight of linear layers without its zeros, in torch's CSR or 2:4 layout."""
 
 import warnings
 from typing import Any

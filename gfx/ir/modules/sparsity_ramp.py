@@ -1,4 +1,4 @@
-"""The gradual schedule of Zhu and Gupta."""
+"""Computes the gradual sparsity schedule of Zhu and Gupta (arXiv:1710.01878)."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ __all__ = ["Ramp", "check_choice", "ramp_of"]
 
 
 class Ramp(NamedTuple):
-    """Says how a sparsity, or a threshold, rises over the steps of training.
+    """Raises a sparsity, or a threshold, over the steps of training.
 
     At step t between `begin` (t_0) and `end` (t_0 + n Δt)
 
@@ -48,7 +48,7 @@ class Ramp(NamedTuple):
 
 
 def ramp_of(numbers: Any) -> Ramp:
-    """Makes a ramp of five numbers.
+    """Makes a ramp from five numbers.
 
     Raises: ValueError if they are none of a schedule.
 
@@ -76,7 +76,7 @@ def _wanted(ramp: Ramp) -> str:
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Checks that a setting is one of those that there are.
+    """Checks that a setting is one of the known choices.
 
     Raises: ValueError if it is none.
 

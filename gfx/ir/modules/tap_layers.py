@@ -1,4 +1,4 @@
-"""Nodes that change nothing and mark a place: what is distilled, what is penalised."""
+"""Marks places in a graph with identity layers: what is distilled, what is penalised."""
 
 from typing import Literal
 

@@ -1,10 +1,10 @@
-"""Tells what a layer of torch's own returns without running it, where that is certain.
+"""Infers the output shape of a layer of torch or gfx in closed form, without running it.
 
 Fake tensors cost a fraction of a millisecond for each operation, and several the first time. Most
-layers of a generator keep the shape of their input, or are convolutions, which torch's meta kernel
-sizes alone. Whatever is unusual here (a mixture of types or devices, a layout in memory other than
-the plain one, a count of channels that does not fit) is no error: None is returned, and the caller
-runs the layer on fake tensors, which finds out.
+layers of a generator keep the shape of their input, or are convolutions, whose output torch's meta
+kernel sizes alone. An unusual case (mixed types or devices, a memory layout that is not contiguous,
+a wrong number of channels) is no error: the result is None, and the caller runs the layer on fake
+tensors instead.
 """
 
 import math
@@ -24,11 +24,11 @@ from gfx.ir.modules import (
     is_index,
 )
 
-__all__ = ["foretell", "returns_input"]
+__all__ = ["infer_shape", "returns_input"]
 
 Shape = tuple[int, ...]
 
-# elementwise, and in inference a function of nothing but the element
+# elementwise: in inference each output depends on one element alone
 _POINTWISE = (
     nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
     nn.Mish, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign,
@@ -41,15 +41,15 @@ _BATCH_NORMS = {nn.BatchNorm1d: 3, nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
 _INSTANCE_NORMS = {nn.InstanceNorm1d: 3, nn.InstanceNorm2d: 4, nn.InstanceNorm3d: 5}
 
 
-def foretell(leaf: nn.Module, args: tuple[Any, ...]) -> Shape | None:
-    """Returns the shape of what a layer makes of one tensor, or None if that is not certain.
+def infer_shape(leaf: nn.Module, args: tuple[Any, ...]) -> Shape | None:
+    """Infers the output shape of a layer called on one tensor; None if that is not certain.
 
-    The result then is a new tensor, contiguous, of the input's type and device.
+    The output then is a new tensor, contiguous, of the input's type and device.
 
     Example:
-        >>> foretell(nn.Conv2d(3, 8, 3), (torch.empty(1, 3, 16, 16),))
+        >>> infer_shape(nn.Conv2d(3, 8, 3), (torch.empty(1, 3, 16, 16),))
         (1, 8, 14, 14)
-        >>> foretell(nn.Conv2d(3, 8, 3), (torch.empty(1, 4, 16, 16),)) is None
+        >>> infer_shape(nn.Conv2d(3, 8, 3), (torch.empty(1, 4, 16, 16),)) is None
         True
     """
     kind = _PLAIN.get(type(leaf), type(leaf))
@@ -69,7 +69,7 @@ def foretell(leaf: nn.Module, args: tuple[Any, ...]) -> Shape | None:
 
 
 def returns_input(leaf: nn.Module, args: tuple[Any, ...]) -> bool:
-    """Whether a layer returns the one tensor it is given, overwritten elementwise perhaps.
+    """Whether a layer returns its input tensor itself, possibly overwritten elementwise.
 
     Example:
         >>> returns_input(nn.ReLU(inplace=True), (torch.empty(1, 3, 16, 16),))
@@ -109,7 +109,7 @@ def _plain(leaf: nn.Module, x: Any) -> bool:
 
 
 def _masked(mask: ChannelMask, x: Tensor, dim: int = 1, index: Any = None) -> Shape | None:
-    """Whether a mask has entries for the positions, or an index that says which; they repeat."""
+    """Infers the output shape of a mask, whose entries (or index) must divide the positions."""
     if not -x.ndim <= dim < x.ndim:
         return None
     given = mask.mask if index is None else index
@@ -119,7 +119,7 @@ def _masked(mask: ChannelMask, x: Tensor, dim: int = 1, index: Any = None) -> Sh
 
 
 def _linear(leaf: CsrLinear | SemiStructuredLinear, x: Any) -> Shape | None:
-    """Whether a product with a sparse weight fits."""
+    """Infers the output shape of a product with a sparse weight."""
     if leaf._forward_hooks or leaf._forward_pre_hooks or not isinstance(x, Tensor):
         return None
     fits = x.ndim > 0 and x.shape[-1] == leaf.in_features
@@ -145,7 +145,7 @@ def _conv(leaf: Any, x: Tensor) -> Shape | None:
     places = (leaf.stride, leaf.padding, leaf.dilation, turned, leaf.output_padding, groups)
     try:
         return tuple(torch.convolution(there[0], there[1], None, *places).shape)
-    except RuntimeError:  # fake tensors will say what is wrong
+    except RuntimeError:  # the run on fake tensors reports what is wrong
         return None
 
 

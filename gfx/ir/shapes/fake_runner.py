@@ -19,20 +19,20 @@ from gfx.errors import InputError
 from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.modules import is_known, is_own
 from gfx.ir.random_state import keep_random_state
-from gfx.ir.shapes.closed_form import foretell, returns_input
+from gfx.ir.shapes.closed_form import infer_shape, returns_input
+from gfx.ir.shapes.fake_tensors import contiguous, fake_of, strided
 
-__all__ = ["FakeRunner", "Watch", "fake_of", "leaves_met"]
+__all__ = ["CallContext", "FakeRunner", "leaf_results"]
 
 # what fake tensors raise where a result depends on values
 _BY_VALUE = ("DynamicOutputShapeException", "DataDependentOutputException")
-# In training mode a BatchNorm refuses one value per channel and a spectral_norm iterates; neither
-# matters to a shape. In inference these two call one kernel that hides what it computes.
+# in inference these call one fused kernel, which hides the operations inside
 _FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
-# by what programs come from: the results of leaves that one of them met, by likeness
-_MET: MutableMapping[object, dict[Any, Any]] = WeakIdKeyDictionary()
+# provenance of programs → results of their leaves, by what equal leaves have in common
+_LEAF_RESULTS: MutableMapping[object, dict[Any, Any]] = WeakIdKeyDictionary()
 
-Watch = Callable[[], AbstractContextManager[Any]]
+CallContext = Callable[[], AbstractContextManager[Any]]
 
 
 class FakeRunner(Interpreter):
@@ -43,17 +43,17 @@ class FakeRunner(Interpreter):
         module: fx.GraphModule,
         inputs: tuple[Any, ...],
         mode: Any,
-        watch: Watch = nullcontext,
+        call_context: CallContext = nullcontext,
         known: dict[Any, Any] | None = None,
     ) -> None:
         super().__init__(module)
-        self.watch = watch
+        self.call_context = call_context
         self.home = _home(module, inputs)
         self.mode = mode
-        self.memo: dict[int, Any] = {}  # shared by all copies: what is shared stays shared
+        self.memo: dict[int, Any] = {}  # one for all copies, so shared tensors stay shared
         self.given: dict[int, torch.Tensor] = {}  # by identity of their fakes
         self.kept: list[torch.Tensor] = []  # the memo's ids must not be reused
-        self.known = {} if known is None else known  # results of leaves met before, by likeness
+        self.known = {} if known is None else known  # results of equal leaves
 
     def run(self, *inputs: Any) -> Any:  # type: ignore[override]
         """Runs the whole graph on fakes of the inputs, and notes the value of each node."""
@@ -98,42 +98,42 @@ class FakeRunner(Interpreter):
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Calls a function on fakes; one that looks at values, on zeros."""
         try:
-            with self.mode, self.watch():
+            with self.mode, self.call_context():
                 return super().call_function(target, args, kwargs)
         except Exception as error:
             name = str(getattr(target, "__name__", ""))
             if not (_looks_at_values(error, name) or self.decided(args, kwargs)):
                 raise
-        return self.really(target, args, kwargs)
+        return self.run_on_zeros(target, args, kwargs)
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Calls a method on fakes; one that looks at values, on zeros."""
         try:
-            with self.mode, self.watch():
+            with self.mode, self.call_context():
                 return super().call_method(target, args, kwargs)
         except Exception as error:
             if not (_looks_at_values(error, target) or self.decided(args, kwargs)):
                 raise
-        return self.really(getattr(torch.Tensor, target), args, kwargs)
+        return self.run_on_zeros(getattr(torch.Tensor, target), args, kwargs)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Calls a copy of a leaf on fakes.
 
-        A leaf of unknown make that refuses them, or one that looks at values, runs on zeros.
+        An opaque leaf that refuses them, or one that looks at values, runs on zeros.
         """
         leaf = self.fetch_attr(target)
-        quick = not kwargs and self.watch is nullcontext
-        shape = foretell(leaf, args) if quick else None
+        quick = not kwargs and self.call_context is nullcontext
+        shape = infer_shape(leaf, args) if quick else None
         if shape is not None:
-            return _contiguous(self.mode, shape, args[0])
+            return contiguous(self.mode, shape, args[0])
         if quick and returns_input(leaf, args):
             return args[0]
-        key = _likeness(leaf, args) if quick else None
+        key = _cache_key(leaf, args) if quick else None
         if key in self.known:
-            return _strided(self.mode, *self.known[key])
+            return strided(self.mode, *self.known[key])
         shell = self.shell(leaf)
         try:
-            with self.mode, self.watch():
+            with self.mode, self.call_context():
                 result = shell(*args, **kwargs)
             if key and isinstance(result, torch.Tensor) and not _aliases(result, args):
                 self.known[key] = (result.shape, result.stride(), result.dtype, result.device)
@@ -144,7 +144,7 @@ class FakeRunner(Interpreter):
                 raise
         # tensors with a history, such as the weight of an old spectral_norm, cannot be copied
         memo: dict[int, Any] = {id(t): t.detach().clone() for t in _tensors(leaf) if t.grad_fn}
-        return self.really(copy.deepcopy(leaf, memo), args, kwargs)
+        return self.run_on_zeros(copy.deepcopy(leaf, memo), args, kwargs)
 
     def decided(self, args: Any, kwargs: Any) -> bool:
         """Whether all tensors of truth values and indices are the graph's own, hence known."""
@@ -152,7 +152,7 @@ class FakeRunner(Interpreter):
         known = [id(t) in self.given for t in tensors if not t.is_floating_point()]
         return bool(known) and all(known)
 
-    def really(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def run_on_zeros(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Calls a function on zeros of the inputs' shapes and returns fakes of the result.
 
         The program's own masks and indices are not zero.
@@ -163,7 +163,7 @@ class FakeRunner(Interpreter):
             return _zeros(fake) if known is None else known
 
         args, kwargs = pytree.tree_map_only(torch.Tensor, value, (args, kwargs))
-        with keep_random_state(devices=(self.home,)), self.watch():
+        with keep_random_state(devices=(self.home,)), self.call_context():
             result = function(*args, **kwargs)
         return pytree.tree_map_only(torch.Tensor, self.fake, result)
 
@@ -175,6 +175,8 @@ class FakeRunner(Interpreter):
         for tensor in tensors:
             self.fake(tensor)
         shell = copy.deepcopy(leaf, self.memo)
+        # In training mode a BatchNorm refuses one value per channel and a spectral_norm iterates;
+        # neither changes a shape, so modules run in inference, but for those of `_FUSED`.
         for module in shell.modules():
             if is_known(module):
                 module.training = isinstance(module, _FUSED)
@@ -188,42 +190,12 @@ class FakeRunner(Interpreter):
         return self.memo[id(tensor)]
 
 
-def leaves_met(source: object) -> dict[Any, Any]:
-    """Returns the results of leaves met before in programs that come from the same source.
+def leaf_results(source: object) -> dict[Any, Any]:
+    """Returns the cached results of leaves in programs of the same provenance.
 
-    The source is the program's provenance, which copies share; the results go when it goes.
+    Copies of a program share its provenance; the cache lives as long as it does.
     """
-    return _MET.setdefault(source, {})
-
-
-def fake_of(mode: Any, tensor: torch.Tensor, home: torch.device) -> Any:
-    """Makes a fake of a tensor, ten times faster than `mode.from_tensor`.
-
-    That one also copies views and gradients. A tensor on the meta device counts as being at home.
-    """
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    if isinstance(tensor, FakeTensor):
-        return tensor
-    if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.layout != torch.strided:
-        return mode.from_tensor(tensor)
-    device = home if tensor.is_meta else tensor.device
-    return _strided(mode, tensor.shape, tensor.stride(), tensor.dtype, device)
-
-
-def _strided(mode: Any, shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """Makes a fake with a memory of its own."""
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    empty = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
-    return FakeTensor(mode, empty, device)
-
-
-def _contiguous(mode: Any, shape: tuple[int, ...], like: Any) -> Any:
-    """Makes a fake with a memory of its own, of another's type and device."""
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    return FakeTensor(mode, torch.empty(shape, dtype=like.dtype, device="meta"), like.device)
+    return _LEAF_RESULTS.setdefault(source, {})
 
 
 def _aliases(result: torch.Tensor, args: tuple[Any, ...]) -> bool:
@@ -232,10 +204,10 @@ def _aliases(result: torch.Tensor, args: tuple[Any, ...]) -> bool:
     return any(x.untyped_storage()._cdata == storage for x in args)
 
 
-def _likeness(leaf: nn.Module, args: tuple[Any, ...]) -> Any:
-    """Returns what a leaf of torch's own and its inputs have in common with others; None if unsure.
+def _cache_key(leaf: nn.Module, args: tuple[Any, ...]) -> Any:
+    """Returns a key that equal leaves on equal inputs share; None if that is not certain.
 
-    Leaves that are alike give results of the same shape, so that one of them has to run.
+    Such leaves give results of the same shape, so only one of them has to run.
     """
     plain = type(leaf).__module__.startswith("torch.nn.modules") or is_own(leaf)
     if not plain or leaf._modules or leaf._forward_pre_hooks or leaf._forward_hooks:

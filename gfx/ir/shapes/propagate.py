@@ -9,12 +9,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from gfx.ir.modules import is_own
 from gfx.ir.program import Program
-from gfx.ir.shapes.fake_runner import FakeRunner, Watch, leaves_met
+from gfx.ir.shapes.fake_runner import CallContext, FakeRunner, leaf_results
 from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["forget_shapes", "note_shapes", "propagate", "rerun", "shapes_hold"]
 
-# what the values on the nodes of a program follow from; an entry goes with its program
+# program → the settings that its nodes' values were inferred from; entries die with the program
 _SETTINGS: MutableMapping[Program, list[Any]] = WeakIdKeyDictionary()
 
 
@@ -45,7 +45,8 @@ def propagate(program: Program) -> None:
     with quiet_torch():
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         inputs = program.example_inputs
-        FakeRunner(program.module, inputs, mode, known=leaves_met(program.provenance)).run(*inputs)
+        known = leaf_results(program.provenance)
+        FakeRunner(program.module, inputs, mode, known=known).run(*inputs)
     note_shapes(program)
 
 
@@ -71,15 +72,15 @@ def shapes_hold(program: Program) -> bool:
     return bool(noted == _settings(program))
 
 
-def rerun(program: Program, node: fx.Node, watch: Watch) -> Any:
+def rerun(program: Program, node: fx.Node, call_context: CallContext) -> Any:
     """Runs one node of a propagated program again, on the values its inputs had.
 
-    `watch` makes a context, such as a dispatch mode that counts, that is entered around the call.
+    `call_context` makes a context that is entered around the call, such as a dispatch mode.
     If a leaf refuses fake tensors it is called again with a new context: the last one counts.
 
     Raises: InputError if the node does not run.
     """
-    runner = FakeRunner(program.module, program.example_inputs, _mode(program), watch)
+    runner = FakeRunner(program.module, program.example_inputs, _mode(program), call_context)
     with torch.no_grad():
         return runner.value(node, lambda source: source.meta["val"])
 
@@ -103,7 +104,7 @@ def _attributes(module: nn.Module) -> Any:
     """Lists the attributes of a layer of torch or gfx that are numbers, texts and the like."""
     own = is_own(module) or type(module).__module__.startswith("torch.nn.modules")
     if not own or module._modules:
-        return object()  # what another module does cannot be told from its settings: never equal
+        return object()  # the settings of another module do not determine its shapes: never equal
     held = vars(module).items()
     return {n: [*v] if type(v) is list else v for n, v in held if not isinstance(v, dict | set)}
 

@@ -1,4 +1,4 @@
-"""Which nodes of a graph are layers, and what the others do to the size of a map."""
+"""Finds the layers of a graph, and what other nodes do to the size of a map."""
 
 from math import prod
 from typing import Any, Literal
@@ -75,14 +75,14 @@ def layer_path(node: fx.Node) -> str:
 
 
 def sort_of(program: Program, node: fx.Node) -> Sort:
-    """Tells what a node does to the size of what it reads."""
+    """Classifies what a node does to the size of its input."""
     if is_layer(program, node):
         return "layer"
     name = op_name(node)
     if node.op == "call_module":
         module = program.submodule(node)
         if not is_known(module):
-            return "resize"  # an opaque leaf: its shapes tell
+            return "resize"  # an opaque leaf: its shapes decide
         name = type(module).__name__
     if name in _SHUFFLES:
         return "shuffle"

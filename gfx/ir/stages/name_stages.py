@@ -5,7 +5,7 @@
 2. What the body's entry follows from comes before it: `down` if it lowers the resolution or works
    at a higher one, else body. A layer that reads an input without a change of size, with no layer
    before it, is the `stem`; so are layers on a latent vector before it becomes a map.
-3. What the body's exit follows from, and its entry does not, is body: also what joins from aside.
+3. What the body's exit follows from, and its entry does not, is body: side branches too.
 4. All else comes after: `up` if it raises the resolution (the layer before a pixel shuffle too),
    works at a higher one or follows from what does, or does not follow from the body; a strided one
    is `down`; what is left at the body's resolution is body. The last layer before an output, with
@@ -68,7 +68,7 @@ def stages(program: Program) -> dict[str, Stage]:
 
 @dataclass(frozen=True)
 class _Body:
-    """Where the body begins and ends, and its level."""
+    """Holds where the body begins and ends, and its level."""
 
     entry: fx.Node | None  # None: there is nothing before it
     exit: fx.Node | None  # None: as the entry, there is no body

@@ -16,7 +16,7 @@ Ancestors = dict[fx.Node, set[fx.Node]]  # each node with itself and all that it
 
 @dataclass(frozen=True)
 class ResidualBlock:
-    """A residual block: what enters it, and the sum that leaves it."""
+    """Describes a residual block: the value that enters it, and the sum that leaves it."""
 
     entry: fx.Node
     exit: fx.Node
@@ -74,7 +74,7 @@ def _parts(found: Map, chain: list[ResidualBlock]) -> list[list[ResidualBlock]]:
 
 
 def longest_run(program: Program, found: Map, blocks: list[ResidualBlock]) -> list[ResidualBlock]:
-    """Returns the run that holds most of the blocks, those inside it and around it aside.
+    """Returns the run that holds most of the blocks, not counting those inside it and around it.
 
     Empty if there is none of two or more: a U-Net with some blocks at each size has its body where
     the resolution is lowest.

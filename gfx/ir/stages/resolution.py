@@ -30,9 +30,9 @@ _SAME = 1.3  # a size that changed by less is that of a padding or of a convolut
 
 @dataclass(frozen=True)
 class Reach:
-    """What is known of the value of one node."""
+    """Holds what is known of the value of one node."""
 
-    level: float | None = None  # None: no layer has told yet where its channels are
+    level: float | None = None  # None: its channel dimension is not known yet
     actual: float = 1.0  # places as counted where it was last known
     sources: tuple[tuple[fx.Node, bool], ...] = ()  # layers before it; whether resized since
     enlarged: bool = False  # by an interpolation since the last layer
@@ -46,7 +46,7 @@ class Reach:
 
 @dataclass
 class Fact:
-    """What one layer does to the resolution."""
+    """Holds what one layer does to the resolution."""
 
     node: fx.Node
     before: float
@@ -69,7 +69,7 @@ class Fact:
 
 @dataclass
 class Map:
-    """All that `survey` found out about a program."""
+    """Holds what `survey` found out about a program."""
 
     reach: dict[fx.Node, Reach] = field(default_factory=dict)
     facts: dict[fx.Node, Fact] = field(default_factory=dict)  # by layer
@@ -121,7 +121,7 @@ class _Walk:
         if not isinstance(value, torch.Tensor):
             return Reach(given=True)
         if value.ndim == 3:
-            return Reach(given=True)  # (N, C, L) or (N, L, C): a layer will tell
+            return Reach(given=True)  # (N, C, L) or (N, L, C): its first layer decides
         count = float(max(value.shape[2:].numel(), 1)) if value.ndim > 3 else 1.0
         return Reach(log2(count), count, given=True, latent=count == 1)
 
@@ -129,7 +129,7 @@ class _Walk:
         """Notes what a layer does; its weight and bias come in from the side."""
         source = operands[0]
         self.found.sides.update((o, node) for o in operands[1:] if o is not source)
-        reach = self._settled(node, source)
+        reach = self._resolved(node, source)
         assert reach.level is not None
         size, transposed = conv_stride(self.program, node)
         actual = places(self.program, node, node.meta["val"], self.found.batch)
@@ -148,7 +148,7 @@ class _Walk:
             after, actual, ((node, False),), given=reach.given, layered=True, latent=latent
         )
 
-    def _settled(self, node: fx.Node, source: fx.Node) -> Reach:
+    def _resolved(self, node: fx.Node, source: fx.Node) -> Reach:
         """Returns the reach of what a node reads, once the number of its places is known."""
         reach = self.found.reach[source]
         actual = places(self.program, node, source.meta["val"], self.found.batch)
@@ -182,7 +182,7 @@ class _Walk:
             return _pooled(reach) if gone and before.shape[2:].numel() > 1 else reach
         if after.ndim < 3:
             return reach
-        reach = self._settled(node, source)
+        reach = self._resolved(node, source)
         assert reach.level is not None
         actual = places(self.program, node, after, self.found.batch)
         if self._to_one_place(node, after):
@@ -239,7 +239,7 @@ class _Walk:
         )
 
     def _gated(self, node: fx.Node, given: list[tuple[fx.Node, Reach]]) -> Reach | None:
-        """Finds a value times a gate that is made of itself, `x * g(x)`: the gate is aside.
+        """Finds a value times its own gate, `x * g(x)`: the gate comes in from the side.
 
         Unless most of the layers are in g: then x is masked by what the program is about.
         """
