@@ -75,9 +75,8 @@ def resolve_limits(
     if not any(budget.timed for budget in (*budgets, *others)):
         return Limits(budgets)
     if meter is None:
-        from gfx.deploy.latency.machine_meter import (
-            MachineMeter,  # heavy, and only these budgets need it
-        )
+        # heavy, and only these budgets need it
+        from gfx.deploy.latency.machine_meter import MachineMeter
 
         meter = MachineMeter()
     measures = LatencyTimer(meter, program.copy())
