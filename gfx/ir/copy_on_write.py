@@ -34,7 +34,8 @@ class CopyOnWrite:
     """
 
     def __init__(self) -> None:
-        self._alive: dict[int, StorageWeakRef] = {}
+        self._copies: dict[int, StorageWeakRef] = {}
+        self._sources: dict[int, StorageWeakRef] = {}
         self._finished = False
 
     def __call__(self, tensor: Tensor) -> Tensor:
@@ -45,23 +46,26 @@ class CopyOnWrite:
             twin = torch._lazy_clone(tensor.detach())
         except RuntimeError:  # rule 3
             return tensor.detach().clone()
-        storage = StorageWeakRef(twin.untyped_storage())  # type: ignore[no-untyped-call]
-        self._alive[storage.cdata] = storage
+        for known, each in ((self._copies, twin), (self._sources, tensor)):
+            storage = StorageWeakRef(each.untyped_storage())  # type: ignore[no-untyped-call]
+            known[storage.cdata] = storage
         return twin
 
     def finish(self) -> None:
         """Gives every copy that is alive memory of its own (rule 2); the next are made at once."""
         self._finished = True
-        for reference in self._alive.values():
+        # whoever is last takes the memory over as it is, so the copies go first
+        for reference in (*self._copies.values(), *self._sources.values()):
             storage = torch.UntypedStorage._new_with_weak_ptr(reference.cdata)
             if storage is not None:
                 storage.data_ptr()  # torch takes this for a write
-        self._alive.clear()
+        self._copies.clear()
+        self._sources.clear()
 
 
 def _sharable(tensor: Tensor) -> bool:
     """Whether torch can share a tensor's memory until it is written (rule 3)."""
-    if tensor.device.type != "cpu" or tensor.is_inference():
+    if not hasattr(torch, "_lazy_clone") or tensor.device.type != "cpu" or tensor.is_inference():
         return False
     return tensor.untyped_storage().resizable()  # what is not has no allocator
 

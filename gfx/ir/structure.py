@@ -138,8 +138,8 @@ def _same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 def _address(tensor: torch.Tensor) -> int:
     # `tensor.data_ptr()` counts as a write and would give a copy on write memory of its own
-    address: int = torch._C._data_address(tensor)  # type: ignore[attr-defined]
-    return address
+    address_of = getattr(torch._C, "_data_address", torch.Tensor.data_ptr)
+    return int(address_of(tensor))
 
 
 def _describe(tensor: torch.Tensor) -> str:

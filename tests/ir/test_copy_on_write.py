@@ -61,6 +61,8 @@ def test_whoever_is_written_the_other_keeps_its_values(
             target.add_(1)
         assert torch.equal(other, before)
     assert torch.equal(other, before)
+    assert not torch._C._is_cow_tensor(source)
+    assert not torch._C._is_cow_tensor(copy)
     if source.numel():
         assert copy.untyped_storage().data_ptr() != source.untyped_storage().data_ptr()
 
@@ -84,8 +86,19 @@ def test_a_model_of_any_memory_is_pruned_and_stays_what_it_was(memory: str, tmp_
     x = torch.ones(1, 3, 4, 4)
     small = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, model, (x,))
     assert small(x).shape == model(x).shape
+    assert not any(map(torch._C._is_cow_tensor, model.state_dict().values()))
     mine = {x.untyped_storage().data_ptr() for x in model.state_dict().values()}
     theirs = {x.untyped_storage().data_ptr() for x in small.state_dict().values()}
     assert not mine & theirs
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_without_torchs_own_copy_on_write_tensors_are_copied_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch, "_lazy_clone")
+    source = torch.ones(3)
+    with copy_on_write():
+        copy = clone_on_write(source)
+        assert torch.equal(copy.add_(1), source + 1)
