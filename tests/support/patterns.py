@@ -1088,3 +1088,6 @@ class ChannelAttentionHeads(Base):
         out = scores.sigmoid() @ (v * self.heads(tokens))
         out = out.permute(0, 3, 1, 2).reshape(b, h * w, c)
         return out.transpose(1, 2).reshape(b, c, h, w)
+
+
+from support import patterns_more  # noqa: E402, F401  the table goes on there
