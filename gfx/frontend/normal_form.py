@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from gfx.frontend.aten_ops import is_check, respell
-from gfx.ir.ops import is_inplace
+from gfx.ir.ops import is_inplace, is_inplace_module
 from gfx.ir.program import Program
 
 __all__ = ["normal_form"]
@@ -29,7 +29,7 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     for node in list(graph.nodes):
         _tidy(graph, node)
     _rename(model, graph)
-    module = fx.GraphModule(model, graph, type(model).__name__)
+    module = _graph_module(model, graph)
     for node in list(graph.nodes):
         _spare_input(node, module)
     order = {node: index for index, node in enumerate(graph.nodes)}
@@ -37,6 +37,18 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
         _thread(node, module, order)
     Program(module, ()).recompile()
     _keep_flags(model, module)
+    return module
+
+
+def _graph_module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """Makes a GraphModule that is not compiled yet."""
+    module = fx.GraphModule.__new__(fx.GraphModule)
+    own: Any = type(module)  # each GraphModule has a class of its own
+    own.recompile = lambda self: None
+    try:
+        module.__init__(model, graph, type(model).__name__)  # type: ignore[misc]
+    finally:
+        del own.recompile
     return module
 
 
@@ -79,8 +91,8 @@ def _number(value: Any) -> Any:
 
 def _written(node: fx.Node, module: fx.GraphModule) -> fx.Node | None:
     """Returns what a node writes to, or None."""
-    layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    writes = is_inplace(node) or getattr(layer, "inplace", False)
+    layer = Program(module, ()).submodule(node) if node.op == "call_module" else None
+    writes = is_inplace(node) or (layer is not None and is_inplace_module(layer))
     return node.all_input_nodes[0] if writes and node.all_input_nodes else None
 
 

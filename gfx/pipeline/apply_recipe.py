@@ -169,7 +169,8 @@ def _set_modes(small: nn.Module, model: nn.Module) -> None:
     flags = {path: module.training for path, module in model.named_modules()}
     for path, module in small.named_modules():  # parents come first
         flags.setdefault(path, flags[path.rpartition(".")[0]])
-        module.training = flags[path]
+        if module.training is not flags[path]:
+            module.training = flags[path]
 
 
 def _remember_inputs(small: fx.GraphModule, program: Program) -> None:

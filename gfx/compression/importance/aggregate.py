@@ -58,9 +58,9 @@ def _used(groups: Groups, path: str, value: Tensor) -> Tensor:
 
 def per_channel(member: Member, positions: Scores, size: int) -> Scores:
     """Adds up what a dimension's indices have, channel by channel: one may own several."""
-    total = np.zeros(size)
-    np.add.at(total, member.channel, positions[member.index])
-    return total
+    if not len(member.channel):
+        return np.zeros(size)
+    return np.bincount(member.channel, weights=positions[member.index], minlength=size)
 
 
 class Squashed:

@@ -17,6 +17,9 @@ __all__ = ["forget_shapes", "note_shapes", "propagate", "rerun", "shapes_hold"]
 # what the values on the nodes of a program follow from; an entry goes with its program
 _SETTINGS: MutableMapping[Program, list[Any]] = WeakIdKeyDictionary()
 
+# what every module has in dictionaries and sets
+_COMMON = frozenset(n for n, v in vars(nn.Module()).items() if isinstance(v, (dict, set)))
+
 
 def propagate(program: Program) -> None:
     """Writes the value of every node to `node.meta["val"]`.
@@ -104,8 +107,12 @@ def _attributes(module: nn.Module) -> Any:
     own = is_own(module) or type(module).__module__.startswith("torch.nn.modules")
     if not own or module._modules:
         return object()  # what another module does cannot be told from its settings: never equal
-    held = vars(module).items()
-    return {n: [*v] if type(v) is list else v for n, v in held if not isinstance(v, dict | set)}
+    return {
+        name: [*value] if type(value) is list else value
+        for name, value in vars(module).items()
+        # most are the hooks of every module, which take long to tell from others by their kind
+        if name not in _COMMON and not isinstance(value, (dict, set))
+    }
 
 
 def _mode(program: Program) -> Any:
