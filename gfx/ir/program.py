@@ -120,7 +120,7 @@ def _is_needed(node: fx.Node) -> bool:
 
 def _delete_unused(module: fx.GraphModule) -> None:
     """Deletes the submodules that torch's `delete_all_unused_submodules` does, in linear time."""
-    used = set()
+    used: set[str] = set()
     for node in module.graph.nodes:
         if node.op not in ("call_module", "get_attr"):
             continue

@@ -60,7 +60,7 @@ def seed_torch(seed: int) -> None:
     """
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
-    else:  # torch would note for each absent device, with a stack trace, what to do once it is there
+    else:  # torch would note for each absent device, with a stack trace, what to do later
         torch.default_generator.manual_seed(seed)
 
 

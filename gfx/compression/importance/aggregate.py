@@ -60,7 +60,8 @@ def per_channel(member: Member, positions: Scores, size: int) -> Scores:
     """Adds up what a dimension's indices have, channel by channel: one may own several."""
     if not len(member.channel):
         return np.zeros(size)
-    return np.bincount(member.channel, weights=positions[member.index], minlength=size)
+    total = np.bincount(member.channel, weights=positions[member.index], minlength=size)
+    return np.asarray(total, dtype=np.float64)
 
 
 class Squashed:

@@ -1,9 +1,10 @@
 """Tells what a layer of torch's own returns without running it, where that is certain.
 
 Fake tensors cost a fraction of a millisecond for each operation, and several the first time. Most
-layers of a generator keep the shape of their input, or are convolutions. Whatever is unusual here (a mixture of types or devices, a layout in memory other than
-the plain one, a count of channels that does not fit) is no error: None is returned, and the caller
-runs the layer on fake tensors, which finds out.
+layers of a generator keep the shape of their input, or are convolutions. Whatever is unusual here
+(a mixture of types or devices, a layout in memory other than the plain one, a count of channels
+that does not fit) is no error: None is returned, and the caller runs the layer on fake tensors,
+which finds out.
 """
 
 import math
