@@ -77,7 +77,7 @@ class Labels:
         roots = self._parent[ids]
         while True:
             above = self._parent[roots]
-            if np.array_equal(above, roots):
+            if (above == roots).all():
                 break
             roots = above
         self._parent[ids] = roots
@@ -93,7 +93,8 @@ class Labels:
 
     def unite(self, a: Ids, b: Ids) -> None:
         """Makes `a[i]` and `b[i]` one channel, for every i; the shapes broadcast."""
-        a, b = np.broadcast_arrays(a, b)
+        if a.shape != b.shape:
+            a, b = np.broadcast_arrays(a, b)
         a, b = a.ravel(), b.ravel()
         while True:
             a, b = self.find(a), self.find(b)

@@ -59,7 +59,9 @@ def private_copy(model: nn.Module) -> nn.Module:
             if child is not None:
                 module._modules[name] = unwrap(child)
     for module in twin.modules():
-        module.__class__ = _plain_class(type(module))
+        plain = _plain_class(type(module))
+        if plain is not type(module):
+            module.__class__ = plain
     return twin
 
 
@@ -207,4 +209,4 @@ def _user_classes(model: nn.Module) -> list[type]:
 
 
 def _is_container(value: Any) -> bool:
-    return isinstance(value, list | dict | set)
+    return isinstance(value, (list, dict, set))

@@ -210,7 +210,8 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name in self.opaque:
             return True
-        return is_leaf(m) and not self.overwritten.keys() & _own(module_qualified_name, m)
+        read = bool(self.overwritten) and self.overwritten.keys() & _own(module_qualified_name, m)
+        return is_leaf(m) and not read
 
     def overwrite(self, parameter: _Held, value: _Proxy) -> None:
         """Lets later reads of a parameter see what was written to it (rule 1)."""

@@ -69,7 +69,7 @@ def flat(value: Any) -> Iterator[Any]:
     """
     if isinstance(value, dict):
         yield from value.values()
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         yield from value
     else:
         yield value

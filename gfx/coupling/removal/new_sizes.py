@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from gfx.coupling.groups import Groups
-from gfx.coupling.labelled_tensor import Labeled, core, varying
+from gfx.coupling.labelled_tensor import Labeled, rows_of, varying
 from gfx.coupling.labels import Mask
 from gfx.ir.node_origin import stands_for
 
@@ -37,8 +37,7 @@ class Sizes:
         stay = np.ones(value.shape[dim], dtype=np.bool_)
         for labels in value.fields:
             if dim in varying(labels):
-                rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
-                stay &= self.kept[rows].any(axis=1)
+                stay &= self.kept[rows_of(labels, dim)].any(axis=1)
         self._alive[id(value), dim] = (value, stay)
         return stay
 
