@@ -14,7 +14,7 @@ from gfx.ir.program import Program
 __all__ = ["normal_form"]
 
 
-def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+def normal_form(model: nn.Module, graph: fx.Graph, *, late: bool = False) -> fx.GraphModule:
     """Makes the GraphModule of a traced model; it takes the model's modules and tensors over.
 
     1. Guards and asserts go, aten operations get their torch spelling.
@@ -24,6 +24,8 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     4. Dead code and unused modules go.
     5. Containers keep their training flag, buffers stay out of the state dict where they were.
     6. What has a name that a GraphModule needs for itself, such as `code`, gets another.
+
+    With `late`, it is compiled once it runs, if it is not recompiled before.
     """
     graph._tracer_cls = fx.Tracer  # pickle traces the generated code again, with this class
     for node in list(graph.nodes):
@@ -35,13 +37,15 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     order = {node: index for index, node in enumerate(graph.nodes)}
     for node in order:
         _thread(node, module, order)
-    Program(module, ()).recompile()
+    Program(module, ()).tidy()
+    if not late:
+        module.recompile()
     _keep_flags(model, module)
     return module
 
 
 def _graph_module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    """Makes a GraphModule that is not compiled yet."""
+    """Makes a GraphModule that is compiled once it runs."""
     module = fx.GraphModule.__new__(fx.GraphModule)
     own: Any = type(module)  # each GraphModule has a class of its own
     own.recompile = lambda self: None
@@ -49,7 +53,13 @@ def _graph_module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
         module.__init__(model, graph, type(model).__name__)  # type: ignore[misc]
     finally:
         del own.recompile
+    own.forward = _compile_first
     return module
+
+
+def _compile_first(module: fx.GraphModule, *args: Any) -> Any:
+    module.recompile()  # which puts the forward of the graph in this one's place
+    return module.forward(*args)
 
 
 _TAKEN = frozenset(dir(fx.GraphModule)) - frozenset(dir(nn.Module))

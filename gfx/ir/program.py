@@ -87,9 +87,13 @@ class Program:
 
     def recompile(self) -> None:
         """Removes dead code and submodules nobody calls, lints and recompiles the graph."""
+        self.tidy()
+        self.module.recompile()
+
+    def tidy(self) -> None:
+        """Removes dead code and submodules nobody calls, and lints the graph."""
         self.graph.eliminate_dead_code(_is_needed)  # it lints first
         _delete_unused(self.module)
-        self.module.recompile()
 
     def text(self) -> str:
         """Prints the program, one node a line.

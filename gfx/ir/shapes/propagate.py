@@ -92,10 +92,14 @@ def _settings(program: Program) -> list[Any]:
         if node.op == "call_module":
             module = program.submodule(node)
             state += [module, _attributes(module)]
-    for module in program.module.modules():
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None:
-                state.append((tensor.shape, tensor.dtype, tensor.device))
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                if tensor is not None:
+                    state.append((tensor.shape, tensor.dtype, tensor.device))
+        elif node.op == "get_attr":
+            owner, _, name = str(node.target).rpartition(".")
+            value = getattr(program.module.get_submodule(owner), name)
+            plain = isinstance(value, torch.Tensor)
+            state.append((value.shape, value.dtype, value.device) if plain else id(value))
     return state
 
 
