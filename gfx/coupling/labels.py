@@ -74,13 +74,15 @@ class Labels:
         if ids.size > self._count:  # a flattened image: settle each label once
             every = np.arange(self._count, dtype=np.int64)
             return np.asarray(self.find(every)[ids])
-        roots = self._parent[ids]
+        roots, above = ids, self._parent[ids]
+        known = True
         while True:
-            above = self._parent[roots]
+            roots, above = above, self._parent[above]
             if (above == roots).all():
                 break
-            roots = above
-        self._parent[ids] = roots
+            known = False
+        if not known:
+            self._parent[ids] = roots
         return roots
 
     def distinct(self, ids: Ids) -> Ids:

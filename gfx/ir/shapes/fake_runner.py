@@ -21,7 +21,7 @@ from gfx.ir.modules import is_known, is_own
 from gfx.ir.random_state import keep_random_state
 from gfx.ir.shapes.closed_form import foretell, returns_input
 
-__all__ = ["FakeRunner", "Watch", "fake_mode", "fake_of", "leaves_met"]
+__all__ = ["FakeRunner", "Watch", "fake_of", "leaves_met"]
 
 # what fake tensors raise where a result depends on values
 _BY_VALUE = ("DynamicOutputShapeException", "DataDependentOutputException")
@@ -194,15 +194,6 @@ def leaves_met(source: object) -> dict[Any, Any]:
     The source is the program's provenance, which copies share; the results go when it goes.
     """
     return _MET.setdefault(source, {})
-
-
-def fake_mode(known: dict[Any, Any]) -> Any:
-    """Returns the mode of those who share the results of leaves; making one takes long."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    if FakeTensorMode not in known:
-        known[FakeTensorMode] = FakeTensorMode(allow_non_fake_inputs=True)
-    return known[FakeTensorMode]
 
 
 def fake_of(mode: Any, tensor: torch.Tensor, home: torch.device) -> Any:

@@ -9,7 +9,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from gfx.ir.modules import is_own
 from gfx.ir.program import Program
-from gfx.ir.shapes.fake_runner import FakeRunner, Watch, fake_mode, leaves_met
+from gfx.ir.shapes.fake_runner import FakeRunner, Watch, leaves_met
 from gfx.ir.torch_logging import quiet_torch
 
 __all__ = ["forget_shapes", "note_shapes", "propagate", "rerun", "shapes_hold"]
@@ -41,11 +41,14 @@ def propagate(program: Program) -> None:
         >>> [tuple(node.meta["val"].shape) for node in program.nodes() if node.op != "output"]
         [(1, 3, 1024, 1024), (1, 8, 1022, 1022)]
     """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     if shapes_hold(program):
         return
     with quiet_torch():
-        inputs, known = program.example_inputs, leaves_met(program.provenance)
-        FakeRunner(program.module, inputs, fake_mode(known), known=known).run(*inputs)
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        inputs = program.example_inputs
+        FakeRunner(program.module, inputs, mode, known=leaves_met(program.provenance)).run(*inputs)
     note_shapes(program)
 
 
