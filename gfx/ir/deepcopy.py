@@ -77,10 +77,9 @@ def flat(value: Any) -> Iterator[Any]:
 def held_tensors(module: nn.Module) -> Iterator[Tensor]:
     """Iterates over the tensors among the attributes of a module, and one level into containers."""
     for value in vars(module).values():
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (dict, list, tuple)) and value:  # most are empty: of hooks
-            yield from (item for item in flat(value) if isinstance(item, Tensor))
+        if type(value) in _ATOMS or (isinstance(value, (dict, list, tuple)) and not value):
+            continue  # most are: numbers, and dictionaries for hooks
+        yield from (item for item in flat(value) if isinstance(item, Tensor))
 
 
 def _histories(module: nn.Module, memo: dict[Any, Any]) -> dict[int, Tensor]:
