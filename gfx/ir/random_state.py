@@ -50,7 +50,7 @@ def keep_random_state(
 
 
 def seed_torch(seed: int) -> None:
-    """Seeds torch's streams: without an accelerator the CPU's alone, in a hundredth of the time.
+    """Seeds torch's streams: the CPU's alone where torch was built for no other device.
 
     Example:
         >>> with keep_random_state():
@@ -58,10 +58,11 @@ def seed_torch(seed: int) -> None:
         ...     torch.initial_seed()
         3
     """
-    if torch.accelerator.is_available():
-        torch.manual_seed(seed)
-    else:  # torch would note for each absent device, with a stack trace, what to do later
+    if torch.accelerator.current_accelerator() is None:
+        # torch would note for each absent device, with a stack trace, what to do later
         torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def seed_all(seed: int) -> None:
