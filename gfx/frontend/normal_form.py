@@ -57,9 +57,9 @@ def _graph_module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     return module
 
 
-def _compile_first(module: fx.GraphModule, *args: Any) -> Any:
+def _compile_first(module: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
     module.recompile()  # which puts the forward of the graph in this one's place
-    return module.forward(*args)
+    return module.forward(*args, **kwargs)
 
 
 _TAKEN = frozenset(dir(fx.GraphModule)) - frozenset(dir(nn.Module))
