@@ -81,7 +81,10 @@ def _macs(program: Program, node: fx.Node) -> Macs:
 
 def _parameters(program: Program, node: fx.Node) -> list[nn.Parameter]:
     if node.op == "call_module":
-        return list(program.submodule(node).parameters())
+        module = program.submodule(node)
+        if module._modules:
+            return list(module.parameters())
+        return [*{id(p): p for p in module._parameters.values() if p is not None}.values()]
     if node.op == "get_attr":
         owner, _, name = str(node.target).rpartition(".")
         value = getattr(program.module.get_submodule(owner), name)

@@ -135,13 +135,17 @@ def _call_module(flow: Flow, node: fx.Node) -> Any:
 
 def _not_plain(module: nn.Module, path: str) -> str | None:
     """Says why the parameters of a module are not what they seem."""
-    if hasattr(module, "parametrizations") or any(
-        hasattr(module, f"weight_{part}") for part in ("orig", "g")
-    ):
+    if any(_holds(module, name) for name in ("parametrizations", "weight_orig", "weight_g")):
         return f"a parametrization computes the weight of {path}; run fold_parametrizations first"
     if module._forward_hooks or module._forward_pre_hooks:
         return f"{path} has hooks, which may do anything to its channels"
     return None
+
+
+def _holds(module: nn.Module, name: str) -> bool:
+    """Whether a module has an attribute; `hasattr` takes long to find that it has not."""
+    places = (module._parameters, module._modules, module._buffers, vars(module))
+    return any(name in place for place in places) or hasattr(type(module), name)
 
 
 def _call_function(flow: Flow, node: fx.Node) -> Any:

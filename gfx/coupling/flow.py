@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, fx
 
 from gfx.coupling.call import Call, Read, Statistic
-from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, spread, varying
+from gfx.coupling.labelled_tensor import (
+    Labeled,
+    core,
+    expand_constant,
+    rows_of,
+    spread,
+    varying,
+)
 from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import Axis, Ids, Labels
 from gfx.coupling.weight_statistics import Constants
@@ -88,7 +95,7 @@ class Flow:
         for labels in value.fields:
             if dim not in self.over(labels):
                 continue
-            rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
+            rows = rows_of(labels, dim)
             if rows.shape[1] > 1:
                 self.labels.unite(rows[:, :1], rows[:, 1:])
             first = rows[:, 0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gfx.coupling.labels import Ids
 
-__all__ = ["Labeled", "core", "expand_constant", "field", "spread", "varying"]
+__all__ = ["Labeled", "core", "expand_constant", "field", "rows_of", "spread", "varying"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,8 @@ class Labeled:
 
 def varying(labels: Tensor) -> tuple[int, ...]:
     """Returns the dimensions that a field varies on."""
-    return tuple(
-        d
-        for d, (n, step) in enumerate(zip(labels.shape, labels.stride(), strict=True))
-        if n > 1 and step
-    )
+    sizes = enumerate(zip(labels.shape, labels.stride(), strict=True))
+    return tuple([d for d, (n, step) in sizes if n > 1 and step])
 
 
 def core(labels: Tensor) -> Tensor:
@@ -49,6 +46,13 @@ def core(labels: Tensor) -> Tensor:
         if size > 1 and not step:
             labels = labels.narrow(d, 0, 1)
     return labels
+
+
+def rows_of(labels: Tensor, dim: int) -> Ids:
+    """Returns the labels of each index of a dimension as one row, of what the field varies on."""
+    if varying(labels) == (dim,):
+        return labels.as_strided((labels.shape[dim], 1), (labels.stride(dim), 1)).numpy()
+    return core(labels).movedim(dim, 0).reshape(labels.shape[dim], -1).numpy()
 
 
 def spread(labels: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -74,13 +74,15 @@ class Labels:
         if ids.size > self._count:  # a flattened image: look each label up once
             every = np.arange(self._count, dtype=np.int64)
             return np.asarray(self.find(every)[ids])
-        roots = self._parent[ids]
+        roots, above = ids, self._parent[ids]
+        known = True
         while True:
-            above = self._parent[roots]
-            if np.array_equal(above, roots):
+            roots, above = above, self._parent[above]
+            if (above == roots).all():
                 break
-            roots = above
-        self._parent[ids] = roots
+            known = False
+        if not known:
+            self._parent[ids] = roots
         return roots
 
     def distinct(self, ids: Ids) -> Ids:
@@ -93,7 +95,8 @@ class Labels:
 
     def unite(self, a: Ids, b: Ids) -> None:
         """Makes `a[i]` and `b[i]` one channel, for every i; the shapes broadcast."""
-        a, b = np.broadcast_arrays(a, b)
+        if a.shape != b.shape:
+            a, b = np.broadcast_arrays(a, b)
         a, b = a.ravel(), b.ravel()
         while True:
             a, b = self.find(a), self.find(b)

@@ -19,7 +19,7 @@ from gfx.ir.program import Program, Provenance
 from gfx.ir.shapes.fake_runner import leaf_results
 from gfx.ir.shapes.propagate import forget_shapes, note_shapes
 
-__all__ = ["trace"]
+__all__ = ["trace", "traced"]
 
 Frontend = Literal["symbolic", "export"]
 
@@ -56,6 +56,14 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
           _1 = ReLU[1](_0)
           return _1
     """
+    program = traced(model, example_inputs, check=check)
+    if "_code" not in vars(program.module):
+        program.module.recompile()
+    return program
+
+
+def traced(model: nn.Module, example_inputs: Any, *, check: bool) -> Program:
+    """Does what `trace` does; without the check, the graph is not compiled before it runs."""
     twin = private_copy(model)
     if example_inputs is not None:
         inputs = Inferred(bind(twin, example_inputs))
@@ -126,7 +134,8 @@ class _Search:
     def symbolic(self, opaque: dict[str, str]) -> Program:
         """Tries the first front end."""
         graph, notes = symbolic_graph(self.model, self.inputs.arguments, opaque)
-        module = _written_out(normal_form(self.model, graph), self.quick)
+        late = not self.check.check
+        module = _written_out(normal_form(self.model, graph, late=late), self.quick)
         return self.program(module, "symbolic", opaque, notes + self.quick.notes(module))
 
     def exported(self, opaque: dict[str, str]) -> Program:

@@ -18,6 +18,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize
 
 from gfx.frontend.attention_ops import AttentionLayer, Call, attended, masked
+from gfx.ir.program import Program
 
 __all__ = ["has_attention", "write_out_attention"]
 
@@ -49,7 +50,7 @@ def write_out_attention(module: fx.GraphModule) -> None:
 
 def _is_call(node: fx.Node, module: fx.GraphModule) -> bool:
     if node.op == "call_module":
-        return type(module.get_submodule(str(node.target))) is nn.MultiheadAttention
+        return type(Program(module, ()).submodule(node)) is nn.MultiheadAttention
     return node.op == "call_function" and node.target is F.multi_head_attention_forward
 
 

@@ -8,13 +8,13 @@ import torch
 from torch import fx, nn
 
 from gfx.frontend.aten_ops import is_check, respell
-from gfx.ir.ops import is_inplace
+from gfx.ir.ops import is_inplace, is_inplace_module
 from gfx.ir.program import Program
 
 __all__ = ["normal_form"]
 
 
-def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+def normal_form(model: nn.Module, graph: fx.Graph, *, late: bool = False) -> fx.GraphModule:
     """Makes the GraphModule of a traced model; it takes the model's modules and tensors over.
 
     1. Guards and asserts go, aten operations get their torch spelling.
@@ -24,20 +24,42 @@ def normal_form(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     4. Dead code and unused modules go.
     5. Containers keep their training flag, buffers stay out of the state dict where they were.
     6. What has a name that a GraphModule needs for itself, such as `code`, gets another.
+
+    With `late`, it is compiled once it runs, if it is not recompiled before.
     """
     graph._tracer_cls = fx.Tracer  # pickle traces the generated code again, with this class
     for node in list(graph.nodes):
         _tidy(graph, node)
     _rename(model, graph)
-    module = fx.GraphModule(model, graph, type(model).__name__)
+    module = _graph_module(model, graph)
     for node in list(graph.nodes):
         _spare_input(node, module)
     order = {node: index for index, node in enumerate(graph.nodes)}
     for node in order:
         _thread(node, module, order)
-    Program(module, ()).recompile()
+    Program(module, ()).tidy()
+    if not late:
+        module.recompile()
     _keep_flags(model, module)
     return module
+
+
+def _graph_module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """Makes a GraphModule that is compiled once it runs."""
+    module = fx.GraphModule.__new__(fx.GraphModule)
+    own: Any = type(module)  # each GraphModule has a class of its own
+    own.recompile = lambda self: None
+    try:
+        module.__init__(model, graph, type(model).__name__)  # type: ignore[misc]
+    finally:
+        del own.recompile
+    own.forward = _compile_first
+    return module
+
+
+def _compile_first(module: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+    module.recompile()  # which puts the forward of the graph in this one's place
+    return module.forward(*args, **kwargs)
 
 
 _TAKEN = frozenset(dir(fx.GraphModule)) - frozenset(dir(nn.Module))
@@ -79,8 +101,8 @@ def _number(value: Any) -> Any:
 
 def _written(node: fx.Node, module: fx.GraphModule) -> fx.Node | None:
     """Returns what a node writes to, or None."""
-    layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    writes = is_inplace(node) or getattr(layer, "inplace", False)
+    layer = Program(module, ()).submodule(node) if node.op == "call_module" else None
+    writes = is_inplace(node) or (layer is not None and is_inplace_module(layer))
     return node.all_input_nodes[0] if writes and node.all_input_nodes else None
 
 

@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from gfx.errors import InputError
 from gfx.ir.copy_on_write import clone_on_write
-from gfx.ir.deepcopy import deepcopy, flat
+from gfx.ir.deepcopy import deepcopy, held_tensors
 from gfx.ir.modules import OWN, is_own
 from gfx.ir.random_state import keep_random_state
 
@@ -59,7 +59,9 @@ def private_copy(model: nn.Module) -> nn.Module:
             if child is not None:
                 module._modules[name] = unwrap(child)
     for module in twin.modules():
-        module.__class__ = _plain_class(type(module))
+        plain = _plain_class(type(module))
+        if plain is not type(module):
+            module.__class__ = plain
     return twin
 
 
@@ -135,8 +137,7 @@ def _saved_module(module: nn.Module) -> Callable[[], None]:
     # of such a layer only the tensors change; most of its containers are of hooks
     kept = {n: attributes[n] for n in ("_parameters", "_buffers")} if plain else attributes
     containers = [_saved_container(v) for v in kept.values() if _is_container(v)]
-    held = [value for item in attributes.values() for value in flat(item)]
-    tensors = [_saved_tensor(value) for value in held if isinstance(value, torch.Tensor)]
+    tensors = [_saved_tensor(value) for value in held_tensors(module)]
 
     def restore() -> None:
         vars(module).clear()
@@ -207,4 +208,4 @@ def _user_classes(model: nn.Module) -> list[type]:
 
 
 def _is_container(value: Any) -> bool:
-    return isinstance(value, list | dict | set)
+    return isinstance(value, (list, dict, set))

@@ -14,14 +14,17 @@ give a wrong graph:
 import contextlib
 import dis
 import inspect
+import math
 import operator
 from collections.abc import Collection, Iterator
+from functools import cache
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.fx._symbolic_trace import _create_wrapped_func
 
 from gfx.frontend.inputs.bind import Argument, Arguments, has_tensor
 from gfx.frontend.leaf_ops import is_leaf
@@ -60,6 +63,7 @@ def partial_graph(model: nn.Module, arguments: Arguments) -> fx.Graph:
     tracer = _Tracer(arguments, (), live_buffers=True)
     with (
         untouched(model),
+        _math_wrapped(),
         plain_forwards(model),
         # the graph up to the failure is the result
         contextlib.suppress(Exception),
@@ -87,6 +91,7 @@ def _attempt(
     state, known = _buffers(model), set(vars(model))
     with (
         untouched(model),
+        _math_wrapped(),
         plain_forwards(model),
         _gradients(model),
         drawn_in_torch() as drawn,
@@ -106,6 +111,26 @@ def _attempt(
         raise Refusal("forward computes with parameters that it lists, not names")  # rule 4
     vars(model).update({n: v for n, v in made.items() if isinstance(v, torch.Tensor)})
     return graph, [ONE_DRAW] if drawn_in_forward[0] else []
+
+
+@contextlib.contextmanager
+def _math_wrapped() -> Iterator[None]:
+    """Lets `math.sqrt` and the like take traced values, as torch.fx does itself, only slower."""
+    plain = {name: vars(math)[name] for name in _wrapped_math()}
+    vars(math).update(_wrapped_math())
+    try:
+        yield
+    finally:
+        vars(math).update(plain)
+
+
+@cache
+def _wrapped_math() -> dict[str, Any]:
+    return {
+        name: _create_wrapped_func(function)
+        for name, function in vars(math).items()
+        if not name.startswith("_") and callable(function)
+    }
 
 
 @contextlib.contextmanager
@@ -176,6 +201,7 @@ class _Tracer(fx.Tracer):
 
     def __init__(self, arguments: Arguments, opaque: Collection[str], live_buffers: bool) -> None:
         super().__init__()
+        self._autowrap_search.clear()  # see _math_wrapped
         self.arguments = arguments
         self.opaque = opaque
         self.live_buffers = live_buffers
@@ -185,7 +211,8 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name in self.opaque:
             return True
-        return is_leaf(m) and not self.overwritten.keys() & _own(module_qualified_name, m)
+        read = bool(self.overwritten) and self.overwritten.keys() & _own(module_qualified_name, m)
+        return is_leaf(m) and not read
 
     def overwrite(self, parameter: _Held, value: _Proxy) -> None:
         """Makes later reads of a parameter return what was written to it (rule 1)."""

@@ -91,15 +91,15 @@ def plain(value: Any) -> Any:
         >>> plain({"keep": ("to_rgb",), 1: Path("a.yaml")})
         {'keep': ['to_rgb'], '1': 'a.yaml'}
     """
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, Enum):
         return plain(value.value)
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return value
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         if set(map(type, value)) == {int}:
             return list(value)  # thousands of channels
         return [plain(v) for v in value]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["deepcopy", "flat"]
+__all__ = ["deepcopy", "flat", "held_tensors"]
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -53,9 +53,8 @@ def deepcopy(
     """
     memo = {} if memo is None else memo
     memo.update(_histories(module, memo))
-    plain: dict[type, bool] = {}
     for part in module.modules():
-        if plain.setdefault(type(part), _is_plain(type(part))):
+        if _known_plain(type(part), memo):
             _copied(part, memo, clone)
     return copy.deepcopy(module, memo)
 
@@ -69,10 +68,18 @@ def flat(value: Any) -> Iterator[Any]:
     """
     if isinstance(value, dict):
         yield from value.values()
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         yield from value
     else:
         yield value
+
+
+def held_tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Iterates over the tensors among the attributes of a module, and one level into containers."""
+    for value in vars(module).values():
+        if type(value) in _ATOMS or (isinstance(value, (dict, list, tuple)) and not value):
+            continue  # most are: numbers, and dictionaries for hooks
+        yield from (item for item in flat(value) if isinstance(item, Tensor))
 
 
 def _histories(module: nn.Module, memo: dict[Any, Any]) -> dict[int, Tensor]:
@@ -80,9 +87,8 @@ def _histories(module: nn.Module, memo: dict[Any, Any]) -> dict[int, Tensor]:
     return {
         id(value): value.detach().clone()
         for part in module.modules()
-        for held in vars(part).values()
-        for value in flat(held)
-        if isinstance(value, Tensor) and value.grad_fn is not None and id(value) not in memo
+        for value in held_tensors(part)
+        if value.grad_fn is not None and id(value) not in memo
     }
 
 
@@ -93,13 +99,22 @@ def _is_plain(kind: type[nn.Module]) -> bool:
     return all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in _SAY)
 
 
+def _known_plain(kind: type[nn.Module], memo: dict[Any, Any]) -> bool:
+    """Asks `_is_plain` once for each class in one copy."""
+    known = memo.setdefault(_is_plain, {})
+    if kind not in known:
+        known[kind] = _is_plain(kind)
+    return bool(known[kind])
+
+
 def _copied(module: nn.Module, memo: dict[Any, Any], clone: Callable[[Tensor], Tensor]) -> Any:
     """Copies a module of a plain kind, once."""
     if id(module) in memo:
         return memo[id(module)]
     twin = memo[id(module)] = object.__new__(type(module))
+    attributes = vars(twin)
     for name, value in vars(module).items():
-        twin.__dict__[name] = _value(value, memo, clone)
+        attributes[name] = value if type(value) in _ATOMS else _value(value, memo, clone)
     return twin
 
 
@@ -124,7 +139,7 @@ def _value(value: Any, memo: dict[Any, Any], clone: Callable[[Tensor], Tensor]) 
         return memo[id(value)]
     if kind is Tensor and _is_whole(value, memo):
         return _tensor(value, memo, clone)
-    if isinstance(value, nn.Module) and _is_plain(kind):
+    if isinstance(value, nn.Module) and _known_plain(kind, memo):
         return _copied(value, memo, clone)
     return copy.deepcopy(value, memo)
 

@@ -87,7 +87,7 @@ def narrow(node: fx.Node, kept: Mapping[int, Iterable[int]]) -> None:
     left = dict(before.kept)
     for dim, indices in kept.items():
         own = left.get(dim)
-        left[dim] = tuple(int(i) if own is None else own[i] for i in indices)
+        left[dim] = tuple(map(int if own is None else own.__getitem__, indices))
     node.meta[_KEY] = (before.node, left or None)
 
 

@@ -7,9 +7,9 @@ so that a rule is written once.
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
-__all__ = ["is_inplace", "op_name"]
+__all__ = ["is_inplace", "is_inplace_module", "op_name"]
 
 # spellings that differ by more than an underscore or an i
 _ALIASES = {
@@ -90,6 +90,13 @@ def is_inplace(node: fx.Node) -> bool:
     if name in _INPLACE_OPERATORS or name == "setitem":
         return True
     return name.endswith("_") and not name.endswith("__")
+
+
+def is_inplace_module(module: nn.Module) -> bool:
+    """Whether a module says that it writes into its input (`nn.ReLU(inplace=True)`)."""
+    # a module is slow to say that it has no such attribute
+    said = "inplace" in vars(module) or hasattr(type(module), "inplace")
+    return said and bool(getattr(module, "inplace", False))
 
 
 def _function_name(target: Any) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "keep_random_state",
     "same",
     "seed_all",
+    "seed_torch",
 ]
 
 ONE_DRAW = "forward draws from Python's or numpy's random numbers: the graph holds one draw"
@@ -44,13 +45,29 @@ def keep_random_state(
     """
     with torch.random.fork_rng(devices=_gpus(devices)), _python_kept() if python else nullcontext():
         if seed is not None:
-            torch.manual_seed(seed)
+            seed_torch(seed)
         yield
+
+
+def seed_torch(seed: int) -> None:
+    """Seeds torch's streams: the CPU's alone where torch was built for no other device.
+
+    Example:
+        >>> with keep_random_state():
+        ...     seed_torch(3)
+        ...     torch.initial_seed()
+        3
+    """
+    if torch.accelerator.current_accelerator() is None:
+        # torch would note for each absent device, with a stack trace, what to do later
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def seed_all(seed: int) -> None:
     """Seeds the streams of torch, numpy and Python."""
-    torch.manual_seed(seed)
+    seed_torch(seed)
     np.random.seed(seed)
     random.seed(seed)
 

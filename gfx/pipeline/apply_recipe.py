@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from gfx.costs import Cost, Meter
 from gfx.errors import InputError, RecipeError
-from gfx.frontend import trace
+from gfx.frontend.driver import traced
 from gfx.ir.copy_on_write import copy_on_write
 from gfx.ir.node_origin import forget
 from gfx.ir.preserve import devices_of
@@ -119,7 +119,7 @@ def apply(
     if example_inputs is None:
         example_inputs = _recipe_inputs(recipe, model)
     with copy_on_write():
-        program = trace(model, example_inputs, check=verify)
+        program = traced(model, example_inputs, check=verify)
         with keep_random_state(devices_of(program)):  # rule 3
             forget(program)
             run = Run(program, recipe, data, verify, meter)
@@ -128,6 +128,8 @@ def apply(
             timings = run.check()
             record = recorded.finished()
         small = program.module
+        if "_code" not in vars(small):  # no pass has compiled it
+            small.recompile()
         forget_shapes(program)
         forget(program)
     _set_modes(small, model)
@@ -169,7 +171,8 @@ def _set_modes(small: nn.Module, model: nn.Module) -> None:
     flags = {path: module.training for path, module in model.named_modules()}
     for path, module in small.named_modules():  # parents come first
         flags.setdefault(path, flags[path.rpartition(".")[0]])
-        module.training = flags[path]
+        if module.training is not flags[path]:
+            module.training = flags[path]
 
 
 def _remember_inputs(small: fx.GraphModule, program: Program) -> None:

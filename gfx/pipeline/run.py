@@ -13,6 +13,7 @@ from gfx.errors import InputError, VerificationError, prefixed
 from gfx.io.data import replayable
 from gfx.ir.execute import tolerance
 from gfx.ir.program import Program
+from gfx.ir.random_state import seed_torch
 from gfx.ir.shapes.propagate import propagate
 from gfx.pipeline.pass_context import resolve
 from gfx.pipeline.pass_report import PassReport, Timing, pass_report
@@ -62,7 +63,7 @@ class Run:
         reports = []
         for place in range(len(todo)):
             if len(sharing) > 1 and place == sharing[0]:
-                torch.manual_seed(self.context.seed)
+                seed_torch(self.context.seed)
                 plan = shared(self.program, todo, sharing, self.context)
             reports.append(self.step(plan.passes[place], plan))
         return tuple(reports)
@@ -116,7 +117,7 @@ class Run:
     def _apply(self, pass_: Pass, context: Context) -> Outcome:
         with prefixed(pass_.name):
             pass_.requires(self.program)
-            torch.manual_seed(self.context.seed)
+            seed_torch(self.context.seed)
             return pass_.apply(self.program, context)
 
     def _check(self, pass_: Pass, old: Program, outcome: Outcome) -> tuple[Check, ...]:
@@ -130,7 +131,7 @@ class Run:
         same, honest = signature(pass_, old, new), honesty(pass_, old, new, outcome)
         if not outcome.modified:  # honest, hence the same bytes: nothing needs to run
             return (well_formed, same, honest, Check("values", True, 0.0, tolerance(new)))
-        torch.manual_seed(self.context.seed)
+        seed_torch(self.context.seed)
         reference = old if Keeps.VALUES in pass_.keeps else None
         if outcome.reference is not None:
             with prefixed(pass_.name):

@@ -58,9 +58,10 @@ def _used(groups: Groups, path: str, value: Tensor) -> Tensor:
 
 def per_channel(member: Member, positions: Scores, size: int) -> Scores:
     """Sums the scores of a dimension's indices by channel: a channel may own several."""
-    total = np.zeros(size)
-    np.add.at(total, member.channel, positions[member.index])
-    return total
+    if not len(member.channel):
+        return np.zeros(size)
+    total = np.bincount(member.channel, weights=positions[member.index], minlength=size)
+    return np.asarray(total, dtype=np.float64)
 
 
 class Squashed:

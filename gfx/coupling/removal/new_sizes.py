@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from gfx.coupling.groups import Groups
-from gfx.coupling.labelled_tensor import Labeled, core, varying
+from gfx.coupling.labelled_tensor import Labeled, rows_of, varying
 from gfx.coupling.labels import Mask
 from gfx.ir.node_origin import stands_for
 
@@ -22,6 +22,7 @@ class Sizes:
         self.groups = groups
         self.kept = groups.kept(removed)
         self._shapes: dict[int, tuple[int, ...]] = {}
+        self._alive: dict[tuple[int, int], tuple[Labeled, Mask]] = {}  # by identity, dimension
         self._sources: dict[fx.Node, fx.Node] = {}  # by inserted node: the one it stands for
 
     def value_of(self, node: fx.Node) -> Any:
@@ -30,11 +31,14 @@ class Sizes:
 
     def alive(self, value: Labeled, dim: int) -> Mask:
         """Returns for each index of a dimension whether it stays."""
+        known = self._alive.get((id(value), dim))
+        if known is not None:
+            return known[1]
         stay = np.ones(value.shape[dim], dtype=np.bool_)
         for labels in value.fields:
             if dim in varying(labels):
-                rows = core(labels).movedim(dim, 0).reshape(value.shape[dim], -1).numpy()
-                stay &= self.kept[rows].any(axis=1)
+                stay &= self.kept[rows_of(labels, dim)].any(axis=1)
+        self._alive[id(value), dim] = (value, stay)
         return stay
 
     def shape(self, value: Labeled) -> tuple[int, ...]:
@@ -105,7 +109,7 @@ def _evaluate(node: fx.Node, after: dict[fx.Node, Any]) -> Any:
 
 def _differs(before: Any, after: Any) -> bool:
     if isinstance(before, Tensor):
-        return tuple(before.shape) != tuple(after.shape)
+        return bool(before.shape != after.shape)
     if isinstance(before, (tuple, list)) and isinstance(after, (tuple, list)):
         return len(before) != len(after) or any(
             _differs(a, b) for a, b in zip(before, after, strict=True)

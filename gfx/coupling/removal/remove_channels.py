@@ -68,7 +68,7 @@ def _record(program: Program, sizes: Sizes) -> None:
         if not isinstance(value, Labeled) or value.shape == sizes.shape(value):
             continue
         alive = {d: sizes.alive(value, d) for d in range(value.ndim)}
-        narrow(node, {d: stay.nonzero()[0] for d, stay in alive.items() if not stay.all()})
+        narrow(node, {d: stay.nonzero()[0].tolist() for d, stay in alive.items() if not stay.all()})
 
 
 def _fit(program: Program, node: fx.Node, sizes: Sizes) -> None:

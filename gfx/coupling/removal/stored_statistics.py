@@ -33,7 +33,8 @@ def store(program: Program, sizes: Sizes) -> tuple[str, ...]:
             _overwrite(program, node, values[node])
         else:
             _store(program, sizes, node, values[node])
-    program.graph.eliminate_dead_code(has_effect)
+    if any(not node.users and not has_effect(node) for node in program.graph.nodes):
+        program.graph.eliminate_dead_code(has_effect)
     return tuple(node.name for node in stored)
 
 

@@ -1,10 +1,9 @@
 """Infers the output shape of a layer of torch or gfx in closed form, without running it.
 
 Fake tensors cost a fraction of a millisecond for each operation, and several the first time. Most
-layers of a generator keep the shape of their input, or are convolutions, whose output torch's meta
-kernel sizes alone. An unusual case (mixed types or devices, a memory layout that is not contiguous,
-a wrong number of channels) is no error: the result is None, and the caller runs the layer on fake
-tensors instead.
+layers of a generator keep the shape of their input, or are convolutions. An unusual case (mixed
+types or devices, a memory layout that is not contiguous, a wrong number of channels) is no error:
+the result is None, and the caller runs the layer on fake tensors instead.
 """
 
 import math
@@ -128,7 +127,7 @@ def _linear(leaf: CsrLinear | SemiStructuredLinear, x: Any) -> Shape | None:
 
 
 def _conv(leaf: Any, x: Tensor) -> Shape | None:
-    """Sizes a convolution on the meta device, whose kernel does not look at all channels."""
+    """Sizes a convolution that fits; None if it does not, or is unusual."""
     weight, bias, groups = leaf.weight, leaf.bias, leaf.groups
     if leaf.padding_mode != "zeros" or isinstance(leaf.padding, str) or x.ndim != weight.ndim:
         return None
@@ -141,12 +140,17 @@ def _conv(leaf: Any, x: Tensor) -> Shape | None:
         return None
     if any(n and n >= step for n, step in zip(leaf.output_padding, leaf.stride, strict=True)):
         return None
-    there = [torch.empty(t.shape, dtype=t.dtype, device="meta") for t in (x, weight)]
-    places = (leaf.stride, leaf.padding, leaf.dilation, turned, leaf.output_padding, groups)
-    try:
-        return tuple(torch.convolution(there[0], there[1], None, *places).shape)
-    except RuntimeError:  # the run on fake tensors reports what is wrong
+    places = (leaf.stride, leaf.padding, leaf.dilation, leaf.output_padding)
+    if any(len(place) != x.ndim - 2 for place in places) or min(*leaf.stride, *leaf.dilation) < 1:
         return None
+    if min(leaf.padding) < 0:
+        return None
+    sizes = []
+    for n, k, s, p, d, more in zip(x.shape[2:], weight.shape[2:], *places, strict=True):
+        reach = d * (k - 1) + 1
+        sizes.append((n - 1) * s - 2 * p + reach + more if turned else (n + 2 * p - reach) // s + 1)
+    # fake tensors will say what is wrong
+    return (x.shape[0], made, *sizes) if min(sizes) > 0 else None
 
 
 def _fits_norm(leaf: Any, shape: Shape) -> bool:

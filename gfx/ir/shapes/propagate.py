@@ -17,6 +17,9 @@ __all__ = ["forget_shapes", "note_shapes", "propagate", "rerun", "shapes_hold"]
 # program → the settings that its nodes' values were inferred from; entries die with the program
 _SETTINGS: MutableMapping[Program, list[Any]] = WeakIdKeyDictionary()
 
+# what every module has in dictionaries and sets
+_COMMON = frozenset(n for n, v in vars(nn.Module()).items() if isinstance(v, (dict, set)))
+
 
 def propagate(program: Program) -> None:
     """Writes the value of every node to `node.meta["val"]`.
@@ -93,10 +96,14 @@ def _settings(program: Program) -> list[Any]:
         if node.op == "call_module":
             module = program.submodule(node)
             state += [module, _attributes(module)]
-    for module in program.module.modules():
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None:
-                state.append((tensor.shape, tensor.dtype, tensor.device))
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                if tensor is not None:
+                    state.append((tensor.shape, tensor.dtype, tensor.device))
+        elif node.op == "get_attr":
+            owner, _, name = str(node.target).rpartition(".")
+            value = getattr(program.module.get_submodule(owner), name)
+            plain = isinstance(value, torch.Tensor)
+            state.append((value.shape, value.dtype, value.device) if plain else id(value))
     return state
 
 
@@ -105,8 +112,12 @@ def _attributes(module: nn.Module) -> Any:
     own = is_own(module) or type(module).__module__.startswith("torch.nn.modules")
     if not own or module._modules:
         return object()  # the settings of another module do not determine its shapes: never equal
-    held = vars(module).items()
-    return {n: [*v] if type(v) is list else v for n, v in held if not isinstance(v, dict | set)}
+    return {
+        name: [*value] if type(value) is list else value
+        for name, value in vars(module).items()
+        # most are the hooks of every module, which are slow to recognise by their type
+        if name not in _COMMON and not isinstance(value, (dict, set))
+    }
 
 
 def _mode(program: Program) -> Any:
