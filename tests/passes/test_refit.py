@@ -286,3 +286,18 @@ def test_errors_of_the_data_are_gfx_errors():
     for data in ([], torch.zeros(4, 5, 8, 8, dtype=F64), 3):
         with pytest.raises(GfxError):
             applied(chain(), data=data)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_it_writes_nothing_on_the_model_and_shares_no_memory_with_it(verify: bool) -> None:
+    model = chain(norm=True)
+    state = model.state_dict()
+    before = {name: x.clone() for name, x in state.items()}
+    versions = [x._version for x in state.values()]
+    passes = [{"channel_prune": {"ratio": 0.25}}, "refit"]
+    small = gfx.apply({"passes": passes}, model, images(1), data=images(), verify=verify)
+    assert gfx.report(small).passes[-1].changes
+    assert all(torch.equal(before[name], x) for name, x in model.state_dict().items())
+    assert [x._version for x in model.state_dict().values()] == versions
+    places = {x.untyped_storage().data_ptr() for x in model.state_dict().values()}
+    assert not {x.untyped_storage().data_ptr() for x in small.state_dict().values()} & places
