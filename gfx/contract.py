@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import fx
 
-from gfx.costs import Budget, Cost, LatencyTimer
+from gfx.costs import Budget, LatencyTimer
 from gfx.errors import PreconditionError
 from gfx.ir.globs import matches
 from gfx.ir.program import Program
@@ -144,12 +144,6 @@ class Context:
                 f"the budget on {timed[0].name} needs a meter, and a limit in milliseconds; run "
                 "the pass by gfx.apply"
             )
-
-    def met(self, program: Program, cost: Cost) -> bool:
-        """Whether a program of this cost meets every budget; latencies are measured last."""
-        if not all(budget.kept(cost) for budget in self.budgets):
-            return False
-        return self.meter is None or self.meter.keeps(program, cost, self.budgets)
 
     def of(self, pass_: "Pass") -> "Context":
         """Returns the context of one pass: its own seed and budget go before the recipe's.
