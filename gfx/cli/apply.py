@@ -52,7 +52,7 @@ def apply(
         warn("NOT VERIFIED: --no-verify turns off every check after every pass")
     with Progress(f"opening {model}") as progress:
         opened = open_named(
-            model, inputs=inputs or [], factory=factory, trust=trust, evaluate=evaluate, seed=seed
+            model, inputs=inputs, factory=factory, trust=trust, evaluate=evaluate, seed=seed
         )
         # inputs of the command line take precedence, then the recipe's, then the model's own
         given = opened.inputs if inputs or loaded.input is None else None

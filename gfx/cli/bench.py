@@ -120,13 +120,13 @@ def _opened(
     alone: bool,
 ) -> Opened:
     """Opens a model; of two, the factory is for the one that needs it."""
-    known: dict[str, Any] = {"inputs": inputs or [], "trust": trust, "evaluate": False}
+    known: dict[str, Any] = {"inputs": inputs, "trust": trust, "seed": seed}
     if alone or factory is None:
-        return open_named(name, factory=factory, seed=seed, **known)
+        return open_named(name, factory=factory, **known)
     try:
-        return open_named(name, factory=None, seed=seed, **known)
+        return open_named(name, factory=None, **known)
     except ArchiveError:
-        return open_named(name, factory=factory, seed=seed, **known)
+        return open_named(name, factory=factory, **known)
 
 
 def _inputs(first: Opened, second: Opened | None, names: tuple[str, str]) -> Any:

@@ -36,9 +36,7 @@ def channels(
     import gfx
 
     with Progress(f"opening {model}") as progress:
-        opened = open_named(
-            model, inputs=inputs or [], factory=factory, trust=trust, evaluate=False, seed=None
-        )
+        opened = open_named(model, inputs=inputs, factory=factory, trust=trust)
         progress.stage(f"analysing {model}")
         groups = gfx.channels(
             opened.model, opened.inputs, attention=attention.value, group_norm=group_norm.value

@@ -32,9 +32,7 @@ def cost(
     import gfx
 
     with Progress(f"opening {model}") as progress:
-        opened = open_named(
-            model, inputs=inputs or [], factory=factory, trust=trust, evaluate=False, seed=None
-        )
+        opened = open_named(model, inputs=inputs, factory=factory, trust=trust)
         progress.stage(f"counting {model}")
         figures = gfx.cost(opened.model, opened.inputs)
     if as_json:

@@ -45,9 +45,7 @@ def export(
     if not check:
         warn("NOT CHECKED: --no-check writes the file without running it once")
     with Progress(f"opening {model}") as progress:
-        opened = open_named(
-            model, inputs=inputs or [], factory=factory, trust=trust, evaluate=False, seed=seed
-        )
+        opened = open_named(model, inputs=inputs, factory=factory, trust=trust, seed=seed)
         progress.stage(f"exporting {model}")
         done = gfx.export(
             opened.model,

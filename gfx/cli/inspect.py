@@ -128,7 +128,7 @@ def inspect(
     speaks = not int(os.environ.get("RANK", "0"))  # of several processes only the first
     with Progress(f"opening {model}", quiet=not speaks) as progress:
         opened = open_named(
-            model, inputs=inputs or [], factory=factory, trust=trust, evaluate=evaluate, seed=seed
+            model, inputs=inputs, factory=factory, trust=trust, evaluate=evaluate, seed=seed
         )
         progress.stage(f"inspecting {model}")
         table = gfx.inspect(

@@ -52,11 +52,11 @@ def parse_input(text: str) -> "InputSpec":
 def open_named(
     name: str,
     *,
-    inputs: "list[InputSpec]",
+    inputs: "list[InputSpec] | None",
     factory: str | None,
     trust: bool,
-    evaluate: bool,
-    seed: int | None,
+    evaluate: bool = False,
+    seed: int | None = None,
 ) -> Opened:
     """Opens the MODEL of a command line.
 

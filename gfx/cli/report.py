@@ -109,7 +109,7 @@ def _original(
 
     seed = stored.recipe.get("seed")
     specs = inputs or list(Recipe.load(stored.recipe).input or ())
-    return open_named(name, inputs=specs, factory=factory, trust=trust, evaluate=False, seed=seed)
+    return open_named(name, inputs=specs, factory=factory, trust=trust, seed=seed)
 
 
 def _made(
