@@ -7,9 +7,8 @@ from typing import Any
 from gfx.compression.factor import Condition, Form, parts_of, written_rank
 from gfx.compression.probe.changes import Narrowing, ProbeChange, Replacement
 from gfx.compression.probe.replay import Replay
-from gfx.compression.selection import weakest
 from gfx.costs import cost_of
-from gfx.coupling import Group, Groups
+from gfx.coupling import Groups
 from gfx.coupling.labels import Mask
 from gfx.io.data import batches_of, synthetic, synthetic_note
 from gfx.ir.layers import Layer
@@ -66,14 +65,6 @@ class Damages:
             for (layer, _), parts in zip(forms, made, strict=True)
         ]
         return self._measured(changes)
-
-    def of_shares(
-        self, groups: Groups, shares: Sequence[tuple[Group, float]]
-    ) -> list[tuple[int, float]]:
-        """Returns the width and the damage of narrowing each group alone to a share."""
-        masks = [weakest(groups, group, share) for group, share in shares]
-        widths = [g.size - int(m[g.roots].sum()) for (g, _), m in zip(shares, masks, strict=True)]
-        return list(zip(widths, self.of_masks(groups, masks), strict=True))
 
     def of_masks(self, groups: Groups, masks: Sequence[Mask]) -> list[float]:
         """Returns the damage of each removal alone."""
