@@ -1,4 +1,4 @@
-"""The map of docs/architecture.md is true, and the house is in the order that it states."""
+"""The map of docs/architecture.md is true, and the packages are in the order that it states."""
 
 import ast
 import re

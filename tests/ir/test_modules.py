@@ -1,4 +1,4 @@
-"""gfx's own layers in every part of the house: traced, analysed, edited, saved, priced."""
+"""gfx's own layers in every part of gfx: traced, analysed, edited, saved, priced."""
 
 import numpy as np
 import torch
