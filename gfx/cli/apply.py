@@ -1,13 +1,13 @@
 """`gfx apply`: applies a recipe to a model and writes the smaller one."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gfx.cli.error_handling import guarded, warn
 from gfx.cli.model_argument import open_named
-from gfx.cli.options import Debug, Evaluate, Factory, Images, Input, Json, Model, Seed, Trust
+from gfx.cli.options import Debug, Evaluate, Factory, Images, Input, Json, Model, Seed, Time, Trust
 from gfx.cli.report import print_report
 from gfx.cli.screen import Progress
 
@@ -36,6 +36,7 @@ def apply(
     evaluate: Evaluate = False,
     data: Images = None,
     seed: Seed = None,
+    time: Time = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Check the program after each pass.")
     ] = True,
@@ -57,7 +58,8 @@ def apply(
         # inputs of the command line take precedence, then the recipe's, then the model's own
         given = opened.inputs if inputs or loaded.input is None else None
         progress.stage(f"applying {recipe}")
-        small = gfx.apply(loaded, opened.model, given, data=data, seed=seed, verify=verify)
+        how: dict[str, Any] = {"data": data, "seed": seed, "verify": verify, "time": time}
+        small = gfx.apply(loaded, opened.model, given, **how)
         progress.stage(f"writing {output}")
         gfx.save(small, output)
     print_report(gfx.report(small), as_json=as_json)

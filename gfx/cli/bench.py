@@ -70,7 +70,7 @@ def bench(
     import gfx
 
     names = (model, against or "")
-    with Progress(f"opening {model}") as progress:
+    with Progress(f"opening {model}"):
         first, *others = [
             _opened(name, inputs, factory, trust, seed, alone=against is None)
             for name in (model, against)
@@ -90,7 +90,6 @@ def bench(
             profile=profile,
             memory=memory,
             names=names,
-            progress=progress.count,
         )
     if as_json:
         print_json(found.to_dict())

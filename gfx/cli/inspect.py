@@ -146,7 +146,6 @@ def inspect(
             tolerate=tolerate,
             fast=fast,
             seed=seed or 0,
-            progress=progress.count,
         )
         if not speaks:
             return

@@ -24,6 +24,7 @@ __all__ = [
     "Model",
     "NormOption",
     "Seed",
+    "Time",
     "Trust",
     "measure",
     "parse_budget_option",
@@ -65,6 +66,12 @@ Images = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Time = Annotated[
+    float | None,
+    typer.Option(
+        "--time", metavar="SECONDS", help="Ends searches after this time, with the best so far."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 

@@ -18,6 +18,7 @@ from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.ir.program import Program, Provenance
 from gfx.ir.shapes.fake_runner import leaf_results
 from gfx.ir.shapes.propagate import forget_shapes, note_shapes
+from gfx.progress import Progress, reported, stage
 
 __all__ = ["trace", "traced"]
 
@@ -26,7 +27,14 @@ Frontend = Literal["symbolic", "export"]
 _MOST_OPAQUE = 16  # leaves; a model that needs more is better split by its author
 
 
-def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -> Program:
+@reported
+def trace(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    check: bool = True,
+    progress: Progress = False,
+) -> Program:
     """Turns a generator into a program; the model is left unchanged.
 
     1. torch.fx symbolic trace, with torch.nn layers whole.
@@ -41,7 +49,8 @@ def trace(model: nn.Module, example_inputs: Any = None, *, check: bool = True) -
     given, or at their default.
 
     `check=True` runs the model and the graph once each on the example inputs, in eval mode, and
-    compares the results; `check=False` only checks that the shapes fit.
+    compares the results; `check=False` only checks that the shapes fit. `progress=True` shows a
+    line on stderr; a function is called with each `gfx.progress.ProgressEvent`.
 
     Raises: InputError if the model does not run on the inputs, or none can be inferred;
     TraceError if no front end can take the model.
@@ -133,6 +142,7 @@ class _Search:
 
     def symbolic(self, opaque: dict[str, str]) -> Program:
         """Tries the first front end."""
+        stage("tracing symbolically")
         graph, notes = symbolic_graph(self.model, self.inputs.arguments, opaque)
         late = not self.check.check
         module = _written_out(normal_form(self.model, graph, late=late), self.quick)
@@ -146,6 +156,7 @@ class _Search:
         recorded = record(self.model, arguments, opaque)
         last = Refusal("not tried")
         for attempt in attempts(arguments, opaque):
+            stage("tracing by torch.export")
             try:
                 graph, notes = exported_graph(self.model, attempt, opaque, recorded)
                 module = _written_out(normal_form(self.model, graph), self.check)

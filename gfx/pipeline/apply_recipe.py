@@ -6,10 +6,10 @@
 3. The same recipe, model and seed give the same bytes; the global random state is left alone.
 """
 
-import time
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from gfx.pipeline.recipe import InputSpec, Recipe, Source
 from gfx.pipeline.record.original import Recording
 from gfx.pipeline.report import Report, attach
 from gfx.pipeline.run import Run
+from gfx.progress import Progress, reported, stage, time_limit
 
 __all__ = ["apply", "report_of", "specs"]
 
@@ -82,6 +83,7 @@ def _version() -> str:
         return "from source"
 
 
+@reported
 def apply(
     recipe: Source,
     model: nn.Module,
@@ -91,6 +93,8 @@ def apply(
     seed: int | None = None,
     verify: bool = True,
     meter: Meter | None = None,
+    time: float | None = None,
+    progress: Progress = False,
 ) -> fx.GraphModule:
     """Applies a recipe to a copy of a model and returns the result, with its report.
 
@@ -99,6 +103,11 @@ def apply(
     inferred. `data` is for passes that need it: an iterable of batches, or the path of a folder
     of images. `seed` overrides the recipe's. `meter` measures for budgets on latency; None
     measures on this machine.
+
+    `time` bounds the searches, in seconds: when it is over, the best so far is the result, verified
+    as every result is, and the report says so. Tracing before and checking after are not bounded.
+    `progress=True` shows on stderr what is done and what is left; a function is called with each
+    `gfx.progress.ProgressEvent`.
 
     The result is in the train/eval mode, on the device and in the dtype of the model.
 
@@ -110,7 +119,7 @@ def apply(
         >>> any(isinstance(m, nn.BatchNorm2d) for m in small.modules())
         False
     """
-    started = time.perf_counter()
+    started = perf_counter()
     recipe = Recipe.load(recipe)
     recipe = replace(recipe, seed=_seed(recipe, seed))
     _ask_for_data(recipe, data)
@@ -118,7 +127,8 @@ def apply(
         raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
     if example_inputs is None:
         example_inputs = _recipe_inputs(recipe, model)
-    with copy_on_write():
+    with copy_on_write(), time_limit(time) as deadline:
+        stage("tracing")
         program = traced(model, example_inputs, check=verify)
         with keep_random_state(devices_of(program)):  # rule 3
             forget(program)
@@ -134,9 +144,10 @@ def apply(
         forget(program)
     _set_modes(small, model)
     report = report_of(program, recipe, before, run.cost, passes, verify)
-    report = replace(report, timings=timings, record=record)
+    notes = () if deadline is None else deadline.notes
+    report = replace(report, timings=timings, record=record, notes=(*report.notes, *notes))
     _remember_inputs(small, program)
-    attach(small, replace(report, seconds=time.perf_counter() - started))
+    attach(small, replace(report, seconds=perf_counter() - started))
     return small
 
 

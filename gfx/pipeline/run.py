@@ -1,6 +1,5 @@
 """Applies the passes of a recipe in turn, checks each, and checks the budgets at the end."""
 
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +19,10 @@ from gfx.pipeline.pass_report import PassReport, Timing, pass_report
 from gfx.pipeline.recipe import Recipe
 from gfx.pipeline.shared_budget import SharedBudget, shared
 from gfx.pipeline.verify import Check, honesty, signature, structure, values
+from gfx.progress import stage
 from gfx.search import resolve_limits
 
 __all__ = ["Run"]
-
-_logger = logging.getLogger(__name__)
 
 
 class Run:
@@ -71,7 +69,7 @@ class Run:
     def step(self, pass_: Pass, plan: SharedBudget) -> PassReport:
         """Applies one pass, checks it and reports it."""
         started, before = time.perf_counter(), self.cost
-        _logger.info("%s: applying", pass_.name)
+        stage(f"{pass_.name}: applying")
         old = self.program.copy(on_write=True) if self.verify else None
         outcome = self._apply(pass_, plan.context(pass_, self.context))
         if old is None:
@@ -79,7 +77,7 @@ class Run:
             _propagate(pass_, self.program)
             _ensure(pass_, self.program)
         else:
-            _logger.info("%s: checking", pass_.name)
+            stage(f"{pass_.name}: checking")
             checks = self._check(pass_, old, outcome)
         self.cost = cost_of(self.program)
         plan.add_plan(pass_, outcome)

@@ -17,10 +17,11 @@ from gfx.ir.execute import floating, on_meta
 from gfx.ir.program import Program
 from gfx.metrics import Metric
 from gfx.metrics import metric as metric_of
+from gfx.progress import Progress, reported, stage
 from gfx.sensitivity.assemble import facts_of, row_of
 from gfx.sensitivity.estimate import estimate
 from gfx.sensitivity.inspected_layers import InspectedLayer, InspectedProgram
-from gfx.sensitivity.probes import Probe, ProbeResult, Progress, measure, probes_for
+from gfx.sensitivity.probes import Probe, ProbeResult, measure, probes_for
 from gfx.sensitivity.processes import processes
 from gfx.sensitivity.recommend import advised, ranked
 from gfx.sensitivity.rows import DECOMPOSE, Key
@@ -34,6 +35,7 @@ Results = dict[tuple[str, Key], ProbeResult]
 _MOST, _WORK = 8, 4_000_000_000  # batches, and MACs that they may take together
 
 
+@reported
 def sensitivity_table(
     model: "nn.Module | Program",
     example_inputs: Any = None,
@@ -51,7 +53,7 @@ def sensitivity_table(
     tolerate: float = 0.05,
     fast: bool = False,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = False,
 ) -> Table:
     """Measures for each layer how decomposing it, or narrowing its channels, damages the output.
 
@@ -81,8 +83,8 @@ def sensitivity_table(
         fast: whether to estimate the damage from one forward and one backward on each batch
             (gfx/sensitivity/estimate.py): good for the order of rows, by relative_l2 alone.
         seed: of synthetic inputs, and of random numbers in a forward.
-        progress: is called after each change on each batch with the number done, the total, and the
-            name of the change.
+        progress: True shows a line on stderr; a function is called with each
+            `gfx.progress.ProgressEvent`, after each change on each batch among others.
 
     Raises: InputError if the model, the data, the metric or `layers` cannot be used as given, or
     an activation is not finite (it names the layer); PreconditionError on the meta device.
@@ -103,6 +105,7 @@ def sensitivity_table(
         raise InputError(
             f"fast ranks by relative_l2, and metric is {measured.name}; leave one of the two out"
         )
+    stage("tracing")
     program = model.copy() if isinstance(model, Program) else trace(model, example_inputs)
     if on_meta(program):
         raise PreconditionError(
@@ -118,7 +121,7 @@ def sensitivity_table(
     else:
         replay = Replay(program, given, seed=seed)  # names the layer if a value is not finite
         probes = probes_for(subject, places, widths)
-        found = _measured(subject, replay, probes, measured, seed, progress)
+        found = _measured(subject, replay, probes, measured, seed)
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
     rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
     facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
@@ -148,7 +151,6 @@ def _measured(
     probes: Sequence[Probe],
     metric: Metric,
     seed: int,
-    progress: Progress | None,
 ) -> Results:
     """Measures the probes, shared out among the processes that started together."""
     metric(replay.outputs[0], replay.outputs[0])  # raises if the metric does not suit
@@ -156,7 +158,7 @@ def _measured(
     mark = sum(float(x.double().abs().sum()) for x in leaves)
 
     def work(share: Sequence[Probe]) -> tuple[Results, float]:
-        return measure(subject, replay, share, metric, seed, progress), mark
+        return measure(subject, replay, share, metric, seed), mark
 
     with processes() as together:
         return together.share(work, probes)

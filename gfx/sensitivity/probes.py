@@ -4,9 +4,8 @@ A layer that is decomposed is one probe; a group that is narrowed is one for eac
 all layers that write it. Each probe is measured alone, so their order does not matter.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -19,10 +18,9 @@ from gfx.metrics import Metric
 from gfx.sensitivity.inspected_layers import InspectedLayer, InspectedProgram
 from gfx.sensitivity.rows import DECOMPOSE, Key
 
-__all__ = ["Probe", "ProbeResult", "Progress", "measure", "probes_for"]
+__all__ = ["Probe", "ProbeResult", "measure", "probes_for"]
 
 Batches = Sequence[tuple[Any, ...]]
-Progress = Callable[[int, int, str], None]  # how many are done, of how many, which
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,6 @@ def measure(
     probes: Sequence[Probe],
     metric: Metric,
     seed: int,
-    progress: Progress | None = None,
 ) -> dict[tuple[str, Key], ProbeResult]:
     """Measures each probe, averaged over the batches.
 
@@ -89,20 +86,17 @@ def measure(
             failed[probe.name] = str(error)
     names = list(changes)
     values: dict[tuple[str, Key], list[float]] = {name: [] for name in names}
-    done = count(1)
 
     def use(number: int, batch: int, output: Any) -> None:
         try:
             values[names[number]].append(metric(replay.outputs[batch], output))
         except InputError as error:
             fail(number, error)
-        if progress is not None:
-            progress(next(done), len(names) * len(replay.batches), names[number][0])
 
     def fail(number: int, error: InputError) -> None:
         failed.setdefault(names[number], str(error))
 
-    replay.each(list(changes.values()), use, fail)
+    replay.each(list(changes.values()), use, fail, [name for name, _ in names])
     return {
         probe.name: ProbeResult(why=failed[probe.name])
         if probe.name in failed

@@ -288,12 +288,14 @@ def test_an_interrupted_inspection_writes_nothing(tmp_path, monkeypatch):
 def test_progress_tells_each_change_on_each_batch():
     told = []
     model = gfx.zoo.build("dcgan", ngf=4)
-    table = gfx.inspect(model, batches=2, progress=lambda *step: told.append(step))
+    table = gfx.inspect(model, batches=2, progress=told.append)
     changes = {(row.layer, "decompose") for row in table if row.damage["decompose"] is not None}
     changes |= {(row.group, share) for row in table if row.free for share in row.widths}
-    assert [count for count, _, _ in told] == list(range(1, 2 * len(changes) + 1))
-    assert {total for _, total, _ in told} == {2 * len(changes)}
-    assert {name for _, _, name in told} == {name for name, _ in changes}
+    counted = [event for event in told if event.what.startswith("measuring damage: ")]
+    assert [event.done for event in counted] == list(range(1, 2 * len(changes) + 1))
+    assert {event.total for event in counted} == {2 * len(changes)}
+    names = {event.what.removeprefix("measuring damage: ") for event in counted}
+    assert names == {name for name, _ in changes}
 
 
 def test_a_table_knows_the_program_that_it_is_about():

@@ -23,6 +23,7 @@ from gfx.deploy.timing import (
 )
 from gfx.deploy.timing.backends import using_threads
 from gfx.errors import InputError, TimingError
+from gfx.progress import listening
 from support.oracle import alike
 
 
@@ -83,14 +84,9 @@ def test_warm_ups_are_not_timed():
 
 def test_progress_is_told_after_each_round():
     clock, told = FakeMachine(), []
-    interleaved(
-        [clock.runner("a", [1])],
-        rounds=3,
-        warmups=0,
-        clock=clock,
-        progress=lambda *at: told.append(at),
-    )
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    with listening(lambda event: told.append((event.done, event.total))):
+        interleaved([clock.runner("a", [1])], rounds=3, warmups=0, clock=clock)
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_no_garbage_is_collected_while_the_clock_runs_and_then_again():

@@ -26,6 +26,7 @@ from gfx.errors import InputError
 from gfx.ir.execute import copied, parts, require_values, unrunnable
 from gfx.ir.preserve import evaluating, preserved
 from gfx.ir.program import Program
+from gfx.progress import step
 
 __all__ = ["Metric", "Replay"]
 
@@ -116,18 +117,26 @@ class Replay:
         self.each(changes, use, fail)
         return [total / len(self.batches) for total in totals]
 
-    def each(self, changes: Sequence[ProbeChange], use: Use, fail: Fail | None = None) -> None:
+    def each(
+        self,
+        changes: Sequence[ProbeChange],
+        use: Use,
+        fail: Fail | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
         """Calls `use(number of the change, number of the batch, output)`, batch by batch.
 
         Within a batch the changes come in the order in which the program meets them. With `fail`, a
         change that fails calls `fail(number of the change, error)` instead of raising, and is left
-        out of the batches that follow.
+        out of the batches that follow. `names` are those of the changes, for who listens to
+        progress.
 
         Raises: InputError if the changed program does not run, or if its output is not finite.
         """
         steps = [change.steps(self.program) for change in changes]
         failed: set[int] = set()
-        with self._undisturbed(changes):
+        total = len(steps) * len(self.batches)
+        with self._undisturbed(changes), step("measuring damage", total) as counted:
             for batch, inputs in enumerate(self.batches):
                 facts = self._facts[batch]
                 plans = {i: plan(facts, s) for i, s in enumerate(steps) if i not in failed}
@@ -144,6 +153,7 @@ class Replay:
                             fail(i, error)
                         else:
                             use(i, batch, output)
+                        counted.advance(what=f"measuring damage: {names[i]}" if names else None)
 
     def inputs(self, node: fx.Node) -> Iterator[Any]:
         """Iterates over what a layer reads, its first input on each batch, as copies."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gfx.deploy.timing import Runner, TimingSample, interleaved, seconds
-from gfx.deploy.timing.interleave import Action, Clock, Rounds
+from gfx.deploy.timing.interleave import Action, Clock
 from gfx.errors import InputError
 
 __all__ = ["PROTOCOLS", "TimingProtocol", "protocol_of", "timed"]
@@ -66,7 +66,6 @@ def timed(
     protocol: TimingProtocol,
     *,
     clock: Clock = time.perf_counter,
-    progress: Rounds | None = None,
 ) -> list[TimingSample]:
     """Times runners side by side by a protocol; one sample for each.
 
@@ -80,7 +79,7 @@ def timed(
                 runner()
         once = sum(seconds(runner, clock=clock) for runner in runners)
         rounds, warmups = _allowed(once), 0
-    return interleaved(runners, rounds=rounds, warmups=warmups, clock=clock, progress=progress)
+    return interleaved(runners, rounds=rounds, warmups=warmups, clock=clock)
 
 
 def _allowed(once: float) -> int:

@@ -1,8 +1,6 @@
 """Measures a model, alone or against another (`gfx bench`)."""
 
-import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,15 +20,14 @@ from gfx.deploy.timing import Backend, Runner, TimingSample, machine, prepare, s
 from gfx.deploy.timing.interleave import Clock
 from gfx.errors import GfxError
 from gfx.ir.program import Program
+from gfx.progress import Progress, reported, stage
 
-__all__ = ["Progress", "bench"]
+__all__ = ["bench"]
 
-Progress = Callable[[int, int, str], None]  # done, total, name of the step
-
-_logger = logging.getLogger(__name__)
 _RUNS = 10  # of a profile
 
 
+@reported
 def bench(
     model: "nn.Module | Program",
     example_inputs: Any = None,
@@ -45,7 +42,7 @@ def bench(
     profile: bool = True,
     memory: bool = True,
     names: tuple[str, str] = ("model", "against"),
-    progress: Progress | None = None,
+    progress: Progress = False,
     clock: Clock = time.perf_counter,
 ) -> Bench:
     """Measures latency, memory and cost of a model in eval mode, and its speed-up over another.
@@ -67,7 +64,8 @@ def bench(
         profile: whether to time the model node by node too.
         memory: whether to measure peak memory, in a child process.
         names: of the two in the result.
-        progress: is called with the rounds done, their total, and the name of the step.
+        progress: True shows a line on stderr; a function is called with each
+            `gfx.progress.ProgressEvent`.
         clock: returns the time in seconds.
 
     Raises: InputError if a backend or device is not available, a model does not run on the
@@ -82,11 +80,9 @@ def bench(
     traced = [subject.traced(check=_checked(profile, backend)) for subject in found]
     runners = []
     for subject, program in zip(found, traced, strict=True):
-        _logger.info("preparing %s for %s", subject.name, backend)
+        stage(f"preparing {subject.name} for {backend}")
         runners.append(_runner(subject, program, backend, threads, device))
-    _logger.info("timing %s", " and ".join(subject.name for subject in found))
-    report = None if progress is None else lambda done, total: progress(done, total, "rounds")
-    samples = timed(runners, how, clock=clock, progress=report)
+    samples = timed(runners, how, clock=clock)
     figures = [
         _figures(subject, runner, sample, program, memory)
         for subject, runner, sample, program in zip(found, runners, samples, traced, strict=True)
@@ -135,7 +131,7 @@ def _figures(
     memory: bool,
 ) -> Figures:
     if memory:
-        _logger.info("measuring the memory of %s", subject.name)
+        stage(f"measuring the memory of {subject.name}")
     return Figures(
         name=subject.name,
         latency=sample,
@@ -159,7 +155,7 @@ def _profile(
     subject: TimedModel, runner: Runner, program: "Program | str", figures: Figures, clock: Clock
 ) -> Profile | str:
     """Times the model node by node, or says why not."""
-    _logger.info("timing %s node by node", subject.name)
+    stage(f"timing {subject.name} node by node")
     if runner.backend == "onnxruntime":
         inputs = program.example_inputs if isinstance(program, Program) else subject.inputs
         cost = figures.cost if isinstance(figures.cost, Cost) else None

@@ -1,6 +1,5 @@
 """Finds the export with the most dynamic sizes: sizes that fail the comparison are fixed."""
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -17,12 +16,12 @@ from gfx.deploy.export.runtimes import Runtime, in_onnxruntime, in_torch
 from gfx.deploy.export.size_ranges import Extent, Factors, resized, survey
 from gfx.errors import ExportError
 from gfx.ir.execute import run, tolerance
+from gfx.progress import each, stage
 
 __all__ = ["SizeSearch"]
 
 _OPEN: dict[Format, Callable[[bytes], Runtime]] = {"onnx": in_onnxruntime, "pt2": in_torch}
 _SEEDS = (1, 2, 3)  # of the fresh inputs at the sizes of the example
-_logger = logging.getLogger(__name__)
 
 
 class SizeSearch:
@@ -71,7 +70,7 @@ class SizeSearch:
 
     def once(self) -> ExportAttempt | None:
         """Exports with the extents that are free now; None: one was given up."""
-        _logger.info("exporting")
+        stage(f"exporting as {self.form}")
         made = attempt(self.subject.program, self.free, self.form, self.opset)
         stuck = [extent for extent in self.free if extent.name not in made.open]
         if stuck:
@@ -79,12 +78,12 @@ class SizeSearch:
             return None
         if not self.check:
             return made
-        _logger.info("comparing what was exported")
         runtime = _OPEN[self.form](made.data)
         self.error, self.comparisons = 0.0, 0
-        for seed in _SEEDS:
+        for seed in each(_SEEDS, "comparing what was exported"):
             self.must_hold(runtime, {}, seed)
-        for factors in list(trials(self.subject.program, self.free)):
+        sizes = list(trials(self.subject.program, self.free))
+        for factors in each(sizes, "comparing what was exported at other sizes"):
             failing = self.failing(runtime, factors)
             for extent, why in failing.items():
                 self.give_up([extent], why)  # rule 2

@@ -17,6 +17,7 @@ from gfx.errors import ExportError
 from gfx.io.archive import check_writable
 from gfx.io.archive.files import write_atomic
 from gfx.ir.program import Program
+from gfx.progress import Progress, reported, stage
 
 __all__ = ["Exported", "check_target", "export"]
 
@@ -63,6 +64,7 @@ class Exported:
         )
 
 
+@reported
 def export(
     model: nn.Module | Program,
     path: str | os.PathLike[str],
@@ -72,13 +74,15 @@ def export(
     dynamic: bool = True,
     force: bool = False,
     check: bool = True,
+    progress: Progress = False,
 ) -> Exported:
     """Writes a model as ONNX (.onnx) or as a program of torch.export (.pt2), in eval mode.
 
     Before the file appears, onnxruntime, or the .pt2 read back, runs on fresh seeded inputs, and
     its outputs are compared with the model's: at the sizes of the example inputs, and at others
     for the sizes that vary (`dynamic`). A size that fails there is fixed. `check=False` skips the
-    comparison. The model is not modified.
+    comparison. `progress=True` shows a line on stderr; a function is called with each
+    `gfx.progress.ProgressEvent`. The model is not modified.
 
     Raises: ExportError if the target exists (and not `force`), the program cannot be exported (it
     names the node), or computes something else afterwards; nothing is written then. InputError if
@@ -96,6 +100,7 @@ def export(
         True
     """
     form = check_target(path, opset=opset, force=force, check=check)
+    stage("tracing")
     found = subject(model, example_inputs)
     check_exportable(found.program)
     if check:

@@ -16,12 +16,12 @@ import numpy as np
 
 from gfx.deploy.timing.timing_samples import TimingSample
 from gfx.errors import InputError
+from gfx.progress import each
 
-__all__ = ["Clock", "Rounds", "gc_frozen", "interleaved", "medians", "seconds"]
+__all__ = ["Clock", "gc_frozen", "interleaved", "medians", "seconds"]
 
 Action = Callable[[], object]
 Clock = Callable[[], float]  # returns the time in seconds
-Rounds = Callable[[int, int], None]  # is called with the rounds done, and their total
 
 
 def seconds(action: Action, *, clock: Clock = time.perf_counter) -> float:
@@ -44,7 +44,6 @@ def interleaved(
     rounds: int,
     warmups: int = 1,
     clock: Clock = time.perf_counter,
-    progress: Rounds | None = None,
 ) -> list[TimingSample]:
     """Times each runner once a round, in an order that alternates; one sample for each.
 
@@ -67,12 +66,10 @@ def interleaved(
             runner()
     times = np.zeros((len(runners), rounds))
     with gc_frozen():
-        for done in range(rounds):
+        for done in each(range(rounds), "timing rounds"):
             with _no_garbage():
                 for index in _order(len(runners), done):
                     times[index, done] = _timed(runners[index], clock)
-            if progress is not None:
-                progress(done + 1, rounds)
     return [TimingSample(row) for row in times]
 
 

@@ -1,16 +1,15 @@
 """Records the original for the report: its layers, and a picture of its output."""
 
-import logging
 from dataclasses import replace
 
 from gfx.ir.program import Program
 from gfx.pipeline.record.record import Record, sample_of
 from gfx.pipeline.record.recorded_layers import layers_of
 from gfx.pipeline.run import Run
+from gfx.progress import stage
 
 __all__ = ["Recording"]
 
-_logger = logging.getLogger(__name__)
 _UNVERIFIED = "verify=False, so the original was not run"
 
 
@@ -36,6 +35,6 @@ class Recording:
         return self.record
 
     def _sample(self, program: Program) -> None:
-        _logger.info("running the original once, for the report")
+        stage("running the original once, for the report")
         sample, why = sample_of(program, self.run.context.data, seed=self.run.context.seed)
         self.record = replace(self.record, sample=sample, why=why)
