@@ -71,7 +71,7 @@ def main() -> None:
     groups = gfx.channels(gfx.trace(gfx.zoo.build(args.model).eval(), inputs))
     start = time.perf_counter()
     try:
-        model = latency_model(groups, backend=args.backend, threads=args.threads, progress=print)
+        model = latency_model(groups, backend=args.backend, threads=args.threads)
         print(f"model in {time.perf_counter() - start:.0f} s; {model.full:.1f} ms as it is")
         rows = held_out(np.array([group.size for group in groups.free]), args.only)
         times = measured(groups, rows, args)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from gfx.costs import Budget
+from gfx.progress import each, out_of_time, stopped
 
 __all__ = ["ATTEMPTS", "Aim"]
 
@@ -55,6 +56,8 @@ class Aim(Generic[T]):
     def best(self, start: Values | None = None) -> T | None:
         """Returns the best plan of those tried; None if no plan that was found keeps the budgets.
 
+        Once the time is over, the best so far is the best; one plan is tried in any case.
+
         Args:
             start: limits to aim at first, instead of the budgets' own.
         """
@@ -63,7 +66,10 @@ class Aim(Generic[T]):
             self._aims = [s / limit for s, limit in zip(start, limits, strict=True)]
         best: T | None = None
         spare: T | None = None  # keeps the budgets, but only just
-        for _ in range(self._attempts):
+        for number in each(range(self._attempts), "trying plans"):
+            if number and out_of_time():
+                stopped(f"{number} of up to {self._attempts} plans were tried")
+                break
             aimed = zip(self._aims, limits, strict=True)
             plan = self._find([aim * limit for aim, limit in aimed])
             if plan is None or plan == best:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from gfx.coupling import Groups
 from gfx.errors import BudgetError
 from gfx.ir.layers import Layer
 from gfx.ir.program import Program
+from gfx.progress import part_of_time, stage
 from gfx.search.budget_limits import Limits
 from gfx.search.choices import Choice, monotone
 from gfx.search.measured_search import MeasuredSearch
@@ -20,6 +22,7 @@ from gfx.search.plan_costs import PlanCosts
 __all__ = ["ChoiceSearch", "decide"]
 
 Build = Callable[[Plan], Program]
+_BEFORE_PLANS = 0.6  # share of the time for predicting what plans take; the rest is to try some
 
 
 def decide(
@@ -63,7 +66,7 @@ def decide(
     search = MeasuredSearch(method, limits)
     found = search.best()
     if found is None:
-        raise method.out_of_reach(list(search.tried.values()))
+        raise search.refusal(method.out_of_reach(list(search.tried.values())))
     return found
 
 
@@ -88,10 +91,17 @@ class ChoiceSearch:
             build: returns the program that results from a plan; None: `rewritten` builds it.
         """
         self._groups, self._budgets, self._build = groups, limits.budgets, build
-        times = limits.predictors(groups)
-        measures = (*limits.budgets, *_guides(limits.budgets))
-        left = monotone(choices, PlanCosts(groups, layers, choices, measures, times))
-        self._costs = PlanCosts(groups, layers, left, measures, times)
+        self._layers = layers
+        with part_of_time(_BEFORE_PLANS):
+            self._times = limits.predictors(groups)
+            measures = (*limits.budgets, *_guides(limits.budgets))
+            costs = PlanCosts(groups, layers, choices, measures, self._times)
+            self._start(monotone(choices, costs), measures)
+
+    def _start(self, left: Sequence[Choice], measures: Sequence[Budget]) -> None:
+        self._measures = tuple(measures)
+        self._costs = PlanCosts(self._groups, self._layers, left, measures, self._times)
+        stage("looking for plans of least damage")
         self.front = ParetoFront(left, self._costs)
         self._numbers: dict[Plan, tuple[int, ...]] = {}  # of the options in a plan
 
@@ -106,11 +116,24 @@ class ChoiceSearch:
         prices = self._costs(np.array([self._numbers[plan]], dtype=np.int64))[0]
         return [float(price) for price in prices[: len(self._budgets)]]
 
-    def fastest(self) -> Plan:
-        """Returns the plan with the smallest predicted share of any budget."""
+    def smallest(self) -> list[Plan]:
+        """Lists the plan predicted to be fastest; without other forms, that of least width too."""
         limits = np.array([budget.limit for budget in self._budgets])
         shares = (self.front.prices[:, : len(limits)] / limits).max(axis=1)
-        return self._plan(tuple(self.front.plans[int(shares.argmin())].tolist()))
+        fastest = tuple(self.front.plans[int(shares.argmin())].tolist())
+        found = [fastest]
+        if all(choice.kind == "group" for choice in self.front.choices):
+            found.append(tuple(_narrowest(choice) for choice in self.front.choices))
+        return [self._plan(numbers) for numbers in dict.fromkeys(found)]
+
+    def simpler(self) -> "ChoiceSearch | None":
+        """Returns a search among widths alone, which are predicted better than other forms."""
+        groups = [choice for choice in self.front.choices if choice.kind == "group"]
+        if not 0 < len(groups) < len(self.front.choices):
+            return None
+        other = copy(self)
+        other._start(groups, self._measures)
+        return other
 
     def least(self) -> list[float]:
         """Returns the least predicted cost of any plan, in the unit of each budget."""
@@ -153,6 +176,12 @@ class ChoiceSearch:
         )
         self._numbers[plan] = numbers
         return plan
+
+
+def _narrowest(choice: Choice) -> int:
+    """Returns the number of a group's smallest width."""
+    widths = [math.inf if option.value is None else option.value for option in choice.options]
+    return widths.index(min(widths))
 
 
 def _guides(budgets: Sequence[Budget]) -> tuple[Budget, ...]:

@@ -18,6 +18,7 @@ from gfx.costs import Budget, cost_of
 from gfx.coupling.labels import Ids
 from gfx.errors import BudgetError
 from gfx.ir.program import Program
+from gfx.progress import part_of_time
 from gfx.search.budget_limits import Limits
 from gfx.search.measured_search import MeasuredSearch
 from gfx.search.plan import Plan, rewritten
@@ -28,6 +29,8 @@ __all__ = ["plan_widths"]
 
 _STEPS = (1, 2, 4, 8, 16)
 _COARSEST = 16  # channels
+_VECTORS = (8, 16)  # channels that processors compute at a time
+_BEFORE_PLANS = 0.6  # share of the time for predicting what widths take; the rest is to try some
 _ANY = 1.0  # tolerance: noise is larger than the difference to a nearer result
 
 
@@ -50,7 +53,9 @@ def plan_widths(
     cost = cost_of(groups.program)
     if limits.kept_by(groups.program, cost):
         return Plan(), {}
-    costs = WidthCosts(groups, limits.budgets, limits.predictors(groups), cost)
+    with part_of_time(_BEFORE_PLANS):
+        predictors = limits.predictors(groups)
+    costs = WidthCosts(groups, limits.budgets, predictors, cost)
     if not limits.timed:
         search = WidthSearch(selection, costs, limits.budgets, selection.bounds, tolerance)
         return _plan(selection, search.kept()), {}
@@ -58,7 +63,9 @@ def plan_widths(
     measured = MeasuredSearch(method, limits)
     found = measured.best()
     if found is None:
-        raise method.search(limits.budgets).out_of_reach(method.least(), measured.least())
+        least = method.least()
+        values = measured.least(_plan(selection, least))
+        raise measured.refusal(method.search(limits.budgets).out_of_reach(least, values))
     return found.plan, found.timings
 
 
@@ -90,9 +97,19 @@ class _Widths:
         values = self.search(self._budgets).values(np.array([kept], dtype=np.int64))[0]
         return [float(value) for value in values]
 
-    def fastest(self) -> Plan:
-        """Returns the plan with every group at its smallest width."""
-        return _plan(self._selection, self.least())
+    def smallest(self) -> list[Plan]:
+        """Lists the plan with every group at its smallest width, and those in coarser steps.
+
+        Processors may be faster at 8 channels than at 1.
+        """
+        selection = self._selection
+        bounds = [replace(selection.bounds, round_to=step) for step in _VECTORS]
+        steps = [each.rounded(self.least(), selection.sizes) for each in bounds]
+        plans = [_plan(selection, kept) for kept in (self.least(), *steps)]
+        return list(dict.fromkeys(plans))
+
+    def simpler(self) -> None:
+        """Returns nothing: all options are widths."""
 
     def build(self, plan: Plan, *, content: bool) -> Program:
         """Returns the program that results from a plan."""

@@ -6,7 +6,7 @@ price of narrowing. So passes that share a budget are planned together, and each
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
 from gfx.ir.layers import Layer, layers_of
 from gfx.ir.program import Program
+from gfx.progress import part_of_time
 from gfx.search.budget_limits import Limits
 from gfx.search.choices import Choice, Option
 from gfx.search.decision import decide
@@ -27,6 +28,8 @@ from gfx.search.plan import Decision
 __all__ = ["SHARES", "Narrowed", "Offer", "choices_of", "decide_alone", "decide_offers"]
 
 SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625)  # of a group, for which damage is measured
+_UNKNOWN = 1.0  # damage of a change that there was no time to measure
+_FOR_DAMAGE = 0.4  # share of the time for measuring the damage of changes
 _GRID = 16  # widths of a group to consider: sixteenths of it,
 _VECTORS = (8, 16)  # and multiples of the channels that processors compute at a time
 _LEFT = "the plan of least damage leaves it as it is"
@@ -86,7 +89,8 @@ def decide_offers(
     narrowed = [offer.narrowed for offer in offers if offer.narrowed is not None]
     groups = narrowed[0].groups if narrowed else analyse(program)
     forms = list(dict.fromkeys(pair for offer in offers for pair in offer.forms))
-    choices = choices_of(forms, narrowed, damages)
+    with part_of_time(_FOR_DAMAGE):
+        choices = choices_of(forms, narrowed, damages)
     found = decide(groups, layers_of(program), choices, limits.budgets, limits.meter)
     details = {
         "requested": limits.requested,
@@ -153,6 +157,7 @@ def choices_of(
         for choice in _widths(each, damages):
             found.setdefault(("group", choice.name), choice)
     for (layer, form), damage in zip(forms, damages.of_forms(forms), strict=True):
+        damage = _UNKNOWN if isnan(damage) else damage
         if isfinite(damage):
             old = found.get(("layer", layer.path), Choice(layer.path, (Option(None, 0.0),)))
             more = Option(form, damage**2)
@@ -178,7 +183,8 @@ def _widths(narrowed: Narrowed, damages: Damages) -> list[Choice]:
     found = damages.of_masks(narrowed.groups, masks)
     known: dict[str, dict[int, float]] = {}
     for (group, width), damage in zip(measured, found, strict=True):
-        known.setdefault(group.name, {})[width] = damage
+        guess = _UNKNOWN * (1 - width / group.size)
+        known.setdefault(group.name, {})[width] = guess if isnan(damage) else damage
     return [
         _choice(group, known[group.name], narrowed)
         for group in narrowed.among

@@ -18,6 +18,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from gfx.progress import out_of_time, stopped
 from gfx.search.choices import Choice
 from gfx.search.multiple_choice import Numbers, Plans, Price, knapsack, undominated
 
@@ -90,9 +91,13 @@ class ParetoFront:
         whole = self._try(start[None])[0]
         for measure in range(len(whole)):
             for scale in self._scales(measure, whole):
+                if len(self._plans) > 1 and out_of_time():  # one descent reaches every cost
+                    stopped("not every way to combine changes was searched")
+                    return
                 cheapest = self._descend(start, scale)
-                self._repair(cheapest, scale)
-                self._pack(start, cheapest, scale)
+                if not out_of_time():
+                    self._repair(cheapest, scale)
+                    self._pack(start, cheapest, scale)
 
     def _scales(self, measure: int, whole: Numbers) -> list[Numbers]:
         """Weighs the measures: one alone, and before the first one all of them equally."""

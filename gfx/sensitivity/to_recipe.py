@@ -108,9 +108,10 @@ def _within(plans: Plans, budget: Mapping[str, Any], meter: Meter | None) -> Rec
     method = ChoiceSearch(
         plans.groups, layers, plans.choices, limits, lambda plan: _carried_out(plans, plan)
     )
-    found = MeasuredSearch(method, limits, _TRIES).best()
+    search = MeasuredSearch(method, limits, _TRIES)
+    found = search.best()
     if found is None:
-        raise BudgetError(_unmet(limits.budgets, method.least()))
+        raise search.refusal(BudgetError(_unmet(limits.budgets, method.least())))
     return _written(plans, found.plan, budget)
 
 

@@ -1,5 +1,7 @@
 """The latency model, on machines made of formulas: no clock is looked at."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from gfx.deploy.latency.correction import nonnegative
 from gfx.deploy.latency.disk_store import Store
 from gfx.errors import TimingError
 from gfx.ir.layers import layers_of
+from gfx.progress import listening, time_limit
 from support.synthetic_machine import Machine
 
 
@@ -240,3 +243,65 @@ def test_layers_without_a_table_are_fitted_where_they_stand(cache, layer):
     model = latency_model(groups, measurer=Machine(), cache=cache, threads=1)
     full = [group.size for group in model.groups]
     assert np.isclose(model.predict([full])[0], model.full, rtol=0.05)
+
+
+class Counted(Machine):
+    """Counts the convolutions that it is asked for, by all but their channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.points_of = Counter()
+
+    def points(self, points, backend, threads):
+        self.points_of.update(
+            (part.kernel, part.transposed, part.groups > 1, shape[2:]) for part, shape, _ in points
+        )
+        return super().points(points, backend, threads)
+
+
+@pytest.mark.parametrize("backend", ["eager", "compile", "onnxruntime"])
+def test_a_convolution_is_measured_at_few_of_its_channels(cache, backend):
+    net = nn.Sequential(
+        nn.Conv2d(3, 1024, 3, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(1024, 2048, 4, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(2048, 3, 5),
+    )
+    groups = gfx.channels(gfx.trace(net, torch.ones(1, 3, 4, 4)))
+    machine = Counted()
+    model = latency_model(groups, backend=backend, measurer=machine, cache=cache, threads=1)
+    assert len(machine.points_of) == 3
+    assert max(machine.points_of.values()) <= 18 * 18 + 4 * 4
+    machine.points_of.clear()
+    layer = layers_of(groups.program)[1]
+    times = model.of_forms(layer, [None, *(Form(rank=rank) for rank in (1, 2, 3))])
+    widths = np.random.default_rng(0).integers(1, (1024, 2048), (200, 2)).T
+    times.differences(np.arange(200) % 4, np.stack([*widths, widths[1]]))
+    depthwise = [n for (_, _, grouped, _), n in machine.points_of.items() if grouped]
+    assert sum(depthwise) <= 3 * 10
+    assert sum(machine.points_of.values()) <= 3 * 100
+
+
+def test_once_the_time_is_over_the_ends_of_a_table_are_enough(cache):
+    machine, clock = Counted(), iter([0.0, *(2.0 for _ in range(1000))])
+    with time_limit(1, clock.__next__) as deadline:
+        model = latency_model(dcgan(), measurer=machine, cache=cache, threads=1)
+    assert max(machine.points_of.values()) <= 4
+    assert "predictions are rough" in deadline.notes[0]
+    full = [group.size for group in model.groups]
+    assert np.isclose(model.predict([full])[0], model.full, rtol=0.2)
+    whole = latency_model(dcgan(), measurer=machine, cache=cache, threads=1)
+    assert np.isclose(whole.predict([full])[0], model.full, rtol=0.1)
+
+
+def test_measurements_say_what_they_measure_and_how_far_they_are(cache):
+    told = []
+    program = gfx.trace(nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU()), torch.ones(1, 2, 4, 4))
+    with listening(told.append):
+        latency_model(dcgan(), measurer=Machine(), cache=cache, threads=1)
+        MachineMeasurer().programs([program], "eager", 1)
+    counted = {event.what: (event.done, event.total) for event in told}
+    assert counted["measuring convolutions over their channels"] == (5, 5)
+    assert counted["measuring the nodes of narrowed programs"] == (10, 10)
+    assert counted["timing 1 program"] == (3, 3)

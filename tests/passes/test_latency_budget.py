@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 import gfx
-from gfx.costs import Budget, LatencyTimer, cost_of
+from gfx.costs import Budget, LatencyTimer, Reading, cost_of
 from gfx.errors import BudgetError, TimingError
 from gfx.ir.layers import layers_of
 from gfx.pipeline.report import Report
-from gfx.search import decide
+from gfx.progress import time_limit
+from gfx.search import Limits, decide, decide_offers
 from gfx.sensitivity import to_recipe as emit
 from passes.channel_prune import ChannelPrune
 from passes.decompose import Decompose
-from support.fake_meter import Formula
+from support.fake_meter import Formula, FormulaPredictor
 from support.oracle import alike
 
 
@@ -335,3 +336,118 @@ def test_without_a_pass_that_decomposes_each_meets_the_budget_by_itself():
     passes = [{"channel_prune": {"targets": ["one"]}}, {"channel_prune": {}}]
     small = shrunk(passes, Formula(), latency=0.6)
     assert all("planned_with" not in told.details for told in gfx.report(small).passes)
+
+
+# what is measured before a refusal, and when the time is over
+
+
+class Misled(Formula):
+    """Predicts other forms of layers as free, although they take a hundred times the layer."""
+
+    def predictor(self, groups, backend, threads):
+        return FormulaPredictor(Formula(dense=self.dense, separable=0.0), groups)
+
+
+def test_forms_that_are_slower_than_predicted_do_not_refuse_what_widths_reach():
+    meter = Misled(separable=1e-4)
+    limit = 0.3 * took(plain(), meter)
+    small = shrunk(BOTH, meter, latency_ms=limit)
+    assert not separable(small)
+    assert 0.6 * limit <= took(small, meter) <= limit
+
+
+class Disturbed(Formula):
+    """Takes ten times as long, by other load, at all readings of a program but every third."""
+
+    def read(self, programs, backend, threads, effort=1):
+        times = super().read(programs, backend, threads, effort)
+        load = 1 if len(self.read_so_far) % 3 == 0 else 10
+        return [Reading(tuple(load * ms for ms in reading.times)) for reading in times]
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH], ids=str)
+def test_the_smallest_is_measured_again_before_a_refusal(passes):
+    meter = Disturbed(wrong=50.0)
+    timer = LatencyTimer(meter, None)
+    program = gfx.trace(plain(), (X,))
+    limits = Limits((Budget(measure="latency", limit=0.3 * meter.ms(program)),), timer)
+    offers = [pass_.offer(program, gfx.Context()) for pass_ in (ChannelPrune(), Decompose())]
+    found, _ = decide_offers(program, offers[: len(passes)], limits)
+    assert found.measured["latency (eager)"] <= limits.budgets[0].limit
+
+
+def test_widths_that_are_fast_are_measured_before_a_refusal():
+    """A layer of fewer than 8 channels takes a hundred times as long."""
+
+    class Vectors(Formula):
+        def ms(self, program):
+            widths = [m.out_channels for m in program.module.modules() if isinstance(m, nn.Conv2d)]
+            return sum(1.0 if width < 8 else 1e-3 * width for width in widths[:-1])
+
+    meter = Vectors(wrong=1e6)
+    small = shrunk(BOTH[:1], meter, latency_ms=0.05)
+    assert took(small, meter) <= 0.05
+
+
+class Slow(Formula):
+    """Moves a clock by ten seconds at each reading."""
+
+    def __init__(self, **how):
+        super().__init__(**how)
+        self.now = 0.0
+
+    def read(self, programs, backend, threads, effort=1):
+        self.now += 10
+        return super().read(programs, backend, threads, effort)
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH[1:], BOTH], ids=str)
+def test_when_the_time_is_over_the_best_so_far_is_the_result(passes):
+    limit = 0.6 * took(plain(), Formula())
+    slow = Slow(wrong=2.5)  # the first plan takes far less than it may
+    with time_limit(15, lambda: slow.now):
+        small = shrunk(passes, slow, latency_ms=limit)
+    free = Slow(wrong=2.5)
+    closer = shrunk(passes, free, latency_ms=limit)
+    assert took(small, slow) < took(closer, free) <= limit
+    assert len(slow.read_so_far) < len(free.read_so_far)
+    notes = gfx.report(small).notes
+    assert notes == ("stopped after 15 s, with the best so far: 1 of up to 6 plans were tried",)
+    assert notes[0] in str(gfx.report(small))
+    assert gfx.report(closer).notes == ()
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH[1:], BOTH], ids=str)
+def test_when_the_time_is_over_and_nothing_keeps_the_budget_it_says_by_how_much(passes):
+    meter = Slow(constant=2.0)
+    with (
+        time_limit(5, lambda: meter.now),
+        pytest.raises(BudgetError, match=r"stopped after 5 s, and of the \d plans .* none") as e,
+    ):
+        shrunk(passes, meter, latency_ms=1)
+    assert "the best so far takes 2.0" in str(e.value)
+    assert " ms, 1.0" in str(e.value)
+    assert "give it more time than 5 s, or raise the budget" in str(e.value)
+    assert len(meter.read_so_far) <= 5
+
+
+def test_time_is_an_argument_of_apply_and_must_be_a_number():
+    with pytest.raises(gfx.InputError, match="time=0 is no number of seconds"):
+        gfx.apply({"passes": BOTH[:1]}, plain(), (X,), time=0)
+    small = gfx.apply({"passes": ["channel_prune"]}, plain(), (X,), time=1000)
+    assert gfx.report(small).notes == ()
+
+
+def test_a_search_says_what_it_does_and_how_far_it_is():
+    told = []
+    gfx.apply(
+        {"budget": {"latency": 0.3}, "passes": BOTH},
+        plain(),
+        (X,),
+        meter=Formula(constant=0.01, wrong=0.4),
+        progress=told.append,
+    )
+    said = {event.what for event in told}
+    assert {"tracing", "measuring damage", "trying plans"} <= said
+    assert any(event.within and event.within[0].startswith("trying plans ") for event in told)
+    assert {"channel_prune: applying", "decompose: checking"} <= said

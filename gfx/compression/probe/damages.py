@@ -27,7 +27,8 @@ class Damages:
     fitted to all of them.
 
     Units: relative L2, ‖changed - original‖ / ‖original‖ over a batch, averaged over the batches;
-    infinite where the changed program gives values that are not finite.
+    infinite where the changed program gives values that are not finite, and NaN where the time was
+    over before it ran.
 
     Raises: PreconditionError if the program has no values; InputError if data does not suit.
 

@@ -6,6 +6,7 @@ changes as fit. A changed run computes only the nodes that the change reaches, a
 those of a run of the whole changed program, bit for bit.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,7 +27,7 @@ from gfx.errors import InputError
 from gfx.ir.execute import copied, parts, require_values, unrunnable
 from gfx.ir.preserve import evaluating, preserved
 from gfx.ir.program import Program
-from gfx.progress import step
+from gfx.progress import out_of_time, step, stopped
 
 __all__ = ["Metric", "Replay"]
 
@@ -101,11 +102,13 @@ class Replay:
         """Returns the damage of each change alone.
 
         `fail` is that of `each`, and is called for outputs that the metric refuses, too; the damage
-        returned for such a change means nothing.
+        returned for such a change means nothing. Where the time was over before a change was
+        measured, its damage is NaN; it is a mean over the batches that there was time for.
         """
-        totals = [0.0] * len(changes)
+        totals, counts = [0.0] * len(changes), [0] * len(changes)
 
         def use(number: int, batch: int, output: Any) -> None:
+            counts[number] += 1
             try:
                 # a metric may write into its operands
                 totals[number] += float(metric(copied(self.outputs[batch]), output))
@@ -115,7 +118,7 @@ class Replay:
                 fail(number, error)
 
         self.each(changes, use, fail)
-        return [total / len(self.batches) for total in totals]
+        return [t / n if n else math.nan for t, n in zip(totals, counts, strict=True)]
 
     def each(
         self,
@@ -144,6 +147,9 @@ class Replay:
                     needs = {v for i in portion for v in plans[i].needs}
                     self._runs.collect(batch, inputs, facts, needs)
                     for i in portion:
+                        if out_of_time():
+                            stopped("not every change was measured, or not on every batch")
+                            return
                         try:
                             output = self._changed(batch, plans[i])
                         except InputError as error:

@@ -72,7 +72,8 @@ class Parts:
         key = (site.key, most)
         if key not in self._made:
             found = self._slopes.get(site.key, (self._usual, 0.0, 0.0))
-            self._made[key] = Times(self._library.table(site, most), most[:2], found)
+            table = self._library.table(site, most, fine=False)
+            self._made[key] = Times(table, most[:2], found)
         return self._made[key]
 
 

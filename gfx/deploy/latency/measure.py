@@ -1,6 +1,6 @@
 """Measures the latency of convolutions, nodes and whole programs.
 
-Every action runs once before it is timed: torch keeps its code for a shape only until a thousand
+Every action runs once before it counts: torch keeps its code for a shape only until a thousand
 others came between, and a caller always runs the same ones. Of the runs in a turn the quickest
 counts and of the turns the median, since other load only ever adds time. A reference action runs
 beside them; where it takes longer in one round than in another, the machine changed, and the rounds
@@ -24,11 +24,13 @@ from gfx.errors import TimingError
 from gfx.ir.execute import on_meta
 from gfx.ir.interpreter import Get, Interpreter
 from gfx.ir.program import Program
+from gfx.progress import step
 
 __all__ = ["MachineMeasurer", "Measurer", "measured"]
 
-_REFERENCE = 8  # runs of the reference in a round
+_REFERENCE, _FEWEST = 8, 3  # runs of the reference in a round, at most and at least
 _ATTEMPTS = 3
+_LONG = 0.03  # seconds
 
 Action = Callable[[], object]
 
@@ -92,7 +94,8 @@ class MachineMeasurer:
         drifts = []
         for _ in range(_ATTEMPTS):
             times = np.zeros((self.rounds, len(actions)))
-            references = [self._round(actions, row) for row in times]
+            with step(f"timing {what}", times.size) as counted:
+                references = [self._round(actions, row, counted.advance) for row in times]
             drifts.append(max(references) / min(references) - 1)
             if drifts[-1] <= self.drift:
                 return [float(t) * 1e3 for t in np.median(times, axis=0)]
@@ -103,26 +106,30 @@ class MachineMeasurer:
             f"{100 * self.drift:.0f} % is allowed); stop what else runs, or use fewer threads"
         )
 
-    def _round(self, actions: Sequence[Action], times: Any) -> float:
+    def _round(self, actions: Sequence[Action], times: Any, done: Action) -> float:
         """Times every action once; returns the median of the reference."""
         reference, found = _reference(), []
-        every = max(1, len(actions) // _REFERENCE)
+        every = max(2, len(actions) // _REFERENCE)
         for i, action in enumerate(actions):
             if i % every == 0:
                 found.append(self._quickest(reference))
             times[i] = self._quickest(action)
-        found += [self._quickest(reference) for _ in range(_REFERENCE - len(found))]
+            done()
+        found += [self._quickest(reference) for _ in range(_FEWEST - len(found))]
         return float(np.median(found))
 
     def _quickest(self, action: Action) -> float:
-        """Runs an action once untimed and twice timed; returns the quickest."""
+        """Runs an action once to warm up, then twice; returns the quickest.
+
+        A long one runs once: what disturbs it does so for a small share of it.
+        """
+        warm = self._timed(action)
+        return min(self._timed(action) for _ in range(1 if warm > _LONG else 2))
+
+    def _timed(self, action: Action) -> float:
+        start = self.clock()
         action()
-        times = []
-        for _ in range(2):
-            start = self.clock()
-            action()
-            times.append(self.clock() - start)
-        return min(times)
+        return self.clock() - start
 
 
 def measured(

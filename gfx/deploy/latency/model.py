@@ -9,13 +9,14 @@
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gfx.compression.factor import Form
+from gfx.costs import cost_of
 from gfx.costs.symbolic.polynomials import Terms
 from gfx.costs.symbolic.sizes import Symbols
 from gfx.coupling import Group, Groups
@@ -29,11 +30,13 @@ from gfx.deploy.latency.width_samples import Samples, configurations
 from gfx.deploy.timing import machine
 from gfx.deploy.timing.backends import threads_of
 from gfx.ir.layers import Layer
+from gfx.progress import each, out_of_time, stage
 
 __all__ = ["LatencyModel", "latency_model"]
 
 _RUNS = {"compile": 4}  # configurations measured whole; torch.compile takes half a minute for each
-_SAMPLES = 10
+_SAMPLES, _FEW_SAMPLES, _FEWEST_SAMPLES = 10, 6, 3
+_LARGE = 20_000_000_000  # MACs, from which a program is built at few widths
 # how strongly factors are drawn to 1, of convolutions and of the rest, and the constant to 0
 _PULLS = {"eager": (3.0, 3.0, 0.1), "compile": (1.0, 0.5, 0.5), "onnxruntime": (1.0, 0.5, 0.5)}
 
@@ -92,7 +95,6 @@ def latency_model(
     backend: str = "eager",
     threads: int | None = None,
     cache: str | os.PathLike[str] | None = None,
-    progress: Callable[[str], None] | None = None,
     measurer: Measurer | None = None,
 ) -> LatencyModel:
     """Measures a program on this machine, and returns a model of its latency.
@@ -105,27 +107,24 @@ def latency_model(
         backend: runs the program: eager, compile or onnxruntime.
         threads: how many threads run it; None: as many as torch uses.
         cache: folder of measurements; None: GFX_CACHE, else the user's cache.
-        progress: is called with a sentence for each step.
         measurer: measures milliseconds; None: this machine.
 
     Raises: InputError if the backend is not installed; TimingError if the machine is too noisy.
     """
-    count, report = threads_of(threads), progress or (lambda said: None)
+    count = threads_of(threads)
     asked = measurer or MachineMeasurer()
     folder = folder_of(cache)
     stores = {b: Store(folder, machine().key(b, count)) for b in {"eager", backend}}
     symbols = Symbols(groups)
     works = works_of(groups, symbols)
     library = Library(stores[_tables(backend)], asked, _tables(backend), count)
-    rows = configurations([g.size for g in groups.free], _SAMPLES)
-    samples = Samples(groups, rows, asked, count)
-    report(f"measuring {len(works.convolving)} convolutions over their channels")
-    for work in works.convolving:
+    for work in each(works.convolving, "measuring convolutions over their channels"):
         library.table(work.site, work.most)
-    report(f"measuring the nodes of {len(rows)} narrowed programs")
+    rows = configurations([g.size for g in groups.free], _SAMPLES)[: _count(groups)]
+    samples = Samples(groups, rows, asked, count)
     node_times = samples.nodes(stores["eager"])
-    report(f"measuring {_RUNS.get(backend, _SAMPLES)} narrowed programs with {backend}")
     few = Samples(groups, rows[: _RUNS.get(backend, _SAMPLES)], asked, count)
+    stage(f"measuring {len(few.rows)} narrowed programs with {backend}")
     times = few.programs(stores[backend], backend)
     placed = _Placed(symbols, works, library, rows, node_times, inside=backend != "onnxruntime")
     sums = Sums(symbols, placed.summands)
@@ -135,6 +134,13 @@ def latency_model(
     )
     notes = tuple(dict.fromkeys(note for store in stores.values() for note in store.notes))
     return LatencyModel(groups.free, backend, count, times, sums, factors, parts, notes)
+
+
+def _count(groups: Groups) -> int:
+    """Returns at how many widths a program is built: fewer if it is large, or the time is over."""
+    if out_of_time():
+        return _FEWEST_SAMPLES
+    return _SAMPLES if cost_of(groups.program).macs.exact <= _LARGE else _FEW_SAMPLES
 
 
 def _tables(backend: str) -> str:

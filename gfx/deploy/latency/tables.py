@@ -3,6 +3,11 @@
 Kernels work on blocks of 16 channels: 17 take as long as 32. So the tables cover whole blocks, and
 are finer only below one block. Channels that fill no block cost extra, in some backends much; a
 smaller table holds this as a ratio.
+
+Time is nearly bilinear in the blocks that are read and given, so the levels grow with the channels:
+two for each doubling in the convolutions of the program, one for two doublings in those of other
+forms. A table has at most 18 levels along an axis up to 4096 channels; were every block measured,
+it would be 256, and most of the time would go into the widest.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,41 +21,46 @@ from numpy.typing import NDArray
 from gfx.deploy.latency.disk_store import Store
 from gfx.deploy.latency.measure import Measurer
 from gfx.deploy.latency.single_conv import ConvSite
+from gfx.progress import out_of_time, stopped
 
 __all__ = ["LatencyTable", "Library", "Most", "Times", "levels", "odd_levels"]
 
 Numbers = NDArray[np.float64]
 _SMALL = (1, 4, 5)  # up to 4 input channels have kernels of their own
 BLOCK = 16  # channels per step of a CPU kernel
-_STEPS = ((256, 16), (512, 32), (1024, 64), (1 << 16, 128))  # (up to, step)
-_COARSE = ((64, 16), (128, 32), (512, 64), (1024, 128), (1 << 16, 256))
-_ODD = (13, 29, 61, 125, 253, 509, 1021, 2045)
+_FINE = (*_SMALL, 16, 32, *(width << k for k in range(12) for width in (48, 64)))
+_COARSE = tuple(4**k for k in range(9))
+_ODD = (13, 61, 253, 1021)
+_FEW_ODD = (29, 509)
 
 
 def levels(most: int, fine: bool = True) -> tuple[int, ...]:
     """Lists the channels at which a layer of up to `most` channels is measured.
 
+    The last of the fine ones is `most` in whole blocks: the program as it is must be known exactly.
+    The last of the coarse ones is a fine level, which forms of several ranks share.
+
     Example:
-        >>> levels(100)
-        (1, 4, 5, 16, 32, 48, 64, 80, 96, 112)
+        >>> levels(100), levels(100, fine=False)
+        ((1, 4, 5, 16, 32, 48, 64, 96, 112), (1, 4, 16, 64, 128))
     """
-    last = most if most < BLOCK else int(_blocks(most))
-    found = [level for level in _SMALL if level < last]
-    level, steps = BLOCK, _STEPS if fine else _COARSE
-    while level < last:
-        found.append(level)
-        level += next(step for end, step in steps if level < end)
-    return (*found, last)
+    if most < BLOCK:
+        last = most
+    elif fine:
+        last = int(_blocks(most))
+    else:
+        last = next((level for level in _FINE if level >= most), int(_blocks(most)))
+    return (*(level for level in (_FINE if fine else _COARSE) if level < last), last)
 
 
-def odd_levels(most: int) -> tuple[int, ...]:
+def odd_levels(most: int, fine: bool = True) -> tuple[int, ...]:
     """Lists channels that fill no block, at which a layer of up to `most` is measured.
 
     Example:
-        >>> odd_levels(100)
-        (13, 29, 61)
+        >>> odd_levels(100), odd_levels(100, fine=False)
+        ((13, 61), (29,))
     """
-    return tuple(level for level in _ODD if level <= most)
+    return tuple(level for level in (_ODD if fine else _FEW_ODD) if level <= most)
 
 
 @dataclass(frozen=True)
@@ -177,22 +187,28 @@ class Library:
     def __init__(self, store: Store, measurer: Measurer, backend: str, threads: int) -> None:
         self._store, self._measurer = store, measurer
         self._backend, self._threads = backend, threads
-        self._known: dict[tuple[str, Most], LatencyTable] = {}
+        self._known: dict[tuple[str, Most, bool], LatencyTable] = {}
 
-    def table(self, site: ConvSite, most: Most) -> LatencyTable:
-        """Returns the table of a site up to some channels; measures missing entries."""
-        key = (site.key, most)
+    def table(self, site: ConvSite, most: Most, fine: bool = True) -> LatencyTable:
+        """Returns the table of a site up to some channels; measures missing entries.
+
+        Once the time is over, those of the smallest and the largest channels are enough.
+        """
+        key = (site.key, most, fine)
         if key not in self._known:
-            self._known[key] = self._made(site, most)
+            self._known[key] = self._made(site, most, fine)
         return self._known[key]
 
-    def _made(self, site: ConvSite, most: Most) -> LatencyTable:
+    def _made(self, site: ConvSite, most: Most, fine: bool) -> LatencyTable:
         inputs, outputs, reads, gives = most
-        fine = self._backend != "onnxruntime"
+        gives = gives and not site.multiple
         rows = levels(inputs, fine) if reads else (inputs,)
-        columns = levels(outputs, fine) if gives and not site.multiple else (outputs,)
-        odd_rows = odd_levels(inputs) if reads else (inputs,)
-        odd_columns = odd_levels(outputs) if gives and not site.multiple else (outputs,)
+        columns = levels(outputs, fine) if gives else (outputs,)
+        odd_rows = odd_levels(inputs, fine) if reads else (inputs,)
+        odd_columns = odd_levels(outputs, fine) if gives else (outputs,)
+        if out_of_time():
+            stopped("some convolutions were measured at few channels, so predictions are rough")
+            rows, columns, odd_rows, odd_columns = _ends(rows), _ends(columns), (), ()
         grid = [(i, j) for i in rows for j in columns]
         odd = [(i, j) for i in odd_rows for j in odd_columns] if reads or gives else []
         times = self._times(site, [*grid, *odd])
@@ -219,6 +235,11 @@ class Library:
             self._store.write(about, found)
             known = {**known, **found}
         return known
+
+
+def _ends(known: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the first and the last of some levels; the only one, if there is no other."""
+    return tuple(dict.fromkeys((known[0], known[-1])))
 
 
 def _filled(

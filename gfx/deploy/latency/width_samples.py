@@ -13,6 +13,7 @@ from gfx.coupling.removal import narrowed
 from gfx.deploy.latency.disk_store import Store
 from gfx.deploy.latency.measure import Measurer
 from gfx.ir.program import Program
+from gfx.progress import each
 
 __all__ = ["Samples", "configurations"]
 
@@ -65,7 +66,8 @@ class Samples:
     def nodes(self, store: Store) -> list[dict[str, float]]:
         """Returns the milliseconds of the nodes of each program, run one by one in torch."""
         found = []
-        for i, row in enumerate(self.rows.tolist()):
+        what = "measuring the nodes of narrowed programs"
+        for i, row in each(list(enumerate(self.rows.tolist())), what):
             about = f"nodes {self._about} at {row}"
             known = store.read(about)
             if not known:
