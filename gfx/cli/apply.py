@@ -7,7 +7,19 @@ import typer
 
 from gfx.cli.error_handling import guarded, warn
 from gfx.cli.model_argument import open_named
-from gfx.cli.options import Debug, Evaluate, Factory, Images, Input, Json, Model, Seed, Time, Trust
+from gfx.cli.options import (
+    Debug,
+    Evaluate,
+    Factory,
+    Images,
+    Input,
+    Json,
+    Key,
+    Model,
+    Seed,
+    Time,
+    Trust,
+)
 from gfx.cli.report import print_report
 from gfx.cli.screen import Progress
 
@@ -32,6 +44,7 @@ def apply(
     ],
     inputs: Input = None,
     factory: Factory = None,
+    key: Key = None,
     trust: Trust = False,
     evaluate: Evaluate = False,
     data: Images = None,
@@ -53,7 +66,13 @@ def apply(
         warn("NOT VERIFIED: --no-verify turns off every check after every pass")
     with Progress(f"opening {model}") as progress:
         opened = open_named(
-            model, inputs=inputs, factory=factory, trust=trust, evaluate=evaluate, seed=seed
+            model,
+            inputs=inputs,
+            factory=factory,
+            key=key,
+            trust=trust,
+            evaluate=evaluate,
+            seed=seed,
         )
         # inputs of the command line take precedence, then the recipe's, then the model's own
         given = opened.inputs if inputs or loaded.input is None else None

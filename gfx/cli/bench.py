@@ -7,7 +7,7 @@ import typer
 
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import Opened, open_named
-from gfx.cli.options import Debug, Factory, Input, Json, Model, Seed, Trust
+from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Seed, Trust
 from gfx.cli.screen import Progress, print_json, print_table
 from gfx.errors import ArchiveError
 
@@ -32,6 +32,7 @@ def bench(
     ] = None,
     inputs: Input = None,
     factory: Factory = None,
+    key: Key = None,
     trust: Trust = False,
     backend: Annotated[
         str, typer.Option("--backend", metavar="NAME", help="eager, compile or onnxruntime.")
@@ -72,7 +73,7 @@ def bench(
     names = (model, against or "")
     with Progress(f"opening {model}"):
         first, *others = [
-            _opened(name, inputs, factory, trust, seed, alone=against is None)
+            _opened(name, inputs, (factory, key), trust, seed, alone=against is None)
             for name in (model, against)
             if name is not None
         ]
@@ -112,20 +113,21 @@ def _print_profile(profile: "Profile | str", model: str, top: int) -> None:
 def _opened(
     name: str,
     inputs: list[Any] | None,
-    factory: str | None,
+    built: tuple[str | None, str | None],
     trust: bool,
     seed: int | None,
     *,
     alone: bool,
 ) -> Opened:
-    """Opens a model; of two, the factory is for the one that needs it."""
+    """Opens a model; of two, the factory and the key are for the one that needs them."""
+    factory, key = built
     known: dict[str, Any] = {"inputs": inputs, "trust": trust, "seed": seed}
-    if alone or factory is None:
-        return open_named(name, factory=factory, **known)
+    if alone or (factory is None and key is None):
+        return open_named(name, factory=factory, key=key, **known)
     try:
         return open_named(name, factory=None, **known)
     except ArchiveError:
-        return open_named(name, factory=factory, **known)
+        return open_named(name, factory=factory, key=key, **known)
 
 
 def _inputs(first: Opened, second: Opened | None, names: tuple[str, str]) -> Any:

@@ -6,7 +6,7 @@ import typer
 
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import open_named
-from gfx.cli.options import Attention, Debug, Factory, GroupNorm, Input, Json, Model, Trust
+from gfx.cli.options import Attention, Debug, Factory, GroupNorm, Input, Json, Key, Model, Trust
 from gfx.cli.screen import Progress, print_json, print_table
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def channels(
     model: Model,
     inputs: Input = None,
     factory: Factory = None,
+    key: Key = None,
     trust: Trust = False,
     attention: Annotated[
         Attention,
@@ -36,7 +37,7 @@ def channels(
     import gfx
 
     with Progress(f"opening {model}") as progress:
-        opened = open_named(model, inputs=inputs, factory=factory, trust=trust)
+        opened = open_named(model, inputs=inputs, factory=factory, key=key, trust=trust)
         progress.stage(f"analysing {model}")
         groups = gfx.channels(
             opened.model, opened.inputs, attention=attention.value, group_norm=group_norm.value

@@ -6,7 +6,7 @@ import typer
 
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import open_named
-from gfx.cli.options import Debug, Factory, Input, Json, Model, Trust
+from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Trust
 from gfx.cli.screen import Progress, print_json, print_table
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def cost(
     model: Model,
     inputs: Input = None,
     factory: Factory = None,
+    key: Key = None,
     trust: Trust = False,
     top: Annotated[
         int,
@@ -32,7 +33,7 @@ def cost(
     import gfx
 
     with Progress(f"opening {model}") as progress:
-        opened = open_named(model, inputs=inputs, factory=factory, trust=trust)
+        opened = open_named(model, inputs=inputs, factory=factory, key=key, trust=trust)
         progress.stage(f"counting {model}")
         figures = gfx.cost(opened.model, opened.inputs)
     if as_json:

@@ -7,7 +7,7 @@ import typer
 
 from gfx.cli.error_handling import guarded, warn
 from gfx.cli.model_argument import open_named
-from gfx.cli.options import Debug, Factory, Input, Json, Model, Seed, Trust
+from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Seed, Trust
 from gfx.cli.screen import Progress, print_json
 
 __all__ = ["export"]
@@ -21,6 +21,7 @@ def export(
     ],
     inputs: Input = None,
     factory: Factory = None,
+    key: Key = None,
     trust: Trust = False,
     opset: Annotated[
         int | None, typer.Option("--opset", metavar="N", help="The opset of an ONNX file.")
@@ -45,7 +46,7 @@ def export(
     if not check:
         warn("NOT CHECKED: --no-check writes the file without running it once")
     with Progress(f"opening {model}") as progress:
-        opened = open_named(model, inputs=inputs, factory=factory, trust=trust, seed=seed)
+        opened = open_named(model, inputs=inputs, factory=factory, key=key, trust=trust, seed=seed)
         progress.stage(f"exporting {model}")
         done = gfx.export(
             opened.model,

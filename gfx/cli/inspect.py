@@ -17,6 +17,7 @@ from gfx.cli.options import (
     Init,
     Input,
     Json,
+    Key,
     Kind,
     Model,
     NormOption,
@@ -52,6 +53,7 @@ def inspect(
     model: Model,
     inputs: Input = None,
     factory: Factory = None,
+    key: Key = None,
     trust: Trust = False,
     evaluate: Evaluate = False,
     data: Images = None,
@@ -128,7 +130,13 @@ def inspect(
     speaks = not int(os.environ.get("RANK", "0"))  # of several processes only the first
     with Progress(f"opening {model}", quiet=not speaks) as progress:
         opened = open_named(
-            model, inputs=inputs, factory=factory, trust=trust, evaluate=evaluate, seed=seed
+            model,
+            inputs=inputs,
+            factory=factory,
+            key=key,
+            trust=trust,
+            evaluate=evaluate,
+            seed=seed,
         )
         progress.stage(f"inspecting {model}")
         table = gfx.inspect(

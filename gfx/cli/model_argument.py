@@ -2,11 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
-
-from gfx.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "open_named", "parse_input"]
 
-_ZOO = "zoo:"
 _INPUT = re.compile(r"(\d+(?:x\d+)*)(?::(\w+))?")
 
 
@@ -55,6 +52,7 @@ def open_named(
     inputs: "list[InputSpec] | None",
     factory: str | None,
     trust: bool,
+    key: str | None = None,
     evaluate: bool = False,
     seed: int | None = None,
 ) -> Opened:
@@ -64,40 +62,39 @@ def open_named(
 
     Raises: GfxError if there is no such model, or it cannot be opened.
     """
-    if name.startswith(_ZOO):
-        if factory is not None:
-            raise InputError(f"{name} needs no --model {factory}; drop it")
-        opened = _from_zoo(name.removeprefix(_ZOO), seed)
+    from gfx.io.archive import open_model
+    from gfx.io.archive.factories import ZOO, from_zoo
+
+    if name.startswith(ZOO) and factory is None and key is None:
+        opened = Opened(from_zoo(name, seed or 0), _zoo_inputs(name))
     else:
-        opened = _from_file(name, factory, trust)
-    if evaluate or factory is not None or name.startswith(_ZOO):
+        model = open_model(name, model=factory, key=key, trust=trust)
+        built = _zoo_inputs(factory) if factory is not None and factory.startswith(ZOO) else None
+        opened = Opened(model, built or _known_inputs(model))
+    if evaluate or factory is not None or name.startswith(ZOO):
         opened.model.eval()
     return Opened(opened.model, _tensors(inputs, opened.model)) if inputs else opened
 
 
-def _from_zoo(name: str, seed: int | None) -> Opened:
+def _zoo_inputs(name: str) -> "tuple[torch.Tensor, ...]":
     from gfx import zoo
-    from gfx.ir.random_state import keep_random_state
+    from gfx.io.archive.factories import ZOO, split_options
 
-    name, _, query = name.partition("?")
-    options = {key: _value(value) for key, value in _pairs(query)}
-    with keep_random_state(seed=seed or 0):
-        model = zoo.build(name, **options)
-    return Opened(model, zoo.example_inputs(name, **options))
+    bare, options = split_options(name.removeprefix(ZOO))
+    return zoo.example_inputs(bare, **options)
 
 
-def _from_file(name: str, factory: str | None, trust: bool) -> Opened:
+def _known_inputs(model: "nn.Module") -> "tuple[torch.Tensor, ...] | None":
+    """Makes the inputs that a graph of gfx's own says it was made for."""
     from torch import fx
 
-    from gfx.io.archive import open_model
     from gfx.pipeline.recipe import InputSpec
 
-    model = open_model(name, model=factory, trust=trust)
     known = model.meta.get("gfx_inputs") if isinstance(model, fx.GraphModule) else None
     if not known:
-        return Opened(model, None)
+        return None
     specs = [InputSpec(tuple(item["shape"]), item["dtype"]) for item in known]
-    return Opened(model, _tensors(specs, model))
+    return _tensors(specs, model)
 
 
 def _tensors(specs: "list[InputSpec]", model: "nn.Module") -> "tuple[torch.Tensor, ...]":
@@ -107,20 +104,3 @@ def _tensors(specs: "list[InputSpec]", model: "nn.Module") -> "tuple[torch.Tenso
     floating = (p for p in model.parameters() if p.is_floating_point())
     like = next(floating, torch.empty(0))
     return tuple(spec.tensor(like.dtype, like.device) for spec in specs)
-
-
-def _pairs(query: str) -> list[tuple[str, str]]:
-    pairs = [item.partition("=") for item in query.split("&") if item]
-    for key, equals, _ in pairs:
-        if not equals:
-            raise InputError(f"zoo option {key!r} has no value; write {key}=VALUE")
-    return [(key, value) for key, _, value in pairs]
-
-
-def _value(text: str) -> Any:
-    """Reads an option: 64, 0.5, true, a word, or 16,16,32."""
-    import yaml
-
-    if "," in text:
-        return tuple(_value(part) for part in text.split(","))
-    return yaml.safe_load(text)

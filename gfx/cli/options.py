@@ -20,6 +20,7 @@ __all__ = [
     "Init",
     "Input",
     "Json",
+    "Key",
     "Kind",
     "Model",
     "NormOption",
@@ -48,7 +49,16 @@ Input = Annotated[
 Factory = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="PKG.MOD:FACTORY", help="What builds the module of a state dict."
+        "--model",
+        metavar="FACTORY",
+        help="What builds the module of a state dict: package.module:Net, file.py:Net, zoo:NAME; "
+        "with options as in file.py:Net?nf=16.",
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key", metavar="NAME", help="Which network of a checkpoint: g_ema; ema: the average."
     ),
 ]
 Trust = Annotated[

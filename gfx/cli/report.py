@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import Opened, open_named
-from gfx.cli.options import Debug, Factory, Input, Json, Trust
+from gfx.cli.options import Debug, Factory, Input, Json, Key, Trust
 from gfx.cli.output_files import check_targets, write_all
 from gfx.cli.screen import Progress, print_json
 
@@ -43,6 +43,7 @@ def report(
         ),
     ] = None,
     factory: Factory = None,
+    key: Key = None,
     inputs: Input = None,
     trust: Trust = False,
     latency: Annotated[
@@ -66,7 +67,7 @@ def report(
         raise typer.BadParameter(f"--png {png} must end in .png")
     if png is not None:
         check_plotting()
-    module = gfx.load(file)
+    module = _opened(file, trust)
     stored = gfx.report(module)
     if html is None and png is None:
         _without_use(original=original)
@@ -76,13 +77,40 @@ def report(
         given = None
         if original is not None:
             progress.stage(f"opening {original}")
-            given = _original(original, inputs, factory, trust, stored)
+            given = _original(original, inputs, (factory, key), trust, stored)
         made = _made(module, given, html, png, (latency, sensitivity), progress.stage)
         sizes = write_all(made)
     if as_json:
         print_report(stored, as_json=True)
     for path, size in sizes.items():
         typer.echo(f"wrote {path} ({size:,} bytes)", err=True)
+
+
+def _opened(file: Path, trust: bool) -> "fx.GraphModule":
+    """Opens a file with a report; says what any other is."""
+    from torch import fx
+
+    import gfx
+    from gfx.errors import ArchiveError
+    from gfx.io.archive.file_kinds import WORDS, kind_of
+    from gfx.io.archive.files import regular_file
+
+    kind = kind_of(regular_file(file))
+    asks = f"gfx report shows what gfx apply wrote into a .gfx file, and {file} is {WORDS[kind]}"
+    try:
+        module = gfx.load(file, trust=trust)
+    except ArchiveError as error:
+        if kind == "gfx":
+            raise
+        raise ArchiveError(f"{asks}: {error}") from error
+    reported = isinstance(module, fx.GraphModule) and hasattr(module, "gfx_report")
+    if kind != "gfx" and not reported:
+        name = type(module).__name__
+        raise ArchiveError(
+            f"{asks} with a {name}, which has no report; gfx cost {file} and gfx inspect {file} "
+            "look at it"
+        )
+    return cast("fx.GraphModule", module)
 
 
 def print_report(report: "Report", *, as_json: bool) -> None:
@@ -102,14 +130,19 @@ def _without_use(*, original: str | None) -> None:
 
 
 def _original(
-    name: str, inputs: Any, factory: str | None, trust: bool, stored: "Report"
+    name: str,
+    inputs: Any,
+    built: tuple[str | None, str | None],
+    trust: bool,
+    stored: "Report",
 ) -> "Opened":
     """Opens the original, seeded as the recipe was; its inputs are those of the report."""
     from gfx.pipeline.recipe import Recipe
 
+    factory, key = built
     seed = stored.recipe.get("seed")
     specs = inputs or list(Recipe.load(stored.recipe).input or ())
-    return open_named(name, inputs=specs, factory=factory, trust=trust, seed=seed)
+    return open_named(name, inputs=specs, factory=factory, key=key, trust=trust, seed=seed)
 
 
 def _made(

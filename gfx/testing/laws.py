@@ -26,7 +26,8 @@ from gfx.errors import (
     RecipeError,
     VerificationError,
 )
-from gfx.io.archive import load, save
+from gfx.io.archive import save
+from gfx.io.archive.loading import load
 from gfx.io.data import replayable
 from gfx.io.plain_data import plain
 from gfx.ir.execute import draw, on_meta, run

@@ -70,7 +70,7 @@ def _loaded(folder: Path, backend: str, threads: int) -> Callable[[], object]:
 def _module(folder: Path) -> Any:
     import torch
 
-    from gfx.io.archive import load
+    from gfx.io.archive.loading import load
 
     archive = folder / "model.gfx"
     if archive.exists():

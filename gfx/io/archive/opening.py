@@ -4,32 +4,42 @@ The content decides what a file is, not its name.
 """
 
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from gfx.errors import ArchiveError
+from gfx.io.archive.factories import ZOO, Factory, build_module_from, from_zoo
+from gfx.io.archive.file_kinds import kind_of
 from gfx.io.archive.files import regular_file
-from gfx.io.archive.loading import load
+from gfx.io.archive.loading import load as load_archive
 from gfx.io.archive.pickles import load_export, load_pickle
-from gfx.io.archive.state_dicts import build_from_factory, fill, unwrap
+from gfx.io.archive.state_dicts import fill, whole_in
 
-__all__ = ["open_model"]
+__all__ = ["load", "open_model"]
 
 
 def open_model(
-    path: str | os.PathLike[str], *, model: str | None = None, trust: bool = False
+    path: str | os.PathLike[str],
+    *,
+    model: Factory | None = None,
+    key: str | None = None,
+    trust: bool = False,
 ) -> nn.Module:
     """Opens a model file; the model is on the cpu.
 
     - a `.gfx` archive;
     - a pickled module made of torch.nn classes;
-    - a state dict (pickled, or safetensors) with `model="package.module:factory"`, your function
-      or class that builds the module without arguments; importing it runs your code;
+    - a state dict (pickled, or safetensors), at any depth of a checkpoint and under any prefix,
+      with `model`, what builds its module: `"package.module:factory"` or `"file.py:factory"`, with
+      options as in `"net.py:Net?nf=16"`, `"zoo:NAME"`, your class or function, or a module, which
+      is copied. Importing it runs your code;
     - with `trust=True`, any pickled module and `torch.export` files. Both run code from the file:
-      only for files whose author you trust.
+      only for files whose author you trust;
+    - `"zoo:NAME?option=value"`, a reference generator, which is no file.
+
+    Of several networks that fit, `key` names the one: `"g_ema"`, or `"ema"` for the average.
 
     Raises: ArchiveError saying what the file is, or what it wanted to run, and how to go on.
 
@@ -38,62 +48,42 @@ def open_model(
         Traceback (most recent call last):
         gfx.errors.ArchiveError: model.pt does not exist; check the path
     """
+    if isinstance(path, str) and path.startswith(ZOO):
+        return _whole(from_zoo(path), path, model, key)
     file = regular_file(path)
-    kind = _kind(file)
+    kind = kind_of(file)
     if kind == "gfx":
-        return _whole(load(path), file, model)
+        return _whole(load_archive(path), file, model, key)
     if kind == "export":
-        return _whole(load_export(file, trust=trust), file, model)
+        return _whole(load_export(file, trust=trust), file, model, key)
     content = _safetensors(file) if kind == "safetensors" else load_pickle(file, trust=trust)
-    found = unwrap(content, file)
-    if isinstance(found, nn.Module):
-        return _whole(found, file, model)
     if model is None:
-        raise ArchiveError(
-            f"{file} is a state dict ({len(found)} tensors, the first is {next(iter(found))}); "
-            "say how to build its module with --model package.module:factory "
-            "(in Python model='package.module:factory')"
-        )
-    return fill(build_from_factory(model), found, file)
+        return whole_in(content, file, key)
+    if isinstance(content, nn.Module):
+        return _whole(content, file, model, key)
+    return fill(build_module_from(model), content, file, key)
 
 
-def _kind(file: Path) -> str:
-    """Detects the kind of a file from its content: gfx, export, pickle or safetensors."""
-    with open(file, "rb") as opened:
-        head = opened.read(16)
-    if head[:4] == b"PK\x03\x04":
-        return _zip_kind(file)
-    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
-        return "safetensors"
-    if head[:1] == b"\x80":  # every pickle protocol from 2 on
-        return "pickle"
-    raise ArchiveError(
-        f"{file} is no model file: gfx opens .gfx, .pt, .pth, .pt2 and .safetensors, and it begins "
-        f"with {head[:8]!r}"
-    )
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: Factory | None = None,
+    key: str | None = None,
+    trust: bool = False,
+) -> nn.Module:
+    """Loads what `gfx.save` wrote, and opens whatever else `open_model` opens.
 
+    Of a `.gfx` archive the result is an fx.GraphModule: the same output bit for bit, the same state
+    dict, the same modes; on the cpu. Nothing in the file is executed or imported.
 
-def _zip_kind(file: Path) -> str:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ArchiveError(
-            f"{file} is truncated or damaged ({error}); copy or download it again"
-        ) from error
-    bare = {name.partition("/")[2] for name in names} | set(names)
-    if "graph.json" in names:
-        return "gfx"
-    if "constants.pkl" in bare:
-        raise ArchiveError(
-            f"{file} is a TorchScript archive, which cannot be traced; save the original module "
-            "with torch.save"
-        )
-    if bare & {"archive_format", "serialized_exported_program.json"}:
-        return "export"
-    if "data.pkl" in bare:
-        return "pickle"
-    raise ArchiveError(f"{file} is a zip file, but neither a .gfx archive nor a torch file")
+    Raises: ArchiveError as `open_model` does.
+
+    Example:
+        >>> load("missing.gfx")
+        Traceback (most recent call last):
+        gfx.errors.ArchiveError: missing.gfx does not exist; check the path
+    """
+    return open_model(path, model=model, key=key, trust=trust)
 
 
 def _safetensors(file: Path) -> dict[str, Any]:
@@ -106,7 +96,15 @@ def _safetensors(file: Path) -> dict[str, Any]:
         raise ArchiveError(f"{file} is truncated or damaged ({error})") from error
 
 
-def _whole(module: nn.Module, file: Path, model: str | None) -> nn.Module:
-    if model is not None:
-        raise ArchiveError(f"{file} holds a whole model, so --model {model} has no use; drop it")
+def _whole(
+    module: nn.Module, file: Path | str, model: Factory | None, key: str | None
+) -> nn.Module:
+    """Returns what is one whole model; refuses options that are for state dicts."""
+    given = {"--model": model, "--key": key}
+    for option, value in given.items():
+        if value is not None:
+            said = value if isinstance(value, str) else "(model=)"
+            raise ArchiveError(
+                f"{file} holds a whole model, so {option} {said} has no use; drop it"
+            )
     return module

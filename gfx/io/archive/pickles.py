@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import io
+import itertools
 import pickle
 import pickletools
 import re
@@ -14,13 +16,19 @@ from torch import nn
 
 from gfx.errors import ArchiveError
 from gfx.io.archive import former_names
+from gfx.io.archive.imports import search_current_folder
 from gfx.ir.modules import OWN, Ramp
 
-__all__ = ["load_export", "load_pickle"]
+__all__ = ["load_export", "load_pickle", "on_trust"]
 
-_ON_TRUST = (
-    "if you trust its author, pass --trust (in Python trust=True), which runs code from the file"
-)
+# what the sources of pickles that are not torch's name
+_KNOWN = {
+    "dnnlib.tflib": "TensorFlow networks of StyleGAN, which gfx does not read; convert them to "
+    "PyTorch first",
+    "torch_utils.persistence": "networks of StyleGAN2-ADA or StyleGAN3, whose repository must be "
+    "the current folder",
+}
+_MAGIC = 0x1950A86A20F9469CFC6C  # what files of torch.save before 1.6 begin with
 # what the pickle of any tensor or module mentions
 _PLAIN = re.compile(r"torch\.nn\.|torch\._utils\.|torch\.\w+Storage|collections\.|__builtin__\.set")
 _SOURCE_RUNNERS = ("torch.fx.graph_module.reduce_graph_module", "torch.fx._lazy_graph_module")
@@ -31,11 +39,19 @@ def load_pickle(file: Path, *, trust: bool) -> Any:
 
     Raises: ArchiveError naming what an untrusted file wanted besides, or if it is damaged.
     """
+    plain = _is_plain(file)
+    if plain and not trust:
+        raise _plain_refusal(file)
+    if trust:
+        search_current_folder()
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
             warnings.simplefilter("ignore")  # of torch, about formats it still reads
             if not trust:
                 return torch.load(file, map_location="cpu", weights_only=True)
+            if plain:
+                with open(file, "rb") as opened:
+                    return _OnCpu(opened).load()
             return torch.load(
                 file, map_location="cpu", weights_only=False, pickle_module=former_names
             )
@@ -43,8 +59,24 @@ def load_pickle(file: Path, *, trust: bool) -> Any:
         if trust:
             raise _damaged(file, error) from error
         raise _refusal(file, error) from error
+    except (ImportError, AttributeError) as error:
+        raise (_lacks_code(file, error) if trust else _damaged(file, error)) from error
     except Exception as error:
         raise _damaged(file, error) from error
+
+
+class _OnCpu(former_names.Unpickler):
+    """Unpickles what pickle.dump wrote, tensors of other devices too."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns the class that a pickle names."""
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return _from_bytes
+        return super().find_class(module, name)
+
+
+def _from_bytes(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
 
 
 def load_export(file: Path, *, trust: bool) -> nn.Module:
@@ -55,15 +87,30 @@ def load_export(file: Path, *, trust: bool) -> nn.Module:
     if not trust:
         raise ArchiveError(
             f"{file} is a torch.export program, and opening one can run code from the file (torch "
-            f"evaluates expressions and pickles in it); {_ON_TRUST}. Then gfx.save it as .gfx, "
-            "which opens without"
+            f"evaluates expressions and pickles in it); {on_trust(file)}. Then gfx.save it as "
+            ".gfx, which opens without"
         )
+    search_current_folder()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about how its own file is laid out
             return torch.export.load(file).module()
     except Exception as error:
         raise _damaged(file, error) from error
+
+
+def on_trust(file: Path) -> str:
+    """Writes the end of a sentence that says how a file is trusted.
+
+    Example:
+        >>> on_trust(Path("a.pt"))
+        "if you trust its author, pass --trust (in Python gfx.open_model('a.pt', trust=True)), \
+which runs code from the file"
+    """
+    return (
+        f"if you trust its author, pass --trust (in Python gfx.open_model({str(file)!r}, "
+        "trust=True)), which runs code from the file"
+    )
 
 
 @functools.cache
@@ -91,17 +138,17 @@ def _refusal(file: Path, error: Exception) -> ArchiveError:
     if any(name.startswith(_SOURCE_RUNNERS) for name in wanted):
         return ArchiveError(
             f"{file} is a pickled torch.fx GraphModule, which runs Python source from the file "
-            f"when it is opened; save it with gfx.save as .gfx instead, or {_ON_TRUST}"
+            f"when it is opened; save it with gfx.save as .gfx instead, or {on_trust(file)}"
         )
     if not wanted:
         return ArchiveError(
             f"{file} cannot be opened without running code from it, or is damaged "
-            f"({_reason(error)}); save the model again with torch.save, or {_ON_TRUST}"
+            f"({_reason(error)}); save the model again with torch.save, or {on_trust(file)}"
         )
     return ArchiveError(
         f"{file} is a pickle that wants to use {', '.join(wanted)}; nothing was executed. If that "
-        "is your own model class, save its state_dict() and pass --model package.module:factory; "
-        f"or, {_ON_TRUST}"
+        "is your own model class, save its state_dict() and pass --model package.module:factory or "
+        f"--model file.py:factory; or, {on_trust(file)}"
     )
 
 
@@ -131,6 +178,45 @@ def _globals_of_stream(file: Path) -> list[str]:
         except (ValueError, EOFError, UnicodeDecodeError):
             pass  # the raw tensors begin here, or the file ends early
     return sorted(name for name in names if not _PLAIN.match(name))
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether a pickle was written by pickle.dump, not by torch.save."""
+    with open(file, "rb") as stream:
+        if stream.read(4) == b"PK\x03\x04":
+            return False
+        stream.seek(0)
+        try:
+            # torch.save writes: the protocol, the magic number, stop
+            first = [argument for _, argument, _ in itertools.islice(pickletools.genops(stream), 2)]
+        except ValueError:  # damaged: torch says how
+            return False
+    return _MAGIC not in first
+
+
+def _plain_refusal(file: Path) -> ArchiveError:
+    names = _globals_of_stream(file)
+    known = next(
+        (said for name, said in _KNOWN.items() if any(n.startswith(name) for n in names)), ""
+    )
+    return ArchiveError(
+        f"{file} is a plain pickle, written by pickle.dump and not by torch.save"
+        + (f", that wants to use {', '.join(names[:8])}" if names else "")
+        + "; nothing was executed. "
+        + (f"It holds {known}. " if known else "")
+        + f"Opening one runs code from it: {on_trust(file)}"
+    )
+
+
+def _lacks_code(file: Path, error: Exception) -> ArchiveError:
+    """Explains which code a trusted pickle wanted and did not find."""
+    if isinstance(error, ModuleNotFoundError):
+        what = f"the module {error.name!r}, which is not in {Path.cwd()} or among what is installed"
+        return ArchiveError(f"{file} needs {what}; run gfx in the folder of the model's code")
+    return ArchiveError(
+        f"{file} needs code that is not there ({_reason(error)}); run gfx in the folder of the "
+        "model's code, or save the model's state_dict() and pass --model file.py:factory"
+    )
 
 
 def _reason(error: Exception) -> str:
