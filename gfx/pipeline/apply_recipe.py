@@ -18,6 +18,7 @@ from torch import fx, nn
 from gfx.costs import Cost, Meter
 from gfx.errors import InputError, RecipeError
 from gfx.frontend.driver import traced
+from gfx.io.data import Latents, reads_latents
 from gfx.ir.copy_on_write import copy_on_write
 from gfx.ir.node_origin import forget
 from gfx.ir.preserve import devices_of
@@ -101,8 +102,8 @@ def apply(
     The recipe is a path, the name of a shipped recipe, a dict or a Recipe. Example inputs are a
     tensor, a tuple or a dict by name; without them the recipe's `input` is used, else they are
     inferred. `data` is for passes that need it: an iterable of batches, or the path of a folder
-    of images. `seed` overrides the recipe's. `meter` measures for budgets on latency; None
-    measures on this machine.
+    of images; for a generator that reads nothing but latents, they are drawn. `seed` overrides the
+    recipe's. `meter` measures for budgets on latency; None measures on this machine.
 
     `time` bounds the searches, in seconds: when it is over, the best so far is the result, verified
     as every result is, and the report says so. Tracing before and checking after are not bounded.
@@ -122,7 +123,6 @@ def apply(
     started = perf_counter()
     recipe = Recipe.load(recipe)
     recipe = replace(recipe, seed=_seed(recipe, seed))
-    _ask_for_data(recipe, data)
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
     if example_inputs is None:
@@ -130,6 +130,7 @@ def apply(
     with copy_on_write(), time_limit(time) as deadline:
         stage("tracing")
         program = traced(model, example_inputs, check=verify)
+        data = _data_for(recipe, program, data)
         with keep_random_state(devices_of(program)):  # rule 3
             forget(program)
             run = Run(program, recipe, data, verify, meter)
@@ -157,13 +158,20 @@ def _seed(recipe: Recipe, seed: int | None) -> int:
     return 0 if recipe.seed is None else recipe.seed
 
 
-def _ask_for_data(recipe: Recipe, data: Any) -> None:
+def _data_for(recipe: Recipe, program: Program, data: Any) -> Any:
+    """Returns the data that the passes see: the user's, or latents where a generator reads them."""
     needy = [pass_.name for pass_ in recipe.passes if pass_.needs_data]
-    if needy and data is None:
+    if data is not None or not needy:
+        return data
+    if not reads_latents(program):
         raise RecipeError(
             f"{', '.join(needy)} needs data to look at; give data= to gfx.apply, in "
             "the shell --data DIR"
         )
+    latents = Latents(program, recipe.seed or 0)
+    origin = program.provenance
+    program.provenance = replace(origin, assumed=(*origin.assumed, str(latents)))
+    return latents
 
 
 def _recipe_inputs(recipe: Recipe, model: nn.Module) -> tuple[torch.Tensor, ...] | None:

@@ -17,7 +17,6 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Union, get_type_hints
 
@@ -135,8 +134,7 @@ def shipped() -> tuple[str, ...]:
         >>> "half" in shipped()
         True
     """
-    names = [entry.name for entry in files("gfx.recipes").iterdir()]
-    return tuple(sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml")))
+    return tuple(sorted(path.stem for path in _recipes_folder().glob("*.yaml")))
 
 
 def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe") -> Pass:
@@ -165,10 +163,17 @@ def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe
         raise RecipeError(f"{where.removesuffix(kind.name)}{error}") from error
 
 
+def _recipes_folder() -> Path:
+    """Returns where the recipes are: inside gfx once installed, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
 def _read(source: str | Path) -> tuple[str, str]:
     """Returns a recipe's text, and its name in messages."""
     if isinstance(source, str) and source in shipped():
-        return files("gfx.recipes").joinpath(f"{source}.yaml").read_text("utf-8"), source
+        return (_recipes_folder() / f"{source}.yaml").read_text("utf-8"), source
     path = Path(source)
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
         raise RecipeError(f"unknown recipe {str(source)!r}{did_you_mean(source, shipped())}")

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import gfx
-from support.oracle import alike
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FACES = EXAMPLES / "faces.py"
@@ -52,22 +51,6 @@ def faces():
 
 
 @needs_faces
-@pytest.mark.filterwarnings("ignore")  # a user's warnings are no errors
-def test_faces_are_halved_alike_from_python_and_shell(tmp_path, run):
-    printed = run("faces.py", "--out", str(tmp_path), "--seed", "1")
-    assert "Python and shell agree bit for bit: yes" in printed
-    assert "pruned, not trained after" in printed
-    with Image.open(tmp_path / "faces.png") as picture:
-        assert picture.size == (8 * 64, 3 * 64)
-    small, shell = (gfx.load(tmp_path / name) for name in ("small.gfx", "shell.gfx"))
-    report = gfx.report(small)
-    assert report.after.macs.exact <= 0.5 * report.before.macs.exact
-    assert report.after.macs.exact > 0.48 * report.before.macs.exact
-    latents = torch.randn(2, 100, 1, 1)
-    assert alike(small(latents), shell(latents))
-
-
-@needs_faces
 def test_the_pretrained_generator_is_the_one_of_the_figures(faces):
     cost = gfx.cost(faces["pretrained"](), torch.zeros(1, 100, 1, 1))
     assert (cost.params, cost.macs.output) == (3_576_704, 428_343_296)
@@ -84,6 +67,11 @@ def test_a_picture_of_equal_faces_has_a_grey_last_row(faces):
     picture = faces["picture"](images, images)
     assert picture.size == (8, 12)
     assert {picture.getpixel((x, 11)) for x in range(8)} == {(128, 128, 128)}
+
+
+def test_the_noise_of_pictures_is_told_in_decibels(faces):
+    images = torch.zeros(2, 3, 4, 4)
+    assert faces["psnr"](images, images + 0.2) == pytest.approx(20.0)
 
 
 @pytest.fixture
