@@ -40,8 +40,8 @@ class FoldConstants(Pass):
     1. A value is folded where it meets the input, if at least one step of its computation is
        arithmetic.
     2. No step draws random numbers or is written into, else skip.
-    3. Its sources are read nowhere else and are no smaller than it, else skip: parameters would
-       grow.
+    3. Its sources are read nowhere else, and those that learn (all, if none does) are no smaller
+       than it, else skip: parameters would grow.
 
     Shapes: every activation keeps its own.
     Cost: no count grows; products of weights are gone.
@@ -103,10 +103,15 @@ class FoldConstants(Pass):
         others += [n.name for n in steps if n is not node and any(u not in steps for u in n.users)]
         if others:  # rule 3
             return f"{others[0]} is read in another place too: parameters would grow"
-        held = sum(_tensor(program, s).numel() for s in sources)
-        value = node.meta["val"]
-        if value.numel() > held:
-            return f"it has {value.numel()} numbers, and is made of {held}"
+        value, held = node.meta["val"], [_tensor(program, s) for s in sources]
+        learned = _learned(held, value)
+        kind = " that learn" if learned else ""
+        for unit, own, made_of in (
+            ("numbers", value.numel(), sum(t.numel() for t in learned or held)),
+            ("bytes", value.nbytes, sum(t.nbytes for t in learned or held)),
+        ):
+            if own > made_of:
+                return f"it has {own} {unit}, and is made of {made_of}{kind}"
         return ""
 
 
@@ -166,9 +171,9 @@ def _only_read_by(program: Program, source: fx.Node, steps: dict[fx.Node, None])
 def _store(program: Program, node: fx.Node, sources: list[fx.Node]) -> fx.Node:
     """Registers a node's value as a parameter or buffer, and lets the graph read that."""
     value, steps = evaluate(program, node), _steps(node)
-    learned = [t for t in (_tensor(program, s) for s in sources) if isinstance(t, nn.Parameter)]
+    learned = _learned([_tensor(program, s) for s in sources], value)
     name = fresh_name(program.module, node.name)
-    if learned and value.is_floating_point():
+    if learned:
         grad = any(t.requires_grad for t in learned)
         program.module.register_parameter(name, nn.Parameter(value, requires_grad=grad))
     else:
@@ -182,6 +187,11 @@ def _store(program: Program, node: fx.Node, sources: list[fx.Node]) -> fx.Node:
         if step in steps and not step.users:
             program.graph.erase_node(step)
     return stored
+
+
+def _learned(sources: list[torch.Tensor], value: torch.Tensor) -> list[torch.Tensor]:
+    """Lists the parameters among the sources of a value that may be a parameter itself."""
+    return [t for t in sources if isinstance(t, nn.Parameter) and value.is_floating_point()]
 
 
 def _delete(program: Program, sources: list[fx.Node]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from gfx.coupling.labelled_tensor import Labeled, tensors
 from gfx.coupling.labels import Ids
@@ -13,12 +13,45 @@ __all__ = ["Call", "Read", "Statistic"]
 
 @dataclass(frozen=True)
 class Read:
-    """Records where channels are consumed: a contraction over `dim` of `operand`."""
+    """Records where channels are consumed: a contraction over `dim` of `operand`.
+
+    StyleGAN2 folds its batch into the channels: (N, C, H, W) is read as (1, N C, H, W). `one` is
+    then C, and `apart` undoes it.
+    """
 
     node: fx.Node
     operand: fx.Node
     dim: int
     ids: Ids
+    one: int  # positions that are one example's; the others repeat their channels
+
+    @property
+    def channels(self) -> Ids:
+        """The labels of one example."""
+        return self.ids[: self.one]
+
+    def apart(self, value: Tensor) -> Tensor:
+        """Returns the value that is read with one example's channels along `dim`.
+
+        Shapes: (1, N C, ...) becomes (N, C, ...); all others stay what they are.
+        """
+        dim, times = self._folded(value)
+        if times == 1:
+            return value
+        split = value.reshape(*value.shape[:dim], times, self.one, *value.shape[dim + 1 :])
+        return split.movedim(dim, 0).flatten(0, 1)
+
+    def together(self, value: Tensor, like: Tensor) -> Tensor:
+        """Undoes `apart`: returns the value laid out as what is read."""
+        dim, times = self._folded(like)
+        if times == 1:
+            return value
+        split = value.reshape(times, -1, *value.shape[1:])
+        return split.movedim(0, dim).flatten(dim, dim + 1)
+
+    def _folded(self, value: Tensor) -> tuple[int, int]:
+        dim = self.dim % value.ndim
+        return dim, value.shape[dim] // self.one if dim else 1
 
 
 @dataclass(frozen=True)

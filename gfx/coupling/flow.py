@@ -25,6 +25,7 @@ from gfx.coupling.labelled_tensor import (
 from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import Axis, Ids, Labels
 from gfx.coupling.weight_statistics import Constants
+from gfx.ir.execute import tensors as tensors_in
 from gfx.ir.program import Program
 
 __all__ = ["Attention", "Flow", "GroupNorms"]
@@ -229,7 +230,18 @@ class Flow:
     def read(self, call: Call, operand: fx.Node, dim: int, ids: Ids | None) -> None:
         """Records that a contraction consumes channels."""
         if ids is not None:
-            self.reads.append(Read(call.node, operand, dim, np.asarray(ids)))
+            ids = np.asarray(ids)
+            self.reads.append(Read(call.node, operand, dim, ids, self._one(operand, dim, ids)))
+
+    def _one(self, operand: fx.Node, dim: int, ids: Ids) -> int:
+        """Counts the positions that are one example's where the batch is folded into channels."""
+        shape = operand.meta["val"].shape
+        if dim % len(shape) == 0 or shape[0] != 1:
+            return len(ids)
+        firsts = {x.shape[0] for x in tensors_in(self.program.example_inputs) if x.ndim}
+        one = len(ids) // firsts.pop() if len(firsts) == 1 else len(ids)
+        repeats = one and len(ids) % one == 0 and bool((ids.reshape(-1, one) == ids[:one]).all())
+        return one if repeats else len(ids)
 
     def look(self, call: Call, dims: Iterable[int], x: Labeled, why: str, *, carries: bool) -> None:
         """Records that a statistic looks at channels, whose removal is then approximate."""

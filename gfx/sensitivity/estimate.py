@@ -129,7 +129,7 @@ class _Look:
             if p.group is not None
         ]
         for read in subject.groups.reads:
-            gone = [(i, torch.from_numpy(~kept[read.ids])) for i, kept in masks]
+            gone = [(i, torch.from_numpy(~kept[read.channels])) for i, kept in masks]
             gone = [(i, mask) for i, mask in gone if bool(mask.any())]
             if gone:
                 self.reads.setdefault(read.node.name, []).append((read, gone))
@@ -152,7 +152,7 @@ class _Look:
         known, dim = seen.detach(), read.dim % value.ndim
 
         def hear(slope: Tensor) -> None:
-            cells = _cells((slope * known).to(_wide(slope)), dim)
+            cells = _cells(read.apart((slope * known).to(_wide(slope))), dim)
             for number, mask in gone:
                 self._add(number, -cells[:, mask.to(cells.device)].sum(1))
 

@@ -28,6 +28,7 @@ class Net(nn.Module):
         self.gain = nn.Parameter(torch.rand(4, 1, 1, 1) + 1)
         self.last = nn.Conv2d(4, 3, 1)
         self.register_buffer("table", torch.randn(1, 3, 1, 1))
+        self.register_buffer("noise", torch.randn(1, 1, 4, 4))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.how == "standardised":
@@ -51,6 +52,8 @@ class Net(nn.Module):
             )
         if self.how == "repeated":
             return self.last(F.conv2d(x, self.weight)) + (self.table * 2).repeat(1, 1, 4, 4)
+        if self.how == "larger":  # a map of noise times a learned strength
+            return self.last(F.conv2d(x, self.weight)) + self.gain[0] * self.noise
         return self.last(F.conv2d(x, self.weight * (torch.rand_like(self.gain) > 2)))
 
 
@@ -88,6 +91,7 @@ def test_what_depends_on_weights_only_is_stored(how: str, sources: list[str], go
         ("twice", "weight is read in another place too: parameters would grow"),
         ("layer", "last.weight is read in another place too: parameters would grow"),
         ("repeated", "it has 48 numbers, and is made of 3"),
+        ("larger", "it has 16 numbers, and is made of 4 that learn"),
         ("random", "rand_like draws random numbers"),
     ],
 )
@@ -95,6 +99,14 @@ def test_what_would_grow_or_change_is_left_alone(how: str, why: str) -> None:
     _, _, entry = applied(how)
     assert entry.changes == ()
     assert why in [skip.why for skip in entry.skips]
+
+
+def test_a_wider_type_is_not_stored() -> None:
+    model = Net("standardised").double().eval()
+    model.weight = nn.Parameter(model.weight.half())
+    small = gfx.apply(RECIPE, model, drawn(2, 3, 6, 6))
+    (skip,) = gfx.report(small).passes[0].skips
+    assert skip.why == "it has 864 bytes, and is made of 248 that learn"
 
 
 def test_of_two_values_one_made_of_the_other_the_first_is_stored() -> None:

@@ -28,7 +28,7 @@ class ReadSite:
     """A place where channels of ranked groups are read, possibly among others."""
 
     read: Read
-    mine: NDArray[np.bool_]  # by index that is read: whether its channel is ranked
+    mine: NDArray[np.bool_]  # by index that one example reads: whether its channel is ranked
     numbers: Ids  # the channels read, each once, counted over all groups one after the other
     _which: Ids  # by index that is mine: position in `numbers`
 
@@ -53,7 +53,7 @@ def sites_of(groups: Groups, among: Sequence[Group]) -> list[ReadSite]:
     numbers[roots] = np.arange(len(roots))
     sites = []
     for read in groups.reads:
-        channels = numbers[groups.roots[read.ids]]
+        channels = numbers[groups.roots[read.channels]]
         mine = channels >= 0
         if mine.any():
             found, which = np.unique(channels[mine], return_inverse=True)

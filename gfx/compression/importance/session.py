@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from gfx.compression.importance.reads import ReadSite
+from gfx.coupling.call import Read
 from gfx.errors import InputError
 from gfx.ir.execute import copied, own, parts, require_values, unrunnable
 from gfx.ir.interpreter import Get, Interpreter, overlaid
@@ -28,7 +29,8 @@ Use = Callable[[tuple[Any, ...], int], None]
 class Session:
     """Runs a program repeatedly, with its weights as leaf tensors.
 
-    `see` is called at each of the sites, with its number.
+    `see` is called at each of the sites, with its number; a batch that is folded into the channels
+    is undone (`Read.apart`).
     """
 
     def __init__(self, program: Program, sites: Sequence[ReadSite], see: See, seed: int) -> None:
@@ -89,17 +91,18 @@ class _Reader:
     def __init__(self, module: fx.GraphModule, sites: Sequence[ReadSite], see: See) -> None:
         self.runner = Interpreter(module)
         self.see = see
-        self.by_node: dict[fx.Node, list[tuple[int, fx.Node]]] = {}
+        self.by_node: dict[fx.Node, list[tuple[int, Read]]] = {}
         for number, site in enumerate(sites):
-            self.by_node.setdefault(site.read.node, []).append((number, site.read.operand))
+            self.by_node.setdefault(site.read.node, []).append((number, site.read))
 
     def value(self, node: fx.Node, get: Get) -> Any:
         """Runs a node on the operands that the callback returns."""
         instead: dict[fx.Node, Any] = {}
-        for number, operand in self.by_node.get(node, ()):
-            value = overlaid(get, instead)(operand)
+        for number, read in self.by_node.get(node, ()):
+            value = overlaid(get, instead)(read.operand)
             if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()):
-                instead[operand] = self.see(number, value)
+                seen = self.see(number, read.apart(value))
+                instead[read.operand] = read.together(seen, value)
         return self.runner.value(node, overlaid(get, instead))
 
 

@@ -8,13 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, fx, nn
 
 from gfx.coupling import Groups
 from gfx.coupling.call import Statistic
 from gfx.coupling.labels import Mask
-from gfx.coupling.removal.masked_reference import masks_of, multiply, restrict, restrictions
+from gfx.coupling.removal.masked_reference import (
+    masks_of,
+    multiplied,
+    multiply,
+    restrict,
+    restrictions,
+)
 from gfx.errors import InputError
 from gfx.ir.interpreter import Get, Interpreter, overlaid
 from gfx.ir.program import Program
@@ -132,7 +137,7 @@ def _masked(node: fx.Node, masks: Masks) -> Step:
     """Runs a node on its masked operands."""
 
     def step(interpreter: Interpreter, get: Get) -> Any:
-        masked = {n: torch.mul(get(n), mask) for n, mask in masks.items()}
+        masked = {n: multiplied(get(n), mask) for n, mask in masks.items()}
         return interpreter.value(node, overlaid(get, masked))
 
     return step

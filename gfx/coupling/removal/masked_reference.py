@@ -16,7 +16,15 @@ from gfx.ir.ops import op_name
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
-__all__ = ["constant", "masked", "masks_of", "multiply", "restrict", "restrictions"]
+__all__ = [
+    "constant",
+    "masked",
+    "masks_of",
+    "multiplied",
+    "multiply",
+    "restrict",
+    "restrictions",
+]
 
 
 def masked(program: Program, groups: Groups, removed: Mask) -> None:
@@ -37,12 +45,13 @@ def masked(program: Program, groups: Groups, removed: Mask) -> None:
 def masks_of(groups: Groups, removed: Mask) -> dict[tuple[fx.Node, fx.Node], Tensor]:
     """Returns masks by node and operand, where a node reads removed channels of an operand.
 
-    Shapes: 1 for what stays and 0 for what goes, in a shape that broadcasts with the operand's.
+    Shapes: 1 for what stays and 0 for what goes, in a shape that broadcasts with the operand's; of
+    one example where the batch is folded into the channels, see `multiplied`.
     """
     kept = groups.kept(removed)
     masks: dict[tuple[fx.Node, fx.Node], Tensor] = {}
     for read in groups.reads:
-        stay = kept[read.ids]
+        stay = kept[read.channels]
         if stay.all():
             continue
         value = groups.value_of(read.operand)
@@ -76,8 +85,19 @@ def multiply(program: Program, node: fx.Node, operand: fx.Node, mask: Tensor) ->
     """Makes a node read its operand times a constant mask."""
     with program.graph.inserting_before(node):
         factor = constant(program, mask)
-        product = program.graph.call_function(torch.mul, (operand, factor))
+        product = program.graph.call_function(multiplied, (operand, factor))
     node.replace_input_with(operand, product)
+
+
+def multiplied(x: Tensor, mask: Tensor) -> Tensor:
+    """Multiplies by a mask, which repeats over a batch that is folded into the channels.
+
+    Example:
+        >>> multiplied(torch.ones(1, 6), torch.tensor([[1.0, 0.0]]))
+        tensor([[1., 0., 1., 0., 1., 0.]])
+    """
+    times = [n // m if m > 1 else 1 for n, m in zip(x.shape, mask.shape, strict=True)]
+    return x * (mask if max(times) == 1 else mask.repeat(times))
 
 
 def restrict(program: Program, statistic: Statistic, stays: dict[int, Tensor]) -> None:
