@@ -6,16 +6,18 @@ Source   Li et al. 2017, arXiv:1608.08710 (filters ranked by their L1 norm); the
          channels is gfx's own (docs/architecture.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from gfx.compression.importance import Importance, Reduce, needs_data, notes, rank
-from gfx.compression.selection import Bounds, Scope, Selection, by_stages, candidates, record
+from gfx.compression.selection import Bounds, Scope, Selection, by_stages, candidates
 from gfx.compression.selection.by_name import by_kept, by_widths
+from gfx.compression.selection.removal_steps import Removal, check_step
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.costs import Budget
 from gfx.coupling import Attention, GroupNorms, Groups, analyse
+from gfx.coupling.analysis import analyse_like
 from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
 from gfx.coupling.removal import masked, remove
@@ -48,6 +50,8 @@ class ChannelPrune(Pass):
     6. If other passes share the recipe's budget, one search decides about their layers and these
        groups, for the least damage as `decompose` measures it. `importance` still ranks the
        channels of a group; `scope` and `tolerance` have no effect.
+    7. `kept` may ask for a part of channels that go together, as what several prunes left: what
+       goes as a whole is removed first, the rest from the program that results.
 
     Shapes: inputs and outputs keep theirs; activations between them get narrower.
     Raises: PreconditionError if nothing can be removed (rule 3); BudgetError if the budget cannot
@@ -120,19 +124,20 @@ class ChannelPrune(Pass):
 
     def apply(self, program: Program, context: Context) -> Outcome:
         """Removes channels, and reports those that each module keeps."""
-        groups = self._groups(program)
-        removed, outcome = self._plan(groups, context.of(self))
-        if not removed.any():
+        outcome, done = Outcome(), None
+        for groups, removed, _ in self._removals(program, context.of(self), outcome):
+            step = Removal.of(groups, removed)
+            # statistics of weights, such as a spectral norm that the model computes
+            stored = remove(program, groups, removed)
+            step.details.update({"stored": list(stored)} if stored else {})
+            done = done.then(step) if done else step
+        if done is None:
             return outcome
-        stay = stays(groups, removed)
-        for name, (before, indices) in stay.items():
+        for name, (before, indices) in done.stay.items():
             outcome.change(name, "channels", before, len(indices))
-        outcome.details |= record(groups, removed, {name: kept for name, (_, kept) in stay.items()})
-        resolved = outcome.resolved = self._resolved(stay)
+        outcome.details |= done.details
+        resolved = outcome.resolved = self._resolved(done.stay)
         outcome.reference = resolved.reference
-        # statistics of weights, such as a spectral norm that the model computes
-        stored = remove(program, groups, removed)
-        outcome.details |= {"stored": list(stored)} if stored else {}
         return outcome
 
     def offer(self, program: Program, context: Context) -> Offer | None:
@@ -147,11 +152,14 @@ class ChannelPrune(Pass):
         return Offer(resolve, narrowed=narrowed, batches=self.batches)
 
     def reference(self, before: Program) -> Program:
-        """Returns a copy of the original that reads zeros for the removed channels."""
-        reference = before.copy(on_write=True)
-        groups = self._groups(reference)
-        removed, _ = self._plan(groups, Context().of(self))
-        masked(reference, groups, removed)
+        """Returns a copy of the original that reads zeros for the removed channels (rule 7)."""
+        program = reference = before.copy(on_write=True)
+        for groups, removed, more in self._removals(program, Context().of(self), Outcome()):
+            reference = program.copy(on_write=True) if more else program
+            masked(reference, analyse_like(groups, reference) if more else groups, removed)
+            if more:  # the reference of what goes next is the program after this
+                remove(program, groups, removed)
+                check_step(self.name, reference, program)
         return reference
 
     def _resolved(self, stay: Mapping[str, tuple[int, list[int]]]) -> "ChannelPrune":
@@ -165,26 +173,41 @@ class ChannelPrune(Pass):
         norms: GroupNorms = "whole" if exact else self.group_norm
         return analyse(program, attention=self.attention, group_norm=norms)
 
-    def _plan(self, groups: Groups, context: Context) -> tuple[Mask, Outcome]:
-        """Chooses the classes of labels to remove; the same program gives the same plan."""
-        outcome = Outcome()
+    def _removals(
+        self, program: Program, context: Context, outcome: Outcome
+    ) -> Iterator[tuple[Groups, Mask, bool]]:
+        """Yields what to remove, and whether more follows from the program that is left (rule 7).
+
+        The same program gives the same removals.
+        """
+        groups, kept = self._groups(program), self.kept
         chosen = self._selection(groups, context, outcome)
-        if self.kept:
-            return by_kept(groups, chosen.among, self.kept), outcome
+        removed = None if kept else self._plan(groups, chosen, context, outcome)
+        while kept:
+            removed, kept = by_kept(groups, chosen.among, kept)
+            if kept:
+                yield groups, removed, True
+                groups = self._groups(program)
+                chosen = self._selection(groups, context, Outcome())
+        if removed is not None and removed.any():
+            yield groups, removed, False
+
+    def _plan(self, groups: Groups, chosen: Selection, context: Context, outcome: Outcome) -> Mask:
+        """Chooses the classes of labels to remove."""
         if otherwise := notes(groups, chosen.among, self.importance):
             outcome.details["importance"] = otherwise
         if self.widths:
-            return by_widths(groups, chosen.among, chosen.scores, self.widths), outcome
+            return by_widths(groups, chosen.among, chosen.scores, self.widths)
         if context.budgets:
             limits = Limits(context.budgets, context.meter)
             outcome.details["requested"] = limits.requested
             plan, timings = plan_widths(chosen, limits, self.tolerance)  # rule 5
             outcome.timings |= timings
-            return chosen.by_names(plan.widths), outcome
+            return chosen.by_names(plan.widths)
         removed, asked, skipped = by_stages(chosen, self.ratios, self.ratio)  # rules 3 and 4
         outcome.details["requested"] = asked
         outcome.skips += [Skip(*skip) for skip in skipped]
-        return removed, outcome
+        return removed
 
     def _selection(self, groups: Groups, context: Context, outcome: Outcome) -> Selection:
         """Ranks the channels that may be removed, and skips the others (rules 1 and 2)."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-__all__ = ["is_inplace", "is_inplace_module", "op_name"]
+__all__ = ["is_inplace", "is_inplace_module", "only_shape", "op_name"]
 
 # spellings that differ by more than an underscore or an i
 _ALIASES = {
@@ -97,6 +97,36 @@ def is_inplace_module(module: nn.Module) -> bool:
     # a module is slow to say that it has no such attribute
     said = "inplace" in vars(module) or hasattr(type(module), "inplace")
     return said and bool(getattr(module, "inplace", False))
+
+
+# what reads of their first argument its shape, type and device, and no number
+_LIKE = frozenset(
+    "zeros_like ones_like full_like rand_like randn_like randint_like empty_like new_zeros "
+    "new_ones new_full new_empty size dim numel".split()
+)
+_SAME = frozenset("getitem detach clone contiguous to float double half".split())
+
+
+def only_shape(node: fx.Node) -> bool:
+    """Whether nothing reads a number of a node's value, as in `ones_like(x[:, :1])`.
+
+    Example:
+        >>> graph = fx.Graph()
+        >>> x = graph.placeholder("x")
+        >>> noise = graph.call_function(torch.randn_like, (x,))
+        >>> only_shape(x), only_shape(noise)
+        (True, False)
+    """
+    return bool(node.users) and all(_reads_shape(node, user) for user in node.users)
+
+
+def _reads_shape(node: fx.Node, user: fx.Node) -> bool:
+    name = op_name(user)
+    if not user.args or user.args[0] is not node or user.all_input_nodes.count(node) > 1:
+        return False
+    if name == "getattr":
+        return user.args[1] in ("shape", "dtype", "device", "ndim")
+    return name in _LIKE or (name in _SAME and only_shape(user))
 
 
 def _function_name(target: Any) -> str:

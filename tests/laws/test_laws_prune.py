@@ -8,7 +8,7 @@ from torch import Tensor
 import gfx
 from gfx.errors import RecipeError
 from gfx.ir.program import Program
-from support.laws import judge, law, pruned, staying
+from support.laws import judge, law, pruned, same, staying, union
 from support.oracle import Kept
 from support.strategies import specs
 
@@ -78,10 +78,6 @@ def sliced(before: Program, kept: Kept) -> dict[str, Tensor]:
     return tensors
 
 
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
 @law(12, swept=25)
 @given(specs(), st.sampled_from((0.5, 0.25, 0.75)), st.integers(0, 3))
 def test_pruning_by_kept_equals_slicing_by_hand(spec, ratio, seed):
@@ -117,15 +113,6 @@ def test_pruning_twice_equals_pruning_once(spec, first, second):
         inputs = spec.inputs(batch)
         a, b = twice.module(*inputs), direct.module(*inputs)
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
-
-
-def union(first: dict, second: dict) -> dict[str, tuple[int, ...]]:
-    """Says in the first numbers what stays when the second removal follows the first."""
-    kept = {name: tuple(stay) for name, stay in first.items()}
-    for name, stay in second.items():
-        own = kept.get(name)
-        kept[name] = tuple(stay) if own is None else tuple(own[i] for i in stay)
-    return kept
 
 
 def both(before: Program, first: object, second: object) -> Kept:

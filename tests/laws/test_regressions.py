@@ -1,22 +1,39 @@
 """Generators that the random ones found, and what gfx once did to them."""
 
+import itertools
+
 import pytest
 
 import gfx
 from support.blocks import (
     Concat,
     Conv,
+    Deconv,
     Fourier,
+    Modulated,
+    MultiHead,
     Noise,
     PooledConcat,
     Residual,
     Source,
     Spec,
     SqueezeExcite,
+    Subclass,
     Swap,
+    TimeResidual,
     WindowAttention,
 )
-from support.laws import judge
+from support.laws import (
+    judge,
+    partition,
+    prune_as_told,
+    pruned,
+    restricted,
+    same,
+    staying,
+    union,
+)
+from support.oracle import assert_equal_outputs
 
 WRONG = {
     "a shuffle of channels that no grouped convolution reads": Spec(
@@ -25,6 +42,9 @@ WRONG = {
     "noise on a latent's map": Spec(source=Source("latent"), blocks=(Noise(),)),
     "a grouped convolution beside features that are an output": Spec(
         blocks=(Residual((Conv(groups=2),)),), outputs="features"
+    ),
+    "a batch folded into the channels that a group norm makes": Spec(
+        blocks=(Deconv(groups=2, norm="group"), Modulated())
     ),
 }
 PINNED = {
@@ -39,6 +59,17 @@ PINNED = {
         source=Source("latent"), blocks=(PooledConcat(spatial=True),)
     ),
     "a latent's map beside another": Spec(source=Source("latent"), blocks=(Concat(),)),
+    "noise as large as one channel of a latent's map": Spec(
+        source=Source("latent"), blocks=(Noise(like=True),)
+    ),
+}
+AGAIN = {
+    "a group norm of which one group is left": Spec(
+        source=Source(out=8), blocks=(Deconv(), Deconv(norm="group"))
+    ),
+    "an embedding before a group norm of which one group is left": Spec(blocks=(TimeResidual(),)),
+    "a grouped convolution that has become depthwise": Spec(blocks=(Conv(groups=2), Conv())),
+    "heads whose width is one": Spec(blocks=(MultiHead(width=2, heads=2),)),
 }
 
 
@@ -61,6 +92,49 @@ def test_a_table_of_positions_leaves_the_width_of_heads_free(seed):
     program = gfx.trace(*spec.build())
     assert gfx.channels(program)["body.layers.0.all"].free
     judge(spec, program, ratio=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.5])
+@pytest.mark.parametrize("name", AGAIN)
+def test_what_several_prunes_record_one_repeats(name, ratio):
+    spec, seen = AGAIN[name], 0
+    before = gfx.trace(*spec.build())
+    for first, second in itertools.product(range(2), range(3)):
+        once, fields = before.copy(), {"ratio": ratio, "scope": "global"}
+        outcome = prune_as_told(once, *spec.inputs(1), importance="random", seed=first, **fields)
+        twice, fields = once.copy(), {**fields, "importance": "random"}
+        try:
+            further = prune_as_told(twice, *spec.inputs(1), seed=second, **fields)
+        except gfx.PreconditionError as error:
+            assert "removes nothing" in str(error)  # noqa: PT017 - a single channel is left
+            continue
+        kept = union(outcome.details["kept"], further.details["kept"])
+        direct, _ = pruned(before, kept=kept)
+        assert same(twice.module.state_dict(), direct.module.state_dict())
+        inputs = spec.inputs(3)
+        assert_equal_outputs(twice.module(*inputs), direct.module(*inputs))
+        prune_as_told(before.copy(), *inputs, kept=kept)
+        seen += 1
+    assert seen
+
+
+def test_what_a_pruned_weight_stores_leaves_the_other_groups_alone():
+    spec = Spec(blocks=(Subclass(standardised=True),))
+    before = gfx.trace(*spec.build())
+    after, outcome = pruned(before, ratio=0.25, scope="global", seed=0)
+    known = {path: tensor.shape for path, tensor in before.module.state_dict().items()}
+    traced = gfx.trace(after.module, before.example_inputs)
+    left = restricted(partition(gfx.channels(traced)), {}, known)
+    whole = partition(gfx.channels(before))
+    assert left == restricted(whole, staying(outcome), known)
+
+
+def test_a_map_of_noise_is_not_folded_into_its_strength():
+    model, inputs = Spec(blocks=(Modulated(noise=True),)).build()
+    small = gfx.apply({"passes": ["fold_constants"]}, model, inputs)
+    assert gfx.cost(small, inputs).params <= gfx.cost(model, inputs).params
+    (skip,) = (s for s in gfx.report(small).passes[0].skips if "64 numbers" in s.why)
+    assert skip.why == "it has 64 numbers, and is made of 1 that learn"
 
 
 @pytest.mark.parametrize("name", PINNED)

@@ -28,8 +28,11 @@ __all__ = [
     "prune_as_told",
     "pruned",
     "renamed",
+    "restricted",
+    "same",
     "staying",
     "through",
+    "union",
 ]
 
 # (tensor path, dimension, index): what goes together, and whether it may go
@@ -126,6 +129,25 @@ def partition(groups: Groups) -> Partition:
     return {c.members: group.pinned is None for group in groups for c in group.channels}
 
 
+def restricted(groups: Partition, kept: Kept, sizes: dict[str, torch.Size]) -> Partition:
+    """Keeps of every channel what is left of it, in the new numbers."""
+    number = {
+        (path, dim): {old: new for new, old in enumerate(stay)}
+        for path, dims in kept.items()
+        for dim, stay in dims.items()
+    }
+    left: Partition = {}
+    for members, free in groups.items():
+        stays = frozenset(
+            (path, dim, number[path, dim][i] if (path, dim) in number else i)
+            for path, dim, i in members
+            if path in sizes and i in number.get((path, dim), (i,))
+        )
+        if stays:
+            left[stays] = free
+    return left
+
+
 def renamed(program: Program) -> tuple[Program, dict[str, str]]:
     """Moves every module and tensor of a program to another path, in another order.
 
@@ -173,3 +195,17 @@ def moved(path: str, paths: dict[str, str]) -> str:
         return paths[path]
     owner, _, leaf = path.rpartition(".")
     return f"{paths[owner]}.{leaf}"
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two states hold the same bytes under the same names."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def union(first: dict, second: dict) -> dict[str, tuple[int, ...]]:
+    """Says in the first numbers what stays when the second removal follows the first."""
+    kept = {name: tuple(stay) for name, stay in first.items()}
+    for name, stay in second.items():
+        own = kept.get(name)
+        kept[name] = tuple(stay) if own is None else tuple(own[i] for i in stay)
+    return kept

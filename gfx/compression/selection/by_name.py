@@ -1,13 +1,13 @@
 """Removes channels module by module: down to exact widths, or to the indices that stay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from gfx.compression.importance import Scores
 from gfx.coupling import Group, Groups, analyse
 from gfx.coupling.channel_names import pairs_named, stays
-from gfx.coupling.labels import Ids, Mask
+from gfx.coupling.labels import Axis, Ids, Mask
 from gfx.coupling.removal import remove
 from gfx.errors import RecipeError
 from gfx.ir.program import Program
@@ -65,27 +65,48 @@ def by_kept(
     groups: Groups,
     among: Sequence[Group],
     kept: Mapping[str, Sequence[int]],
-) -> Mask:
+) -> tuple[Mask, dict[str, tuple[int, ...]]]:
     """Removes every channel of the named modules that is not listed.
+
+    Channels may go together now and alone once others have gone: of a GroupNorm with two groups of
+    two channels a group goes first, and then one of the two channels that are left. Several prunes
+    together leave that, and one repeats it in steps.
+
+    Returns: what goes in this step, and what is left to remove from the program that results, in
+    its numbers; nothing, most of the time.
 
     Raises: RecipeError if a name matches nothing, an index is out of range, or a channel to
     remove is pinned.
     """
-    removed = groups.none_removed()
-    may = groups.none_removed()
+    gone, left, may = (groups.none_removed() for _ in range(3))
     for group in among:
         may[group.roots] = True
-    for name, axis, stay in pairs_named(groups, kept):
+    named = list(pairs_named(groups, kept))
+    for name, axis, stay in named:
         if not stay or min(stay) < 0 or max(stay) >= axis.size:
             raise RecipeError(f"kept[{name}] must list some of the channels 0 to {axis.size - 1}")
-        gone = np.setdiff1d(np.arange(axis.size), np.asarray(stay))
-        classes = groups.roots[axis.ids[gone]]
+        absent = np.setdiff1d(np.arange(axis.size), np.asarray(stay))
+        classes = groups.roots[axis.ids[absent]]
         if not may[classes].all():
             raise RecipeError(f"kept[{name}] removes channels that are not free")
-        if np.isin(groups.roots[axis.ids[np.asarray(stay)]], classes).any():
-            raise RecipeError(f"kept[{name}] keeps a part of channels that go together")
-        removed[classes] = True
-    return removed
+        gone[classes] = True
+        left[groups.roots[axis.ids[np.asarray(stay)]]] = True
+    removed = gone & ~left
+    rest = dict(_left_to_remove(groups, removed, named))
+    if rest and not removed.any():
+        raise RecipeError(f"kept[{next(iter(rest))}] keeps a part of channels that go together")
+    return removed, rest
+
+
+def _left_to_remove(
+    groups: Groups, removed: Mask, named: Sequence[tuple[str, Axis, Sequence[int]]]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yields the modules that have more channels than wanted, with those to keep, renumbered."""
+    for name, axis, stay in named:
+        alive = ~removed[groups.roots[axis.ids]]
+        if alive.sum() > len(set(stay)):
+            ranks = np.cumsum(alive) - 1
+            yield name, tuple(ranks[np.unique(stay)].tolist())
 
 
 def narrow_to(
@@ -101,7 +122,9 @@ def narrow_to(
     if not kept:
         return None, {}
     groups = analyse(program)
-    removed = by_kept(groups, groups.free, kept)
+    removed, rest = by_kept(groups, groups.free, kept)
+    if rest:
+        raise RecipeError(f"kept[{next(iter(rest))}] keeps a part of channels that go together")
     stay = stays(groups, removed)
     if removed.any():
         remove(program, groups, removed)

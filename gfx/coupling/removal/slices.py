@@ -10,6 +10,7 @@ from gfx.coupling.labels import Ids, Mask
 from gfx.coupling.removal.arguments import argument, numbers
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.errors import EditError
+from gfx.ir.ops import only_shape
 
 __all__ = ["narrow", "select", "slices", "subscript"]
 
@@ -46,6 +47,9 @@ def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask) -> Any:
     """Moves one integer or slice to where its positions are now."""
     rank = np.cumsum(alive) - 1
     left = int(alive.sum())
+    old = np.arange(len(alive))[before]
+    if old.size == 1 and not alive[old].any() and only_shape(node):
+        return 0 if isinstance(before, int) else slice(0, 1)  # any other channel has its shape
     if isinstance(before, int):
         wanted = int(rank[before])
         return item if now % left == wanted else wanted
@@ -53,7 +57,6 @@ def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask) -> Any:
         return [int(rank[i]) for i in before if alive[i]]
     if not isinstance(before, slice):
         return item
-    old = np.arange(len(alive))[before]
     positions = rank[old[alive[old]]]
     if np.array_equal(np.arange(left)[now], positions):
         return item

@@ -13,6 +13,7 @@ from gfx.coupling.call import Call
 from gfx.coupling.flow import Flow, channel_dims, empty_like
 from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, tensors, varying
 from gfx.coupling.rules.indexing import picked
+from gfx.ir.ops import only_shape
 
 __all__ = [
     "FUNCTIONS",
@@ -76,12 +77,15 @@ def _read_fields(
 ) -> Labeled:
     """Reads the fields of an output off the labels that were moved."""
     sources = {f.untyped_storage().data_ptr(): len(varying(f)) for f in x.fields}
+    shaped = only_shape(call.node)
     fields = []
-    for labels in moved:
+    for source, labels in zip(x.fields, moved, strict=True):
         # a view that splits nothing varies on what it did before
         before = sources.get(labels.untyped_storage().data_ptr(), 0)
         if len(varying(labels)) > before:
             labels = expand_constant(labels)
+        if shaped and len(varying(labels)) < len(varying(source)):
+            continue  # it picks a channel out, and which one does not matter
         if varying(labels):
             fields.append(labels)
         elif labels.numel():
