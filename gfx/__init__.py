@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gfx.deploy.export import Exported, export
     from gfx.frontend import trace
     from gfx.io.archive import load, open_model, save
+    from gfx.io.data import ImageFolder as images
     from gfx.ir.program import Program, Provenance
     from gfx.pipeline import apply
     from gfx.pipeline.recipe import Recipe
@@ -80,6 +81,7 @@ __all__ = [
     "channels",
     "cost",
     "export",
+    "images",
     "inspect",
     "load",
     "open_model",
@@ -116,6 +118,7 @@ _HOMES = {
     "apply": "gfx.pipeline",
     "bench": "gfx.deploy.bench",
     "export": "gfx.deploy.export",
+    "images": "gfx.io.data",
     "inspect": "gfx.reports.sensitivity",
     "load": "gfx.io.archive",
     "open_model": "gfx.io.archive",
@@ -126,6 +129,7 @@ _HOMES = {
     "tapped": "gfx.compression.taps",
     "trace": "gfx.frontend",
 }
+_NAMES = {"images": "ImageFolder"}  # where the name here is another
 _MODULES = ("testing", "train", "tune", "zoo")
 
 
@@ -179,7 +183,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"gfx.{name}")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOMES[name]), _NAMES.get(name, name))
     raise AttributeError(f"module 'gfx' has no attribute {name!r}")
 
 

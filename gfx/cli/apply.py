@@ -16,9 +16,12 @@ from gfx.cli.options import (
     Json,
     Key,
     Model,
+    PairHalf,
+    Range,
     Seed,
     Time,
     Trust,
+    image_data,
 )
 from gfx.cli.report import print_report
 from gfx.cli.screen import Progress
@@ -48,6 +51,8 @@ def apply(
     trust: Trust = False,
     evaluate: Evaluate = False,
     data: Images = None,
+    scale: Range = None,
+    half: PairHalf = None,
     seed: Seed = None,
     time: Time = None,
     verify: Annotated[
@@ -77,7 +82,8 @@ def apply(
         # inputs of the command line take precedence, then the recipe's, then the model's own
         given = opened.inputs if inputs or loaded.input is None else None
         progress.stage(f"applying {recipe}")
-        how: dict[str, Any] = {"data": data, "seed": seed, "verify": verify, "time": time}
+        how: dict[str, Any] = {"seed": seed, "verify": verify, "time": time}
+        how |= {"data": image_data(data, half), "range": scale}
         small = gfx.apply(loaded, opened.model, given, **how)
         progress.stage(f"writing {output}")
         gfx.save(small, output)

@@ -21,8 +21,11 @@ from gfx.cli.options import (
     Kind,
     Model,
     NormOption,
+    PairHalf,
+    Range,
     Seed,
     Trust,
+    image_data,
     measure,
     parse_budget_option,
 )
@@ -57,6 +60,8 @@ def inspect(
     trust: Trust = False,
     evaluate: Evaluate = False,
     data: Images = None,
+    scale: Range = None,
+    half: PairHalf = None,
     batches: Annotated[
         int | None, typer.Option("--batches", min=1, help="Batches to run the model on.")
     ] = None,
@@ -142,7 +147,7 @@ def inspect(
         table = gfx.inspect(
             opened.model,
             opened.inputs,
-            data,
+            image_data(data, half),
             metric=distance,
             extractor=made,
             layers=tuple(layers or ("*",)),
@@ -154,6 +159,7 @@ def inspect(
             tolerate=tolerate,
             fast=fast,
             seed=seed or 0,
+            range=scale,
         )
         if not speaks:
             return

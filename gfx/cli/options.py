@@ -24,12 +24,55 @@ __all__ = [
     "Kind",
     "Model",
     "NormOption",
+    "PairHalf",
+    "Range",
     "Seed",
     "Time",
     "Trust",
+    "image_data",
     "measure",
     "parse_budget_option",
 ]
+
+
+class HalfOption(StrEnum):
+    """Halves of a picture that may be a pair."""
+
+    left = "left"
+    right = "right"
+    middle = "middle"
+
+
+def parse_range_option(text: str) -> tuple[float, float]:
+    """Reads --range, such as 0..1.
+
+    Raises: typer.BadParameter if it is no range.
+
+    Example:
+        >>> parse_range_option("-1..1")
+        (-1.0, 1.0)
+    """
+    from gfx.io.data.value_range import parse_range
+
+    try:
+        return parse_range(text)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def image_data(folder: Path | None, half: HalfOption | None) -> Any:
+    """Makes the data of --data and --half.
+
+    Raises: typer.BadParameter if there is a half of nothing.
+    """
+    if folder is None or half is None:
+        if half is not None:
+            raise typer.BadParameter(f"--half {half.value} is for --data DIR; give that too")
+        return folder
+    from gfx.io.data import ImageFolder
+
+    return ImageFolder(folder, half=half.value)
+
 
 Model = Annotated[
     str,
@@ -72,8 +115,21 @@ Images = Annotated[
         metavar="DIR",
         exists=True,
         file_okay=False,
-        help="Images to look at; cut to the input's shape, scaled down and to [-1, 1].",
+        help="Images to look at; cut to the input's shape, and scaled down.",
     ),
+]
+Range = Annotated[
+    Any,
+    typer.Option(
+        "--range",
+        parser=parse_range_option,
+        metavar="LOW..HIGH",
+        help="What black and white of --data become, as 0..1; else what the model tells, or -1..1.",
+    ),
+]
+PairHalf = Annotated[
+    HalfOption | None,
+    typer.Option("--half", help="Of pictures A|B in --data: which half the model takes."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Time = Annotated[

@@ -18,7 +18,7 @@ from torch import fx, nn
 from gfx.costs import Cost, Meter
 from gfx.errors import InputError, RecipeError
 from gfx.frontend.driver import traced
-from gfx.io.data import Latents, reads_latents
+from gfx.io.data import ImageFolder, Latents, RangeFound, reads_latents, with_range
 from gfx.ir.copy_on_write import copy_on_write
 from gfx.ir.node_origin import forget
 from gfx.ir.preserve import devices_of
@@ -91,6 +91,7 @@ def apply(
     example_inputs: Any = None,
     *,
     data: Any = None,
+    range: Any = None,
     seed: int | None = None,
     verify: bool = True,
     meter: Meter | None = None,
@@ -102,8 +103,10 @@ def apply(
     The recipe is a path, the name of a shipped recipe, a dict or a Recipe. Example inputs are a
     tensor, a tuple or a dict by name; without them the recipe's `input` is used, else they are
     inferred. `data` is for passes that need it: an iterable of batches, or the path of a folder
-    of images; for a generator that reads nothing but latents, they are drawn. `seed` overrides the
-    recipe's. `meter` measures for budgets on latency; None measures on this machine.
+    of images; for a generator that reads nothing but latents, they are drawn. `range` is what
+    black and white of images become, such as (0, 1); None lets the model tell, or assumes [-1, 1]
+    and says so in the report. `seed` overrides the recipe's. `meter` measures for budgets on
+    latency; None measures on this machine.
 
     `time` bounds the searches, in seconds: when it is over, the best so far is the result, verified
     as every result is, and the report says so. Tracing before and checking after are not bounded.
@@ -130,6 +133,7 @@ def apply(
     with copy_on_write(), time_limit(time) as deadline:
         stage("tracing")
         program = traced(model, example_inputs, check=verify)
+        data, found = with_range(data, range, program, model)
         data = _data_for(recipe, program, data)
         with keep_random_state(devices_of(program)):  # rule 3
             forget(program)
@@ -147,9 +151,20 @@ def apply(
     report = report_of(program, recipe, before, run.cost, passes, verify)
     notes = () if deadline is None else deadline.notes
     report = replace(report, timings=timings, record=record, notes=(*report.notes, *notes))
+    report = _with_images(report, data, found)
     _remember_inputs(small, program)
     attach(small, replace(report, seconds=perf_counter() - started))
     return small
+
+
+def _with_images(report: Report, data: Any, found: RangeFound | None) -> Report:
+    """Adds what was assumed about the user's images, and what happened to them."""
+    if found is None or not isinstance(data, ImageFolder):
+        return report
+    if not found.why:
+        report = replace(report, assumed=(*report.assumed, found.sentence))
+        return replace(report, notes=(*report.notes, *data.told()))
+    return replace(report, notes=(*report.notes, found.sentence, *data.told()))
 
 
 def _seed(recipe: Recipe, seed: int | None) -> int:

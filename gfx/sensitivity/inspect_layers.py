@@ -12,7 +12,7 @@ from gfx.compression.probe import Replay
 from gfx.contract import Context
 from gfx.errors import InputError, PreconditionError
 from gfx.frontend import trace
-from gfx.io.data import batches_of, synthetic
+from gfx.io.data import ImageFolder, batches_of, synthetic, with_range
 from gfx.ir.execute import floating, on_meta
 from gfx.ir.program import Program
 from gfx.metrics import Metric
@@ -53,6 +53,7 @@ def sensitivity_table(
     tolerate: float = 0.05,
     fast: bool = False,
     seed: int = 0,
+    range: Any = None,
     progress: Progress = False,
 ) -> Table:
     """Measures for each layer how decomposing it, or narrowing its channels, damages the output.
@@ -83,6 +84,8 @@ def sensitivity_table(
         fast: whether to estimate the damage from one forward and one backward on each batch
             (gfx/sensitivity/estimate.py): good for the order of rows, by relative_l2 alone.
         seed: of synthetic inputs, and of random numbers in a forward.
+        range: what black and white of a folder of images become, such as (0, 1); None: the model
+            tells it, or [-1, 1] is assumed and noted.
         progress: True shows a line on stderr; a function is called with each
             `gfx.progress.ProgressEvent`, after each change on each batch among others.
 
@@ -115,6 +118,7 @@ def sensitivity_table(
     folded, training = _folded(program), program.training
     subject = InspectedProgram(program, form)
     places = subject.chosen(layers)
+    data, scaled = with_range(data, range, program, None if isinstance(model, Program) else model)
     given = _batches(subject, data, batches, seed)
     if fast:
         found = _estimated(subject, given, places, widths, seed)
@@ -125,6 +129,9 @@ def sensitivity_table(
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
     rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
     facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
+    told = data.told() if isinstance(data, ImageFolder) else ()
+    said = () if scaled is None else (scaled.sentence, *told)
+    facts = replace(facts, inputs=(*facts.inputs, *said))
     notes = (*facts.notes, *_notes(folded, training))
     facts = replace(facts, measured=not fast, tolerate=tolerate, needs=folded, notes=notes)
     return Table(ranked(rows), facts, program, form)

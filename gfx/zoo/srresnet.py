@@ -46,6 +46,8 @@ class Srresnet(Spec):
 class SrresnetGenerator(nn.Module):
     """Stem, residual blocks inside one long skip, pixel shuffles, a 9x9 convolution to RGB."""
 
+    image_range: ClassVar = (0.0, 1.0)  # of the small images, as section 3.2 of the paper has them
+
     def __init__(self, channels: int, width: int, n_blocks: int, doublings: int) -> None:
         super().__init__()
         self.stem = sequence(conv=nn.Conv2d(channels, width, 9, padding=4), act=nn.PReLU())

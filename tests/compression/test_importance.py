@@ -695,9 +695,9 @@ def test_a_folder_that_will_not_do_is_an_error(folder: Path) -> None:
         scores(chain(), IMAGE, "activation", data=folder / "empty")
     with pytest.raises(gfx.InputError, match="nowhere is no folder"):
         scores(chain(), IMAGE, "activation", data=folder / "nowhere")
-    (folder / "0.png").write_bytes(b"torn")
+    (folder / "empty" / "0.png").write_bytes(b"torn")
     with pytest.raises(gfx.InputError, match=r"0.png cannot be read as an image"):
-        scores(chain(), IMAGE, "activation", data=folder)
+        scores(chain(), IMAGE, "activation", data=folder / "empty")
     groups = analysed(Many(), torch.randn(4, 4), torch.tensor([0, 1, 2, 3]))
     with pytest.raises(gfx.InputError, match="is a folder of images, and the model has 2 inputs"):
         rank(groups, groups.free, "activation", data=folder)

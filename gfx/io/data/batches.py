@@ -1,17 +1,17 @@
 """Brings the user's data into batches of a program's inputs.
 
 1. Data is an iterable of batches: a DataLoader, a dataset, a list. A tensor or a dict is one batch,
-   and so is a tuple of as many tensors as the program has inputs, if it has several. A path is a
-   folder of images (gfx/io/data/image_folder.py says how they are read).
+   and so is a tuple of as many tensors as the program has inputs, if it has several. A path, or an
+   ImageFolder, is a folder of images (gfx/io/data/image_folder.py says how they are read).
 2. A batch is a tensor, a tuple or list of tensors in the order of the inputs, or a dict by name.
    What comes after the inputs, such as labels, is left out.
 3. A single example without its batch dimension gets one.
 4. Batch and image sizes may differ from those of the example inputs; channels may not.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
 from gfx.errors import InputError
-from gfx.io.data.image_folder import images
+from gfx.io.data.image_folder import ImageFolder
+from gfx.io.data.picture_paths import shown
 from gfx.ir.program import Program
 
 __all__ = ["batches_of", "each_of", "replayable"]
@@ -97,13 +98,16 @@ class _Replay:
 
 def _each(data: Any, wanted: "_Wanted") -> Iterator[Any]:
     """Iterates over batches (rule 1)."""
-    if isinstance(data, str | Path):
+    if isinstance(data, str | os.PathLike):
+        data = ImageFolder(data)
+    if isinstance(data, ImageFolder):
         if len(wanted.names) != 1:
             raise InputError(
-                f"{data} is a folder of images, and the model has {len(wanted.names)} inputs "
-                f"({wanted.shapes}); give data= in Python"
+                f"{shown(data.path)} is a folder of images, and the model has {len(wanted.names)} "
+                f"inputs ({wanted.shapes}); give data= in Python"
             )
-        return images(Path(data), wanted.examples[0])
+        folder, _ = data.ranged(wanted.program)
+        return folder.batches(wanted.examples[0])
     several = len(wanted.names) > 1
     whole = several and isinstance(data, tuple) and len(data) == len(wanted.names)
     if isinstance(data, Tensor | np.ndarray | Mapping) or (
@@ -125,6 +129,7 @@ class _Wanted:
     """Holds the tensors among a program's inputs, with their names."""
 
     def __init__(self, program: Program) -> None:
+        self.program = program
         leaves, self.spec = pytree.tree_flatten(program.example_inputs)
         self.leaves = leaves
         self.places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
@@ -185,7 +190,7 @@ def _fitted(value: Any, example: Tensor, who: str) -> Tensor:
     if value.dtype.is_floating_point != example.dtype.is_floating_point:
         raise InputError(
             f"{who} has dtype {_kind(value.dtype)}; {expected}; convert it as for the training of "
-            "the model (images are often scaled to [-1, 1])"
+            "the model (images are often scaled to [-1, 1] or [0, 1])"
         )
     # three dimensions may be (N, C, L) or (N, L, C): the program's run decides
     channels = slice(1, 2) if example.ndim != 3 else slice(0)
