@@ -22,12 +22,14 @@ from gfx.cli.options import (
     Model,
     NormOption,
     Seed,
+    Time,
     Trust,
     measure,
     parse_budget_option,
 )
 from gfx.cli.output_files import STDOUT, Outputs
 from gfx.cli.screen import Progress, print_json
+from gfx.progress import time_limit
 
 if TYPE_CHECKING:
     from gfx.sensitivity import Table
@@ -118,6 +120,7 @@ def inspect(
         Path | None, typer.Option("--plot", metavar="PNG", help="Draw it; needs matplotlib.")
     ] = None,
     seed: Seed = None,
+    time: Time = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -154,11 +157,13 @@ def inspect(
             tolerate=tolerate,
             fast=fast,
             seed=seed or 0,
+            time=time,
         )
         if not speaks:
             return
         progress.stage("writing")
-        written = outputs.write(table)
+        with time_limit(time):
+            written = outputs.write(table)
     _print(table, as_json=as_json, as_csv=as_csv == STDOUT)
     for path, size in written.items():
         typer.echo(f"wrote {path} ({size:,} bytes)", err=True)

@@ -17,7 +17,7 @@ from gfx.ir.execute import floating, on_meta
 from gfx.ir.program import Program
 from gfx.metrics import Metric
 from gfx.metrics import metric as metric_of
-from gfx.progress import Progress, reported, stage
+from gfx.progress import Progress, reported, stage, time_limit
 from gfx.sensitivity.assemble import facts_of, row_of
 from gfx.sensitivity.estimate import estimate
 from gfx.sensitivity.inspected_layers import InspectedLayer, InspectedProgram
@@ -53,6 +53,7 @@ def sensitivity_table(
     tolerate: float = 0.05,
     fast: bool = False,
     seed: int = 0,
+    time: float | None = None,
     progress: Progress = False,
 ) -> Table:
     """Measures for each layer how decomposing it, or narrowing its channels, damages the output.
@@ -83,6 +84,8 @@ def sensitivity_table(
         fast: whether to estimate the damage from one forward and one backward on each batch
             (gfx/sensitivity/estimate.py): good for the order of rows, by relative_l2 alone.
         seed: of synthetic inputs, and of random numbers in a forward.
+        time: of the measurements, in seconds; when it is over, the changes that were not measured
+            yet have no damage, and the table says so. None: as long as it takes.
         progress: True shows a line on stderr; a function is called with each
             `gfx.progress.ProgressEvent`, after each change on each batch among others.
 
@@ -116,16 +119,19 @@ def sensitivity_table(
     subject = InspectedProgram(program, form)
     places = subject.chosen(layers)
     given = _batches(subject, data, batches, seed)
+    late: tuple[str, ...] = ()
     if fast:
         found = _estimated(subject, given, places, widths, seed)
     else:
         replay = Replay(program, given, seed=seed)  # names the layer if a value is not finite
         probes = probes_for(subject, places, widths)
-        found = _measured(subject, replay, probes, measured, seed)
+        with time_limit(time) as deadline:
+            found = _measured(subject, replay, probes, measured, seed)
+        late = () if deadline is None else deadline.notes
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
     rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
     facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
-    notes = (*facts.notes, *_notes(folded, training))
+    notes = (*facts.notes, *_notes(folded, training), *late)
     facts = replace(facts, measured=not fast, tolerate=tolerate, needs=folded, notes=notes)
     return Table(ranked(rows), facts, program, form)
 

@@ -37,8 +37,10 @@ Norm = Literal["none", "instance", "batch"]
 Init = Literal["svd", "data", "random"]
 
 # of a convolution, beside its channels
-_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "transposed", "output_padding")
-_SETTINGS += ("padding_mode", "_reversed_padding_repeated_twice")
+_SETTINGS = (
+    *("kernel_size", "stride", "padding", "dilation", "transposed", "output_padding"),
+    *("padding_mode", "_reversed_padding_repeated_twice"),
+)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": ("depthwise_separable", "spatial", "tucker", "low_rank"),
     "norm": ("none", "instance", "batch"),
