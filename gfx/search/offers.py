@@ -85,7 +85,7 @@ def decide_offers(
     has no values to measure damage with.
     """
     batches, rounds = max(o.batches for o in offers), max(o.rounds for o in offers)
-    damages = Damages(program, data, batches, seed, rounds)
+    damages = Damages(program, data, batches, seed, rounds, smaller=True)
     narrowed = [offer.narrowed for offer in offers if offer.narrowed is not None]
     groups = narrowed[0].groups if narrowed else analyse(program)
     forms = list(dict.fromkeys(pair for offer in offers for pair in offer.forms))

@@ -17,7 +17,7 @@ from gfx.ir.execute import floating, on_meta
 from gfx.ir.program import Program
 from gfx.metrics import Metric
 from gfx.metrics import metric as metric_of
-from gfx.progress import Progress, reported, stage
+from gfx.progress import Progress, reported, stage, time_limit
 from gfx.sensitivity.assemble import facts_of, row_of
 from gfx.sensitivity.estimate import estimate
 from gfx.sensitivity.inspected_layers import InspectedLayer, InspectedProgram
@@ -54,6 +54,7 @@ def sensitivity_table(
     fast: bool = False,
     seed: int = 0,
     range: Any = None,
+    time: float | None = None,
     progress: Progress = False,
 ) -> Table:
     """Measures for each layer how decomposing it, or narrowing its channels, damages the output.
@@ -86,6 +87,8 @@ def sensitivity_table(
         seed: of synthetic inputs, and of random numbers in a forward.
         range: what black and white of a folder of images become, such as (0, 1); None: the model
             tells it, or [-1, 1] is assumed and noted.
+        time: of the measurements, in seconds; when it is over, the changes that were not measured
+            yet have no damage, and the table says so. None: as long as it takes.
         progress: True shows a line on stderr; a function is called with each
             `gfx.progress.ProgressEvent`, after each change on each batch among others.
 
@@ -120,19 +123,22 @@ def sensitivity_table(
     places = subject.chosen(layers)
     data, scaled = with_range(data, range, program, None if isinstance(model, Program) else model)
     given = _batches(subject, data, batches, seed)
+    late: tuple[str, ...] = ()
     if fast:
         found = _estimated(subject, given, places, widths, seed)
     else:
         replay = Replay(program, given, seed=seed)  # names the layer if a value is not finite
         probes = probes_for(subject, places, widths)
-        found = _measured(subject, replay, probes, measured, seed)
+        with time_limit(time) as deadline:
+            found = _measured(subject, replay, probes, measured, seed)
+        late = () if deadline is None else deadline.notes
     keys: tuple[Key, ...] = (DECOMPOSE, *widths)
     rows = [advised(row_of(subject, place, found, keys), tolerate) for place in places]
     facts = facts_of(subject, given, measured, keys, synthetic=data is None, seed=seed)
     told = data.told() if isinstance(data, ImageFolder) else ()
     said = () if scaled is None else (scaled.sentence, *told)
     facts = replace(facts, inputs=(*facts.inputs, *said))
-    notes = (*facts.notes, *_notes(folded, training))
+    notes = (*facts.notes, *_notes(folded, training), *late)
     facts = replace(facts, measured=not fast, tolerate=tolerate, needs=folded, notes=notes)
     return Table(ranked(rows), facts, program, form)
 

@@ -21,6 +21,7 @@ from gfx.sensitivity.rows import DECOMPOSE, Key
 __all__ = ["Probe", "ProbeResult", "measure", "probes_for"]
 
 Batches = Sequence[tuple[Any, ...]]
+_LATE = "the time was over before it was measured"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def measure(
     return {
         probe.name: ProbeResult(why=failed[probe.name])
         if probe.name in failed
+        else ProbeResult(why=_LATE)
+        if not values[probe.name]
         else _averaged(values[probe.name], metric)
         for probe in probes
     }

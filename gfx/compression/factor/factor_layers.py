@@ -19,6 +19,7 @@ from gfx.ir.interpreter import Get, Interpreter, ancestors
 from gfx.ir.layers import Layer, layers_of, obstacle
 from gfx.ir.preserve import evaluating
 from gfx.ir.program import Program, has_effect
+from gfx.progress import each
 
 __all__ = [
     "Inputs",
@@ -135,7 +136,7 @@ def parts_of(
             rounds=rounds,
             name=layer.path,
         )
-        for number, (layer, form) in enumerate(forms)
+        for number, (layer, form) in each(list(enumerate(forms)), "factorizing layers")
     ]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from gfx.errors import RecipeError
@@ -35,6 +36,11 @@ Kind = Literal["depthwise_separable", "spatial", "tucker", "low_rank"]
 Norm = Literal["none", "instance", "batch"]
 Init = Literal["svd", "data", "random"]
 
+# of a convolution, beside its channels
+_SETTINGS = (
+    *("kernel_size", "stride", "padding", "dilation", "transposed", "output_padding"),
+    *("padding_mode", "_reversed_padding_repeated_twice"),
+)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": ("depthwise_separable", "spatial", "tucker", "low_rank"),
     "norm": ("none", "instance", "batch"),
@@ -175,19 +181,17 @@ def _of_shape(module: nn.Module, form: Form) -> str:
 
 
 def like(old: Any, inputs: int, outputs: int, groups: int) -> Any:
-    """Makes a convolution of the same kind with other channels, without values."""
-    more = {"output_padding": old.output_padding} if old.transposed else {}
-    return (nn.ConvTranspose2d if old.transposed else nn.Conv2d)(
-        inputs,
-        outputs,
-        old.kernel_size,
-        old.stride,
-        old.padding,
-        dilation=old.dilation,
-        groups=groups,
-        bias=old.bias is not None,
-        padding_mode=old.padding_mode,
-        device="meta",
-        dtype=old.weight.dtype,
-        **more,
-    )
+    """Makes a convolution of the same kind with other channels, without values.
+
+    It is priced, not run, and thousands are made; torch's constructor would draw weights for each.
+    """
+    kind = nn.ConvTranspose2d if old.transposed else nn.Conv2d
+    made: Any = kind.__new__(kind)
+    nn.Module.__init__(made)
+    made.__dict__.update({name: getattr(old, name) for name in _SETTINGS})
+    made.in_channels, made.out_channels, made.groups = inputs, outputs, groups
+    first, second = (inputs, outputs) if old.transposed else (outputs, inputs)
+    meta: dict[str, Any] = {"device": "meta", "dtype": old.weight.dtype}
+    made.weight = nn.Parameter(torch.empty(first, second // groups, *old.kernel_size, **meta))
+    made.bias = None if old.bias is None else nn.Parameter(torch.empty(outputs, **meta))
+    return made

@@ -35,6 +35,7 @@ from gfx.compression.importance.reads import ReadSite, sites_of
 from gfx.compression.importance.session import Session, ranking
 from gfx.coupling import Group, Groups
 from gfx.errors import InputError
+from gfx.progress import each
 
 __all__ = ["reconstruction"]
 
@@ -72,7 +73,8 @@ def reconstruction(
     with ranking(program, "reconstruction"):
         session.each(batches, use)
     parts = _parts(sites, among, moments)
-    return {g.name: _scored(parts[g.name], g.size, reduce) for g in among}
+    scoring = each(among, "scoring channels by what their readers could make up for")
+    return {g.name: _scored(parts[g.name], g.size, reduce) for g in scoring}
 
 
 @dataclass

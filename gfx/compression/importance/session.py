@@ -19,6 +19,7 @@ from gfx.ir.execute import copied, own, parts, require_values, unrunnable
 from gfx.ir.interpreter import Get, Interpreter, overlaid
 from gfx.ir.preserve import evaluating
 from gfx.ir.program import Program
+from gfx.progress import each
 
 __all__ = ["See", "Session", "ranking"]
 
@@ -62,7 +63,7 @@ class Session:
         A graph that was traced at one batch size may not run at another: a batch on which it does
         not run is cut into batches of the example inputs' size.
         """
-        for number, inputs in enumerate(batches):
+        for number, inputs in each(list(enumerate(batches)), "ranking channels on batches"):
             try:
                 use(inputs, number)
             except InputError:

@@ -2,7 +2,11 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from gfx.compression.factor import Condition, Form, parts_of, written_rank
 from gfx.compression.probe.changes import Narrowing, ProbeChange, Replacement
@@ -10,6 +14,7 @@ from gfx.compression.probe.replay import Replay
 from gfx.costs import cost_of
 from gfx.coupling import Groups
 from gfx.coupling.labels import Mask
+from gfx.errors import InputError
 from gfx.io.data import batches_of, synthetic, synthetic_note
 from gfx.ir.layers import Layer
 from gfx.ir.program import Program
@@ -18,13 +23,15 @@ from gfx.metrics import metric
 __all__ = ["Damages", "sensitive"]
 
 _WORK = 4_000_000_000  # MACs that the batches may take together, as in gfx.inspect
+_SIDE = 64  # pixels: made-up images are not measured on smaller ones
 
 
 class Damages:
     """Measures how far the output moves when one layer or one group alone is changed.
 
     It uses as many batches as run quickly, at most `batches`; weights that are fitted to data are
-    fitted to all of them.
+    fitted to all of them. With `smaller`, made-up images are scaled down where the program is large
+    and runs on smaller ones: enough to tell which changes do more damage than others.
 
     Units: relative L2, ‖changed - original‖ / ‖original‖ over a batch, averaged over the batches;
     infinite where the changed program gives values that are not finite, and NaN where the time was
@@ -44,7 +51,14 @@ class Damages:
     """
 
     def __init__(
-        self, program: Program, data: Any, batches: int, seed: int = 0, rounds: int = 3
+        self,
+        program: Program,
+        data: Any,
+        batches: int,
+        seed: int = 0,
+        rounds: int = 3,
+        *,
+        smaller: bool = False,
     ) -> None:
         self.program, self.seed, self.rounds = program, seed, rounds
         self.note = ""  # which inputs were used, if not the user's data
@@ -54,8 +68,22 @@ class Damages:
             self.batches = synthetic(program, count, seed)
         else:
             self.batches = batches_of(program, data, batches)
-        self._replay = Replay(program, self.batches[:count], seed=seed)
+        replay = self._scaled_down(count) if smaller and data is None else None
+        self._replay = replay or Replay(program, self.batches[:count], seed=seed)
         self._metric = metric("relative_l2")
+
+    def _scaled_down(self, count: int) -> Replay | None:
+        """Replays on images scaled down until the work is small; None: as they are."""
+        work = count * cost_of(self.program).macs.exact
+        factors = [factor for factor in (4, 2) if work > _WORK * (factor // 2) ** 2]
+        for factor in factors:
+            small, side = _every(self.batches[:count], factor)
+            if side >= _SIDE:
+                with suppress(InputError):  # the graph is for its own size
+                    replay = Replay(self.program, small, seed=self.seed)
+                    self.note += f", and scaled down to {side} pixels for the damage"
+                    return replay
+        return None
 
     def of_forms(self, forms: Iterable[tuple[Layer, Form]]) -> list[float]:
         """Returns the damage of writing each layer alone in its form."""
@@ -76,6 +104,17 @@ class Damages:
         failed: set[int] = set()  # the original ran: it is the change that gives no finite values
         found = self._replay.damages(changes, self._metric, lambda number, _: failed.add(number))
         return [math.inf if number in failed else d for number, d in enumerate(found)]
+
+
+def _every(batches: Sequence[tuple[Any, ...]], factor: int) -> tuple[list[tuple[Any, ...]], int]:
+    """Takes every `factor`-th pixel; also returns the shortest side, 0 if there is no image."""
+    images = [x for x in pytree.tree_leaves(batches) if isinstance(x, Tensor) and x.ndim == 4]
+    side = min((min(x.shape[2:]) // factor for x in images), default=0)
+
+    def fewer(x: Tensor) -> Tensor:
+        return x[..., ::factor, ::factor].contiguous() if x.ndim == 4 else x
+
+    return [pytree.tree_map_only(Tensor, fewer, batch) for batch in batches], side
 
 
 def sensitive(

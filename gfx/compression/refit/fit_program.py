@@ -21,6 +21,7 @@ from gfx.compression.refit.sample_size import Supply
 from gfx.costs import cost_of
 from gfx.errors import PreconditionError, VerificationError
 from gfx.ir.program import Program
+from gfx.progress import each
 
 __all__ = ["FitResult", "FitSettings", "fit_program"]
 
@@ -111,7 +112,7 @@ class _Fit:
         started = self.error = self.runs.error(0)
         for _ in range(self.settings.rounds):
             self.runs.restart()
-            for i, unit in enumerate(units):
+            for i, unit in each(list(enumerate(units)), "refitting layers"):
                 keep = {old for later in units[i:] for old in later.olds}
                 if isinstance(unit, Target):
                     self._fit_layer(unit, keep)

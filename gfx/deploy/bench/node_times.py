@@ -16,6 +16,7 @@ from gfx.ir.execute import copied
 from gfx.ir.interpreter import Interpreter
 from gfx.ir.program import Program
 from gfx.ir.random_state import keep_random_state
+from gfx.progress import each
 
 __all__ = ["profile_eager"]
 
@@ -74,7 +75,7 @@ def profile_eager(
         torch.inference_mode(),
         gc_frozen(),
     ):
-        for run in range(runs + 1):
+        for run in each(range(runs + 1), "timing node by node"):
             timer = _CallTimer(module, clock, device)
             timer.run(*copied(given))
             for name, taking in timer.times.items() if run else ():

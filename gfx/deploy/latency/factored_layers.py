@@ -94,6 +94,7 @@ class FormTimes:
         self.layer, self.forms = layer, tuple(forms)
         self._time = time
         self._known: dict[tuple[int, ...], float] = {}
+        self._whole: dict[tuple[int, ...], float] = {}  # the layer as it is, by its channels
 
     def differences(
         self, options: NDArray[np.int64], channels: NDArray[np.int64]
@@ -128,9 +129,15 @@ class FormTimes:
         module = like(old, inputs, outputs, groups)
         if form is None or refusal(module, form):
             return 0.0
+        place = (inputs, outputs, fan)
+        if place not in self._whole:
+            self._whole[place] = self._summed(module, None, inputs)
+        return self._summed(module, form, inputs) - self._whole[place]
+
+    def _summed(self, module: Module, form: Form | None, inputs: int) -> float:
+        """Sums the milliseconds of all calls of the layer, on so many input channels."""
         total = 0.0
         for call in self.layer.calls:
             read = call.all_input_nodes[0].meta["val"].shape
-            shape = (read[:-3].numel(), inputs, *read[-2:])
-            total += self._time(module, form, shape) - self._time(module, None, shape)
+            total += self._time(module, form, (read[:-3].numel(), inputs, *read[-2:]))
         return total

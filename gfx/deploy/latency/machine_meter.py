@@ -13,7 +13,7 @@ from gfx.ir.program import Program
 
 __all__ = ["MachineMeter"]
 
-_SECONDS = 4.0  # for one reading
+_SECONDS = 2.5  # for one reading
 _FEWEST, _MOST = 9, 61  # rounds
 
 

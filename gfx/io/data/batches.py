@@ -24,6 +24,7 @@ from gfx.errors import InputError
 from gfx.io.data.image_folder import ImageFolder
 from gfx.io.data.picture_paths import shown
 from gfx.ir.program import Program
+from gfx.progress import step
 
 __all__ = ["batches_of", "each_of", "replayable"]
 
@@ -41,7 +42,12 @@ def batches_of(program: Program, data: Any, count: int) -> list[tuple[Any, ...]]
         >>> [z.shape for z, in batches_of(program, [torch.zeros(2, 100, 1, 1)] * 3, 2)]
         [torch.Size([2, 100, 1, 1]), torch.Size([2, 100, 1, 1])]
     """
-    return list(islice(each_of(program, data), count))
+    found = []
+    with step("reading batches of the data", count) as counted:
+        for batch in islice(each_of(program, data), count):
+            found.append(batch)
+            counted.advance()
+    return found
 
 
 def each_of(program: Program, data: Any) -> Iterator[tuple[Any, ...]]:
