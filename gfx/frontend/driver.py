@@ -9,11 +9,13 @@ from gfx.errors import TraceError
 from gfx.frontend.compare import record
 from gfx.frontend.equivalence import EquivalenceCheck
 from gfx.frontend.expand_attention import has_attention, write_out_attention
+from gfx.frontend.forward_hooks import leave_hooks
 from gfx.frontend.inputs.bind import bind
 from gfx.frontend.inputs.infer import Inferred, infer, remembered
 from gfx.frontend.normal_form import normal_form
 from gfx.frontend.private_copy import private_copy
 from gfx.frontend.refusal import Refusal
+from gfx.frontend.regions import cut_gradients, has_regions
 from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.ir.program import Program, Provenance
 from gfx.ir.shapes.fake_runner import leaf_results
@@ -145,8 +147,12 @@ class _Search:
         stage("tracing symbolically")
         graph, notes = symbolic_graph(self.model, self.inputs.arguments, opaque)
         late = not self.check.check
-        module = _written_out(normal_form(self.model, graph, late=late), self.quick)
-        return self.program(module, "symbolic", opaque, notes + self.quick.notes(module))
+        module = normal_form(self.model, graph, late=late)
+        notes = notes + leave_hooks(module)
+        regions = has_regions(module)
+        module = self.written_out(module, self.quick)
+        notes += self.quick.notes(module, gradients=regions)
+        return self.program(module, "symbolic", opaque, notes)
 
     def exported(self, opaque: dict[str, str]) -> Program:
         """Tries the second front end: from the most general graph to the most special."""
@@ -159,11 +165,17 @@ class _Search:
             stage("tracing by torch.export")
             try:
                 graph, notes = exported_graph(self.model, attempt, opaque, recorded)
-                module = _written_out(normal_form(self.model, graph), self.check)
-                return self.program(module, "export", opaque, notes + self.check.notes(module))
+                module = self.written_out(normal_form(self.model, graph), self.check)
+                notes += self.check.notes(module, gradients=True)
+                return self.program(module, "export", opaque, notes)
             except Refusal as refusal:
                 last = refusal
         raise last
+
+    def written_out(self, module: fx.GraphModule, check: EquivalenceCheck) -> fx.GraphModule:
+        """Writes out what a graph says in another way than the model."""
+        _regions_kept(module, check)
+        return _written_out(module, check)
 
     def program(
         self, module: fx.GraphModule, frontend: Frontend, opaque: dict[str, str], notes: list[str]
@@ -188,6 +200,20 @@ class _Search:
         else:  # those on the nodes are of smaller images
             forget_shapes(program)
         return program
+
+
+def _regions_kept(module: fx.GraphModule, check: EquivalenceCheck) -> None:
+    """Detaches what leaves a region without gradients, once it is known which values are tensors.
+
+    Raises: Refusal if the graph does not run on the shapes of the inputs.
+    """
+    if not has_regions(module):
+        return
+    if not check.fits(module, keep=True):
+        raise Refusal("forward runs a part under torch.no_grad(), and its shapes are not known")
+    cut_gradients(module)
+    Program(module, ()).recompile()
+    forget_shapes(Program(module, ()))
 
 
 def _written_out(module: fx.GraphModule, check: EquivalenceCheck) -> fx.GraphModule:

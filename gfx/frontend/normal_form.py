@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from gfx.frontend.aten_ops import is_check, respell
+from gfx.frontend.regions import same_region
 from gfx.ir.ops import is_inplace, is_inplace_module
 from gfx.ir.program import Program
 
@@ -91,6 +92,7 @@ def _tidy(graph: fx.Graph, node: fx.Node) -> None:
     elif isinstance(node.target, torch._ops.OpOverload):
         with graph.inserting_before(node):
             new = respell(graph, node.target, node.args, dict(node.kwargs))
+            same_region(node, new)
         node.replace_all_uses_with(new)
         graph.erase_node(node)
 

@@ -20,6 +20,7 @@ from gfx.frontend.leaf_ops import leaf_paths, leaves_as_operations
 from gfx.frontend.lowering import lower
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
+from gfx.frontend.regions import refused_contexts
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.random_state import ONE_DRAW, drawn_in_python
 from gfx.ir.torch_logging import quiet_torch
@@ -66,11 +67,16 @@ def exported_graph(
         with untouched(model), drawn_in_python() as drawn, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to the model's author, about our copy
             leaves = leaf_paths(model, opaque)
-            with plain_forwards(model), leaves_as_operations(leaves, recorded) as calls:
+            with (
+                plain_forwards(model),
+                leaves_as_operations(leaves, recorded) as calls,
+                refused_contexts(),
+            ):
                 program = _export(model, attempt)
             graph, constants = lower(program, model, attempt.arguments, calls)
-    except Refusal:
-        raise
+    except Refusal as refusal:
+        path = refusal.path or blamed_module(refusal, model)
+        raise Refusal(refusal.reason, path) from refusal
     except Exception as error:  # user code on fake tensors: anything may be raised
         raise Refusal(first_line(error), blamed_module(error, model)) from error
     vars(model).update(constants)

@@ -18,6 +18,7 @@ from torch import fx, nn
 from gfx.costs import Cost, Meter
 from gfx.errors import InputError, RecipeError
 from gfx.frontend.driver import traced
+from gfx.frontend.private_copy import modes
 from gfx.io.data import ImageFolder, Latents, RangeFound, reads_latents, with_range
 from gfx.ir.copy_on_write import copy_on_write
 from gfx.ir.node_origin import forget
@@ -202,7 +203,7 @@ def _recipe_inputs(recipe: Recipe, model: nn.Module) -> tuple[torch.Tensor, ...]
 
 def _set_modes(small: nn.Module, model: nn.Module) -> None:
     """Sets every train/eval flag to the model's; a module it has not follows its parent."""
-    flags = {path: module.training for path, module in model.named_modules()}
+    flags = modes(model)
     for path, module in small.named_modules():  # parents come first
         flags.setdefault(path, flags[path.rpartition(".")[0]])
         if module.training is not flags[path]:

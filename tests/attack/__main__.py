@@ -77,7 +77,9 @@ def main() -> int:
         ended[verdict.outcome] += 1
         if verdict.bad:
             found += 1
-            print(f"\n{verdict.outcome}: PYTHONPATH=tests python -m attack --kind {kind} --seed {number}")
+            print(
+                f"\n{verdict.outcome}: PYTHONPATH=tests python -m attack --kind {kind} --seed {number}"
+            )
             print(verdict.text, flush=True)
         elif asked.count is None and asked.minutes is None:
             print(f"{verdict.outcome}: {verdict.text}")
@@ -85,7 +87,7 @@ def main() -> int:
     return 1 if found else 0
 
 
-def _planned(kinds: list[str], seed: int, count: int | None, minutes: float | None):  # noqa: ANN202
+def _planned(kinds: list[str], seed: int, count: int | None, minutes: float | None):
     """Yields (kind, seed): so many of each kind, or in turns until the time is over."""
     if minutes is None:
         for kind in kinds:
