@@ -13,14 +13,12 @@ from typing import Any, ClassVar, Literal
 from gfx.compression.importance import Importance, Reduce, needs_data, notes, rank
 from gfx.compression.selection import Bounds, Scope, Selection, by_stages, candidates
 from gfx.compression.selection.by_name import by_kept, by_widths
-from gfx.compression.selection.removal_steps import Removal, check_step
+from gfx.compression.selection.removal_steps import Step, take, zero
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.costs import Budget
 from gfx.coupling import Attention, GroupNorms, Groups, analyse
-from gfx.coupling.analysis import analyse_like
 from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
-from gfx.coupling.removal import masked, remove
 from gfx.errors import RecipeError, check_range, prefixed
 from gfx.ir.program import Program
 from gfx.search import Decision, Limits, Narrowed, Offer, plan_widths
@@ -50,8 +48,8 @@ class ChannelPrune(Pass):
     6. If other passes share the recipe's budget, one search decides about their layers and these
        groups, for the least damage as `decompose` measures it. `importance` still ranks the
        channels of a group; `scope` and `tolerance` have no effect.
-    7. `kept` may ask for a part of channels that go together, as what several prunes left: what
-       goes as a whole is removed first, the rest from the program that results.
+    7. `kept` may name a part of channels that go together: what goes whole is removed first, and
+       the rest, as what several prunes left, from the program that results.
 
     Shapes: inputs and outputs keep theirs; activations between them get narrower.
     Raises: PreconditionError if nothing can be removed (rule 3); BudgetError if the budget cannot
@@ -124,20 +122,14 @@ class ChannelPrune(Pass):
 
     def apply(self, program: Program, context: Context) -> Outcome:
         """Removes channels, and reports those that each module keeps."""
-        outcome, done = Outcome(), None
-        for groups, removed, _ in self._removals(program, context.of(self), outcome):
-            step = Removal.of(groups, removed)
-            # statistics of weights, such as a spectral norm that the model computes
-            stored = remove(program, groups, removed)
-            step.details.update({"stored": list(stored)} if stored else {})
-            done = done.then(step) if done else step
-        if done is None:
-            return outcome
-        for name, (before, indices) in done.stay.items():
-            outcome.change(name, "channels", before, len(indices))
-        outcome.details |= done.details
-        resolved = outcome.resolved = self._resolved(done.stay)
-        outcome.reference = resolved.reference
+        outcome = Outcome()
+        done = take(program, self._removals(program, context.of(self), outcome))
+        if done is not None:
+            for name, (before, indices) in done.stay.items():
+                outcome.change(name, "channels", before, len(indices))
+            outcome.details |= done.details
+            outcome.resolved = self._resolved(done.stay)
+            outcome.reference = outcome.resolved.reference
         return outcome
 
     def offer(self, program: Program, context: Context) -> Offer | None:
@@ -153,44 +145,32 @@ class ChannelPrune(Pass):
 
     def reference(self, before: Program) -> Program:
         """Returns a copy of the original that reads zeros for the removed channels (rule 7)."""
-        program = reference = before.copy(on_write=True)
-        for groups, removed, more in self._removals(program, Context().of(self), Outcome()):
-            reference = program.copy(on_write=True) if more else program
-            masked(reference, analyse_like(groups, reference) if more else groups, removed)
-            if more:  # the reference of what goes next is the program after this
-                remove(program, groups, removed)
-                check_step(self.name, reference, program)
-        return reference
+        reference = before.copy(on_write=True)
+        return zero(self.name, reference, self._removals(reference, Context().of(self), Outcome()))
 
     def _resolved(self, stay: Mapping[str, tuple[int, list[int]]]) -> "ChannelPrune":
         """Returns the pass with the chosen channels in `kept`."""
         kept = {name: tuple(indices) for name, (_, indices) in stay.items()}
-        ratio = None if kept else 0.0
-        return replace(self, ratio=ratio, ratios={}, widths={}, budget=None, kept=kept)
+        asked: dict[str, Any] = {"ratio": None if kept else 0.0, "ratios": {}, "widths": {}}
+        return replace(self, budget=None, kept=kept, **asked)
 
     def _groups(self, program: Program) -> Groups:
         exact = self.group_norm == "auto" and self.approximate == "refuse"
         norms: GroupNorms = "whole" if exact else self.group_norm
         return analyse(program, attention=self.attention, group_norm=norms)
 
-    def _removals(
-        self, program: Program, context: Context, outcome: Outcome
-    ) -> Iterator[tuple[Groups, Mask, bool]]:
-        """Yields what to remove, and whether more follows from the program that is left (rule 7).
-
-        The same program gives the same removals.
-        """
+    def _removals(self, program: Program, context: Context, outcome: Outcome) -> Iterator[Step]:
+        """Yields what to remove, step by step; the same program gives the same (rule 7)."""
         groups, kept = self._groups(program), self.kept
         chosen = self._selection(groups, context, outcome)
-        removed = None if kept else self._plan(groups, chosen, context, outcome)
+        if not kept and (removed := self._plan(groups, chosen, context, outcome)).any():
+            yield groups, removed, False
         while kept:
             removed, kept = by_kept(groups, chosen.among, kept)
+            yield groups, removed, bool(kept)
             if kept:
-                yield groups, removed, True
                 groups = self._groups(program)
                 chosen = self._selection(groups, context, Outcome())
-        if removed is not None and removed.any():
-            yield groups, removed, False
 
     def _plan(self, groups: Groups, chosen: Selection, context: Context, outcome: Outcome) -> Mask:
         """Chooses the classes of labels to remove."""

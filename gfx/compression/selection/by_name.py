@@ -29,9 +29,12 @@ def by_widths(
     removed = groups.none_removed()
     score = np.zeros(len(removed))
     may = groups.none_removed()
-    for group in among:
+    owner = np.zeros(len(removed), dtype=np.int64)  # by class: the number of its group
+    for number, group in enumerate(among):
         score[group.roots] = scores[group.name]
         may[group.roots] = True
+        owner[group.roots] = number
+    left = np.array([group.size for group in among], dtype=np.int64)
     fixed = groups.none_removed()
     for name, axis, count in pairs_named(groups, widths):
         classes = groups.roots[axis.ids]
@@ -39,25 +42,39 @@ def by_widths(
             raise RecipeError(
                 f"widths[{name}]={count}, but it has {axis.size} channels; pruning cannot widen"
             )
-        _narrow(name, classes, count, removed, may & ~fixed, score)
+        _narrow(name, classes, count, removed, may & ~fixed, score, (owner, left))
         fixed[classes] = True
     return removed
 
 
-def _narrow(name: str, classes: Ids, count: int, removed: Mask, may: Mask, score: Scores) -> None:
-    """Removes classes of one module, the least important first, until `count` positions stay."""
+def _narrow(
+    name: str,
+    classes: Ids,
+    count: int,
+    removed: Mask,
+    may: Mask,
+    score: Scores,
+    groups: tuple[Ids, Ids],
+) -> None:
+    """Removes classes of one module, the least important first, until `count` positions stay.
+
+    Every group keeps a class: a module may write several, as one that is split into parts.
+    """
+    owner, left = groups
     alive = int((~removed[classes]).sum())
     roots, first, times = np.unique(classes, return_index=True, return_counts=True)
     free = may[roots] & ~removed[roots]
     order = np.lexsort((-first[free], score[roots[free]]))
     for root, positions in zip(roots[free][order], times[free][order], strict=True):
-        if alive - positions >= count:
+        if alive - positions >= count and left[owner[root]] > 1:
+            left[owner[root]] -= 1
             removed[root] = True
             alive -= int(positions)
     if alive != count:
         raise RecipeError(
             f"widths[{name}]={count} cannot be reached, {alive} is the nearest; its "
-            "channels are pinned, go several at a time, or are coupled to a width given before"
+            "channels are pinned, go several at a time, are coupled to a width given before, or are"
+            " the last of their group"
         )
 
 
@@ -92,6 +109,11 @@ def by_kept(
         gone[classes] = True
         left[groups.roots[axis.ids[np.asarray(stay)]]] = True
     removed = gone & ~left
+    whole = next((group for group in among if removed[group.roots].all()), None)
+    if whole is not None:
+        raise RecipeError(
+            f"kept removes all {whole.size} channels of {whole.name}; keep one of them"
+        )
     rest = dict(_left_to_remove(groups, removed, named))
     if rest and not removed.any():
         raise RecipeError(f"kept[{next(iter(rest))}] keeps a part of channels that go together")
