@@ -30,6 +30,10 @@ __all__ = [
 class GfxError(Exception):
     """Any error that gfx raises on purpose; catch this one to catch them all."""
 
+    def __str__(self) -> str:
+        # a name out of a file may hold half a character, which no screen can show
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class InputError(GfxError):
     """The model or its example inputs cannot be used as given."""

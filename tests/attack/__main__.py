@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 
 import torch
 
-from attack.archive_attacks import attack_archive
+from attack.archive_attacks import attack_archive, bases
 from attack.disk_attacks import attack_disk
 from attack.kill_attacks import attack_kill
 from attack.model_attacks import attack_model
@@ -70,6 +70,7 @@ def main() -> int:
     kinds = asked.kind or list(KINDS)
     print(f"attacks of {', '.join(kinds)} from seed {seed}", flush=True)
     torch.set_num_threads(1)
+    bases()  # made once, before the forks
     ended: Counter[str] = Counter()
     found = 0
     for kind, number in _planned(kinds, seed, asked.count, asked.minutes):
@@ -77,7 +78,9 @@ def main() -> int:
         ended[verdict.outcome] += 1
         if verdict.bad:
             found += 1
-            print(f"\n{verdict.outcome}: PYTHONPATH=tests python -m attack --kind {kind} --seed {number}")
+            print(
+                f"\n{verdict.outcome}: PYTHONPATH=tests python -m attack --kind {kind} --seed {number}"
+            )
             print(verdict.text, flush=True)
         elif asked.count is None and asked.minutes is None:
             print(f"{verdict.outcome}: {verdict.text}")

@@ -40,8 +40,8 @@ def writing(dice: random.Random, folder: Path) -> Writing:
         (["apply", str(recipe), str(net), "-o", "OUT0"], [f"small{suffix}"]),
         (["apply", str(recipe), str(net), "-o", "OUT0"], [f"small{suffix}"]),
         (["export", str(net), "--force", "-o", "OUT0"], ["net.pt2"]),
-        (["inspect", str(net), "--fast", "--csv", "OUT0", "--html", "OUT1", "--emit-recipe", "OUT2"], ["t.csv", "t.html", "t.yaml"]),
-        (["inspect", str(net), "--fast", "--csv", "OUT0", "--html", "OUT1", "--emit-recipe", "OUT2"], ["t.csv", "t.html", "t.yaml"]),
+        (["inspect", str(net), "--fast", "--budget", "0.6", "--csv", "OUT0", "--html", "OUT1", "--emit-recipe", "OUT2"], ["t.csv", "t.html", "t.yaml"]),
+        (["inspect", str(net), "--fast", "--budget", "0.6", "--csv", "OUT0", "--html", "OUT1", "--emit-recipe", "OUT2"], ["t.csv", "t.html", "t.yaml"]),
         (["report", str(net), "--html", "OUT0", "--no-latency", "--no-sensitivity"], ["page.html"]),
     ))  # fmt: skip
     outputs = tuple(here / name for name in names)
@@ -129,4 +129,6 @@ def _check_whole(path: Path) -> None:
             case ".json":
                 json.loads(path.read_text("utf-8"))
     except Exception as error:
-        raise AttackSucceeded("partial", f"{path} is not whole: {type(error).__name__}: {error}") from error
+        raise AttackSucceeded(
+            "partial", f"{path} is not whole: {type(error).__name__}: {error}"
+        ) from error

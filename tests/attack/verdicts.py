@@ -56,7 +56,7 @@ def forked(action: Callable[[], Any], *, seconds: float = 30) -> Verdict:
     data = _read(out, time.monotonic() + seconds)
     os.close(out)
     if data is None:
-        os.kill(child, signal.SIGKILL)
+        os.killpg(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if data is None:
         return Verdict("hang", f"not done after {seconds:g} s")
