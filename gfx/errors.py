@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = [
+    "MOST",
     "ArchiveError",
     "BudgetError",
     "EditError",
@@ -25,6 +26,9 @@ __all__ = [
     "nearest",
     "prefixed",
 ]
+
+
+MOST = 100_000  # batches, rounds, channels: of whatever a recipe or an option counts
 
 
 class GfxError(Exception):

@@ -15,6 +15,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from gfx.pipeline.registry import get
 __all__ = ["InputSpec", "Recipe", "build_pass", "shipped"]
 
 VERSION = 1
+_DIMENSIONS, _ELEMENTS = 16, 2**30  # of an input: a batch of 1 is 18,900 pixels a side
 
 Source = Union[str, Path, Mapping[str, Any], "Recipe"]
 
@@ -51,14 +53,38 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.shape):
-            raise RecipeError(f"shape {list(self.shape)} has a size below 1")
+            raise RecipeError(f"shape {shown(list(self.shape))} has a size below 1")
+        if len(self.shape) > _DIMENSIONS or math.prod(self.shape) > _ELEMENTS:
+            raise RecipeError(
+                f"shape {shown(list(self.shape))} has {len(self.shape)} dimensions and "
+                f"{shown(math.prod(self.shape))} values; an input has at most {_DIMENSIONS} and "
+                f"{_ELEMENTS:,}"
+            )
         if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise RecipeError(f"{self.dtype!r} is no dtype of torch, such as float32 or int64")
+            raise RecipeError(f"{shown(self.dtype)} is no dtype of torch, such as float32 or int64")
+        if self.dtype is not None and not _fills(getattr(torch, self.dtype)):
+            raise RecipeError(
+                f"torch makes no plain tensors of {self.dtype}; give float32 or int64"
+            )
 
     def tensor(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Builds zeros of this shape; `dtype` and `device` are the model's."""
         own = dtype if self.dtype is None else getattr(torch, self.dtype)
-        return torch.zeros(self.shape, dtype=own, device=device)
+        try:
+            return torch.zeros(self.shape, dtype=own, device=device)
+        except (RuntimeError, MemoryError) as error:  # torch's allocator raises the former
+            raise RecipeError(
+                f"an input of shape {list(self.shape)} does not fit into memory; give a smaller one"
+            ) from error
+
+
+def _fills(dtype: torch.dtype) -> bool:
+    """Whether torch makes tensors of a dtype; not of quantized and packed ones."""
+    try:
+        torch.zeros(1, dtype=dtype)
+    except Exception:  # of several kinds
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Runs one attack in a process of its own, with limits on time and memory, and says how it ended."""
+"""Runs one attack in a process of its own, within limits, and says how it ended."""
 
 import os
 import pickle
