@@ -85,9 +85,9 @@ def _run(action: Callable[[], object], errors: Path) -> NoReturn:
 
 
 def check_left(asked: Writing, *, leftovers: bool = False) -> bool:
-    """Checks that outputs are all new and whole, or all as before, and nothing else is there.
+    """Checks that outputs are all new and whole, or all as before, with nothing beside them.
 
-    Returns whether they are new. `leftovers`: hidden files may be there, for the next run to remove.
+    Returns whether they are new. `leftovers`: the next run may have hidden files to remove.
     """
     new = [path for path in asked.outputs if _content(path) != asked.before.get(path)]
     if new and len(new) != len(asked.outputs):
