@@ -8,7 +8,7 @@ SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test thirdparty coverage laws lint format types layers check example train bench repair speed clean
+.PHONY: help setup test thirdparty coverage laws attack lint format types layers check example train bench repair speed clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -27,6 +27,9 @@ laws: setup ## try the laws on new random generators: make laws MINUTES=30, SEED
 	@echo "$(MINUTES) minutes of laws, SEED=$(SEED)"
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=dev GFX_LAWS=2 GFX_MINUTES=$(MINUTES) \
 		$(BIN)/pytest -n 2 --hypothesis-seed=$(SEED) $(LAWS)
+
+attack: setup ## attack every door with fresh seeds: make attack MINUTES=60
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m attack --minutes $(or $(MINUTES),60)
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -7,8 +7,34 @@ from attack.verdicts import Verdict, run_shell
 
 __all__ = ["attack_option"]
 
-NUMBERS = ["0", "-1", "1", "3", "1000000000", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "9" * 5000,
+NUMBERS = ["0", "-1", "1", "3", "1000000000", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "9" * 500,
     "0.5", "nan", "inf", "-inf", "1e308", "", "x", "0x10", "1_000", "½", "\u0661"]  # fmt: skip
+WORDS = {
+    "--attention": ["heads", "width"],
+    "--group-norm": ["whole", "auto"],
+    "--budget": [
+        "0.5",
+        "macs=0.5",
+        "macs=" + "9" * 500,
+        "{macs: *a}",
+        "{macs: 0.9, params: 1e-9}",
+        "latency_ms=0",
+        "macs=nan",
+        "{",
+        "macs=1e400",
+        "params=0",
+    ],
+    "--metric": ["psnr", "ssim", "os:system", "a:b:c", "json:dumps", "feature"],
+    "--layers": ["*", "[", "**", "conv*"],
+    "--csv": ["-", "t.csv", "/dev/full"],
+    "--html": ["t.html", "/dev/full", ".", "no/t.html"],
+    "--kind": ["tucker", "low_rank", "spatial"],
+    "--backend": ["compile", "eager"],
+    "--device": ["cpu", "cuda:7", "meta", "cpu:9"],
+    "--data": [".", "/dev", "/proc/self/fd"],
+    "--against": ["zoo:dcgan?ngf=3", "no.pt"],
+    "--protocol": ["paper"],
+}
 SHAPES = ["1x3x16x16", "1", "0x3", "1x3", "1x3x0x16", "1x3x16x16:int64", "1x3x16x16:nothing", "1x3x16x16:bool",
     "1x3x1000000x1000000", "x".join(["9" * 40] * 4), "1x3x16x16x16x16", "-1x3x4x4", "1x100x1x1:complex64", "1x100x1x1",
     "100000000x100x1x1", "1x" * 300 + "1", "1x100x1x1:qint8", "1x100x1x1:Tensor", "1" * 5000]  # fmt: skip
@@ -20,7 +46,7 @@ MODELS = ["zoo:dcgan?ngf=2", "zoo:dcgan", "zoo:dcgan?ngf={}", "zoo:dcgan?z_dim={
 
 def attack_option(dice: random.Random, folder: Path) -> Verdict | None:
     """Runs a command with one or two odd values; what it wrote must be whole."""
-    number = dice.choice(NUMBERS)
+    number = _number(dice)
     model = dice.choice(["zoo:dcgan?ngf=2"] * 20 + MODELS).replace("{}", number)
     command = dice.choice((_cost, _channels, _inspect, _bench, _export, _apply))
     arguments = [
@@ -33,7 +59,17 @@ def attack_option(dice: random.Random, folder: Path) -> Verdict | None:
 
 
 def _odd(dice: random.Random, *options: str) -> list[str]:
-    return [dice.choice(options), dice.choice(NUMBERS)]
+    option = dice.choice(options)
+    words = WORDS.get(option)
+    return [option, dice.choice(words) if words and dice.random() < 0.6 else _number(dice)]
+
+
+def _number(dice: random.Random) -> str:
+    return (
+        dice.choice(("1", "2", "5", "1000000000", "17"))
+        if dice.random() < 0.5
+        else dice.choice(NUMBERS)
+    )
 
 
 def _cost(dice: random.Random, model: str, folder: Path) -> list[str]:

@@ -138,6 +138,8 @@ def _value(dice: random.Random) -> str:
             entry = dice.choice(spec["passes"])
             place = next(iter(entry.values())) if isinstance(entry, dict) and entry else spec
         place = place if isinstance(place, dict) and place else spec
+        if "importance" in place and dice.random() < 0.5:
+            place["importance"] = dice.choice(("taylor", "reconstruction", "fisher"))
         key = (
             dice.choice([*place, "unknown"])
             if dice.random() < 0.98

@@ -16,6 +16,7 @@ from gfx.io.archive.files import regular_file
 from gfx.io.archive.loading import load as load_archive
 from gfx.io.archive.pickles import load_export, load_pickle
 from gfx.io.archive.state_dicts import fill, whole_in
+from gfx.io.guards import reading_file
 
 __all__ = ["load", "open_model"]
 
@@ -87,13 +88,10 @@ def load(
 
 
 def _safetensors(file: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
-    try:
+    with reading_file(file):
         return dict(load_tensors(file.read_bytes()))
-    except SafetensorError as error:
-        raise ArchiveError(f"{file} is truncated or damaged ({error})") from error
 
 
 def _whole(
