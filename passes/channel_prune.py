@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from gfx.compression.importance import Importance, Reduce, needs_data, notes, rank
-from gfx.compression.selection import Bounds, Scope, Selection, by_stages, candidates
+from gfx.compression.selection import Bounds, Scope, Selection, candidates
+from gfx.compression.selection.bounds import MIN_CHANNELS
 from gfx.compression.selection.by_name import by_kept, by_widths
+from gfx.compression.selection.candidate_groups import by_stages, unrounded
 from gfx.compression.selection.removal_steps import Removal, check_step
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.costs import Budget
@@ -30,20 +32,20 @@ __all__ = ["ChannelPrune"]
 
 @dataclass(frozen=True)
 class ChannelPrune(Pass):
-    """Removes the least important channels of every free group.
+    """Removes the least important channels of every free group (`gfx.channels`).
 
-    A channel is one of `gfx.channels`: all slices of all tensors that are removed together. Fields
-    count such channels. `ratio` and `ratios`, or one of `widths`, `kept` and `budget`, say how many
-    are removed; with none of them, half of each group is.
+    Channels are those of the layers, even where several go together. `ratio` and `ratios`, or one
+    of `widths`, `kept` and `budget`, say how many are removed; with none, half of each group is.
 
     1. Groups that are pinned, that `keep` names, or whose removal is approximate although
        `approximate` refuses that, are skipped with the reason.
-    2. With `ratio`, `ratios` or `budget` a group keeps at least `min_channels`, at least the share
-       1 - `max_ratio`, and a multiple of `round_to`, rounded up, or all. `widths` and `kept` are
-       exact.
+    2. With `ratio`, `ratios` or `budget` a layer keeps of each group at least `min_channels`, at
+       least the share 1 - `max_ratio`, and a multiple of `round_to`, rounded up, or all; a group
+       that is whole for that is skipped with the reason. `widths` and `kept` are exact.
     3. Removing nothing although a field asks for a removal is an error.
     4. A group has the ratio of the first glob of `ratios` that names one of its modules, else
        `ratio`, else it stays whole. The groups of one glob are a stage, and ranked together.
+       `details["note"]` says if much less goes.
     5. Every budget is met, one of them within `tolerance`, else it is an error with the nearest
        values on both sides. For one on latency, widths are chosen by predicted milliseconds, built
        and measured, a few times; `tolerance` is not checked, as noise is larger.
@@ -78,8 +80,8 @@ class ChannelPrune(Pass):
     approximate: Literal["allow", "refuse"] = "allow"  # groups whose removal is not exact
     attention: Attention = "width"  # removes one index of every head, or whole heads
     group_norm: GroupNorms = "auto"  # removes whole groups, or some of each (regroup: approximate)
-    round_to: int = 1  # channels; what a group keeps is a multiple of it
-    min_channels: int = 1  # that every group keeps, or all if it has no more
+    round_to: int = 1  # channels; what a layer keeps of a group is a multiple of it
+    min_channels: int = MIN_CHANNELS  # that a layer keeps of a group, or all: 4 may be an image
     max_ratio: float = 1.0  # share of a group that is removed at most, 0 < max_ratio ≤ 1
     keep: tuple[str, ...] = ()  # globs over modules whose output channels all stay
     targets: tuple[str, ...] = ("*",)  # globs over modules whose output channels may be removed
@@ -200,21 +202,22 @@ class ChannelPrune(Pass):
             return by_widths(groups, chosen.among, chosen.scores, self.widths)
         if context.budgets:
             limits = Limits(context.budgets, context.meter)
-            outcome.details["requested"] = limits.requested
-            plan, timings = plan_widths(chosen, limits, self.tolerance)  # rule 5
-            outcome.timings |= timings
-            return chosen.by_names(plan.widths)
-        removed, asked, skipped = by_stages(chosen, self.ratios, self.ratio)  # rules 3 and 4
-        outcome.details["requested"] = asked
+            plan, outcome.timings = plan_widths(chosen, limits, self.tolerance)  # rule 5
+            removed, details = chosen.by_names(plan.widths), {"requested": limits.requested}
+            skipped = unrounded(chosen, removed)
+        else:
+            removed, details, skipped = by_stages(chosen, self.ratios, self.ratio)  # rules 3 and 4
+        outcome.details |= details
         outcome.skips += [Skip(*skip) for skip in skipped]
         return removed
 
     def _selection(self, groups: Groups, context: Context, outcome: Outcome) -> Selection:
         """Ranks the channels that may be removed, and skips the others (rules 1 and 2)."""
         globs = {"keep": self.keep, "targets": self.targets, "ratios": tuple(self.ratios)}
-        among, skipped = candidates(groups, globs, self.approximate)
+        bounds = Bounds(self.round_to, self.min_channels, self.max_ratio)
+        bounds = Bounds(min_channels=1) if self.kept or self.widths else bounds
+        among, skipped = candidates(groups, globs, self.approximate, bounds)
         outcome.skips += [Skip(*skip) for skip in skipped]
         by: Any = {"data": context.data, "batches": self.batches, "seed": context.seed}
         ranked = {} if self.kept else rank(groups, among, self.importance, reduce=self.reduce, **by)
-        bounds = Bounds(self.round_to, self.min_channels, self.max_ratio)
         return Selection(groups, among, ranked, bounds, self.scope)

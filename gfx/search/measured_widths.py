@@ -117,7 +117,7 @@ class _Widths:
 
     def least(self) -> Ids:
         """Returns the fewest channels that each group may keep."""
-        return self._selection.bounds.least(self._selection.sizes)
+        return self._selection.limits.least
 
     def search(self, budgets: Sequence[Budget], step: int = 1) -> WidthSearch:
         """Returns a search in steps that are `step` times coarser."""

@@ -77,7 +77,9 @@ def main() -> int:
         ended[verdict.outcome] += 1
         if verdict.bad:
             found += 1
-            print(f"\n{verdict.outcome}: PYTHONPATH=tests python -m attack --kind {kind} --seed {number}")
+            print(
+                f"\n{verdict.outcome}: PYTHONPATH=tests python -m attack --kind {kind} --seed {number}"
+            )
             print(verdict.text, flush=True)
         elif asked.count is None and asked.minutes is None:
             print(f"{verdict.outcome}: {verdict.text}")

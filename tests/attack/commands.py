@@ -129,4 +129,6 @@ def _check_whole(path: Path) -> None:
             case ".json":
                 json.loads(path.read_text("utf-8"))
     except Exception as error:
-        raise AttackSucceeded("partial", f"{path} is not whole: {type(error).__name__}: {error}") from error
+        raise AttackSucceeded(
+            "partial", f"{path} is not whole: {type(error).__name__}: {error}"
+        ) from error

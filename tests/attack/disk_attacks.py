@@ -55,7 +55,9 @@ def _attack(dice: random.Random, folder: Path, errors: Path, mounted: bool) -> V
         raise AttackSucceeded("traceback", f"exit {code}: {problem} {said[-2000:]}")
     new = check_left(asked)
     if new is not (code == 0) and not screen:
-        raise AttackSucceeded("partial", f"exit {code}, outputs {'new' if new else 'old'}: {said[-500:]}")
+        raise AttackSucceeded(
+            "partial", f"exit {code}, outputs {'new' if new else 'old'}: {said[-500:]}"
+        )
     return Verdict("refused", said) if code else None
 
 

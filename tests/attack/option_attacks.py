@@ -23,7 +23,10 @@ def attack_option(dice: random.Random, folder: Path) -> Verdict | None:
     number = dice.choice(NUMBERS)
     model = dice.choice(["zoo:dcgan?ngf=2"] * 20 + MODELS).replace("{}", number)
     command = dice.choice((_cost, _channels, _inspect, _bench, _export, _apply))
-    arguments = [*command(dice, model, folder), *(["--input", dice.choice(SHAPES)] if dice.random() < 0.3 else [])]
+    arguments = [
+        *command(dice, model, folder),
+        *(["--input", dice.choice(SHAPES)] if dice.random() < 0.3 else []),
+    ]
     verdict = run_shell(arguments)
     left = sorted(p.name for p in folder.rglob("*") if p.suffix == ".tmp" or p.name.startswith("."))
     return Verdict("partial", f"{arguments} left {left}") if left else verdict
@@ -42,13 +45,38 @@ def _channels(dice: random.Random, model: str, folder: Path) -> list[str]:
 
 
 def _inspect(dice: random.Random, model: str, folder: Path) -> list[str]:
-    odd = _odd(dice, "--batches", "--rank", "--tolerate", "--seed", "--layers", "--metric", "--budget", "--csv", "--html", "--data", "--kind")
+    odd = _odd(
+        dice,
+        "--batches",
+        "--rank",
+        "--tolerate",
+        "--seed",
+        "--layers",
+        "--metric",
+        "--budget",
+        "--csv",
+        "--html",
+        "--data",
+        "--kind",
+    )
     return ["inspect", model, "--fast", *odd]
 
 
 def _bench(dice: random.Random, model: str, folder: Path) -> list[str]:
-    odd = _odd(dice, "--threads", "--warmups", "--device", "--backend", "--seed", "--top", "--protocol", "--against")
-    huge = odd[0] == "--warmups" and odd[1].isdecimal() and int(odd[1][:20]) > 10  # asked for, and can be interrupted
+    odd = _odd(
+        dice,
+        "--threads",
+        "--warmups",
+        "--device",
+        "--backend",
+        "--seed",
+        "--top",
+        "--protocol",
+        "--against",
+    )
+    huge = (
+        odd[0] == "--warmups" and odd[1].isdecimal() and int(odd[1][:20]) > 10
+    )  # asked for, and can be interrupted
     rounds = ["--rounds", dice.choice(("5", "0", "-1", "x"))]
     return ["bench", model, "--no-memory", "--no-profile", *([] if huge else odd), *rounds]
 
@@ -63,5 +91,19 @@ def _apply(dice: random.Random, model: str, folder: Path) -> list[str]:
     loop.symlink_to("loop.gfx")
     path = dice.choice((str(folder / "net.gfx"), str(loop), str(folder / ("é" * 200 + ".gfx")), str(folder / ("x" * 251 + ".gfx")), "a\0.gfx", "/proc/x.gfx",
         "/dev/full.gfx", f"{loop}/x.gfx", str(folder), str(folder / "no" / "net.gfx")))  # fmt: skip
-    recipe = dice.choice(("half", "half", "half", "x" * 300, "a\0b", "", "/dev/zero", str(folder), str(loop), "half.yaml", "\ud800"))
+    recipe = dice.choice(
+        (
+            "half",
+            "half",
+            "half",
+            "x" * 300,
+            "a\0b",
+            "",
+            "/dev/zero",
+            str(folder),
+            str(loop),
+            "half.yaml",
+            "\ud800",
+        )
+    )
     return ["apply", recipe, model, "-o", path, *_odd(dice, "--seed", "--data")]
