@@ -11,6 +11,7 @@ from gfx.costs import Budget, Meter, cost_of
 from gfx.errors import InputError, VerificationError, prefixed
 from gfx.io.data import replayable
 from gfx.ir.execute import tolerance
+from gfx.ir.memory_format import formats_of, store_in_formats
 from gfx.ir.program import Program
 from gfx.ir.random_state import seed_torch
 from gfx.ir.shapes.propagate import propagate
@@ -116,7 +117,11 @@ class Run:
         with prefixed(pass_.name):
             pass_.requires(self.program)
             seed_torch(self.context.seed)
-            return pass_.apply(self.program, context)
+            formats = formats_of(self.program.module)
+            outcome = pass_.apply(self.program, context)
+            if isinstance(outcome, Outcome) and outcome.modified:
+                store_in_formats(self.program.module, formats)
+            return outcome
 
     def _check(self, pass_: Pass, old: Program, outcome: Outcome) -> tuple[Check, ...]:
         new = self.program

@@ -72,7 +72,9 @@ def pruned(program: Program, **fields: Any) -> tuple[Program, Outcome]:
     """Prunes a copy at random; a program with nothing to remove is no example."""
     after = program.copy()
     try:
-        outcome = ChannelPrune(**{"importance": "random", **fields}).apply(after, Context())
+        outcome = ChannelPrune(**{"importance": "random", "min_channels": 1, **fields}).apply(
+            after, Context()
+        )
     except PreconditionError:
         reject()
     return after, outcome
@@ -105,7 +107,7 @@ def judge(spec: Spec, before: Program, **fields: Any) -> None:
     groups = analyse(before.copy(), **ways)
     exact = all(groups[row["group"]].exact for row in outcome.details.get("groups", ()))
     if not exact:
-        pass_ = ChannelPrune(**{"importance": "random", **fields})
+        pass_ = ChannelPrune(**{"importance": "random", "min_channels": 1, **fields})
         reference = pass_.reference(before)
     for batch, size in ((spec.batch, 8), (3, 8), (2, 12)):
         inputs = spec.inputs(batch, size)

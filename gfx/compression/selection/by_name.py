@@ -6,7 +6,7 @@ import numpy as np
 
 from gfx.compression.importance import Scores
 from gfx.coupling import Group, Groups, analyse
-from gfx.coupling.channel_names import pairs_named, stays
+from gfx.coupling.channel_names import channels_of, pairs_named, stays
 from gfx.coupling.labels import Axis, Ids, Mask
 from gfx.coupling.removal import remove
 from gfx.errors import RecipeError
@@ -37,10 +37,10 @@ def by_widths(
     left = np.array([group.size for group in among], dtype=np.int64)
     fixed = groups.none_removed()
     for name, axis, count in pairs_named(groups, widths):
-        classes = groups.roots[axis.ids]
-        if count > axis.size:
+        classes = groups.roots[channels_of(groups, axis)]
+        if count > len(classes):
             raise RecipeError(
-                f"widths[{name}]={count}, but it has {axis.size} channels; pruning cannot widen"
+                f"widths[{name}]={count}, but it has {len(classes)} channels; pruning cannot widen"
             )
         _narrow(name, classes, count, removed, may & ~fixed, score, (owner, left))
         fixed[classes] = True
@@ -98,16 +98,18 @@ def by_kept(
     gone, left, may = (groups.none_removed() for _ in range(3))
     for group in among:
         may[group.roots] = True
-    named = list(pairs_named(groups, kept))
-    for name, axis, stay in named:
-        if not stay or min(stay) < 0 or max(stay) >= axis.size:
-            raise RecipeError(f"kept[{name}] must list some of the channels 0 to {axis.size - 1}")
-        absent = np.setdiff1d(np.arange(axis.size), np.asarray(stay))
-        classes = groups.roots[axis.ids[absent]]
+    named = [
+        (name, _listed(groups, axis, stay), stay) for name, axis, stay in pairs_named(groups, kept)
+    ]
+    for name, ids, stay in named:
+        if not stay or min(stay) < 0 or max(stay) >= len(ids):
+            raise RecipeError(f"kept[{name}] must list some of the channels 0 to {len(ids) - 1}")
+        absent = np.setdiff1d(np.arange(len(ids)), np.asarray(stay))
+        classes = groups.roots[ids[absent]]
         if not may[classes].all():
             raise RecipeError(f"kept[{name}] removes channels that are not free")
         gone[classes] = True
-        left[groups.roots[axis.ids[np.asarray(stay)]]] = True
+        left[groups.roots[ids[np.asarray(stay)]]] = True
     removed = gone & ~left
     whole = next((group for group in among if removed[group.roots].all()), None)
     if whole is not None:
@@ -120,12 +122,21 @@ def by_kept(
     return removed, rest
 
 
+def _listed(groups: Groups, axis: Axis, stay: Sequence[int]) -> Ids:
+    """Returns the labels that a list of channels counts through.
+
+    Of a grouped convolution earlier versions listed the indices that its groups share.
+    """
+    ids = channels_of(groups, axis)
+    return ids if max(stay, default=0) >= axis.size else axis.ids
+
+
 def _left_to_remove(
-    groups: Groups, removed: Mask, named: Sequence[tuple[str, Axis, Sequence[int]]]
+    groups: Groups, removed: Mask, named: Sequence[tuple[str, Ids, Sequence[int]]]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yields the modules that have more channels than wanted, with those to keep, renumbered."""
-    for name, axis, stay in named:
-        alive = ~removed[groups.roots[axis.ids]]
+    for name, ids, stay in named:
+        alive = ~removed[groups.roots[ids]]
         if alive.sum() > len(set(stay)):
             ranks = np.cumsum(alive) - 1
             yield name, tuple(ranks[np.unique(stay)].tolist())

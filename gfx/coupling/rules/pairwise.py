@@ -70,10 +70,10 @@ def bilinear(flow: Flow, call: Call) -> Any:
     for node, value, into in zip(_nodes(call, "input1", "input2"), (x, y), columns, strict=True):
         ids = flow.along(value, last)
         flow.role(into, "in")
-        flow.connect(ids, into, value.why)
+        flow.connect(ids, into, value.why or weight.why)
         flow.read(call, node, last, ids)
     if isinstance(bias, Labeled):
-        flow.connect(rows, flow.along(bias, 0))
+        flow.connect(rows, flow.along(bias, 0), bias.why)
     flow.prices(call, rows, *columns)
     for d in range(last):
         flow.connect(flow.along(x, d), flow.along(y, d), x.why or y.why)

@@ -46,7 +46,7 @@ def schedule(model: nn.Module, optimizer: Any = None) -> "Schedule":
     Example:
         >>> import gfx
         >>> recipe = {"passes": [{"mask": {"sparsity": 0.75, "end": 4, "every": 2}}]}
-        >>> model = gfx.apply(recipe, nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3)))
+        >>> model = gfx.apply(recipe, nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 3, 3)))
         >>> schedule = gfx.schedule(model)
         >>> while not schedule.done:
         ...     schedule.step()
@@ -126,7 +126,7 @@ class Schedule:
 
     @torch.no_grad()
     def binarize(self, alpha: float | None = None) -> None:
-        """Sets entries below a threshold to zero; the largest of each mask stays.
+        """Sets entries below a threshold to zero; the largest of each mask stay.
 
         ppcd: m below α, the pass's `alpha` by default. slimming: channels all of whose |γ| are
         below α; l1: channels all of whose filters have a mean |w| below α; by default those that
@@ -149,7 +149,7 @@ class Schedule:
             elif isinstance(module, ChannelMask) and module.kind in _THRESHOLDED:
                 worth = self._ranks.worth(mask)
                 keep = worth > 0 if alpha is None else worth >= alpha
-                module.mask.copy_(keep.index_fill(0, worth.argmax().view(1), True))
+                module.mask.copy_(module.keep_best(keep, worth))
 
     def sparsity(self) -> float:
         """Returns the share of all entries of masks that are 0."""
@@ -217,17 +217,24 @@ class Schedule:
             elif module.scope == "global":
                 together.append(mask)
             else:
-                module.mask.copy_(chosen(self._ranks.scores(mask, self._steps), level))
+                scores = self._ranks.scores(mask, self._steps)
+                module.mask.copy_(chosen(scores, level, _least(mask)))
         together.sort(key=_pass_of)
         for _, same in groupby(together, _pass_of):
             masks = list(same)
-            keeps = chosen_together([self._ranks.scores(m, self._steps) for m in masks], level)
+            scored = [self._ranks.scores(m, self._steps) for m in masks]
+            keeps = chosen_together(scored, level, [_least(m) for m in masks])
             for mask, keep in zip(masks, keeps, strict=True):
                 mask.module.mask.copy_(keep)
 
     def _device(self) -> torch.device:
         held = [m.module.mask for m in self._masks] or [p.weight.value for p in self._penalised]
         return held[0].device
+
+
+def _least(mask: Masked) -> int:
+    """Returns how many entries of a mask stay; of weights it is one."""
+    return getattr(mask.module, "least", 1)
 
 
 def _zeros(mask: Masked) -> int:
