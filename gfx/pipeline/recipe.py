@@ -25,6 +25,7 @@ import torch
 from gfx.contract import Pass
 from gfx.costs import check_spec
 from gfx.errors import RecipeError, RegistryError, did_you_mean
+from gfx.io.archive.files import unreachable
 from gfx.io.plain_data import coerce, plain
 from gfx.io.yaml_text import dump, parse
 from gfx.pipeline.registry import get
@@ -180,7 +181,8 @@ def _read(source: str | Path) -> tuple[str, str]:
     try:
         return path.read_text("utf-8"), str(path)
     except FileNotFoundError as error:
-        raise RecipeError(f"recipe file {path} does not exist") from error
+        said = unreachable(path, error).partition(";")[0]
+        raise RecipeError(f"recipe file {path} {said}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe file {path} cannot be read as text: {error}") from error
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import BinaryIO
 
 from gfx.errors import ArchiveError
 
-__all__ = ["check_writable", "read_zip", "regular_file", "write_atomic", "write_zip"]
+__all__ = ["check_writable", "read_zip", "regular_file", "unreachable", "write_atomic", "write_zip"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # one fixed time, so that the same content gives the same bytes
 TEXT_LIMIT = 64 * 2**20  # bytes; the graph of a generator with 10 000 nodes takes about 3 MB
@@ -98,18 +99,45 @@ def read_zip(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
 def regular_file(path: str | os.PathLike[str]) -> Path:
     """Returns the path of a file that exists.
 
-    Raises: ArchiveError if nothing is there, or a folder, or an empty file.
+    Raises: ArchiveError if nothing is there, or a folder, or an empty file, saying which.
     """
-    file = Path(path)
-    if file.is_dir():
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"{path} {unreachable(path, error)}") from error
+    if stat.S_ISDIR(status.st_mode):
         raise ArchiveError(f"{path} is a folder; name a file in it")
-    if not file.is_file():
-        raise ArchiveError(f"{path} does not exist; check the path")
-    if not os.access(file, os.R_OK):
+    if not stat.S_ISREG(status.st_mode):
+        raise ArchiveError(f"{path} is a device or a pipe; name a plain file")
+    if not os.access(path, os.R_OK):
         raise ArchiveError(f"{path} cannot be read: permission denied")
-    if file.stat().st_size == 0:
+    if status.st_size == 0:
         raise ArchiveError(f"{path} is empty")
-    return file
+    return Path(path)
+
+
+def unreachable(path: str | os.PathLike[str], error: OSError | ValueError) -> str:
+    """Writes why a path leads nowhere; "does not exist" only of what does not exist.
+
+    Example:
+        >>> unreachable("model.pt", FileNotFoundError(errno.ENOENT, ""))
+        'does not exist; check the path'
+    """
+    if isinstance(error, ValueError):
+        return f"is no path ({error})"
+    if error.errno == errno.ENOENT and os.path.islink(path):
+        return f"is a link to {os.readlink(path)}, which does not exist"
+    if error.errno == errno.ENOENT:
+        return "does not exist; check the path"
+    reasons = {
+        errno.EACCES: "cannot be read: permission denied",
+        errno.EPERM: "cannot be read: permission denied",
+        errno.ELOOP: "is a link that leads back to itself",
+        errno.ENAMETOOLONG: "does not exist: its name is longer than the system allows",
+        errno.ENOTDIR: "does not exist: a part of the path is a file, not a folder",
+    }
+    said = error.strerror or str(error)
+    return reasons.get(error.errno or 0, f"cannot be read: {said.lower()}")
 
 
 def _check_members(

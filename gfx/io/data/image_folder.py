@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gfx.errors import InputError
 from gfx.io.data.picture_files import PictureFile, read_picture
 from gfx.io.data.picture_pairs import first_pair, is_pair
-from gfx.io.data.picture_paths import picture_paths, shown
+from gfx.io.data.picture_paths import check_folder, picture_paths, shown
 from gfx.io.data.pillow_images import pillow
 from gfx.io.data.value_range import Range, RangeFound, find_range, parse_range
 from gfx.ir.program import Program
@@ -55,7 +55,7 @@ class ImageFolder:
     Example:
         >>> ImageFolder("/no/photos")
         Traceback (most recent call last):
-        gfx.errors.InputError: /no/photos is no folder; give a folder of images
+        gfx.errors.InputError: /no/photos is no folder: it does not exist; give a folder of images
     """
 
     path: str | os.PathLike[str]
@@ -65,8 +65,7 @@ class ImageFolder:
     log: dict[str, dict[str, None]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not Path(self.path).is_dir():
-            raise InputError(f"{shown(self.path)} is no folder; give a folder of images")
+        check_folder(self.path)
         if self.range is not None:
             object.__setattr__(self, "range", parse_range(self.range))
         if self.half not in (None, *_HALVES):

@@ -5,8 +5,9 @@ import stat
 from pathlib import Path
 
 from gfx.errors import InputError
+from gfx.io.archive.files import unreachable
 
-__all__ = ["SUFFIXES", "picture_paths", "shown"]
+__all__ = ["SUFFIXES", "check_folder", "picture_paths", "shown"]
 
 SUFFIXES = tuple(
     ".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp .avif".split()
@@ -23,6 +24,22 @@ def shown(path: object) -> str:
     """
     text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Checks that a path is a folder.
+
+    Raises: InputError saying what it is, or why it leads nowhere.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        why = unreachable(path, error).partition(";")[0]
+        raise InputError(
+            f"{shown(path)} is no folder: it {shown(why)}; give a folder of images"
+        ) from error
+    if not stat.S_ISDIR(mode):
+        raise InputError(f"{shown(path)} is no folder but a file; give the folder of the images")
 
 
 def picture_paths(folder: Path) -> list[Path]:
