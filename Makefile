@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 LAWS = $(shell grep -rlE 'import .*\b(law|EFFORT)\b' tests --include='test_*.py') # files that state one
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test thirdparty coverage laws lint format types layers check example train bench repair speed clean
+.PHONY: help setup test thirdparty coverage laws attack lint format types layers check example train bench repair speed clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -21,6 +21,9 @@ test: setup ## run the tests on two cores
 
 laws: setup ## try the laws on many new random generators (an hour)
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=dev GFX_LAWS=40 $(BIN)/pytest -n 2 $(LAWS)
+
+attack: setup ## attack every door with fresh seeds: make attack MINUTES=60
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m attack --minutes $(or $(MINUTES),60)
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = [
+    "MOST",
     "ArchiveError",
     "BudgetError",
     "EditError",
@@ -27,8 +28,15 @@ __all__ = [
 ]
 
 
+MOST = 100_000  # batches, rounds, channels: of whatever a recipe or an option counts
+
+
 class GfxError(Exception):
     """Any error that gfx raises on purpose; catch this one to catch them all."""
+
+    def __str__(self) -> str:
+        # a name out of a file may hold half a character, which no screen can show
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class InputError(GfxError):

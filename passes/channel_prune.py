@@ -21,7 +21,7 @@ from gfx.coupling.analysis import analyse_like
 from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
 from gfx.coupling.removal import masked, remove
-from gfx.errors import RecipeError, check_range, prefixed
+from gfx.errors import MOST, RecipeError, check_range, prefixed
 from gfx.ir.program import Program
 from gfx.search import Decision, Limits, Narrowed, Offer, plan_widths
 
@@ -98,7 +98,7 @@ class ChannelPrune(Pass):
             for name, share in shares.items():
                 check_range(name, share, at_least=0, below=1)
             for name, count in counts.items():
-                check_range(name, count, at_least=1)
+                check_range(name, count, at_least=1, at_most=MOST)
             check_range("max_ratio", self.max_ratio, above=0, at_most=1)
             check_range("tolerance", self.tolerance, at_least=0, at_most=1)
             if len(self._asked) > 1 and self._asked != ["ratio", "ratios"]:

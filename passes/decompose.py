@@ -18,7 +18,7 @@ from gfx.compression.probe import Damages, sensitive
 from gfx.compression.selection import narrow_to
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.costs import Budget, cost_of
-from gfx.errors import RecipeError, check_range, prefixed
+from gfx.errors import MOST, RecipeError, check_range, prefixed
 from gfx.io.data import batches_of
 from gfx.ir.layers import Layer
 from gfx.ir.program import Program
@@ -90,8 +90,8 @@ class Decompose(Pass):
             if isinstance(getattr(self, name), str):  # one name needs no list
                 object.__setattr__(self, name, (getattr(self, name),))
         with prefixed(self.name):
-            check_range("rounds", self.rounds, at_least=1)
-            check_range("batches", self.batches, at_least=1)
+            check_range("rounds", self.rounds, at_least=1, at_most=MOST)
+            check_range("batches", self.batches, at_least=1, at_most=MOST)
             for share in self.shares:
                 if not 0 < share < 1:
                     raise RecipeError(f"shares: {share} must be above 0 and below 1")

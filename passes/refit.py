@@ -22,7 +22,7 @@ from gfx.compression.refit import (
     units,
 )
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
-from gfx.errors import PreconditionError, check_range, prefixed
+from gfx.errors import MOST, PreconditionError, check_range, prefixed
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
@@ -88,7 +88,7 @@ class Refit(Pass):
             if self.examples is not None:
                 check_range("examples", self.examples, at_least=2)
             check_range("relu", self.relu, at_least=0)
-            check_range("rounds", self.rounds, at_least=1)
+            check_range("rounds", self.rounds, at_least=1, at_most=MOST)
             check_range("positions", self.positions, at_least=1)
             check_range("memory", self.memory, above=0)
 

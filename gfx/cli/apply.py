@@ -25,6 +25,7 @@ from gfx.cli.options import (
 )
 from gfx.cli.report import print_report
 from gfx.cli.screen import Progress
+from gfx.cli.stopping import note_written
 
 __all__ = ["apply"]
 
@@ -63,7 +64,7 @@ def apply(
 ) -> None:
     """Apply a recipe to a model and write the smaller one; print what was done."""
     import gfx
-    from gfx.io.archive import check_writable
+    from gfx.io.atomic_writes import check_writable
 
     check_writable(output)  # before the long work
     loaded = gfx.Recipe.load(recipe)
@@ -87,5 +88,6 @@ def apply(
         small = gfx.apply(loaded, opened.model, given, **how)
         progress.stage(f"writing {output}")
         gfx.save(small, output)
+        note_written(output)
     print_report(gfx.report(small), as_json=as_json)
     typer.echo(f"wrote {output} ({output.stat().st_size:,} bytes)", err=True)

@@ -1,6 +1,8 @@
 """Handles errors of commands: one paragraph, an exit code, a traceback only with --debug."""
 
 import functools
+import os
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -8,7 +10,9 @@ from typing import Any
 
 import typer
 
+from gfx.cli.stopping import note_written, outcome
 from gfx.errors import GfxError
+from gfx.io.guards import reason
 
 __all__ = ["fail", "guarded", "warn"]
 
@@ -26,18 +30,31 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             with warnings.catch_warnings():
                 if not debug:
                     warnings.simplefilter("ignore")  # addressed to developers
+                note_written()
                 command(*args, **kwargs)
+                sys.stdout.flush()
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except GfxError as error:
             fail(str(error), debug)
         except KeyboardInterrupt:
-            fail("interrupted; nothing was written", debug, code=130)
+            fail(f"interrupted; {outcome()}", debug, code=130)
+        except OSError as error:
+            _silence_stdout()
+            fail(f"the system refused: {reason(error)}; {outcome()}", debug)
         except Exception as error:
             what = f"internal error ({type(error).__name__}: {error})"
             fail(what if debug else f"{what}; run again with --debug to see where", debug)
 
     return run
+
+
+def _silence_stdout() -> None:
+    """Leaves a stdout that cannot be written, as Python would complain about it at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str, debug: bool = False, *, code: int = 1) -> None:

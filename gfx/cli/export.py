@@ -9,6 +9,7 @@ from gfx.cli.error_handling import guarded, warn
 from gfx.cli.model_argument import open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Seed, Trust
 from gfx.cli.screen import Progress, print_json
+from gfx.cli.stopping import note_written
 
 __all__ = ["export"]
 
@@ -57,6 +58,7 @@ def export(
             force=force,
             check=check,
         )
+        note_written(output)
     if as_json:
         print_json(done.to_dict())
     else:

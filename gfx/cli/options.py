@@ -145,7 +145,9 @@ PairHalf = Annotated[
     HalfOption | None,
     typer.Option("--half", help="Of pictures A|B in --data: which half the model takes."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")
+]
 Time = Annotated[
     float | None,
     typer.Option(

@@ -1,11 +1,14 @@
 """Writes the files of `gfx inspect`: each appears whole or not at all."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
+
+from gfx.cli.stopping import note_written
 
 if TYPE_CHECKING:
     from gfx.sensitivity import Table
@@ -71,22 +74,22 @@ def check_targets(paths: Sequence[Path], *, reads: Path | None = None) -> None:
 
     Raises: typer.BadParameter or ArchiveError.
     """
-    from gfx.io.archive import check_writable
+    from gfx.io.atomic_writes import check_writable
 
     targets = [check_writable(path) for path in paths]
     twice = [path for path in targets if targets.count(path) > 1]
     if twice:
         raise typer.BadParameter(f"{twice[0]} is to be written twice; give each file a name")
-    if reads is not None and reads.resolve() in targets:
+    if reads is not None and Path(os.path.realpath(reads)) in targets:
         raise typer.BadParameter(f"{reads} is what is read; write to another file")
 
 
 def write_all(made: Mapping[Path, bytes]) -> dict[Path, int]:
-    """Writes files, each whole or not at all; returns their sizes in bytes."""
-    from gfx.io.archive.files import write_atomic
+    """Writes files: all appear, each whole, or none. Returns their sizes in bytes."""
+    from gfx.io.atomic_writes import write_files
 
-    for path, content in made.items():
-        write_atomic(path, _writer(content))
+    write_files({path: _writer(content) for path, content in made.items()})
+    note_written(*made)
     return {path: len(content) for path, content in made.items()}
 
 

@@ -50,7 +50,7 @@ class Budget:
         if self.fraction is not None:
             check_range("budget: fraction", self.fraction, above=0, at_most=1)
         if self.threads is not None:
-            check_range("budget: threads", self.threads, at_least=1)
+            check_range("budget: threads", self.threads, at_least=1, at_most=4096)
         if not 0 < self.limit < math.inf and (self.fraction is None or self.limit):
             raise RecipeError(f"budget: limit={self.limit} must be positive and finite")
 

@@ -11,7 +11,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["coerce", "describe", "plain"]
+__all__ = ["coerce", "describe", "plain", "shown"]
+
+_SHOWN = 100  # characters of a value in a message
 
 _NAMES: dict[Any, str] = {
     float: "a number",
@@ -112,9 +114,28 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def shown(value: Any) -> str:
+    """Writes a value in a message: short, whatever it is.
+
+    Example:
+        >>> shown("x"), len(shown("x" * 10_000))
+        ("'x'", 103)
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:  # an object of another's making
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def _scalar(value: Any, kind: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an integer of a thousand digits
+            raise _mismatch(value, kind) from None
     if kind is Path and isinstance(value, str):
         return Path(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
@@ -188,4 +209,4 @@ def _record(value: Any, kind: type) -> Any:
 
 
 def _mismatch(value: Any, kind: Any) -> TypeError:
-    return TypeError(f"expected {describe(kind)}, got {value!r}")
+    return TypeError(f"expected {describe(kind)}, got {shown(value)}")

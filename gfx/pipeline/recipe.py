@@ -15,6 +15,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +26,15 @@ import torch
 from gfx.contract import Pass
 from gfx.costs import check_spec
 from gfx.errors import RecipeError, RegistryError, did_you_mean
-from gfx.io.archive.files import unreachable
-from gfx.io.plain_data import coerce, plain
-from gfx.io.yaml_text import dump, parse
+from gfx.io.guards import printable, reason, unreachable
+from gfx.io.plain_data import coerce, plain, shown
+from gfx.io.yaml_text import LONGEST, dump, parse
 from gfx.pipeline.registry import get
 
 __all__ = ["InputSpec", "Recipe", "build_pass", "shipped"]
 
 VERSION = 1
+_DIMENSIONS, _ELEMENTS = 16, 2**30  # of an input: a batch of 1 is 18,900 pixels a side
 
 Source = Union[str, Path, Mapping[str, Any], "Recipe"]
 
@@ -51,14 +53,38 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.shape):
-            raise RecipeError(f"shape {list(self.shape)} has a size below 1")
+            raise RecipeError(f"shape {shown(list(self.shape))} has a size below 1")
+        if len(self.shape) > _DIMENSIONS or math.prod(self.shape) > _ELEMENTS:
+            raise RecipeError(
+                f"shape {shown(list(self.shape))} has {len(self.shape)} dimensions and "
+                f"{shown(math.prod(self.shape))} values; an input has at most {_DIMENSIONS} and "
+                f"{_ELEMENTS:,}"
+            )
         if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise RecipeError(f"{self.dtype!r} is no dtype of torch, such as float32 or int64")
+            raise RecipeError(f"{shown(self.dtype)} is no dtype of torch, such as float32 or int64")
+        if self.dtype is not None and not _fills(getattr(torch, self.dtype)):
+            raise RecipeError(
+                f"torch makes no plain tensors of {self.dtype}; give float32 or int64"
+            )
 
     def tensor(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Builds zeros of this shape; `dtype` and `device` are the model's."""
         own = dtype if self.dtype is None else getattr(torch, self.dtype)
-        return torch.zeros(self.shape, dtype=own, device=device)
+        try:
+            return torch.zeros(self.shape, dtype=own, device=device)
+        except (RuntimeError, MemoryError) as error:  # torch's allocator raises the former
+            raise RecipeError(
+                f"an input of shape {list(self.shape)} does not fit into memory; give a smaller one"
+            ) from error
+
+
+def _fills(dtype: torch.dtype) -> bool:
+    """Whether torch makes tensors of a dtype; not of quantized and packed ones."""
+    try:
+        torch.zeros(1, dtype=dtype)
+    except Exception:  # of several kinds
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -152,7 +178,7 @@ def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe
     known = [f.name for f in dataclasses.fields(kind) if f.init]
     for key in fields:
         if key not in known:
-            raise RecipeError(f"{where}: unknown field {key!r}{did_you_mean(key, known)}")
+            raise RecipeError(f"{where}: unknown field {shown(key)}{did_you_mean(key, known)}")
     hints = get_type_hints(kind)
     values = {k: _field(v, hints[k], f"{where}: {k}") for k, v in fields.items()}
     missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in values]
@@ -175,16 +201,23 @@ def _read(source: str | Path) -> tuple[str, str]:
     """Returns a recipe's text, and its name in messages."""
     if isinstance(source, str) and source in shipped():
         return (_recipes_folder() / f"{source}.yaml").read_text("utf-8"), source
-    path = Path(source)
-    if path.suffix not in (".yaml", ".yml") and not path.is_file():
-        raise RecipeError(f"unknown recipe {str(source)!r}{did_you_mean(source, shipped())}")
+    path, said = Path(source), printable(source)
     try:
-        return path.read_text("utf-8"), str(path)
+        plain_file = path.is_file()
+        if path.suffix not in (".yaml", ".yml") and not plain_file:
+            raise RecipeError(
+                f"unknown recipe {shown(str(source))}{did_you_mean(source, shipped())}"
+            )
+        if path.exists() and not plain_file:  # a pipe would keep us waiting
+            raise RecipeError(f"recipe file {said} is no file; name one")
+        with path.open("rb") as file:
+            text = file.read(LONGEST + 1).decode("utf-8")
     except FileNotFoundError as error:
-        said = unreachable(path, error).partition(";")[0]
-        raise RecipeError(f"recipe file {path} {said}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe file {path} cannot be read as text: {error}") from error
+        why = unreachable(path, error).partition(";")[0]
+        raise RecipeError(f"recipe file {said} {why}") from error
+    except (OSError, ValueError) as error:  # a circle of links, too long a name, no UTF-8
+        raise RecipeError(f"recipe file {said} cannot be read as text: {reason(error)}") from error
+    return text, said
 
 
 def _from_dict(data: Any, origin: str) -> Recipe:
@@ -193,7 +226,7 @@ def _from_dict(data: Any, origin: str) -> Recipe:
     hints = get_type_hints(Recipe)
     for key in data:
         if key not in hints:
-            raise RecipeError(f"{origin}: unknown key {key!r}{did_you_mean(key, hints)}")
+            raise RecipeError(f"{origin}: unknown key {shown(key)}{did_you_mean(key, hints)}")
     if "passes" not in data:
         raise RecipeError(f"{origin}: has no `passes`; list at least one, or [] for none")
     values = dict(data)
@@ -222,7 +255,7 @@ def _inputs(value: Any, origin: str) -> Any:
     if not isinstance(entries, list | tuple) or not entries:
         raise RecipeError(
             f"{origin}: input is a shape such as [1, 3, 256, 256], a list of shapes, or a list of "
-            f"{{shape, dtype}}, not {value!r}"
+            f"{{shape, dtype}}, not {shown(value)}"
         )
     return [e if isinstance(e, Mapping | InputSpec) else {"shape": e} for e in entries]
 
@@ -243,15 +276,18 @@ def _entry(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
     if not isinstance(entry, Mapping):
-        raise RecipeError(f"{where}: a pass is a name or {{name: {{field: value}}}}, not {entry!r}")
+        raise RecipeError(
+            f"{where}: a pass is a name or {{name: {{field: value}}}}, not {shown(entry)}"
+        )
     if len(entry) != 1:
         raise RecipeError(
-            f"{where}: one pass is expected, {list(entry)} are given; indent its fields under it"
+            f"{where}: one pass is expected, {shown(list(entry))} are given; indent its fields "
+            "under it"
         )
     name, fields = next(iter(entry.items()))
     fields = {} if fields is None else fields
     if not isinstance(fields, Mapping):
-        raise RecipeError(f"{where} {name}: its fields are a mapping, not {fields!r}")
+        raise RecipeError(f"{where} {name}: its fields are a mapping, not {shown(fields)}")
     return str(name), fields
 
 
@@ -268,4 +304,4 @@ def _required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {value!r}"
+    return "nothing" if value is None else f"{type(value).__name__} {shown(value)}"

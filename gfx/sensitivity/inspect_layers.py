@@ -10,7 +10,7 @@ from gfx.compression.factor import Form
 from gfx.compression.factor.forms import Init, Kind, Norm
 from gfx.compression.probe import Replay
 from gfx.contract import Context
-from gfx.errors import InputError, PreconditionError
+from gfx.errors import MOST, InputError, PreconditionError
 from gfx.frontend import trace
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.data import ImageFolder, batches_of, synthetic, with_range
@@ -185,6 +185,8 @@ def _check(widths: Sequence[float], batches: int | None, tolerate: float) -> Non
         raise InputError(f"widths: {wrong[0]} is no share of channels above 0 and below 1")
     if batches is not None and batches < 1:
         raise InputError(f"batches={batches}; at least one is needed")
+    if batches is not None and batches > MOST:
+        raise InputError(f"batches={batches}; at most {MOST:,} are run, and 8 are often enough")
     if not tolerate >= 0:
         raise InputError(f"tolerate={tolerate} must be at least 0")
 

@@ -60,7 +60,11 @@ def build(name: str, **options: Any) -> nn.Module:
         >>> sum(p.numel() for p in model.parameters())
         146032
     """
-    return _spec(name, options).build()
+    spec = _spec(name, options)
+    try:
+        return spec.build()
+    except (MemoryError, RuntimeError) as error:  # torch's allocator raises the latter
+        raise spec.error(f"it cannot be built with {options}: {str(error)[:200]}") from error
 
 
 def example_inputs(name: str, *, batch: int = 1, **options: Any) -> tuple[Tensor, ...]:
@@ -76,7 +80,11 @@ def example_inputs(name: str, *, batch: int = 1, **options: Any) -> tuple[Tensor
     """
     if not is_count(batch):
         raise InputError(f"zoo: {name}: batch is {batch!r}; give a whole number of at least 1")
-    return _spec(name, options).inputs(batch)
+    spec = _spec(name, options)
+    try:
+        return spec.inputs(batch)
+    except (MemoryError, RuntimeError) as error:
+        raise spec.error(f"no inputs can be made with {options}: {str(error)[:200]}") from error
 
 
 def options(name: str) -> dict[str, Any]:

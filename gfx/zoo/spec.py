@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from gfx.errors import InputError, did_you_mean
 
+_MOST = 16_384  # channels, blocks, pixels: of any option that is a count
+
 
 @dataclass(frozen=True)
 class Spec(ABC):
@@ -27,9 +29,12 @@ class Spec(ABC):
         for option in fields(self):
             value = getattr(self, option.name)
             if type(option.default) is int and not is_count(value):
-                raise self.error(f"{option.name} is {value!r}; give a whole number of at least 1")
+                said = f"{option.name} is {_short(value)}"
+                raise self.error(f"{said}; give a whole number of at least 1")
+            if type(option.default) is int and value > _MOST:
+                raise self.error(f"{option.name} is {_short(value)}; give at most {_MOST:,}")
             if type(option.default) is bool and not isinstance(value, bool):
-                raise self.error(f"{option.name} is {value!r}; give true or false")
+                raise self.error(f"{option.name} is {_short(value)}; give true or false")
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -60,6 +65,12 @@ class Spec(ABC):
         value = getattr(self, option)
         if value < least:
             raise self.error(f"{option} is {value}; give at least {least}")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)[:100]
 
 
 def is_count(value: object) -> bool:

@@ -11,12 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(Path(__file__).parents[1])]
-
 import torch
 
-from attack.archive_attacks import attack_archive
+from attack.archive_attacks import attack_archive, bases
 from attack.disk_attacks import attack_disk
 from attack.kill_attacks import attack_kill
 from attack.model_attacks import attack_model
@@ -65,27 +62,36 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the first attack; without it a fresh one")
     parser.add_argument("--count", type=int, help="attacks of each kind; with --seed alone, 1")
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--short", help="kind=count,...: the same attacks each time")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(10**9) if asked.seed is None else asked.seed
     kinds = asked.kind or list(KINDS)
     print(f"attacks of {', '.join(kinds)} from seed {seed}", flush=True)
     torch.set_num_threads(1)
+    bases()  # made once, before the forks
     ended: Counter[str] = Counter()
     found = 0
-    for kind, number in _planned(kinds, seed, asked.count, asked.minutes):
+    short = [item.split("=") for item in (asked.short or "").split(",") if item]
+    planned = (
+        ((kind, number) for kind, count in short for number in range(int(count)))
+        if short
+        else _planned(kinds, seed, asked.count, asked.minutes)
+    )
+    for kind, number in planned:
         verdict = attempt(kind, number)
         ended[verdict.outcome] += 1
         if verdict.bad:
             found += 1
-            print(f"\n{verdict.outcome}: PYTHONPATH=tests python -m attack --kind {kind} --seed {number}")
+            again = f"PYTHONPATH=tests python -m attack --kind {kind} --seed {number}"
+            print(f"\n{verdict.outcome}: {again}")
             print(verdict.text, flush=True)
-        elif asked.count is None and asked.minutes is None:
+        elif asked.count is None and asked.minutes is None and not short:
             print(f"{verdict.outcome}: {verdict.text}")
     print(_summary(ended))
     return 1 if found else 0
 
 
-def _planned(kinds: list[str], seed: int, count: int | None, minutes: float | None):  # noqa: ANN202
+def _planned(kinds: list[str], seed: int, count: int | None, minutes: float | None):
     """Yields (kind, seed): so many of each kind, or in turns until the time is over."""
     if minutes is None:
         for kind in kinds:

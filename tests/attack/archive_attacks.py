@@ -31,7 +31,21 @@ ODD: list[Any] = [None, True, -1, 0, 1, 3, 10**9, 2**31, 2**62, 10**40, -0.5, 1e
 def attack_archive(dice: random.Random, folder: Path) -> Verdict | None:
     """Makes a bad file, opens it as a user would, and looks for the canary."""
     canary = folder / "canary"
-    way = dice.choice((_zip, _json, _json, _json, _bytes, _bytes, _pickle, _content, _safetensors, _path, _storage))
+    way = dice.choice(
+        (
+            _zip,
+            _json,
+            _json,
+            _json,
+            _bytes,
+            _bytes,
+            _pickle,
+            _content,
+            _safetensors,
+            _path,
+            _storage,
+        )
+    )
     path = way(dice, folder, canary)
     try:
         return _opened(dice, path, folder)
@@ -69,7 +83,9 @@ def bases() -> dict[str, bytes]:
     """One good file of each kind, small."""
     torch.manual_seed(0)
     net = factory().eval()
-    from_recipe = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, net, torch.zeros(1, 3, 8, 8))
+    from_recipe = gfx.apply(
+        {"passes": [{"channel_prune": {"ratio": 0.5}}]}, net, torch.zeros(1, 3, 8, 8)
+    )
     files: dict[str, bytes] = {}
     folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"gfx-attack-base-{os.getpid()}"
     folder.mkdir()
@@ -98,7 +114,9 @@ def _saved(value: Any, **options: Any) -> bytes:
 
 
 def _named(dice: random.Random, folder: Path, data: bytes) -> Path:
-    path = folder / f"model{dice.choice(('.gfx', '.pt', '.pth', '.pt2', '.safetensors', '', '.onnx'))}"
+    path = (
+        folder / f"model{dice.choice(('.gfx', '.pt', '.pth', '.pt2', '.safetensors', '', '.onnx'))}"
+    )
     path.write_bytes(data)
     return path
 
@@ -138,7 +156,22 @@ def _zip(dice: random.Random, folder: Path, canary: Path) -> Path:
         case 1:
             members.pop(dice.randrange(len(members)))
         case 2:
-            members.append((dice.choice(("../../canary", "/etc/x", "", "a" * 60_000, "é\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), "graph.json/", "x\n")), b"x"))
+            members.append(
+                (
+                    dice.choice(
+                        (
+                            "../../canary",
+                            "/etc/x",
+                            "",
+                            "a" * 60_000,
+                            "é\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
+                            "graph.json/",
+                            "x\n",
+                        )
+                    ),
+                    b"x",
+                )
+            )
         case 3:
             at = dice.randrange(len(members))
             members[at] = (members[at][0], b"\0" * dice.choice((0, 1, 1 << 26)))
@@ -147,7 +180,9 @@ def _zip(dice: random.Random, folder: Path, canary: Path) -> Path:
     written = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        method = dice.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
+        method = dice.choice(
+            (zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
+        )
         with zipfile.ZipFile(written, "w", method) as archive:
             for name, content in members:
                 archive.writestr(zipfile.ZipInfo(name), content, method)
@@ -155,7 +190,9 @@ def _zip(dice: random.Random, folder: Path, canary: Path) -> Path:
     if dice.random() < 0.6:  # in the central directory: version, flags, method, sizes, name
         at = data.rfind(b"PK\x01\x02") if dice.random() < 0.5 else data.find(b"PK\x01\x02")
         field = dice.choice((4, 6, 8, 10, 16, 20, 24, 28, 30, 32, 42, 46, 47))
-        data[at + field : at + field + 2] = dice.choice((b"\xff\xff", b"\x01\x00", b"\x00\x08", b"\x63\x00", b"\xff\xfe", b"\x00\x00"))
+        data[at + field : at + field + 2] = dice.choice(
+            (b"\xff\xff", b"\x01\x00", b"\x00\x08", b"\x63\x00", b"\xff\xfe", b"\x00\x00")
+        )
     return _named(dice, folder, bytes(data))
 
 
@@ -189,7 +226,9 @@ def _json(dice: random.Random, folder: Path, canary: Path) -> Path:
             break
     text = json.dumps(tree)
     if dice.random() < 0.05:
-        text = text.replace(": 1", dice.choice((": NaN", ": 1" + "0" * 9000, ": Infinity", ": 1e999")), 1)
+        text = text.replace(
+            ": 1", dice.choice((": NaN", ": 1" + "0" * 9000, ": Infinity", ": 1e999")), 1
+        )
     members[name] = text.encode("utf-8", "surrogatepass")
     path = folder / "forged.gfx"
     path.write_bytes(_rezipped(members))
@@ -219,7 +258,9 @@ def _pickle(dice: random.Random, folder: Path, canary: Path) -> Path:
         _Runs(getattr, os, "system"), _Runs(torch.load, str(canary)), _Runs(open, str(canary), "w"),
         _Runs(nn.Module.__setattr__, nn.Conv2d(1, 1, 1), "x", 1), _Runs(torch.hub.load, "x/y", "z"),
     ))  # fmt: skip
-    holds = dice.choice((runs, {"state_dict": runs}, {"a": torch.zeros(1), "b": runs}, [runs], nn.Sequential()))
+    holds = dice.choice(
+        (runs, {"state_dict": runs}, {"a": torch.zeros(1), "b": runs}, [runs], nn.Sequential())
+    )
     if isinstance(holds, nn.Module):
         holds.odd = runs
     big = dice.choice((2**31, 2**40, 2**60, 2**63 - 1))
@@ -261,9 +302,13 @@ def _storage(dice: random.Random, folder: Path, canary: Path) -> Path:
         at = dice.choice(spots)
         wide = {75: 1, 77: 2, 74: 4}[data[at]] if data[at] in b"KMJ" else 1
         if dice.random() < 0.5:
-            data[at : at + 1 + wide] = b"J" + struct.pack("<i", dice.choice((2**31 - 1, -1, 10**6, 0)))
+            data[at : at + 1 + wide] = b"J" + struct.pack(
+                "<i", dice.choice((2**31 - 1, -1, 10**6, 0))
+            )
         else:
-            data[at : at + 1 + wide] = b"\x8a\x08" + struct.pack("<q", dice.choice((2**60, 2**62, -(2**40), 2**33)))
+            data[at : at + 1 + wide] = b"\x8a\x08" + struct.pack(
+                "<q", dice.choice((2**60, 2**62, -(2**40), 2**33))
+            )
         spots = [s for s, byte in enumerate(data) if byte in b"KMJ"]
     if "members" in locals():
         members[key] = bytes(data)
@@ -291,7 +336,9 @@ def _content(dice: random.Random, folder: Path, canary: Path) -> Path:
             lambda: nn.Parameter(weight.float().to_sparse()), lambda: nn.Linear(2, 2), lambda: [weight], lambda: {"x": weight},
             lambda: weight.float() * float("nan"), lambda: torch.nn.UninitializedParameter(), lambda: torch.zeros((1,) * 60),
         ))()  # fmt: skip
-    state[dice.choice((key, key, key, "", "extra", 3, None, "a" * 70_000, "\ud83d", ("a", 1), b"x"))] = odd
+    state[
+        dice.choice((key, key, key, "", "extra", 3, None, "a" * 70_000, "\ud83d", ("a", 1), b"x"))
+    ] = odd
     outer = dice.choice((lambda s: s, lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: [s], lambda s: {"g": s, "d": s},
         lambda s: {f"module.{k}": v for k, v in s.items()}, lambda s: {"a": {"b": {"c": s}}}, lambda s: torch.zeros(3), lambda s: None,
         lambda s: odd, lambda s: {}, lambda s: torch.nn.ParameterDict({"a": torch.ones(2)}), lambda s: _emptied(), lambda s: _cyclic()))  # fmt: skip
@@ -317,7 +364,9 @@ def _safetensors(dice: random.Random, folder: Path, canary: Path) -> Path:
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     place, key = dice.choice(list(_places(header)))
-    place[key] = copy.deepcopy(dice.choice([*ODD, "F64", "F8_E5M2", "BOOL", [2**63, 2], [-1], [0, 2**60]]))
+    place[key] = copy.deepcopy(
+        dice.choice([*ODD, "F64", "F8_E5M2", "BOOL", [2**63, 2], [-1], [0, 2**60]])
+    )
     text = json.dumps(header).encode("utf-8", "surrogatepass")
     size = dice.choice((len(text), len(text), len(text), 0, 2**31, 2**60, len(text) - 1))
     return _named(dice, folder, struct.pack("<Q", size) + text + data[8 + length :])

@@ -30,7 +30,7 @@ def _attack(dice: random.Random, folder: Path, errors: Path, mounted: bool) -> V
         asked = writing(dice, folder)
     except OSError:
         return None  # too small a disk to begin on
-    limit = dice.choice((0, 1, 100, 4096, 8192, 12_000, 20_000))
+    limit = dice.choice((4096, 5000, 8192, 12_000, 20_000))
     screen = not mounted and dice.random() < 0.2
 
     def action() -> None:
@@ -50,12 +50,14 @@ def _attack(dice: random.Random, folder: Path, errors: Path, mounted: bool) -> V
     code = os.waitstatus_to_exitcode(status)
     if code not in (0, 1):
         raise AttackSucceeded("crash" if code < 0 else "traceback", f"exit {code}: {said[-2000:]}")
-    problem = said_well(said) if code and (mounted or screen or limit > 4096) else ""
+    problem = said_well(said) if code else ""
     if problem or "Traceback" in said or "internal error" in said:
         raise AttackSucceeded("traceback", f"exit {code}: {problem} {said[-2000:]}")
     new = check_left(asked)
     if new is not (code == 0) and not screen:
-        raise AttackSucceeded("partial", f"exit {code}, outputs {'new' if new else 'old'}: {said[-500:]}")
+        raise AttackSucceeded(
+            "partial", f"exit {code}, outputs {'new' if new else 'old'}: {said[-500:]}"
+        )
     return Verdict("refused", said) if code else None
 
 

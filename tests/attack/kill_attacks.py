@@ -34,7 +34,9 @@ def attack_kill(dice: random.Random, folder: Path) -> Verdict | None:
         child = started(lambda: _dying(asked, number), errors)
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise AttackSucceeded("traceback", f"exit {os.WEXITSTATUS(status)}: {errors.read_text()[-2000:]}")
+        raise AttackSucceeded(
+            "traceback", f"exit {os.WEXITSTATUS(status)}: {errors.read_text()[-2000:]}"
+        )
     check_left(asked, leftovers=True)
     child = started(lambda: _main(asked), errors)
     _, status = os.waitpid(child, 0)

@@ -7,8 +7,34 @@ from attack.verdicts import Verdict, run_shell
 
 __all__ = ["attack_option"]
 
-NUMBERS = ["0", "-1", "1", "3", "1000000000", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "9" * 5000,
+NUMBERS = ["0", "-1", "1", "3", "1000000000", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "9" * 500,
     "0.5", "nan", "inf", "-inf", "1e308", "", "x", "0x10", "1_000", "½", "\u0661"]  # fmt: skip
+WORDS = {
+    "--attention": ["heads", "width"],
+    "--group-norm": ["whole", "auto"],
+    "--budget": [
+        "0.5",
+        "macs=0.5",
+        "macs=" + "9" * 500,
+        "{macs: *a}",
+        "{macs: 0.9, params: 1e-9}",
+        "latency_ms=0",
+        "macs=nan",
+        "{",
+        "macs=1e400",
+        "params=0",
+    ],
+    "--metric": ["psnr", "ssim", "os:system", "a:b:c", "json:dumps", "feature"],
+    "--layers": ["*", "[", "**", "conv*"],
+    "--csv": ["-", "t.csv", "/dev/full"],
+    "--html": ["t.html", "/dev/full", ".", "no/t.html"],
+    "--kind": ["tucker", "low_rank", "spatial"],
+    "--backend": ["compile", "eager"],
+    "--device": ["cpu", "cuda:7", "meta", "cpu:9"],
+    "--data": [".", "/dev", "/proc/self/fd"],
+    "--against": ["zoo:dcgan?ngf=3", "no.pt"],
+    "--protocol": ["paper"],
+}
 SHAPES = ["1x3x16x16", "1", "0x3", "1x3", "1x3x0x16", "1x3x16x16:int64", "1x3x16x16:nothing", "1x3x16x16:bool",
     "1x3x1000000x1000000", "x".join(["9" * 40] * 4), "1x3x16x16x16x16", "-1x3x4x4", "1x100x1x1:complex64", "1x100x1x1",
     "100000000x100x1x1", "1x" * 300 + "1", "1x100x1x1:qint8", "1x100x1x1:Tensor", "1" * 5000]  # fmt: skip
@@ -20,17 +46,30 @@ MODELS = ["zoo:dcgan?ngf=2", "zoo:dcgan", "zoo:dcgan?ngf={}", "zoo:dcgan?z_dim={
 
 def attack_option(dice: random.Random, folder: Path) -> Verdict | None:
     """Runs a command with one or two odd values; what it wrote must be whole."""
-    number = dice.choice(NUMBERS)
+    number = _number(dice)
     model = dice.choice(["zoo:dcgan?ngf=2"] * 20 + MODELS).replace("{}", number)
     command = dice.choice((_cost, _channels, _inspect, _bench, _export, _apply))
-    arguments = [*command(dice, model, folder), *(["--input", dice.choice(SHAPES)] if dice.random() < 0.3 else [])]
+    arguments = [
+        *command(dice, model, folder),
+        *(["--input", dice.choice(SHAPES)] if dice.random() < 0.3 else []),
+    ]
     verdict = run_shell(arguments)
     left = sorted(p.name for p in folder.rglob("*") if p.suffix == ".tmp" or p.name.startswith("."))
     return Verdict("partial", f"{arguments} left {left}") if left else verdict
 
 
 def _odd(dice: random.Random, *options: str) -> list[str]:
-    return [dice.choice(options), dice.choice(NUMBERS)]
+    option = dice.choice(options)
+    words = WORDS.get(option)
+    return [option, dice.choice(words) if words and dice.random() < 0.6 else _number(dice)]
+
+
+def _number(dice: random.Random) -> str:
+    return (
+        dice.choice(("1", "2", "5", "1000000000", "17"))
+        if dice.random() < 0.5
+        else dice.choice(NUMBERS)
+    )
 
 
 def _cost(dice: random.Random, model: str, folder: Path) -> list[str]:
@@ -42,13 +81,38 @@ def _channels(dice: random.Random, model: str, folder: Path) -> list[str]:
 
 
 def _inspect(dice: random.Random, model: str, folder: Path) -> list[str]:
-    odd = _odd(dice, "--batches", "--rank", "--tolerate", "--seed", "--layers", "--metric", "--budget", "--csv", "--html", "--data", "--kind")
+    odd = _odd(
+        dice,
+        "--batches",
+        "--rank",
+        "--tolerate",
+        "--seed",
+        "--layers",
+        "--metric",
+        "--budget",
+        "--csv",
+        "--html",
+        "--data",
+        "--kind",
+    )
     return ["inspect", model, "--fast", *odd]
 
 
 def _bench(dice: random.Random, model: str, folder: Path) -> list[str]:
-    odd = _odd(dice, "--threads", "--warmups", "--device", "--backend", "--seed", "--top", "--protocol", "--against")
-    huge = odd[0] == "--warmups" and odd[1].isdecimal() and int(odd[1][:20]) > 10  # asked for, and can be interrupted
+    odd = _odd(
+        dice,
+        "--threads",
+        "--warmups",
+        "--device",
+        "--backend",
+        "--seed",
+        "--top",
+        "--protocol",
+        "--against",
+    )
+    huge = (
+        odd[0] == "--warmups" and odd[1].isdecimal() and int(odd[1][:20]) > 10
+    )  # asked for, and can be interrupted
     rounds = ["--rounds", dice.choice(("5", "0", "-1", "x"))]
     return ["bench", model, "--no-memory", "--no-profile", *([] if huge else odd), *rounds]
 
@@ -63,5 +127,19 @@ def _apply(dice: random.Random, model: str, folder: Path) -> list[str]:
     loop.symlink_to("loop.gfx")
     path = dice.choice((str(folder / "net.gfx"), str(loop), str(folder / ("é" * 200 + ".gfx")), str(folder / ("x" * 251 + ".gfx")), "a\0.gfx", "/proc/x.gfx",
         "/dev/full.gfx", f"{loop}/x.gfx", str(folder), str(folder / "no" / "net.gfx")))  # fmt: skip
-    recipe = dice.choice(("half", "half", "half", "x" * 300, "a\0b", "", "/dev/zero", str(folder), str(loop), "half.yaml", "\ud800"))
+    recipe = dice.choice(
+        (
+            "half",
+            "half",
+            "half",
+            "x" * 300,
+            "a\0b",
+            "",
+            "/dev/zero",
+            str(folder),
+            str(loop),
+            "half.yaml",
+            "\ud800",
+        )
+    )
     return ["apply", recipe, model, "-o", path, *_odd(dice, "--seed", "--data")]

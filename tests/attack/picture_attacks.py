@@ -12,7 +12,15 @@ from attack.verdicts import Verdict
 
 __all__ = ["attack_picture"]
 
-FORMATS = (("PNG", ".png"), ("JPEG", ".jpg"), ("BMP", ".bmp"), ("WEBP", ".webp"), ("GIF", ".png"), ("TIFF", ".jpg"), ("ICO", ".png"))
+FORMATS = (
+    ("PNG", ".png"),
+    ("JPEG", ".jpg"),
+    ("BMP", ".bmp"),
+    ("WEBP", ".webp"),
+    ("GIF", ".png"),
+    ("TIFF", ".jpg"),
+    ("ICO", ".png"),
+)
 
 
 def attack_picture(dice: random.Random, folder: Path) -> Verdict | None:
@@ -25,7 +33,9 @@ def attack_picture(dice: random.Random, folder: Path) -> Verdict | None:
     (place / "a.png").write_bytes(_picture(dice, "PNG"))
     dice.choice((_damaged, _damaged, _damaged, _declared, _bomb, _odd_file))(dice, place)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1)).eval()
-    recipe = {"passes": [{"channel_prune": {"importance": "reconstruction", "ratio": 0.5, "batches": 2}}]}
+    recipe = {
+        "passes": [{"channel_prune": {"importance": "reconstruction", "ratio": 0.5, "batches": 2}}]
+    }
     gfx.apply(recipe, net, torch.zeros(1, 3, 16, 16), data=str(place))
     return None
 
@@ -43,12 +53,18 @@ def _damaged(dice: random.Random, place: Path) -> None:
     form, suffix = dice.choice(FORMATS)
     data = bytearray(_picture(dice, form, dice.choice(("RGB", "L")) if form != "ICO" else "RGB"))
     for _ in range(dice.randint(1, 5)):
-        at = dice.randrange(len(data)) if dice.random() < 0.3 else dice.randrange(min(len(data), 120))
+        at = (
+            dice.randrange(len(data))
+            if dice.random() < 0.3
+            else dice.randrange(min(len(data), 120))
+        )
         match dice.randrange(4):
             case 0:
                 data[at] = dice.randrange(256)
             case 1:
-                data[at : at + 4] = struct.pack(dice.choice("<>") + "I", dice.choice((0, 1, 2**31 - 1, 2**32 - 1, 65_536)))
+                data[at : at + 4] = struct.pack(
+                    dice.choice("<>") + "I", dice.choice((0, 1, 2**31 - 1, 2**32 - 1, 65_536))
+                )
             case 2:
                 del data[at : at + dice.randint(1, 30)]
             case _:
@@ -59,12 +75,23 @@ def _damaged(dice: random.Random, place: Path) -> None:
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
 def _png(width: int, height: int, depth: int, colour: int, body: bytes, *extra: bytes) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + b"".join(extra) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", head)
+        + b"".join(extra)
+        + _chunk(b"IDAT", body)
+        + _chunk(b"IEND", b"")
+    )
 
 
 def _declared(dice: random.Random, place: Path) -> None:
@@ -72,8 +99,24 @@ def _declared(dice: random.Random, place: Path) -> None:
     size = dice.choice((0, 1, 30_000, 13_000, 2**31 - 1, 2**32 - 1))
     text = _chunk(b"zTXt", b"key\0\0" + zlib.compress(b"\0" * (1 << 27)))
     profile = _chunk(b"iCCP", b"key\0\0" + zlib.compress(b"\0" * (1 << 27)))
-    extra = dice.choice(([], [text], [profile], [_chunk(b"PLTE", b"x" * 7)], [_chunk(b"tRNS", b"")], [_chunk(b"eXIf", b"MM\0*\xff\xff\xff\xff")]))
-    data = _png(size, dice.choice((size, 24)), dice.choice((8, 16, 3, 1)), dice.choice((0, 2, 3, 4, 6, 5)), zlib.compress(b"\0" * 100), *extra)
+    extra = dice.choice(
+        (
+            [],
+            [text],
+            [profile],
+            [_chunk(b"PLTE", b"x" * 7)],
+            [_chunk(b"tRNS", b"")],
+            [_chunk(b"eXIf", b"MM\0*\xff\xff\xff\xff")],
+        )
+    )
+    data = _png(
+        size,
+        dice.choice((size, 24)),
+        dice.choice((8, 16, 3, 1)),
+        dice.choice((0, 2, 3, 4, 6, 5)),
+        zlib.compress(b"\0" * 100),
+        *extra,
+    )
     (place / "b.png").write_bytes(data)
 
 

@@ -67,7 +67,13 @@ def _good(dice: random.Random) -> dict[str, Any]:
         fields = {} if dice.random() < 0.3 else dict(passes()[name]().spec()[name])
     except Exception:
         fields = {}
-    return {"recipe": 1, "about": "x", "input": [1, 3, 12, 12], "seed": 0, "passes": [{name: fields}]}
+    return {
+        "recipe": 1,
+        "about": "x",
+        "input": [1, 3, 12, 12],
+        "seed": 0,
+        "passes": [{name: fields}],
+    }
 
 
 def _dump(spec: Any) -> str:
@@ -85,7 +91,9 @@ def _text(dice: random.Random) -> bytes:
             case 1:
                 del data[at : at + dice.randint(1, 9)]
             case 2:
-                data[at:at] = dice.choice(["&a ", "*a", "? ", ": ", "\t", "- " * 50, "{" * 9]).encode()
+                data[at:at] = dice.choice(
+                    ["&a ", "*a", "? ", ": ", "\t", "- " * 50, "{" * 9]
+                ).encode()
             case 3:
                 data[at:at] = data[at : at + 40]
     return bytes(data)
@@ -94,8 +102,12 @@ def _text(dice: random.Random) -> bytes:
 def _scalar(dice: random.Random) -> str:
     """A value that YAML reads in a way of its own."""
     digits = dice.choice("0123456789") * dice.choice((50, 4_299, 6_000, 20_000))
-    value = dice.choice([*SCALARS, digits, f"-{digits}", f"0x{digits}", f"1.{digits}", f"0b{'1' * 9000}"])
-    return _dump(_good(dice)).replace(dice.choice((": 0\n", ": 1\n", ": x\n", ": null\n")), f": {value}\n", 1)
+    value = dice.choice(
+        [*SCALARS, digits, f"-{digits}", f"0x{digits}", f"1.{digits}", f"0b{'1' * 9000}"]
+    )
+    return _dump(_good(dice)).replace(
+        dice.choice((": 0\n", ": 1\n", ": x\n", ": null\n")), f": {value}\n", 1
+    )
 
 
 def _structure(dice: random.Random) -> str:
@@ -126,6 +138,12 @@ def _value(dice: random.Random) -> str:
             entry = dice.choice(spec["passes"])
             place = next(iter(entry.values())) if isinstance(entry, dict) and entry else spec
         place = place if isinstance(place, dict) and place else spec
-        key = dice.choice([*place, "unknown"]) if dice.random() < 0.98 else dice.choice((3, None, True))
+        if "importance" in place and dice.random() < 0.5:
+            place["importance"] = dice.choice(("taylor", "reconstruction", "fisher"))
+        key = (
+            dice.choice([*place, "unknown"])
+            if dice.random() < 0.98
+            else dice.choice((3, None, True))
+        )
         place[key] = dice.choice(VALUES)
     return _dump(spec)

@@ -1,4 +1,4 @@
-"""Runs one attack in a process of its own, with limits on time and memory, and says how it ended."""
+"""Runs one attack in a process of its own, within limits, and says how it ended."""
 
 import os
 import pickle
@@ -56,7 +56,7 @@ def forked(action: Callable[[], Any], *, seconds: float = 30) -> Verdict:
     data = _read(out, time.monotonic() + seconds)
     os.close(out)
     if data is None:
-        os.kill(child, signal.SIGKILL)
+        os.killpg(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if data is None:
         return Verdict("hang", f"not done after {seconds:g} s")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gfx.deploy.timing import Runner, TimingSample, interleaved, seconds
 from gfx.deploy.timing.interleave import Action, Clock
-from gfx.errors import InputError
+from gfx.errors import MOST, InputError
 
 __all__ = ["PROTOCOLS", "TimingProtocol", "protocol_of", "timed"]
 
@@ -96,3 +96,6 @@ def _check(rounds: int | None, warmups: int | None) -> None:
         )
     if warmups is not None and warmups < 0:
         raise InputError(f"warmups={warmups}: give 0 or more")
+    for name, count in (("rounds", rounds), ("warmups", warmups)):
+        if count is not None and count > MOST:
+            raise InputError(f"{name}={count}: give {MOST:,} or fewer")

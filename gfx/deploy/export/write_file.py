@@ -14,8 +14,8 @@ from gfx.deploy.export.dynamic_sizes import SizeSearch
 from gfx.deploy.export.export_subject import subject
 from gfx.deploy.export.onnx import check_opset, needed
 from gfx.errors import ExportError
-from gfx.io.archive import ModelPath, as_module, check_writable
-from gfx.io.archive.files import write_atomic
+from gfx.io.archive import ModelPath, as_module
+from gfx.io.atomic_writes import check_writable, write_atomic
 from gfx.ir.program import Program
 from gfx.progress import Progress, reported, stage
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gfx.errors import ArchiveError
-from gfx.io.archive.files import write_atomic
+from gfx.io.atomic_writes import write_atomic
 
 __all__ = ["Store", "folder_of"]
 

@@ -5,6 +5,7 @@
 - onnxruntime: the module as ONNX, in onnxruntime.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from gfx.ir.torch_logging import quiet_torch
 __all__ = ["BACKENDS", "Backend", "Runner", "on_device", "prepare", "threads_of", "using_threads"]
 
 Backend = Literal["eager", "compile", "onnxruntime"]
+_THREADS = 256  # that may be asked for on any machine
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
@@ -93,10 +95,15 @@ def prepare(
 def threads_of(threads: int | None) -> int:
     """Returns a number of threads; None is as many as torch uses.
 
-    Raises: InputError if it is below 1.
+    Raises: InputError if it is below 1, or far beyond what the machine runs.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads={threads}: give 1 or more")
+    most = max(_THREADS, 4 * (os.cpu_count() or 1))
+    if threads is not None and threads > most:
+        raise InputError(
+            f"threads={threads}: this machine runs {os.cpu_count()} at once; give {most} or fewer"
+        )
     return torch.get_num_threads() if threads is None else threads
 
 

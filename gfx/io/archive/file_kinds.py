@@ -1,10 +1,11 @@
 """Tells what a file is from its content: what gfx opens, and what people take for a model."""
 
-import zipfile
 from pathlib import Path
 from typing import Literal
 
 from gfx.errors import ArchiveError
+from gfx.io.archive.files import members_of
+from gfx.io.guards import reading_file
 
 __all__ = ["WORDS", "Kind", "kind_of"]
 
@@ -45,7 +46,7 @@ def kind_of(file: Path) -> Kind:
 
     Raises: ArchiveError saying what it is, if gfx cannot open it.
     """
-    with open(file, "rb") as opened:
+    with reading_file(file), open(file, "rb") as opened:
         head = opened.read(512)
     if head[:4] == b"PK\x03\x04":
         return _zip_kind(file)
@@ -62,13 +63,7 @@ def kind_of(file: Path) -> Kind:
 
 
 def _zip_kind(file: Path) -> Kind:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ArchiveError(
-            f"{file} is truncated or damaged ({error}); copy or download it again"
-        ) from error
+    names = members_of(file)
     bare = {name.partition("/")[2] for name in names} | set(names)
     if "graph.json" in names:
         return "gfx"

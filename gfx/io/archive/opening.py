@@ -16,6 +16,7 @@ from gfx.io.archive.files import regular_file
 from gfx.io.archive.loading import load as load_archive
 from gfx.io.archive.pickles import load_export, load_pickle
 from gfx.io.archive.state_dicts import fill, whole_in
+from gfx.io.guards import reading_file
 
 __all__ = ["ModelPath", "as_module", "load", "open_model"]
 
@@ -119,13 +120,10 @@ def _check_no_zoo_name(path: str | os.PathLike[str]) -> None:
 
 
 def _safetensors(file: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
-    try:
+    with reading_file(file):
         return dict(load_tensors(file.read_bytes()))
-    except SafetensorError as error:
-        raise ArchiveError(f"{file} is truncated or damaged ({error})") from error
 
 
 def _whole(

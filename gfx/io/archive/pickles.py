@@ -157,7 +157,7 @@ def _wanted(file: Path) -> list[str]:
     try:
         with torch.serialization.safe_globals(_allowed()):
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    except (ValueError, RuntimeError, pickle.UnpicklingError):  # not of the present format
+    except Exception:  # not of the present format, or damaged
         return _globals_of_stream(file)
 
 
@@ -175,7 +175,7 @@ def _globals_of_stream(file: Path) -> list[str]:
                         names.add(".".join(strings[-2:]))
                     elif isinstance(argument, str):
                         strings.append(argument)
-        except (ValueError, EOFError, UnicodeDecodeError):
+        except Exception:  # pickletools raises what it likes on what is no pickle
             pass  # the raw tensors begin here, or the file ends early
     return sorted(name for name in names if not _PLAIN.match(name))
 
@@ -189,7 +189,7 @@ def _is_plain(file: Path) -> bool:
         try:
             # torch.save writes: the protocol, the magic number, stop
             first = [argument for _, argument, _ in itertools.islice(pickletools.genops(stream), 2)]
-        except ValueError:  # damaged: torch says how
+        except Exception:  # damaged: torch says how
             return False
     return _MAGIC not in first
 

@@ -10,10 +10,11 @@ import torch
 from torch import fx, nn
 
 from gfx.errors import ArchiveError
-from gfx.io.archive.files import write_atomic, write_zip
+from gfx.io.archive.files import write_zip
 from gfx.io.archive.graph_json import check_path, write_graph
 from gfx.io.archive.module_json import module_spec
 from gfx.io.archive.tensors import write_tensors
+from gfx.io.atomic_writes import write_atomic
 from gfx.ir.program import Program
 
 __all__ = ["FORMAT", "save"]

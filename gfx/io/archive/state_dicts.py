@@ -63,9 +63,12 @@ def fill(module: nn.Module, content: Any, file: Path, key: str | None = None) ->
     chosen = _chosen(found, file, key, contents)
     try:
         module.load_state_dict(dict(chosen.state))
-    except (RuntimeError, NotImplementedError) as error:  # of values that torch cannot copy
-        kind, reason = type(module).__name__, str(error).splitlines()[-1].strip()
-        raise ArchiveError(f"{file} does not fit {kind}: {reason}") from error
+    except Exception as error:  # of values that torch cannot copy: sparse, quantized, without data
+        kind, why = type(module).__name__, str(error).strip().splitlines()[-1].strip()
+        raise ArchiveError(
+            f"{file} does not fit {kind}: {why}; save plain dense tensors (tensor.to_dense(), "
+            "tensor.dequantize())"
+        ) from error
     return module
 
 

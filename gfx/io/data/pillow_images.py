@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfx.errors import InputError
-from gfx.io.data.picture_paths import shown
+from gfx.io.guards import printable
 
 __all__ = ["gamma_of", "in_srgb", "opened", "orientation_of", "pillow", "raw_mode", "sixteen_bits"]
 
@@ -124,7 +124,7 @@ def in_srgb(
         if "srgb" in name.lower():
             return samples, alpha, ""
         if white != 255 or image.mode not in ("RGB", "RGBA", "CMYK"):
-            return samples, alpha, f"the colour profile, {shown(name)}, was not applied"
+            return samples, alpha, f"the colour profile, {printable(name)}, was not applied"
         given = image.convert("RGB") if image.mode == "RGBA" else image
         target = ImageCms.createProfile("sRGB")
         found = ImageCms.profileToProfile(given, source, target, outputMode="RGB")

@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from gfx.errors import InputError
 from gfx.ir.execute import draw, tensors
 from gfx.ir.program import Program
 
 __all__ = ["synthetic", "synthetic_note"]
 
+_MOST_BATCHES, _MOST_BYTES = 4096, 4 << 30  # that are made up
 _LEAST = 8  # pixels: smaller maps are no images
 _CELLS, _OCTAVES = 4, 2  # cells of noise across an image; then twice as many of half the height
 
@@ -24,12 +26,15 @@ def synthetic(program: Program, count: int, seed: int = 0) -> list[tuple[Any, ..
     labels stays one, with smooth regions. Other floating inputs are noise: normal if the example
     looks so, else as `gfx.ir.execute.draw` has it. Integers and truth values are the example's.
 
+    Raises: InputError if they would be too many to hold.
+
     Example:
         >>> import gfx
         >>> program = gfx.trace(torch.nn.Conv2d(3, 3, 3), torch.randn(1, 3, 64, 64))
         >>> [(tuple(x.shape), bool(x.abs().max() <= 1)) for x, in synthetic(program, 1)]
         [((1, 3, 64, 64), True)]
     """
+    _check_count(program, count)
     found = []
     for number in range(count):
         generator = torch.Generator().manual_seed(seed + number)
@@ -54,6 +59,16 @@ def synthetic_note(program: Program, count: int, seed: int = 0) -> str:
     named = " and ".join(sorted(kinds, reverse=True)) or "the example inputs"
     plural = "batch" if count == 1 else "batches"
     return f"no data was given: {count} {plural} of {named} were made up (seed {seed})"
+
+
+def _check_count(program: Program, count: int) -> None:
+    each = sum(x.numel() * x.element_size() for x in tensors(program.example_inputs))
+    if count > _MOST_BATCHES or count * each > _MOST_BYTES:
+        fit = max(min(_MOST_BATCHES, _MOST_BYTES // max(each, 1)), 1)
+        raise InputError(
+            f"batches={count} of noise would be {count * each / 2**30:,.1f} GiB, all made up; ask "
+            f"for at most {fit}, or give data, which is read as it is needed"
+        )
 
 
 def _kind(example: Tensor) -> str:

@@ -13,7 +13,7 @@ from gfx.cli.inspect import inspect
 from gfx.cli.listings import passes, recipes, zoo
 from gfx.cli.report import report
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 app = typer.Typer(
     name="gfx",
@@ -22,11 +22,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-
-def main() -> None:
-    """Runs the shell."""
-    app()
 
 
 def _print_version(wanted: bool) -> None:

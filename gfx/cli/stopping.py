@@ -1,0 +1,65 @@
+"""Ends the shell with one line when it is told to stop: SIGINT (Ctrl-C) or SIGTERM.
+
+It imports nothing of weight, so that what takes long to import can be stopped too.
+"""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+__all__ = ["Stopped", "note_written", "outcome", "stoppable"]
+
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_written: list[Path] = []  # outputs of the command that runs
+
+
+class Stopped(BaseException):
+    """A signal to stop; no Exception, so that nothing on the way takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def note_written(*paths: Path) -> None:
+    """Notes outputs that have appeared; none: a command begins."""
+    _written[:] = paths
+
+
+def outcome() -> str:
+    """Says what was written so far.
+
+    Example:
+        >>> outcome()
+        'nothing was written'
+    """
+    return f"{', '.join(map(str, _written))} was written" if _written else "nothing was written"
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Turns signals to stop into one line on stderr and an exit code of 128 and their number.
+
+    A second signal ends the process at once.
+    """
+    before = {number: signal.signal(number, _stop) for number in _WORDS}
+    try:
+        yield
+    except Stopped as stopped:
+        word = _WORDS[signal.Signals(stopped.number)]
+        sys.stderr.write(f"error: {word}; {outcome()}\n")
+        sys.stderr.flush()
+        sys.exit(128 + stopped.number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for each in _WORDS:
+        signal.signal(each, signal.SIG_DFL)
+    raise Stopped(number)
