@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gfx.deploy.bench import Bench, bench
     from gfx.deploy.export import Exported, export
     from gfx.frontend import trace
-    from gfx.io.archive import load, open_model, save
+    from gfx.io.archive import ModelPath, load, open_model, save
     from gfx.io.data import ImageFolder as images
     from gfx.ir.program import Program, Provenance
     from gfx.pipeline import apply
@@ -133,7 +133,7 @@ _NAMES = {"images": "ImageFolder"}  # where the name here is another
 _MODULES = ("testing", "train", "tune", "zoo")
 
 
-def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":
+def cost(model: "nn.Module | Program | ModelPath", example_inputs: Any = None) -> "Cost":
     """Counts what a model costs: MACs in three conventions, parameters and bytes, by node.
 
     Units: multiply-accumulates, bytes; from shapes alone, for one run of the example inputs.
@@ -150,7 +150,7 @@ def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":
 
 
 def channels(
-    model: "nn.Module | Program",
+    model: "nn.Module | Program | ModelPath",
     example_inputs: Any = None,
     *,
     attention: Literal["width", "heads"] = "width",
@@ -172,7 +172,9 @@ def channels(
     return analyse(program, attention=attention, group_norm=group_norm)
 
 
-def _program(model: "nn.Module | Program", example_inputs: Any, *, check: bool = True) -> "Program":
+def _program(
+    model: "nn.Module | Program | ModelPath", example_inputs: Any, *, check: bool = True
+) -> "Program":
     from gfx.frontend import trace
     from gfx.ir.program import Program
 

@@ -60,6 +60,21 @@ def parse_range_option(text: str) -> tuple[float, float]:
         raise typer.BadParameter(str(error)) from error
 
 
+def check_images(folder: Path | None) -> Path | None:
+    """Checks that --data is a folder.
+
+    Raises: typer.BadParameter saying what it is.
+    """
+    from gfx.io.data.picture_paths import check_folder
+
+    try:
+        if folder is not None:
+            check_folder(folder)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+    return folder
+
+
 def image_data(folder: Path | None, half: HalfOption | None) -> Any:
     """Makes the data of --data and --half.
 
@@ -113,8 +128,7 @@ Images = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        exists=True,
-        file_okay=False,
+        callback=check_images,
         help="Images to look at; cut to the input's shape, and scaled down.",
     ),
 ]

@@ -17,6 +17,7 @@ from gfx.frontend.private_copy import private_copy
 from gfx.frontend.refusal import Refusal
 from gfx.frontend.regions import cut_gradients, has_regions
 from gfx.frontend.symbolic_trace import symbolic_graph
+from gfx.io.archive import ModelPath, as_module
 from gfx.ir.program import Program, Provenance
 from gfx.ir.shapes.fake_runner import leaf_results
 from gfx.ir.shapes.propagate import forget_shapes, note_shapes
@@ -31,7 +32,7 @@ _MOST_OPAQUE = 16  # leaves; a model that needs more is better split by its auth
 
 @reported
 def trace(
-    model: nn.Module,
+    model: nn.Module | ModelPath,
     example_inputs: Any = None,
     *,
     check: bool = True,
@@ -45,10 +46,11 @@ def trace(
     4. A GraphModule is copied and used as it is, but for attention: nn.MultiheadAttention is
        written out as operations on its parameters, as in the graphs of both front ends.
 
-    `example_inputs` is a tensor, a tuple of arguments, or a dictionary of arguments by name. None
-    takes those that a graph of gfx's own was made with, or infers them from the model and states
-    in `provenance.assumed` what was assumed. Arguments that are no tensors are fixed at the value
-    given, or at their default.
+    `model` may be a path, which is opened as `gfx.open_model` does, or `zoo:NAME`; so it is with
+    every function that takes a model. `example_inputs` is a tensor, a tuple of arguments, or a
+    dictionary of arguments by name. None takes those that a graph of gfx's own was made with, or
+    infers them from the model and states in `provenance.assumed` what was assumed. Arguments that
+    are no tensors are fixed at the value given, or at their default.
 
     `check=True` runs the model and the graph once each on the example inputs, in eval mode, and
     compares the results; `check=False` only checks that the shapes fit. `progress=True` shows a
@@ -67,7 +69,7 @@ def trace(
           _1 = ReLU[1](_0)
           return _1
     """
-    program = traced(model, example_inputs, check=check)
+    program = traced(as_module(model), example_inputs, check=check)
     if "_code" not in vars(program.module):
         program.module.recompile()
     return program

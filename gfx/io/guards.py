@@ -8,11 +8,12 @@ itself passes through, and so does an interrupt.
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from os import PathLike, strerror
+from os import PathLike, readlink, strerror
+from os.path import islink
 
 from gfx.errors import ArchiveError, GfxError, RecipeError
 
-__all__ = ["printable", "reading_file", "reading_recipe", "reason", "writing"]
+__all__ = ["printable", "reading_file", "reading_recipe", "reason", "unreachable", "writing"]
 
 Name = str | PathLike[str]
 
@@ -106,6 +107,30 @@ def printable(text: object) -> str:
         'a\\x00b\\ud800'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def unreachable(path: Name, error: OSError | ValueError) -> str:
+    """Writes why a path leads nowhere: "does not exist" only of what does not exist.
+
+    Example:
+        >>> unreachable("model.pt", FileNotFoundError(errno.ENOENT, ""))
+        'does not exist; check the path'
+    """
+    if isinstance(error, ValueError):
+        return f"is no path ({printable(error)})"
+    if error.errno == errno.ENOENT and islink(path):
+        return f"is a link to {printable(readlink(path))}, which does not exist"
+    if error.errno == errno.ENOENT:
+        return "does not exist; check the path"
+    reasons = {
+        errno.EACCES: "cannot be read: permission denied",
+        errno.EPERM: "cannot be read: permission denied",
+        errno.ELOOP: "is a link that leads back to itself",
+        errno.ENAMETOOLONG: "does not exist: its name is longer than the system allows",
+        errno.ENOTDIR: "does not exist: a part of the path is a file, not a folder",
+    }
+    said = error.strerror or str(error)
+    return reasons.get(error.errno or 0, f"cannot be read: {said.lower()}")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from gfx.costs import Cost, Meter
 from gfx.errors import InputError, RecipeError
 from gfx.frontend.driver import traced
 from gfx.frontend.private_copy import modes
+from gfx.io.archive import ModelPath, as_module
 from gfx.io.data import ImageFolder, Latents, RangeFound, reads_latents, with_range
 from gfx.ir.copy_on_write import copy_on_write
 from gfx.ir.node_origin import forget
@@ -88,7 +89,7 @@ def _version() -> str:
 @reported
 def apply(
     recipe: Source,
-    model: nn.Module,
+    model: nn.Module | ModelPath,
     example_inputs: Any = None,
     *,
     data: Any = None,
@@ -101,7 +102,8 @@ def apply(
 ) -> fx.GraphModule:
     """Applies a recipe to a copy of a model and returns the result, with its report.
 
-    The recipe is a path, the name of a shipped recipe, a dict or a Recipe. Example inputs are a
+    The recipe is a path, the name of a shipped recipe, a dict or a Recipe; the model a module, or a
+    path that `gfx.open_model` opens. Example inputs are a
     tensor, a tuple or a dict by name; without them the recipe's `input` is used, else they are
     inferred. `data` is for passes that need it: an iterable of batches, or the path of a folder
     of images; for a generator that reads nothing but latents, they are drawn. `range` is what
@@ -127,6 +129,7 @@ def apply(
     started = perf_counter()
     recipe = Recipe.load(recipe)
     recipe = replace(recipe, seed=_seed(recipe, seed))
+    model = as_module(model)
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
     if example_inputs is None:

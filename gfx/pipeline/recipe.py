@@ -26,7 +26,7 @@ import torch
 from gfx.contract import Pass
 from gfx.costs import check_spec
 from gfx.errors import RecipeError, RegistryError, did_you_mean
-from gfx.io.guards import printable, reason
+from gfx.io.guards import printable, reason, unreachable
 from gfx.io.plain_data import coerce, plain, shown
 from gfx.io.yaml_text import LONGEST, dump, parse
 from gfx.pipeline.registry import get
@@ -213,7 +213,8 @@ def _read(source: str | Path) -> tuple[str, str]:
         with path.open("rb") as file:
             text = file.read(LONGEST + 1).decode("utf-8")
     except FileNotFoundError as error:
-        raise RecipeError(f"recipe file {said} does not exist") from error
+        why = unreachable(path, error).partition(";")[0]
+        raise RecipeError(f"recipe file {said} {why}") from error
     except (OSError, ValueError) as error:  # a circle of links, too long a name, no UTF-8
         raise RecipeError(f"recipe file {said} cannot be read as text: {reason(error)}") from error
     return text, said

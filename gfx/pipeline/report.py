@@ -14,6 +14,7 @@ from torch import nn
 from gfx.contract import Change
 from gfx.costs import Cost
 from gfx.errors import GfxError
+from gfx.io.archive import ModelPath, as_module
 from gfx.io.plain_data import coerce, plain
 from gfx.pipeline.pass_report import PassReport, Timing
 from gfx.pipeline.record import Record
@@ -99,8 +100,8 @@ def attach(module: nn.Module, report: Report) -> None:
     meta.setdefault("_user_preserved_attributes", {})[ATTRIBUTE] = report
 
 
-def report(module: nn.Module) -> Report:
-    """Returns the report of a module that gfx made.
+def report(module: nn.Module | ModelPath) -> Report:
+    """Returns the report of a module that gfx made, or of a file with one.
 
     Raises: GfxError if it has none.
 
@@ -109,6 +110,7 @@ def report(module: nn.Module) -> Report:
         Traceback (most recent call last):
         gfx.errors.GfxError: this ReLU has no gfx report; pass what gfx.apply or gfx.load returned
     """
+    module = as_module(module)
     found = getattr(module, ATTRIBUTE, None)
     if isinstance(found, Mapping):
         return Report.from_dict(found)

@@ -12,6 +12,7 @@ from gfx.compression.probe import Replay
 from gfx.contract import Context
 from gfx.errors import MOST, InputError, PreconditionError
 from gfx.frontend import trace
+from gfx.io.archive import ModelPath, as_module
 from gfx.io.data import ImageFolder, batches_of, synthetic, with_range
 from gfx.ir.execute import floating, on_meta
 from gfx.ir.program import Program
@@ -37,7 +38,7 @@ _MOST, _WORK = 8, 4_000_000_000  # batches, and MACs that they may take together
 
 @reported
 def sensitivity_table(
-    model: "nn.Module | Program",
+    model: "nn.Module | Program | ModelPath",
     example_inputs: Any = None,
     data: Any = None,
     *,
@@ -66,7 +67,7 @@ def sensitivity_table(
     process must call it, and gets the table that a single process would.
 
     Args:
-        model: a module, or a Program.
+        model: a module, a Program, or a path that `gfx.open_model` opens.
         example_inputs: a tensor, a tuple or a dict; None infers them and notes the assumptions.
         data: batches to run on: a tensor, a list, a DataLoader, a folder of images; None makes
             uses smooth synthetic images or noise.
@@ -112,6 +113,7 @@ def sensitivity_table(
             f"fast ranks by relative_l2, and metric is {measured.name}; leave one of the two out"
         )
     stage("tracing")
+    model = as_module(model)
     program = model.copy() if isinstance(model, Program) else trace(model, example_inputs)
     if on_meta(program):
         raise PreconditionError(
@@ -121,7 +123,7 @@ def sensitivity_table(
     folded, training = _folded(program), program.training
     subject = InspectedProgram(program, form)
     places = subject.chosen(layers)
-    data, scaled = with_range(data, range, program, None if isinstance(model, Program) else model)
+    data, scaled = with_range(data, range, program, model if isinstance(model, nn.Module) else None)
     given = _batches(subject, data, batches, seed)
     late: tuple[str, ...] = ()
     if fast:

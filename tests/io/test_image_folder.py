@@ -22,7 +22,6 @@ from gfx.cli import app
 from gfx.errors import InputError
 from gfx.io.data import ImageFolder
 from gfx.io.data.image_folder import images
-from gfx.io.data.picture_paths import shown
 from support.laws import law
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -61,6 +60,28 @@ def three(values):
     return np.repeat(values[..., None], 3, 2)
 
 
+def tiff(samples, order, photometric, *, bits=16, extra=()):
+    """Writes an uncompressed TIFF of one strip by the book."""
+    height, width = samples.shape[:2]
+    count = 1 if samples.ndim == 2 else samples.shape[2]
+    data = samples.astype(f"{order}u{bits // 8}").tobytes()
+    tags = [(256, 4, [width]), (257, 4, [height]), (258, 3, [bits] * count), (259, 3, [1]),
+            (262, 3, [photometric]), (273, 4, [8]), (277, 3, [count]), (278, 4, [height]),
+            (279, 4, [len(data)]), *([(338, 3, list(extra))] if extra else [])]  # fmt: skip
+    start = 8 + len(data) + len(data) % 2
+    after, entries, later = start + 2 + 12 * len(tags) + 4, b"", b""
+    for tag, kind, values in tags:
+        packed = struct.pack(f"{order}{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        if len(packed) > 4:
+            place, later = struct.pack(f"{order}I", after + len(later)), later + packed
+        else:
+            place = packed.ljust(4, b"\0")
+        entries += struct.pack(f"{order}HHI", tag, kind, len(values)) + place
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, start)
+    ifd = struct.pack(f"{order}H", len(tags)) + entries + struct.pack(f"{order}I", 0)
+    return head + data + b"\0" * (len(data) % 2) + ifd + later
+
+
 # each writes a file, and says what it shows: colours, and how opaque they are
 
 
@@ -77,6 +98,26 @@ def grey16(rng):
 def grey16_tiff(rng):
     x = grey(rng, 65535, np.uint16)
     return saved(Image.fromarray(x), format="TIFF"), three(x / 65535), None
+
+
+def rgb16_tiff(rng):
+    x = colours(rng, high=65535)
+    return tiff(x, rng.choice(["<", ">"]), 2), x / 65535, None
+
+
+def rgba16_tiff(rng):
+    x = colours(rng, 4, 65535)
+    return tiff(x, rng.choice(["<", ">"]), 2, extra=[2]), x[..., :3] / 65535, x[..., 3] / 65535
+
+
+def grey16_big_endian(rng):
+    x = grey(rng, 65535, np.uint16)
+    return tiff(x, ">", 1), three(x / 65535), None
+
+
+def grey16_inverted(rng):
+    x = grey(rng, 65535, np.uint16)
+    return tiff(x, "<", 0), three(1 - x / 65535), None
 
 
 def grey16_pgm(rng):
@@ -179,9 +220,9 @@ def animated(rng):
 
 
 FORMS = [
-    grey8, grey16, grey16_tiff, grey16_pgm, one_bit, palette, palette_with_holes, rgb8, rgb16,
-    rgba8, rgba16, grey_alpha, grey_alpha16, keyed_grey, keyed_rgb16, cmyk, floats, gamma,
-    usual_gamma, animated,
+    grey8, grey16, grey16_tiff, rgb16_tiff, rgba16_tiff, grey16_big_endian, grey16_inverted,
+    grey16_pgm, one_bit, palette, palette_with_holes, rgb8, rgb16, rgba8, rgba16, grey_alpha,
+    grey_alpha16, keyed_grey, keyed_rgb16, cmyk, floats, gamma, usual_gamma, animated,
 ]  # fmt: skip
 
 
@@ -200,7 +241,7 @@ SUFFIX = {
     b"\x89PN": "png",
     b"BM": "bmp",
     b"II*": "tif",
-    b"MM\0": "tif",
+    b"MM": "tif",
     b"P5 ": "pgm",
     b"GIF": "gif",
 }
@@ -308,6 +349,12 @@ def wild_floats(folder):
     Image.fromarray(np.full((4, 4), 4095, np.float32)).save(folder / "broken.tif")
 
 
+def drawn_by_another_program(folder):
+    (folder / "broken.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
+    )
+
+
 def wide_integers(folder):
     Image.fromarray(np.full((4, 4), 100_000, np.int32)).save(folder / "broken.tif")
 
@@ -319,6 +366,7 @@ UNREADABLE = [
     (lost_link, r"broken\.png cannot be read as an image: .*No such file"),
     (circle, r"broken\.png cannot be read as an image: .*symbolic links"),
     (empty, r"broken\.png cannot be read as an image: "),
+    (drawn_by_another_program, r"broken\.png cannot be read as an image: cannot identify"),
     (wild_floats, r"broken\.tif holds floats from 4095 to 4095, whose white is not known"),
     (wide_integers, r"broken\.tif holds integers of 32 bits"),
 ]
@@ -390,8 +438,7 @@ def test_names_are_in_order_and_odd_ones_are_read(tmp_path):
     order = sorted(names, key=lambda name: Path(name))
     assert got[:, 0, 0, 0].round().tolist() == [10 * names.index(name) for name in order]
     folder.told()[0].encode()  # can be printed
-    assert r"\xff.png cannot be read" in folder.told()[0]
-    assert shown("a\x1b[31m\n") == r"a\x1b[31m\n"
+    assert r"\udcff.png cannot be read" in folder.told()[0]
 
 
 def test_links_are_followed_once(tmp_path):

@@ -19,6 +19,7 @@ from gfx.deploy.bench.timed_model import TimedModel, batch_of, subjects
 from gfx.deploy.timing import Backend, Runner, TimingSample, machine, prepare, speedup
 from gfx.deploy.timing.interleave import Clock
 from gfx.errors import GfxError
+from gfx.io.archive import ModelPath, as_module
 from gfx.ir.program import Program
 from gfx.progress import Progress, reported, stage
 
@@ -29,10 +30,10 @@ _RUNS = 10  # of a profile
 
 @reported
 def bench(
-    model: "nn.Module | Program",
+    model: "nn.Module | Program | ModelPath",
     example_inputs: Any = None,
     *,
-    against: "nn.Module | Program | None" = None,
+    against: "nn.Module | Program | ModelPath | None" = None,
     backend: Backend = "eager",
     threads: int | None = None,
     device: str | None = None,
@@ -50,7 +51,7 @@ def bench(
     Both run in turns on the same inputs. The models are left unchanged.
 
     Args:
-        model: a module, or a Program; timing needs no trace.
+        model: a module, a Program, or a path that `gfx.open_model` opens; timing needs no trace.
         example_inputs: a tensor, a tuple or a dict; None takes those that the model was made for,
             or infers them and notes the assumptions.
         against: the model to compare with.
@@ -74,7 +75,7 @@ def bench(
     Example: `gfx.bench(small, against=large, backend="onnxruntime").speedup` →
     `Interval(value=3.2, low=3.1, high=3.3)`.
     """
-    found = subjects(model, example_inputs, against, names)
+    found = subjects(as_module(model), example_inputs, as_module(against), names)
     batch = batch_of(found[0].inputs)
     how = protocol_of(protocol, rounds, warmups, batch=batch)
     traced = [subject.traced(check=_checked(profile, backend)) for subject in found]

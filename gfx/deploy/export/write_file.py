@@ -14,6 +14,7 @@ from gfx.deploy.export.dynamic_sizes import SizeSearch
 from gfx.deploy.export.export_subject import subject
 from gfx.deploy.export.onnx import check_opset, needed
 from gfx.errors import ExportError
+from gfx.io.archive import ModelPath, as_module
 from gfx.io.atomic_writes import check_writable, write_atomic
 from gfx.ir.program import Program
 from gfx.progress import Progress, reported, stage
@@ -65,7 +66,7 @@ class Exported:
 
 @reported
 def export(
-    model: nn.Module | Program,
+    model: nn.Module | Program | ModelPath,
     path: str | os.PathLike[str],
     example_inputs: Any = None,
     *,
@@ -100,7 +101,7 @@ def export(
     """
     form = check_target(path, opset=opset, force=force, check=check)
     stage("tracing")
-    found = subject(model, example_inputs)
+    found = subject(as_module(model), example_inputs)
     check_exportable(found.program)
     if check:
         check_chance(found.program)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gfx.errors import ArchiveError
-from gfx.io.guards import printable, reading_file
+from gfx.io.guards import printable, reading_file, unreachable
 
 __all__ = ["members_of", "read_zip", "regular_file", "write_zip"]
 
@@ -59,35 +59,19 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     Raises: ArchiveError if nothing is there, or a folder, a device, an empty file.
     """
     said = printable(path)
-    file = Path(path)
     try:
-        found = file.stat()
-    except FileNotFoundError as error:
-        where = f"{said} leads to a file that" if _is_link(file) else said
-        raise ArchiveError(f"{where} does not exist; check the path") from error
-    except NotADirectoryError as error:
-        raise ArchiveError(f"{said} does not exist: a part of it is no folder") from error
-    except (OSError, ValueError) as error:  # a circle of links, too long a name, a zero in it
-        why = (
-            error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
-        )
-        raise ArchiveError(f"{said} cannot be opened: {why}; check the path") from error
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"{said} {unreachable(path, error)}") from error
     if stat.S_ISDIR(found.st_mode):
         raise ArchiveError(f"{said} is a folder; name a file in it")
     if not stat.S_ISREG(found.st_mode):
         raise ArchiveError(f"{said} is a device or a pipe; copy what it gives into a file")
-    if not os.access(file, os.R_OK):
+    if not os.access(path, os.R_OK):
         raise ArchiveError(f"{said} cannot be read: permission denied")
     if found.st_size == 0:
         raise ArchiveError(f"{said} is empty")
-    return file
-
-
-def _is_link(file: Path) -> bool:
-    try:
-        return file.is_symlink()
-    except OSError:
-        return False
+    return Path(path)
 
 
 def _check_size(path: Path, infos: Sequence[zipfile.ZipInfo]) -> None:

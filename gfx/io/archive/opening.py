@@ -5,7 +5,7 @@ The content decides what a file is, not its name.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -18,7 +18,10 @@ from gfx.io.archive.pickles import load_export, load_pickle
 from gfx.io.archive.state_dicts import fill, whole_in
 from gfx.io.guards import reading_file
 
-__all__ = ["load", "open_model"]
+__all__ = ["ModelPath", "as_module", "load", "open_model"]
+
+Given = TypeVar("Given")
+ModelPath = str | os.PathLike[str]
 
 
 def open_model(
@@ -51,6 +54,7 @@ def open_model(
     """
     if isinstance(path, str) and path.startswith(ZOO):
         return _whole(from_zoo(path), path, model, key)
+    _check_no_zoo_name(path)
     file = regular_file(path)
     kind = kind_of(file)
     if kind == "gfx":
@@ -63,6 +67,24 @@ def open_model(
     if isinstance(content, nn.Module):
         return _whole(content, file, model, key)
     return fill(build_module_from(model), content, file, key)
+
+
+def as_module(model: Given | ModelPath) -> Given | nn.Module:
+    """Opens a model that is given by its path, or as `zoo:NAME`; gives back anything else.
+
+    Every function of gfx that takes a model takes what this does. A reference generator is in eval
+    mode.
+
+    Raises: ArchiveError as `open_model` does; it names the options that only `open_model` has.
+
+    Example:
+        >>> as_module("zoo:dcgan?ngf=4").training, as_module(3)
+        (False, 3)
+    """
+    if not isinstance(model, str | os.PathLike):
+        return model
+    opened = open_model(model)
+    return opened.eval() if str(model).startswith(ZOO) else opened
 
 
 def load(
@@ -85,6 +107,16 @@ def load(
         gfx.errors.ArchiveError: missing.gfx does not exist; check the path
     """
     return open_model(path, model=model, key=key, trust=trust)
+
+
+def _check_no_zoo_name(path: str | os.PathLike[str]) -> None:
+    """Refuses the bare name of a reference generator with how it is written."""
+    if not str(path).isidentifier() or os.path.lexists(path):
+        return
+    from gfx import zoo
+
+    if str(path) in zoo.names():
+        raise ArchiveError(f"{path} does not exist; did you mean {ZOO}{path}?")
 
 
 def _safetensors(file: Path) -> dict[str, Any]:

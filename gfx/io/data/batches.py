@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from gfx.errors import InputError
 from gfx.io.data.image_folder import ImageFolder
-from gfx.io.data.picture_paths import shown
+from gfx.io.guards import printable
 from gfx.ir.program import Program
 from gfx.progress import step
 
@@ -109,8 +109,8 @@ def _each(data: Any, wanted: "_Wanted") -> Iterator[Any]:
     if isinstance(data, ImageFolder):
         if len(wanted.names) != 1:
             raise InputError(
-                f"{shown(data.path)} is a folder of images, and the model has {len(wanted.names)} "
-                f"inputs ({wanted.shapes}); give data= in Python"
+                f"{printable(data.path)} is a folder of images, and the model has "
+                f"{len(wanted.names)} inputs ({wanted.shapes}); give data= in Python"
             )
         folder, _ = data.ranged(wanted.program)
         return folder.batches(wanted.examples[0])

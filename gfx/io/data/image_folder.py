@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from gfx.errors import InputError
 from gfx.io.data.picture_files import PictureFile, read_picture
 from gfx.io.data.picture_pairs import first_pair, is_pair
-from gfx.io.data.picture_paths import picture_paths, shown
+from gfx.io.data.picture_paths import check_folder, picture_paths
 from gfx.io.data.pillow_images import pillow
 from gfx.io.data.value_range import Range, RangeFound, find_range, parse_range
+from gfx.io.guards import printable
 from gfx.ir.program import Program
 
 __all__ = ["Half", "ImageFolder", "images", "with_range"]
@@ -55,7 +56,7 @@ class ImageFolder:
     Example:
         >>> ImageFolder("/no/photos")
         Traceback (most recent call last):
-        gfx.errors.InputError: /no/photos is no folder; give a folder of images
+        gfx.errors.InputError: /no/photos is no folder: it does not exist; give a folder of images
     """
 
     path: str | os.PathLike[str]
@@ -65,8 +66,7 @@ class ImageFolder:
     log: dict[str, dict[str, None]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not Path(self.path).is_dir():
-            raise InputError(f"{shown(self.path)} is no folder; give a folder of images")
+        check_folder(self.path)
         if self.range is not None:
             object.__setattr__(self, "range", parse_range(self.range))
         if self.half not in (None, *_HALVES):
@@ -93,8 +93,8 @@ class ImageFolder:
         if example.ndim != 4 or example.shape[1] not in _CHANNELS:
             shape = "x".join(map(str, example.shape))
             raise InputError(
-                f"{shown(folder)} holds images, and the model takes {shape}, which is none (N, C, "
-                "H, W with 1, 3 or 4 channels); give data= in Python"
+                f"{printable(folder)} holds images, and the model takes {shape}, which is none "
+                "(N, C, H, W with 1, 3 or 4 channels); give data= in Python"
             )
         paths = picture_paths(folder)
         pillow()
@@ -112,7 +112,7 @@ class ImageFolder:
     def told(self) -> tuple[str, ...]:
         """States what was done to which files, in sentences for a report."""
         return tuple(
-            f"{_count(len(names))} of {shown(self.path)}: {what} ({_named(list(names), '; ')})"
+            f"{_count(len(names))} of {printable(self.path)}: {what} ({_named(list(names), '; ')})"
             for what, names in self.log.items()
         )
 
@@ -183,10 +183,10 @@ class ImageFolder:
     def _note(self, what: str, name: str) -> None:
         """Notes what was done to a file; the log says so at once."""
         names = self.log.setdefault(what, {})
-        if shown(name) not in names:
-            names[shown(name)] = None
+        if printable(name) not in names:
+            names[printable(name)] = None
             level = logging.WARNING if what in (_LEFT_OUT, _CUT) else logging.INFO
-            _logger.log(level, "%s: %s", shown(name), what)
+            _logger.log(level, "%s: %s", printable(name), what)
 
 
 def images(
@@ -235,9 +235,9 @@ def _cut(picture: PictureFile, ratio: float) -> PictureFile:
 def _too_small(path: Path, size: tuple[int, int], cut: tuple[int, int], example: Tensor) -> str:
     batch, channels, height, width = example.shape
     return (
-        f"{shown(path)} is {size[0]} wide and {size[1]} high, and the model takes images {width} "
-        f"wide and {height} high: gfx scales images down, never up. Take larger images, or a "
-        f"smaller input if the model allows one: --input {batch}x{channels}xHxW (in Python "
+        f"{printable(path)} is {size[0]} wide and {size[1]} high, and the model takes images "
+        f"{width} wide and {height} high: gfx scales images down, never up. Take larger images, "
+        f"or a smaller input if the model allows one: --input {batch}x{channels}xHxW (in Python "
         f"example_inputs) with at most {cut[1]}x{cut[0]} for HxW"
     )
 
@@ -246,7 +246,7 @@ def _damaged(folder: Path, reasons: list[str], tried: int) -> str:
     if tried == 1:
         return reasons[0]
     return (
-        f"{len(reasons)} of the first {tried} images of {shown(folder)} cannot be read: "
+        f"{len(reasons)} of the first {tried} images of {printable(folder)} cannot be read: "
         f"{_named(reasons, '; ')}"
     )
 

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfx.errors import InputError
-from gfx.io.data.picture_paths import shown
 from gfx.io.data.pillow_images import (
     gamma_of,
     in_srgb,
@@ -28,6 +27,7 @@ from gfx.io.data.pillow_images import (
     raw_mode,
     sixteen_bits,
 )
+from gfx.io.guards import printable
 
 __all__ = ["PictureFile", "picture_size", "read_picture"]
 
@@ -95,11 +95,13 @@ def read_picture(path: Path) -> PictureFile:
     except InputError:
         raise
     except MemoryError as error:
-        raise InputError(f"{shown(path)} does not fit into memory") from error
+        raise InputError(f"{printable(path)} does not fit into memory") from error
     except Exception as error:  # a damaged file fails anywhere in its decoder, with any error
         reason = str(error).partition("\n")[0].replace(str(path), "it")[:200]
         said = reason or type(error).__name__
-        raise InputError(f"{shown(path)} cannot be read as an image: {shown(said)}") from error
+        raise InputError(
+            f"{printable(path)} cannot be read as an image: {printable(said)}"
+        ) from error
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -154,7 +156,7 @@ def _samples(image: Any, path: Path, raw: str) -> tuple[Samples, float, Samples 
         samples = np.asarray(image)
         if image.format not in ("PNG", "PPM") or samples.min() < 0 or samples.max() > 65535:
             raise InputError(
-                f"{shown(path)} holds integers of 32 bits, or with a sign, whose white is not "
+                f"{printable(path)} holds integers of 32 bits, or with a sign, whose white is not "
                 "known; save it with 8 or 16 bits"
             )
         return samples, 65535.0, None
@@ -173,7 +175,7 @@ def _samples(image: Any, path: Path, raw: str) -> tuple[Samples, float, Samples 
     if mode in ("P", "RGBX", "CMYK", "YCbCr", "HSV"):
         return np.asarray(image.convert("RGB")), 255.0, None
     raise InputError(
-        f"{shown(path)} has colours of the form {mode}, which gfx does not read; save it as PNG"
+        f"{printable(path)} has colours of the form {mode}, which gfx does not read; save it as PNG"
     )
 
 
@@ -181,8 +183,8 @@ def _floats(samples: Samples, path: Path) -> Samples:
     low, high = float(samples.min()), float(samples.max())
     if not (np.isfinite(samples).all() and low >= 0 and high <= 1):
         raise InputError(
-            f"{shown(path)} holds floats from {low:g} to {high:g}, whose white is not known; scale "
-            "them to [0, 1], or save it with 8 or 16 bits"
+            f"{printable(path)} holds floats from {low:g} to {high:g}, whose white is not known; "
+            "scale them to [0, 1], or save it with 8 or 16 bits"
         )
     return samples
 

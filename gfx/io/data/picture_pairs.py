@@ -11,7 +11,7 @@ import numpy as np
 
 from gfx.errors import InputError
 from gfx.io.data.picture_files import PictureFile, picture_size, read_picture
-from gfx.io.data.picture_paths import shown
+from gfx.io.guards import printable
 
 __all__ = ["first_pair", "is_pair"]
 
@@ -47,7 +47,7 @@ def first_pair(paths: list[Path], least: int) -> str | None:
     if not known or sum(known) > len(known) / 2:
         return None
     others = ", as are the others" if len(sizes) > 1 else ""
-    return f"{shown(first)} is {width} wide and {height} high, twice as wide as high{others}"
+    return f"{printable(first)} is {width} wide and {height} high, twice as wide as high{others}"
 
 
 def _goes_on(path: Path) -> bool | None:

@@ -1,12 +1,13 @@
-"""Lists the pictures of a folder, and writes their names so that they can be printed."""
+"""Lists the pictures of a folder, and says of what is no folder why."""
 
 import os
 import stat
 from pathlib import Path
 
 from gfx.errors import InputError
+from gfx.io.guards import printable, unreachable
 
-__all__ = ["SUFFIXES", "picture_paths", "shown"]
+__all__ = ["SUFFIXES", "check_folder", "picture_paths"]
 
 SUFFIXES = tuple(
     ".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp .avif".split()
@@ -14,15 +15,22 @@ SUFFIXES = tuple(
 _LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
 
 
-def shown(path: object) -> str:
-    r"""Writes a path so that it can be printed, whatever bytes its name has.
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Checks that a path is a folder.
 
-    Example:
-        >>> print(shown(Path("a\nb.png")))
-        a\nb.png
+    Raises: InputError saying what it is, or why it leads nowhere.
     """
-    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        why = unreachable(path, error).partition(";")[0]
+        raise InputError(
+            f"{printable(path)} is no folder: it {printable(why)}; give a folder of images"
+        ) from error
+    if not stat.S_ISDIR(mode):
+        raise InputError(
+            f"{printable(path)} is no folder but a file; give the folder of the images"
+        )
 
 
 def picture_paths(folder: Path) -> list[Path]:
@@ -52,13 +60,13 @@ def picture_paths(folder: Path) -> list[Path]:
                 others.add(suffix)
     if not found:
         there = f"; there are {', '.join(sorted(others)[:8])}" if others else ""
-        raise InputError(f"{shown(folder)} holds no images ({', '.join(SUFFIXES)}){there}")
+        raise InputError(f"{printable(folder)} holds no images ({', '.join(SUFFIXES)}){there}")
     return sorted(found)
 
 
 def _unlistable(error: OSError) -> None:
     reason = (error.strerror or str(error)).lower()
-    raise InputError(f"{shown(error.filename)} cannot be listed: {reason}") from error
+    raise InputError(f"{printable(error.filename)} cannot be listed: {reason}") from error
 
 
 def _may_be_read(path: Path) -> bool:

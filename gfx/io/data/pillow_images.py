@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfx.errors import InputError
-from gfx.io.data.picture_paths import shown
+from gfx.io.guards import printable
 
 __all__ = ["gamma_of", "in_srgb", "opened", "orientation_of", "pillow", "raw_mode", "sixteen_bits"]
 
 Samples = NDArray[Any]
 
+# not, for example, EPS, which Pillow has another program draw
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _ORIENTATION = 0x0112  # tag of EXIF
 _DEEP = re.compile(r"(RGB|RGBA|RGBX|LA);16[BLN]")
 _SRGB_GAMMA = 0.45455  # of a PNG that needs no conversion
@@ -48,8 +50,15 @@ def opened(path: Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         # of Pillow: large pictures are read, bombs are errors; odd metadata does not matter
         warnings.simplefilter("ignore")
-        with pillow().open(path) as image:
-            yield image
+        image = pillow()
+        with image.open(path, formats=_formats(image)) as opened_image:
+            yield opened_image
+
+
+def _formats(image: Any) -> list[str]:
+    """Lists the forms that are read, whatever a file's name says: none that runs a program."""
+    image.init()
+    return [name for name in _FORMATS if name in image.OPEN]
 
 
 def raw_mode(image: Any) -> str:
@@ -115,7 +124,7 @@ def in_srgb(
         if "srgb" in name.lower():
             return samples, alpha, ""
         if white != 255 or image.mode not in ("RGB", "RGBA", "CMYK"):
-            return samples, alpha, f"the colour profile, {shown(name)}, was not applied"
+            return samples, alpha, f"the colour profile, {printable(name)}, was not applied"
         given = image.convert("RGB") if image.mode == "RGBA" else image
         target = ImageCms.createProfile("sRGB")
         found = ImageCms.profileToProfile(given, source, target, outputMode="RGB")
