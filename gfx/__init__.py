@@ -28,7 +28,7 @@ from gfx.errors import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from gfx import testing, train, tune, zoo
+    from gfx import progress, testing, train, tune, zoo
     from gfx.compression.taps import adapters, tapped
     from gfx.contract import Change, Context, Keeps, Outcome, Pass, Skip
     from gfx.costs import Budget, Cost
@@ -86,6 +86,7 @@ __all__ = [
     "load",
     "open_model",
     "passes",
+    "progress",
     "report",
     "save",
     "schedule",
@@ -130,7 +131,7 @@ _HOMES = {
     "trace": "gfx.frontend",
 }
 _NAMES = {"images": "ImageFolder"}  # where the name here is another
-_MODULES = ("testing", "train", "tune", "zoo")
+_MODULES = ("progress", "testing", "train", "tune", "zoo")
 
 
 def cost(model: "nn.Module | Program | ModelPath", example_inputs: Any = None) -> "Cost":
