@@ -1,11 +1,14 @@
 """Traces any generator into a Program: tries each front end in turn."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
-from gfx.errors import TraceError
+from gfx.errors import GfxError, TraceError
+from gfx.frontend.call_arguments import by_place
 from gfx.frontend.compare import record
 from gfx.frontend.equivalence import EquivalenceCheck
 from gfx.frontend.expand_attention import has_attention, write_out_attention
@@ -13,7 +16,7 @@ from gfx.frontend.inputs.bind import bind
 from gfx.frontend.inputs.infer import Inferred, infer, remembered
 from gfx.frontend.normal_form import normal_form
 from gfx.frontend.private_copy import private_copy
-from gfx.frontend.refusal import Refusal
+from gfx.frontend.refusal import Refusal, first_line
 from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.ir.program import Program, Provenance
 from gfx.ir.shapes.fake_runner import leaf_results
@@ -75,7 +78,9 @@ def traced(model: nn.Module, example_inputs: Any, *, check: bool) -> Program:
 
 
 def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -> Program:
-    """Takes a GraphModule as it is (rule 4)."""
+    """Takes a GraphModule as it is (rule 4), but for the places of arguments."""
+    if by_place(module, module.graph):
+        module.recompile()
     equivalence = EquivalenceCheck(module, inputs.arguments, check=False)
     if not equivalence.fits(module, keep=not check):
         equivalence.result(training=False)
@@ -122,11 +127,13 @@ class _Search:
         Raises: Refusal if neither takes the model, with the reasons of both.
         """
         try:
-            return self.symbolic(opaque)
+            with _refusing():
+                return self.symbolic(opaque)
         except Refusal as refusal:
             symbolic = refusal
         try:
-            return self.exported(opaque)
+            with _refusing():
+                return self.exported(opaque)
         except Refusal as refusal:
             reason = f"symbolic trace: {symbolic.reason}; torch.export: {refusal.reason}"
             raise Refusal(reason, refusal.path or symbolic.path) from refusal
@@ -177,6 +184,17 @@ class _Search:
         else:  # those on the nodes are of smaller images
             forget_shapes(program)
         return program
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turns what a model makes torch raise into the refusal of one front end."""
+    try:
+        yield
+    except (Refusal, GfxError):
+        raise
+    except Exception as error:
+        raise Refusal(first_line(error)) from error
 
 
 def _written_out(module: fx.GraphModule, check: EquivalenceCheck) -> fx.GraphModule:

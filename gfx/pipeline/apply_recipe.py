@@ -70,7 +70,10 @@ def specs(inputs: tuple[Any, ...]) -> tuple[InputSpec, ...]:
 
 def _describe(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
-        return repr(value)
+        try:
+            return repr(value)
+        except Exception:  # the user's class: what only informs may not stop the recipe
+            return f"a {type(value).__name__}"
     return f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape))}"
 
 
