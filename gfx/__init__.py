@@ -8,6 +8,7 @@ Names are imported when they are first used: `import gfx` costs little more than
 """
 
 from importlib import import_module
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any, Literal
 
 from gfx.errors import (
@@ -142,7 +143,8 @@ def cost(model: "nn.Module | Program", example_inputs: Any = None) -> "Cost":
     """
     from gfx.costs import cost_of
 
-    return cost_of(_program(model, example_inputs, check=False))  # shapes are all it reads
+    with _ambient().neutral_modes(model):
+        return cost_of(_program(model, example_inputs, check=False))  # shapes are all it reads
 
 
 def channels(
@@ -164,8 +166,14 @@ def channels(
     """
     from gfx.coupling import analyse
 
-    program = _program(model, example_inputs)
-    return analyse(program, attention=attention, group_norm=group_norm)
+    with _ambient().neutral_modes(model):
+        program = _program(model, example_inputs)
+        return analyse(program, attention=attention, group_norm=group_norm)
+
+
+def _ambient() -> Any:
+    """Imports what shields the verbs from the modes of their caller."""
+    return import_module("gfx.ir.ambient_modes")
 
 
 def _program(model: "nn.Module | Program", example_inputs: Any, *, check: bool = True) -> "Program":
@@ -179,7 +187,10 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"gfx.{name}")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        found = getattr(import_module(_HOMES[name]), name)
+        if isfunction(found):  # a verb: whatever modes its caller is in, it does the same
+            globals()[name] = found = _ambient().in_neutral_modes(found)
+        return found
     raise AttributeError(f"module 'gfx' has no attribute {name!r}")
 
 

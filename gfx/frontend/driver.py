@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
@@ -105,7 +106,7 @@ class _Search:
     def run(self) -> Program:
         """Goes through the front ends; again with opaque leaves while that helps."""
         self.quick.look()
-        opaque: dict[str, str] = {}
+        opaque = _without_code(self.model)
         while True:
             try:
                 return self.attempt(opaque)
@@ -169,6 +170,10 @@ class _Search:
             f"the argument {item.name} is fixed at {item.value!r}"
             for item in self.inputs.arguments.fixed()
         ]
+        kinds = sorted(self.inputs.arguments.taken_apart)
+        if kinds:
+            names = ", ".join(kinds)
+            fixed.append(f"the graph returns a dictionary of fields in the place of {names}")
         provenance = Provenance(
             type(self.model).__name__,
             frontend,
@@ -184,6 +189,16 @@ class _Search:
         else:  # those on the nodes are of smaller images
             forget_shapes(program)
         return program
+
+
+def _without_code(model: nn.Module) -> dict[str, str]:
+    """Lists the outermost parts that are TorchScript: no front end can look into them."""
+    found: dict[str, str] = {}
+    for path, part in model.named_modules():
+        inside = any(path.startswith(f"{outer}.") for outer in found)
+        if isinstance(part, torch.jit.ScriptModule) and not inside:
+            found[path] = "it is TorchScript, which has no Python code left to follow"
+    return found
 
 
 @contextmanager

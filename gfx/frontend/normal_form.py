@@ -92,6 +92,9 @@ def _tidy(graph: fx.Graph, node: fx.Node) -> None:
     node.kwargs = fx.node.map_aggregate(node.kwargs, _number)
     if node.op != "call_function":
         return
+    if isinstance(node.target, type) and hasattr(node.target, "_fields"):
+        _write_out(graph, node)
+        return
     if is_check(node.target):
         graph.erase_node(node)
     elif isinstance(node.target, torch._ops.OpOverload):
@@ -99,6 +102,20 @@ def _tidy(graph: fx.Graph, node: fx.Node) -> None:
             new = respell(graph, node.target, node.args, dict(node.kwargs))
         node.replace_all_uses_with(new)
         graph.erase_node(node)
+
+
+def _write_out(graph: fx.Graph, node: fx.Node) -> None:
+    """Writes a named tuple that is made by a call as a value, as it is in exported graphs."""
+    kind: Any = node.target
+    value = kind(*node.args, **node.kwargs)
+
+    def put(argument: Any) -> Any:
+        return value if argument is node else argument
+
+    for user in list(node.users):
+        user.args = fx.node.map_aggregate(user.args, put)
+        user.kwargs = fx.node.map_aggregate(user.kwargs, put)
+    graph.erase_node(node)
 
 
 def _number(value: Any) -> Any:

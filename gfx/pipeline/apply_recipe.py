@@ -16,9 +16,10 @@ import torch
 from torch import fx, nn
 
 from gfx.costs import Cost, Meter
-from gfx.errors import InputError, RecipeError
+from gfx.errors import RecipeError
 from gfx.frontend.driver import traced
 from gfx.ir.copy_on_write import copy_on_write
+from gfx.ir.model_kinds import require_module
 from gfx.ir.node_origin import forget
 from gfx.ir.preserve import devices_of
 from gfx.ir.program import Program
@@ -117,8 +118,7 @@ def apply(
     recipe = Recipe.load(recipe)
     recipe = replace(recipe, seed=_seed(recipe, seed))
     _ask_for_data(recipe, data)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+    require_module(model)
     if example_inputs is None:
         example_inputs = _recipe_inputs(recipe, model)
     with copy_on_write():

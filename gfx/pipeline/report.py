@@ -15,6 +15,7 @@ from gfx.contract import Change
 from gfx.costs import Cost
 from gfx.errors import GfxError
 from gfx.io.plain_data import coerce, plain
+from gfx.ir.model_kinds import require_module
 from gfx.pipeline.pass_report import PassReport, Timing
 from gfx.pipeline.record import Record
 from gfx.pipeline.verify import Check
@@ -109,7 +110,7 @@ def report(module: nn.Module) -> Report:
         Traceback (most recent call last):
         gfx.errors.GfxError: this ReLU has no gfx report; pass what gfx.apply or gfx.load returned
     """
-    found = getattr(module, ATTRIBUTE, None)
+    found = getattr(require_module(module), ATTRIBUTE, None)
     if isinstance(found, Mapping):
         return Report.from_dict(found)
     if not isinstance(found, Report):

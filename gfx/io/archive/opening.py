@@ -13,6 +13,7 @@ from torch import nn
 from gfx.errors import ArchiveError
 from gfx.io.archive.files import regular_file
 from gfx.io.archive.loading import load
+from gfx.io.archive.named_tuples import restored
 from gfx.io.archive.pickles import load_export, load_pickle
 from gfx.io.archive.state_dicts import build_from_factory, fill, unwrap
 
@@ -24,7 +25,8 @@ def open_model(
 ) -> nn.Module:
     """Opens a model file; the model is on the cpu.
 
-    - a `.gfx` archive;
+    - a `.gfx` archive; where it returns a named tuple, `trust=True` imports the class, else one of
+      the same name and fields stands for it;
     - a pickled module made of torch.nn classes;
     - a state dict (pickled, or safetensors) with `model="package.module:factory"`, your function
       or class that builds the module without arguments; importing it runs your code;
@@ -41,7 +43,11 @@ def open_model(
     file = regular_file(path)
     kind = _kind(file)
     if kind == "gfx":
-        return _whole(load(path), file, model)
+        opened = load(path)
+        if trust:
+            restored(opened.graph, file)
+            opened.recompile()
+        return _whole(opened, file, model)
     if kind == "export":
         return _whole(load_export(file, trust=trust), file, model)
     content = _safetensors(file) if kind == "safetensors" else load_pickle(file, trust=trust)

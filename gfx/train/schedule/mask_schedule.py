@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError
+from gfx.ir.model_kinds import require_module
 from gfx.ir.modules import ChannelMask, LearnedMask, Ramp
 from gfx.train.schedule.choose_entries import chosen, chosen_together
 from gfx.train.schedule.find_masks import Masked, kind_of, masked_in, penalised_in
@@ -63,8 +64,7 @@ class Schedule:
     """
 
     def __init__(self, model: nn.Module, optimizer: Any = None) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+        require_module(model)
         self._masks = list(masked_in(model))
         self._penalised = list(penalised_in(model))
         if not self._masks and not self._penalised:
