@@ -1,11 +1,15 @@
 """Traces any generator into a Program: tries each front end in turn."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
-from gfx.errors import TraceError
+from gfx.errors import GfxError, TraceError
+from gfx.frontend.call_arguments import by_place
 from gfx.frontend.compare import record
 from gfx.frontend.equivalence import EquivalenceCheck
 from gfx.frontend.expand_attention import has_attention, write_out_attention
@@ -14,7 +18,7 @@ from gfx.frontend.inputs.bind import bind
 from gfx.frontend.inputs.infer import Inferred, infer, remembered
 from gfx.frontend.normal_form import normal_form
 from gfx.frontend.private_copy import private_copy
-from gfx.frontend.refusal import Refusal
+from gfx.frontend.refusal import Refusal, first_line
 from gfx.frontend.regions import cut_gradients, has_regions
 from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.io.archive import ModelPath, as_module
@@ -88,7 +92,9 @@ def traced(model: nn.Module, example_inputs: Any, *, check: bool) -> Program:
 
 
 def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -> Program:
-    """Takes a GraphModule as it is (rule 4)."""
+    """Takes a GraphModule as it is (rule 4), but for the places of arguments."""
+    if by_place(module, module.graph):
+        module.recompile()
     equivalence = EquivalenceCheck(module, inputs.arguments, check=False)
     if not equivalence.fits(module, keep=not check):
         equivalence.result(training=False)
@@ -113,7 +119,7 @@ class _Search:
     def run(self) -> Program:
         """Goes through the front ends; again with opaque leaves while that helps."""
         self.quick.look()
-        opaque: dict[str, str] = {}
+        opaque = _without_code(self.model)
         while True:
             try:
                 return self.attempt(opaque)
@@ -135,11 +141,13 @@ class _Search:
         Raises: Refusal if neither takes the model, with the reasons of both.
         """
         try:
-            return self.symbolic(opaque)
+            with _refusing():
+                return self.symbolic(opaque)
         except Refusal as refusal:
             symbolic = refusal
         try:
-            return self.exported(opaque)
+            with _refusing():
+                return self.exported(opaque)
         except Refusal as refusal:
             reason = f"symbolic trace: {symbolic.reason}; torch.export: {refusal.reason}"
             raise Refusal(reason, refusal.path or symbolic.path) from refusal
@@ -187,6 +195,10 @@ class _Search:
             f"the argument {item.name} is fixed at {item.value!r}"
             for item in self.inputs.arguments.fixed()
         ]
+        kinds = sorted(self.inputs.arguments.taken_apart)
+        if kinds:
+            names = ", ".join(kinds)
+            fixed.append(f"the graph returns a dictionary of fields in the place of {names}")
         provenance = Provenance(
             type(self.model).__name__,
             frontend,
@@ -216,6 +228,27 @@ def _regions_kept(module: fx.GraphModule, check: EquivalenceCheck) -> None:
     cut_gradients(module)
     Program(module, ()).recompile()
     forget_shapes(Program(module, ()))
+
+
+def _without_code(model: nn.Module) -> dict[str, str]:
+    """Lists the outermost parts that are TorchScript: no front end can look into them."""
+    found: dict[str, str] = {}
+    for path, part in model.named_modules():
+        inside = any(path.startswith(f"{outer}.") for outer in found)
+        if isinstance(part, torch.jit.ScriptModule) and not inside:
+            found[path] = "it is TorchScript, which has no Python code left to follow"
+    return found
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turns what a model makes torch raise into the refusal of one front end."""
+    try:
+        yield
+    except (Refusal, GfxError):
+        raise
+    except Exception as error:
+        raise Refusal(first_line(error)) from error
 
 
 def _written_out(module: fx.GraphModule, check: EquivalenceCheck) -> fx.GraphModule:

@@ -18,6 +18,7 @@ from gfx.errors import InputError
 from gfx.frontend.forward_hooks import outside_containers, rebind
 from gfx.ir.copy_on_write import clone_on_write
 from gfx.ir.deepcopy import deepcopy, held_tensors
+from gfx.ir.model_kinds import require_module
 from gfx.ir.modules import OWN, is_own
 from gfx.ir.random_state import keep_random_state
 
@@ -45,11 +46,7 @@ def private_copy(model: nn.Module) -> nn.Module:
           (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
         )
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"the model is a {type(model).__name__}, not a torch.nn.Module; "
-            "build it first and pass the module itself"
-        )
+    require_module(model)
     _require_initialised(model)
     inner = unwrap(model)
     twin = _deepcopy(inner)

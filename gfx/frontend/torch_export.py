@@ -8,6 +8,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ class ExportCall:
 
     arguments: Arguments
     open_sizes: Literal["all", "batch", "none"]
+    quick: bool = False  # see _views_without_guards
 
 
 def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCall]:
@@ -44,7 +46,10 @@ def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCa
         if all(t.shape[0] == 1 for t in tensors if t.dim()):
             # torch.export takes a size of 1 for a constant
             several = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
+            yield ExportCall(several, "all", quick=True)
             yield ExportCall(several, "all")
+        else:
+            yield ExportCall(arguments, "all", quick=True)
         yield ExportCall(arguments, "all")
         yield ExportCall(several, "batch")
     yield ExportCall(arguments, "none")
@@ -97,13 +102,29 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
         for t in tensors
     ]
     # torch prints the graph it had so far when a value decides the control flow
-    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()):
+    guards = _views_without_guards() if attempt.quick else contextlib.nullcontext()
+    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), guards:
         return torch.export.export(
             _Entry(model, attempt.arguments),
             (tensors,),
             dynamic_shapes=None if attempt.open_sizes == "none" else (shapes,),
             strict=False,
         )
+
+
+def _views_without_guards() -> AbstractContextManager[None]:
+    """Lets torch take a view of open sizes without a proof for each of its dimensions.
+
+    Attention in windows of an image of open size costs minutes otherwise: every `view` asks
+    several times whether one polynomial of the sizes divides another.
+    """
+    from torch.fx.experimental import _config
+
+    config: Any = _config
+    if not hasattr(config, "backed_size_oblivious"):  # torch 2.6 has it not
+        return contextlib.nullcontext()
+    patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
+    return patched
 
 
 class _Entry(nn.Module):

@@ -667,3 +667,16 @@ def test_a_program_of_its_own_shares_the_parameters():
     program = program_of(model)
     assert isinstance(program, Program)
     assert program.tensor("inner.weight") is model.get_submodule("inner").weight
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    model = masked({"end": 2})
+    other = torch.optim.SGD(Net().parameters(), 0.1)
+    with pytest.raises(
+        gfx.InputError, match=r"optimizer \(SGD, .* trains none of the .* parameters"
+    ):
+        gfx.schedule(model, other)
+    with pytest.raises(gfx.InputError, match=r"the optimizer is a float, not a torch\.optim"):
+        gfx.schedule(model, 0.1)
+    both = torch.optim.SGD([*Net().parameters(), *model.parameters()], 0.1)
+    assert not gfx.schedule(model, both).done

@@ -93,7 +93,7 @@ def embedding_bag(flow: Flow, call: Call) -> Any:
     for value in call.tensors:
         flow.fix(value, why, None if value is not held else [0])
     flow.fix(held, why, [0])
-    limit: Any = call.module.max_norm if call.module is not None else call.kwargs.get("max_norm")
+    limit: Any = call.module.max_norm if call.module is not None else call.arg(3, "max_norm")
     if limit is not None:
         flow.fix(held, f"{call.node.name} limits the norm of its rows")
     ids = flow.along(held, 1)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError
+from gfx.ir.model_kinds import require_module
 from gfx.ir.modules import ChannelMask, LearnedMask, Ramp
 from gfx.train.schedule.choose_entries import chosen, chosen_together
 from gfx.train.schedule.find_masks import Masked, kind_of, masked_in, penalised_in
@@ -56,6 +57,29 @@ def schedule(model: nn.Module, optimizer: Any = None) -> "Schedule":
     return Schedule(model, optimizer)
 
 
+def _check_optimizer(model: nn.Module, optimizer: Any) -> None:
+    """Checks that an optimizer, if one is given, trains something of the model.
+
+    Raises: InputError if it does not.
+    """
+    if optimizer is None:
+        return
+    groups = getattr(optimizer, "param_groups", None)
+    if not isinstance(groups, list):
+        raise InputError(
+            f"the optimizer is a {type(optimizer).__name__}, not a torch.optim.Optimizer; give the "
+            "one that trains the model, gfx.schedule(model, optimizer)"
+        )
+    trained = [parameter for group in groups for parameter in group["params"]]
+    own = {id(parameter) for parameter in model.parameters()}
+    if not any(id(parameter) in own for parameter in trained):
+        raise InputError(
+            f"the optimizer ({type(optimizer).__name__}, {len(trained)} parameters) trains none of "
+            f"the {len(own)} parameters of this {type(model).__name__}; make it of the parameters "
+            "of the masked model, after gfx.apply"
+        )
+
+
 class Schedule:
     """Holds the masks and penalties of a model, and the step that training is at.
 
@@ -63,8 +87,7 @@ class Schedule:
     """
 
     def __init__(self, model: nn.Module, optimizer: Any = None) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+        require_module(model)
         self._masks = list(masked_in(model))
         self._penalised = list(penalised_in(model))
         if not self._masks and not self._penalised:
@@ -78,6 +101,7 @@ class Schedule:
         self._ramps = {m.module.ramp for m in self._masks if kind_of(m) not in _THRESHOLDED}
         self._proximal = [p for p in self._penalised if p.penalty.proximal]
         shrink(self._proximal, optimizer, dry=True)
+        _check_optimizer(model, optimizer)
 
     @torch.no_grad()
     def step(self) -> None:
