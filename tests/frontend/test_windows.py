@@ -1,0 +1,79 @@
+"""Attention in windows of an image of open size is exported without a proof for each view."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental import _config
+
+import gfx
+from gfx.frontend import torch_export
+
+
+class Window(nn.Module):
+    """Mixes the places inside of windows of 4 x 4, as Swin and SCUNet do."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix, self.norm = nn.Linear(16, 16), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, h, w, c = x.shape
+        y = self.norm(x).view(n, h // 4, 4, w // 4, 4, c).permute(0, 1, 3, 5, 2, 4)
+        y = self.mix(y.reshape(n, (h // 4) * (w // 4), c, 16))
+        y = y.reshape(n, h // 4, w // 4, c, 4, 4).permute(0, 1, 4, 2, 5, 3)
+        return x + y.reshape(n, h, w, c)
+
+
+class Windows(nn.Module):
+    """Pads an image to whole windows, goes through three resolutions, and cuts it back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+        self.down, self.up = nn.Conv2d(8, 8, 2, 2), nn.ConvTranspose2d(8, 8, 2, 2)
+        self.windows = nn.ModuleList(Window(8) for _ in range(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        if len(x.shape) != 4:
+            raise ValueError(x.shape)
+        x = nn.functional.pad(x, (0, -w % 16, 0, -h % 16))
+        y = self.down(self.stem(x)).permute(0, 2, 3, 1)
+        for window in self.windows:
+            y = window(y)
+        return self.head(self.up(y.permute(0, 3, 1, 2)))[:, :, :h, :w]
+
+
+def test_windows_of_open_size_take_seconds_and_keep_their_sizes_open() -> None:
+    torch.manual_seed(0)
+    model = Windows().eval()
+    before, started = _config.backed_size_oblivious, time.process_time()
+    program = gfx.trace(model, torch.rand(1, 3, 32, 48))
+    assert time.process_time() - started < 20
+    assert program.provenance.frontend == "export"
+    assert _config.backed_size_oblivious is before
+    for size in ((1, 3, 32, 48), (3, 3, 48, 64)):
+        x = torch.rand(size)
+        with torch.no_grad():
+            torch.testing.assert_close(program.module(x), model(x))
+
+
+def test_what_fails_without_guards_is_tried_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    plain = torch_export._export
+
+    def export(model: nn.Module, attempt: torch_export.ExportCall) -> torch.export.ExportedProgram:
+        tried.append(attempt.quick)
+        if attempt.quick:
+            raise RuntimeError("no proof")
+        return plain(model, attempt)
+
+    class Loop(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if len(x) else x
+
+    monkeypatch.setattr(torch_export, "_export", export)
+    assert gfx.trace(Loop(), torch.rand(1, 3, 4, 4)).provenance.frontend == "export"
+    assert tried == [True, False]
