@@ -1,7 +1,5 @@
 """Attention in windows of an image of open size is exported without a proof for each view."""
 
-import time
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -46,13 +44,21 @@ class Windows(nn.Module):
         return self.head(self.up(y.permute(0, 3, 1, 2)))[:, :, :h, :w]
 
 
-def test_windows_of_open_size_take_seconds_and_keep_their_sizes_open() -> None:
+def test_windows_keep_their_sizes_open_without_a_proof_for_each_view(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proofs = []
+    divide = torch._refs._reshape_view_helper_core_alg
+    monkeypatch.setattr(
+        torch._refs,
+        "_reshape_view_helper_core_alg",
+        lambda *given, **named: proofs.append(given) or divide(*given, **named),
+    )
     torch.manual_seed(0)
-    model = Windows().eval()
-    before, started = _config.backed_size_oblivious, time.process_time()
+    model, before = Windows().eval(), _config.backed_size_oblivious
     program = gfx.trace(model, torch.rand(1, 3, 32, 48))
-    assert time.process_time() - started < 20
     assert program.provenance.frontend == "export"
+    assert len(proofs) <= 2  # of shapes that are known; not one for each of 24 views
     assert _config.backed_size_oblivious is before
     for size in ((1, 3, 32, 48), (3, 3, 48, 64)):
         x = torch.rand(size)
