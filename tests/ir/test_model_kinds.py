@@ -55,8 +55,6 @@ KINDS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: {"g": net(), "epoch": 3},
         "is a dict, not a torch.nn.Module; pass the module under g",
     ),
-    "string": (lambda: "net.pth", "is the path 'net.pth'; open it first, with gfx.open_model"),
-    "path": (lambda: Path("net.pth"), "is the path 'net.pth'"),
     "None": (lambda: None, "is None; pass a torch.nn.Module"),
     "optimizer": (
         lambda: torch.optim.SGD(net().parameters(), 0.1),
@@ -103,6 +101,14 @@ def test_every_verb_says_what_is_no_model(kind: str, tmp_path: Path) -> None:
             call(model, tmp_path)
         assert "\n" not in str(caught.value), verb
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["net.pth", Path("net.pth")])
+def test_a_path_that_is_not_there_is_named(path: Any, tmp_path: Path) -> None:
+    for call in VERBS.values():
+        with pytest.raises(gfx.GfxError, match=r"net\.pth") as caught:
+            call(path, tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
