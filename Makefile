@@ -1,7 +1,7 @@
 # Everything a developer types; `make` alone lists it.
 VENV ?= .venv
 BIN := $(VENV)/bin
-LAWS = $(shell grep -rlE 'import .*\b(law|EFFORT)\b' tests --include='test_*.py') # files that state one
+LAWS = $(shell grep -rlE '@law\b|= law\b' tests --include='test_*.py') # files that state one
 MINUTES ?= 60
 ifndef SEED
 SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')

@@ -48,8 +48,7 @@ class ChannelPrune(Pass):
        and measured, a few times; `tolerance` is not checked, as noise is larger.
     5. If other passes share the recipe's budget, one search decides for the least damage;
        `importance` still ranks the channels of a group, `scope` and `tolerance` have no effect.
-    6. `kept` may name a part of channels that go together, as several prunes leave: what goes
-       whole is removed first, and the rest from the program that results.
+    6. Of channels that go together `kept` may name a part: the rest then goes in a second step.
 
     Shapes: inputs and outputs keep theirs; activations between them get narrower.
     Raises: PreconditionError if nothing can be removed (rule 2); BudgetError if the budget cannot

@@ -7,6 +7,7 @@ law's name. A law whose share is over ends as skipped; one that failed still shr
 
 import functools
 import os
+import signal
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ __all__ = ["MINUTES", "timed"]
 MINUTES = float(os.environ.get("GFX_MINUTES", "0"))  # 0: as many examples as the profile says
 # workers inherit it from the process that starts them
 END = float(os.environ.setdefault("GFX_LAWS_END", str(time.time() + 60 * MINUTES)))
-_SHRINKING = 40  # seconds; hypothesis takes 300
+_OVER = "its share of the time is over"
+_SHRINKING = 30  # seconds more than its share that a law may take; hypothesis shrinks for 300
 _OFTEN = 8  # examples of a law that is stated inside a test
 
 
@@ -35,7 +37,16 @@ class _Turn:
 
     until: float = float("inf")  # when its share of the time is over
     tried: int = 0  # examples that are a generator
-    failed: bool = False
+    failed: str = ""  # how the latest example broke it: the smallest, while it shrinks
+    over: bool = False
+
+
+class _Stop(BaseException):
+    """Ends a law that runs on after its time; hypothesis lets it pass."""
+
+
+def _stop(*_: object) -> None:
+    raise _Stop
 
 
 @dataclass
@@ -58,13 +69,14 @@ def timed(test: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         turn, given = _plan.turn, (*args, *kwargs.values())
         if time.time() > turn.until and not turn.failed:
-            pytest.skip("its share of the time is over")
+            turn.over = True
+            pytest.skip(_OVER)
         try:
             test(*args, **kwargs)
-        except (UnsatisfiedAssumption, pytest.skip.Exception):
+        except UnsatisfiedAssumption:
             raise
-        except BaseException:
-            turn.failed = True
+        except Exception as error:  # what else passes is hypothesis' own, or pytest's
+            turn.failed = f"{type(error).__name__}: {error}\nwith {given!r}"
             raise
         turn.tried += any(isinstance(value, Spec | Block) for value in given)
 
@@ -107,9 +119,20 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     _plan.done += share
     core.global_force_seed = _hash(_plan.seed, item)
     engine.MAX_SHRINKING_SECONDS = _SHRINKING
+    signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, max(0.0, turn.until - now) + _SHRINKING)
     try:
         return (yield)
+    except _Stop:
+        if turn.failed:
+            pytest.fail(f"{turn.failed}\nand the time was over before it had shrunk", False)
+        pytest.skip(f"one example takes longer than {_SHRINKING:.0f} seconds")
+    except BaseException:
+        if turn.over and not turn.failed:
+            pytest.skip(_OVER)  # hypothesis calls it flaky that a law stops before it draws
+        raise
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         item.user_properties.append(("generators", turn.tried))
 
 
