@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from gfx.compression.importance import Importance, Reduce, needs_data, notes, rank
-from gfx.compression.selection import Bounds, Scope, Selection, candidates
-from gfx.compression.selection.bounds import MIN_CHANNELS
+from gfx.compression.selection import MIN_CHANNELS, Bounds, Scope, Selection, candidates
 from gfx.compression.selection.by_name import by_kept, by_widths
 from gfx.compression.selection.candidate_groups import by_stages, unrounded
 from gfx.compression.selection.removal_steps import Step, take, zero

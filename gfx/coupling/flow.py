@@ -60,6 +60,8 @@ class Flow:
     roles: dict[tuple[str, int], str] = field(default_factory=dict)  # (tensor, dim) → out | in
     # (tensor, dim) → how many channels of a grouped convolution one index is
     shared: dict[tuple[str, int], int] = field(default_factory=dict)
+    # (tensor, dim) of a depthwise convolution → how many channels it reads for each index
+    through: dict[tuple[str, int], float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # module: why it is not followed
     factors: dict[fx.Node, list[Ids]] = field(default_factory=dict)  # labelled sizes in its MACs
 
@@ -284,6 +286,11 @@ class Flow:
         """Records that each index of the dimensions these labels are of is so many channels."""
         for axis in self._dimensions(ids):
             self.shared.setdefault((axis.tensor, axis.dim), count)
+
+    def pass_through(self, ids: Ids | None, share: float) -> None:
+        """Records that a depthwise convolution reads so many channels for each of these indices."""
+        for axis in self._dimensions(ids):
+            self.through.setdefault((axis.tensor, axis.dim), share)
 
     def _dimensions(self, ids: Ids | None) -> list[Axis]:
         """Lists the dimensions of tensors of the program that the ends of some labels are of."""

@@ -92,6 +92,8 @@ def _takes(flow: Flow, members: list[Member], size: int) -> tuple[int, ...]:
         of = (m.tensor, m.dim)
         each = len(m.index) // size * flow.shared.get(of, 1)
         found[flow.roles.get(of, "")].append(each)
+        if of in flow.through:
+            found["in"] += [each, max(1, round(each * flow.through[of]))]
     layers = found["out"] + found["in"] or found[""]
     return tuple(dict.fromkeys(layers))
 

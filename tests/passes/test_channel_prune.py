@@ -186,8 +186,8 @@ def test_removing_nothing_is_an_error_with_the_reasons():
     ("fields", "message"),
     [
         ({"ratio": 1.0}, r"ratio=1.0 must be at least 0 and below 1"),
-        ({"round_to": 0}, r"round_to=0 must be at least 1"),
-        ({"widths": {"a": 0}}, r"widths\[a\]=0 must be at least 1"),
+        ({"round_to": 0}, r"round_to=0 must be between 1 and "),
+        ({"widths": {"a": 0}}, r"widths\[a\]=0 must be between 1 and "),
         ({"ratio": 0.5, "widths": {"a": 1}}, r"ratio and widths both say what to remove"),
     ],
 )

@@ -114,6 +114,7 @@ def _per_channel(
     """Couples a depthwise convolution: its k outputs of one channel go with that channel."""
     rows, cols = sides
     ids = flow.along(x, ch)
+    flow.pass_through(rows, groups / len(rows) if rows is not None else 1)
     if transposed:
         flow.connect(ids, rows, x.why or why)
         flow.pin(cols, "it is the depth multiplier of a depthwise transposed convolution")
