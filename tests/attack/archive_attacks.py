@@ -55,7 +55,7 @@ def attack_archive(dice: random.Random, folder: Path) -> Verdict | None:
 
 
 def factory() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 3, 1))
 
 
 def _opened(dice: random.Random, path: Path | str, folder: Path) -> Verdict | None:
