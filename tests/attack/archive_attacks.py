@@ -255,7 +255,7 @@ def _pickle(dice: random.Random, folder: Path, canary: Path) -> Path:
     code = f"open({str(canary)!r}, 'w').close()"
     runs = dice.choice((
         _Runs(os.system, f"touch {canary}"), _Runs(exec, code), _Runs(eval, code), _Runs(Path.touch, canary),
-        _Runs(getattr, os, "system"), _Runs(torch.load, str(canary)), _Runs(open, str(canary), "w"),
+        _Runs(getattr, "x", "join"), _Runs(torch.load, str(canary)), _Runs(open, str(canary), "w"),
         _Runs(nn.Module.__setattr__, nn.Conv2d(1, 1, 1), "x", 1), _Runs(torch.hub.load, "x/y", "z"),
     ))  # fmt: skip
     holds = dice.choice(
