@@ -168,7 +168,10 @@ class EquivalenceCheck:
         if isinstance(error, NotImplementedError) or "not implemented for" in str(error):
             self.shapes_only = True
             self.remarks = [f"not compared by value: {first_line(error)}"]
-            return run_fake(self.model, call, self.arguments)
+            try:
+                return run_fake(self.model, call, self.arguments)
+            except Exception as failed:
+                raise where_it_fails(self.model, call, self.arguments) from failed
         raise where_it_fails(self.model, call, self.arguments) from error
 
     def outcome(self, module: nn.Module, call: Call, training: bool) -> Any:

@@ -85,7 +85,14 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def _require_initialised(model: nn.Module) -> None:
-    for path, parameter in model.named_parameters():
+    try:
+        parameters = list(model.named_parameters())
+    except Exception as error:  # of a module whose parts are not there
+        raise InputError(
+            f"{type(model).__name__} is no whole module ({type(error).__name__}: {error}); is "
+            "super().__init__() called in each of its modules, or the file damaged?"
+        ) from error
+    for path, parameter in parameters:
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(
                 f"parameter {path} is not initialised yet (a lazy module); "

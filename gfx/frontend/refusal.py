@@ -7,6 +7,8 @@ from torch import nn
 
 __all__ = ["Refusal", "blamed_module", "first_line"]
 
+_LONGEST = 500  # characters of another's message
+
 
 class Refusal(Exception):
     """Reports that a front end cannot take the model; it never leaves gfx.frontend.
@@ -44,7 +46,8 @@ def first_line(error: BaseException) -> str:
         'ValueError: no such size'
     """
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    line = text.splitlines()[0][:_LONGEST] if text else ""
+    return f"{type(error).__name__}: {line}" if text else type(error).__name__
 
 
 def _traces(error: BaseException) -> Iterator[TracebackType | None]:

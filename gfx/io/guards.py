@@ -11,9 +11,17 @@ from contextlib import contextmanager
 from os import PathLike, readlink, strerror
 from os.path import islink
 
-from gfx.errors import ArchiveError, GfxError, RecipeError
+from gfx.errors import ArchiveError, GfxError, InputError, RecipeError
 
-__all__ = ["printable", "reading_file", "reading_recipe", "reason", "unreachable", "writing"]
+__all__ = [
+    "printable",
+    "reading_file",
+    "reading_recipe",
+    "reason",
+    "running",
+    "unreachable",
+    "writing",
+]
 
 Name = str | PathLike[str]
 
@@ -64,6 +72,22 @@ def reading_file(file: Name, what_to_do: str = "copy or download it again") -> I
         )
 
     with _translated(refusal):
+        yield
+
+
+@contextmanager
+def running(what: str) -> Iterator[None]:
+    """Guards the user's own code where it runs: hooks, autograd functions.
+
+    Raises: InputError.
+
+    Example:
+        >>> with running("the backward pass of the model"):
+        ...     raise ValueError("hook 'hook' has changed the size of value")
+        Traceback (most recent call last):
+        gfx.errors.InputError: the backward pass of the model fails: ValueError: hook 'hook' has ...
+    """
+    with _translated(lambda error: InputError(f"{what} fails: {reason(error)}")):
         yield
 
 

@@ -111,12 +111,13 @@ def report(module: nn.Module | ModelPath) -> Report:
         Traceback (most recent call last):
         gfx.errors.GfxError: this ReLU has no gfx report; pass what gfx.apply or gfx.load returned
     """
-    found = getattr(require_module(as_module(module)), ATTRIBUTE, None)
+    opened = require_module(as_module(module))
+    found = getattr(opened, ATTRIBUTE, None)
     if isinstance(found, Mapping):
         return Report.from_dict(found)
     if not isinstance(found, Report):
         raise GfxError(
-            f"this {type(module).__name__} has no gfx report; "
+            f"this {type(opened).__name__} has no gfx report; "
             "pass what gfx.apply or gfx.load returned"
         )
     return found

@@ -25,6 +25,7 @@ from torch import Tensor, fx, nn
 from gfx.compression.factor import Inputs
 from gfx.coupling.call import Read
 from gfx.errors import GfxError, InputError, PreconditionError
+from gfx.io.guards import running
 from gfx.ir.execute import copied, floating, parts, require_values, tensors, unrunnable
 from gfx.ir.interpreter import Get, Interpreter, overlaid
 from gfx.ir.preserve import evaluating
@@ -93,7 +94,8 @@ def _squares(look: "_Look", inputs: tuple[Any, ...], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     signs = [torch.randint(0, 2, f.shape, generator=generator) * 2 - 1 for f in moving]
     directions = [s.to(f.device, f.dtype) for s, f in zip(signs, moving, strict=True)]
-    torch.autograd.grad(moving, [look.one], directions, allow_unused=True)
+    with running("the backward pass of the model"):
+        torch.autograd.grad(moving, [look.one], directions, allow_unused=True)
     found = torch.stack([cells.square().sum() for cells in look.moved])
     if not bool(torch.isfinite(found).all()):
         raise InputError(

@@ -55,7 +55,7 @@ def attack_archive(dice: random.Random, folder: Path) -> Verdict | None:
 
 
 def factory() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 3, 1))
 
 
 def _opened(dice: random.Random, path: Path | str, folder: Path) -> Verdict | None:
@@ -255,7 +255,7 @@ def _pickle(dice: random.Random, folder: Path, canary: Path) -> Path:
     code = f"open({str(canary)!r}, 'w').close()"
     runs = dice.choice((
         _Runs(os.system, f"touch {canary}"), _Runs(exec, code), _Runs(eval, code), _Runs(Path.touch, canary),
-        _Runs(getattr, os, "system"), _Runs(torch.load, str(canary)), _Runs(open, str(canary), "w"),
+        _Runs(getattr, "x", "join"), _Runs(torch.load, str(canary)), _Runs(open, str(canary), "w"),
         _Runs(nn.Module.__setattr__, nn.Conv2d(1, 1, 1), "x", 1), _Runs(torch.hub.load, "x/y", "z"),
     ))  # fmt: skip
     holds = dice.choice(

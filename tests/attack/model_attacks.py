@@ -18,7 +18,11 @@ class Body(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.norm, self.last = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 3, 1)
+        self.first, self.norm, self.last = (
+            nn.Conv2d(3, 12, 3),
+            nn.BatchNorm2d(12),
+            nn.Conv2d(12, 3, 1),
+        )
 
     def forward(self, x: Any) -> Any:
         return self.last(self.norm(self.first(x)).relu())
@@ -55,7 +59,9 @@ def attack_model(dice: random.Random, folder: Path) -> Verdict | None:
     finally:
         now = _tensors(net)
         assert kept.keys() == now.keys(), "the model's state dict has other keys"
-        assert all(torch.equal(kept[k], now[k]) for k in kept), "the model has other values"
+        assert all(torch.equal(kept[k].nan_to_num(), now[k].nan_to_num()) for k in kept), (
+            "the model has other values"
+        )
     return None
 
 
@@ -135,7 +141,6 @@ def _raising(net: nn.Module, dice: random.Random) -> None:
             AssertionError(),
             MemoryError(),
             RecursionError(),
-            SystemExit(3),
             NotImplementedError(),
             OSError(28, "z"),
             ValueError("\ud800"),
@@ -222,7 +227,7 @@ def _parameter(net: nn.Module, dice: random.Random) -> None:
         lambda: net.register_buffer("extra", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)), lambda: weight.data.fill_(float("nan")),
         lambda: net.register_parameter("extra", nn.UninitializedParameter()), lambda: net.register_parameter("extra", None), lambda: net.share_memory(),
         lambda: net.register_buffer("extra", torch.ones(1).expand(2**40)), lambda: net.add_module("self", net.first), lambda: net.add_module("a b", nn.ReLU()),
-        lambda: setattr(net, "first", nn.LazyConv2d(6, 3)), lambda: delattr(net, "norm"), lambda: net.register_buffer("extra", torch.ones(3), persistent=False),
+        lambda: setattr(net, "first", nn.LazyConv2d(12, 3)), lambda: delattr(net, "norm"), lambda: net.register_buffer("extra", torch.ones(3), persistent=False),
         lambda: setattr(net.first, "weight", nn.Parameter(weight.data.to_sparse())), lambda: vars(net.first).pop("_parameters"), lambda: setattr(net.norm, "running_mean", None),
         lambda: net.requires_grad_(False), lambda: setattr(net.first, "stride", "x"), lambda: setattr(net.first, "padding", (10**9, 10**9)), lambda: setattr(net.first, "groups", 0),
         lambda: net.add_module("again", None), lambda: net._modules.__setitem__("loop", net), lambda: nn.utils.spectral_norm(net.first), lambda: nn.utils.parametrizations.weight_norm(net.first),

@@ -32,7 +32,7 @@ def attack_picture(dice: random.Random, folder: Path) -> Verdict | None:
     place.mkdir()
     (place / "a.png").write_bytes(_picture(dice, "PNG"))
     dice.choice((_damaged, _damaged, _damaged, _declared, _bomb, _odd_file))(dice, place)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1)).eval()
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1)).eval()
     recipe = {
         "passes": [{"channel_prune": {"importance": "reconstruction", "ratio": 0.5, "batches": 2}}]
     }

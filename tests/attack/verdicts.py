@@ -96,9 +96,15 @@ def _judged(action: Callable[[], Any]) -> Verdict:
         return Verdict("traceback", problem) if problem else Verdict("refused", str(error))
     except AttackSucceeded as error:
         return Verdict(error.fault, error.what)
-    except BaseException:
-        return Verdict("traceback", traceback.format_exc()[-3000:])
+    except BaseException as error:
+        return Verdict("traceback", _short(error))
     return found if isinstance(found, Verdict) else Verdict("done")
+
+
+def _short(error: BaseException) -> str:
+    """Writes a traceback whose message is short."""
+    frames = "".join(traceback.format_tb(error.__traceback__))[-3000:]
+    return f"{frames}{type(error).__name__}: {str(error)[:500]}"
 
 
 def said_well(text: str) -> str:
@@ -125,7 +131,7 @@ def run_shell(arguments: list[str]) -> Verdict:
     result = CliRunner().invoke(app, arguments)
     error = result.exception
     if error is not None and not isinstance(error, SystemExit | click.exceptions.Exit):
-        raise AttackSucceeded("traceback", "".join(traceback.format_exception(error))[-3000:])
+        raise AttackSucceeded("traceback", _short(error))
     if result.exit_code == 0:
         return Verdict("done", result.output)
     if result.exit_code not in (1, 2):

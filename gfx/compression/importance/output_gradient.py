@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gfx.costs import cost_of
 from gfx.errors import InputError, PreconditionError
+from gfx.io.guards import running
 from gfx.ir.execute import floating
 from gfx.ir.program import Program
 
@@ -49,9 +50,10 @@ def slopes_of(
             s.to(f.device, f.dtype) * scale
             for s, f, scale in zip(signs, outputs, scales, strict=True)
         ]
-        slopes = torch.autograd.grad(
-            outputs, leaves, directions, retain_graph=draw < draws - 1, allow_unused=True
-        )
+        with running("the backward pass of the model"):
+            slopes = torch.autograd.grad(
+                outputs, leaves, directions, retain_graph=draw < draws - 1, allow_unused=True
+            )
         yield [None if s is None else _checked(s) / most**0.5 for s in slopes]
 
 

@@ -101,6 +101,8 @@ def _evaluate(node: fx.Node, after: dict[fx.Node, Any]) -> Any:
     """Runs size arithmetic on the new shapes."""
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: after[n])
     if node.op == "call_method":
+        if node.target in ("item", "tolist") and isinstance(args[0], Tensor):
+            return node.meta["val"]  # a number out of the data, which no shape tells
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     if node.target is getattr and args[1] in ("device", "dtype", "is_cuda"):
         return node.meta["val"]  # a meta tensor would answer wrongly

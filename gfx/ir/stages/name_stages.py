@@ -158,6 +158,8 @@ def _lowest(
     """Finds what stays at the lowest level of the main path."""
     facts = [found.facts[node] for node in path]
     maps = facts[_leading_vectors(facts) :] or facts
+    if not maps:  # nothing on the way from the input to the output has a size
+        return _Body(None, None, 0.0, empty=True)
     level = min(f.lowest for f in maps)
     last = _last(program, found)
     staying = [
