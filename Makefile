@@ -2,6 +2,10 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 LAWS = $(shell grep -rlE 'import .*\b(law|EFFORT)\b' tests --include='test_*.py') # files that state one
+MINUTES ?= 60
+ifndef SEED
+SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test thirdparty coverage laws attack lint format types layers check example train bench repair speed clean
@@ -19,8 +23,10 @@ setup: $(BIN)/gfx ## make .venv with gfx, its tests' tools and what the examples
 test: setup ## run the tests on two cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-laws: setup ## try the laws on many new random generators (an hour)
-	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=dev GFX_LAWS=40 $(BIN)/pytest -n 2 $(LAWS)
+laws: setup ## try the laws on new random generators: make laws MINUTES=30, SEED=1 as in an earlier run
+	@echo "$(MINUTES) minutes of laws, SEED=$(SEED)"
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=dev GFX_LAWS=2 GFX_MINUTES=$(MINUTES) \
+		$(BIN)/pytest -n 2 --hypothesis-seed=$(SEED) $(LAWS)
 
 attack: setup ## attack every door with fresh seeds: make attack MINUTES=60
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m attack --minutes $(or $(MINUTES),60)

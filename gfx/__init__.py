@@ -8,6 +8,7 @@ Names are imported when they are first used: `import gfx` costs little more than
 """
 
 from importlib import import_module
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any, Literal
 
 from gfx.errors import (
@@ -28,7 +29,7 @@ from gfx.errors import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from gfx import testing, train, tune, zoo
+    from gfx import progress, testing, train, tune, zoo
     from gfx.compression.taps import adapters, tapped
     from gfx.contract import Change, Context, Keeps, Outcome, Pass, Skip
     from gfx.costs import Budget, Cost
@@ -86,6 +87,7 @@ __all__ = [
     "load",
     "open_model",
     "passes",
+    "progress",
     "report",
     "save",
     "schedule",
@@ -130,7 +132,7 @@ _HOMES = {
     "trace": "gfx.frontend",
 }
 _NAMES = {"images": "ImageFolder"}  # where the name here is another
-_MODULES = ("testing", "train", "tune", "zoo")
+_MODULES = ("progress", "testing", "train", "tune", "zoo")
 
 
 def cost(model: "nn.Module | Program | ModelPath", example_inputs: Any = None) -> "Cost":
@@ -146,7 +148,8 @@ def cost(model: "nn.Module | Program | ModelPath", example_inputs: Any = None) -
     """
     from gfx.costs import cost_of
 
-    return cost_of(_program(model, example_inputs, check=False))  # shapes are all it reads
+    with _ambient().neutral_modes(model):
+        return cost_of(_program(model, example_inputs, check=False))  # shapes are all it reads
 
 
 def channels(
@@ -168,8 +171,14 @@ def channels(
     """
     from gfx.coupling import analyse
 
-    program = _program(model, example_inputs)
-    return analyse(program, attention=attention, group_norm=group_norm)
+    with _ambient().neutral_modes(model):
+        program = _program(model, example_inputs)
+        return analyse(program, attention=attention, group_norm=group_norm)
+
+
+def _ambient() -> Any:
+    """Imports what shields the verbs from the modes of their caller."""
+    return import_module("gfx.ir.ambient_modes")
 
 
 def _program(
@@ -185,7 +194,10 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"gfx.{name}")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), _NAMES.get(name, name))
+        found = getattr(import_module(_HOMES[name]), _NAMES.get(name, name))
+        if isfunction(found):  # a verb: whatever modes its caller is in, it does the same
+            globals()[name] = found = _ambient().in_neutral_modes(found)
+        return found
     raise AttributeError(f"module 'gfx' has no attribute {name!r}")
 
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from gfx.compression.importance import Importance, Reduce, needs_data, notes, rank
-from gfx.compression.selection import Bounds, Scope, Selection, by_stages, candidates
+from gfx.compression.selection import Bounds, Scope, Selection, candidates
+from gfx.compression.selection.bounds import MIN_CHANNELS
 from gfx.compression.selection.by_name import by_kept, by_widths
-from gfx.compression.selection.removal_steps import Removal, check_step
+from gfx.compression.selection.candidate_groups import by_stages, unrounded
+from gfx.compression.selection.removal_steps import Step, take, zero
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.costs import Budget
 from gfx.coupling import Attention, GroupNorms, Groups, analyse
-from gfx.coupling.analysis import analyse_like
 from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
-from gfx.coupling.removal import masked, remove
 from gfx.errors import MOST, RecipeError, check_range, prefixed
 from gfx.ir.program import Program
 from gfx.search import Decision, Limits, Narrowed, Offer, plan_widths
@@ -30,32 +30,30 @@ __all__ = ["ChannelPrune"]
 
 @dataclass(frozen=True)
 class ChannelPrune(Pass):
-    """Removes the least important channels of every free group.
+    """Removes the least important channels of every free group (`gfx.channels`).
 
-    A channel is one of `gfx.channels`: all slices of all tensors that are removed together. Fields
-    count such channels. `ratio` and `ratios`, or one of `widths`, `kept` and `budget`, say how many
-    are removed; with none of them, half of each group is.
+    Channels are those of the layers, even where several go together. `ratio` and `ratios`, or one
+    of `widths`, `kept` and `budget`, say how many are removed; with none, half of each group is.
 
     1. Groups that are pinned, that `keep` names, or whose removal is approximate although
        `approximate` refuses that, are skipped with the reason.
-    2. With `ratio`, `ratios` or `budget` a group keeps at least `min_channels`, at least the share
-       1 - `max_ratio`, and a multiple of `round_to`, rounded up, or all. `widths` and `kept` are
-       exact.
-    3. Removing nothing although a field asks for a removal is an error.
-    4. A group has the ratio of the first glob of `ratios` that names one of its modules, else
+    2. With `ratio`, `ratios` or `budget` a layer keeps of each group at least `min_channels`, at
+       least the share 1 - `max_ratio`, and a multiple of `round_to`, rounded up, or all, skipped
+       with the reason; `widths` and `kept` are exact. To remove nothing at all is an error.
+    3. A group has the ratio of the first glob of `ratios` that names one of its modules, else
        `ratio`, else it stays whole. The groups of one glob are a stage, and ranked together.
-    5. Every budget is met, one of them within `tolerance`, else it is an error with the nearest
+       `details["note"]` says if much less goes.
+    4. Every budget is met, one of them within `tolerance`, else it is an error with the nearest
        values on both sides. For one on latency, widths are chosen by predicted milliseconds, built
        and measured, a few times; `tolerance` is not checked, as noise is larger.
-    6. If other passes share the recipe's budget, one search decides about their layers and these
-       groups, for the least damage as `decompose` measures it. `importance` still ranks the
-       channels of a group; `scope` and `tolerance` have no effect.
-    7. `kept` may ask for a part of channels that go together, as what several prunes left: what
-       goes as a whole is removed first, the rest from the program that results.
+    5. If other passes share the recipe's budget, one search decides for the least damage;
+       `importance` still ranks the channels of a group, `scope` and `tolerance` have no effect.
+    6. `kept` may name a part of channels that go together, as several prunes leave: what goes
+       whole is removed first, and the rest from the program that results.
 
     Shapes: inputs and outputs keep theirs; activations between them get narrower.
-    Raises: PreconditionError if nothing can be removed (rule 3); BudgetError if the budget cannot
-    be met (rule 5); RecipeError if a module that is named does not exist.
+    Raises: PreconditionError if nothing can be removed (rule 2); BudgetError if the budget cannot
+    be met (rule 4); RecipeError if a module that is named does not exist.
 
     Example:
         >>> import gfx
@@ -78,8 +76,8 @@ class ChannelPrune(Pass):
     approximate: Literal["allow", "refuse"] = "allow"  # groups whose removal is not exact
     attention: Attention = "width"  # removes one index of every head, or whole heads
     group_norm: GroupNorms = "auto"  # removes whole groups, or some of each (regroup: approximate)
-    round_to: int = 1  # channels; what a group keeps is a multiple of it
-    min_channels: int = 1  # that every group keeps, or all if it has no more
+    round_to: int = 1  # channels; what a layer keeps of a group is a multiple of it
+    min_channels: int = MIN_CHANNELS  # that a layer keeps of a group, or all: 4 may be an image
     max_ratio: float = 1.0  # share of a group that is removed at most, 0 < max_ratio ≤ 1
     keep: tuple[str, ...] = ()  # globs over modules whose output channels all stay
     targets: tuple[str, ...] = ("*",)  # globs over modules whose output channels may be removed
@@ -124,24 +122,18 @@ class ChannelPrune(Pass):
 
     def apply(self, program: Program, context: Context) -> Outcome:
         """Removes channels, and reports those that each module keeps."""
-        outcome, done = Outcome(), None
-        for groups, removed, _ in self._removals(program, context.of(self), outcome):
-            step = Removal.of(groups, removed)
-            # statistics of weights, such as a spectral norm that the model computes
-            stored = remove(program, groups, removed)
-            step.details.update({"stored": list(stored)} if stored else {})
-            done = done.then(step) if done else step
-        if done is None:
-            return outcome
-        for name, (before, indices) in done.stay.items():
-            outcome.change(name, "channels", before, len(indices))
-        outcome.details |= done.details
-        resolved = outcome.resolved = self._resolved(done.stay)
-        outcome.reference = resolved.reference
+        outcome = Outcome()
+        done = take(program, self._removals(program, context.of(self), outcome))
+        if done is not None:
+            for name, (before, indices) in done.stay.items():
+                outcome.change(name, "channels", before, len(indices))
+            outcome.details |= done.details
+            outcome.resolved = self._resolved(done.stay)
+            outcome.reference = outcome.resolved.reference
         return outcome
 
     def offer(self, program: Program, context: Context) -> Offer | None:
-        """Offers the groups that may be narrowed (rule 6)."""
+        """Offers the groups that may be narrowed (rule 5)."""
         groups = self._groups(program)
         chosen = self._selection(groups, context.of(self), Outcome())
 
@@ -152,45 +144,33 @@ class ChannelPrune(Pass):
         return Offer(resolve, narrowed=narrowed, batches=self.batches)
 
     def reference(self, before: Program) -> Program:
-        """Returns a copy of the original that reads zeros for the removed channels (rule 7)."""
-        program = reference = before.copy(on_write=True)
-        for groups, removed, more in self._removals(program, Context().of(self), Outcome()):
-            reference = program.copy(on_write=True) if more else program
-            masked(reference, analyse_like(groups, reference) if more else groups, removed)
-            if more:  # the reference of what goes next is the program after this
-                remove(program, groups, removed)
-                check_step(self.name, reference, program)
-        return reference
+        """Returns a copy of the original that reads zeros for the removed channels (rule 6)."""
+        reference = before.copy(on_write=True)
+        return zero(self.name, reference, self._removals(reference, Context().of(self), Outcome()))
 
     def _resolved(self, stay: Mapping[str, tuple[int, list[int]]]) -> "ChannelPrune":
         """Returns the pass with the chosen channels in `kept`."""
         kept = {name: tuple(indices) for name, (_, indices) in stay.items()}
-        ratio = None if kept else 0.0
-        return replace(self, ratio=ratio, ratios={}, widths={}, budget=None, kept=kept)
+        asked: dict[str, Any] = {"ratio": None if kept else 0.0, "ratios": {}, "widths": {}}
+        return replace(self, budget=None, kept=kept, **asked)
 
     def _groups(self, program: Program) -> Groups:
         exact = self.group_norm == "auto" and self.approximate == "refuse"
         norms: GroupNorms = "whole" if exact else self.group_norm
         return analyse(program, attention=self.attention, group_norm=norms)
 
-    def _removals(
-        self, program: Program, context: Context, outcome: Outcome
-    ) -> Iterator[tuple[Groups, Mask, bool]]:
-        """Yields what to remove, and whether more follows from the program that is left (rule 7).
-
-        The same program gives the same removals.
-        """
+    def _removals(self, program: Program, context: Context, outcome: Outcome) -> Iterator[Step]:
+        """Yields what to remove, step by step; the same program gives the same (rule 6)."""
         groups, kept = self._groups(program), self.kept
         chosen = self._selection(groups, context, outcome)
-        removed = None if kept else self._plan(groups, chosen, context, outcome)
+        if not kept and (removed := self._plan(groups, chosen, context, outcome)).any():
+            yield groups, removed, False
         while kept:
             removed, kept = by_kept(groups, chosen.among, kept)
+            yield groups, removed, bool(kept)
             if kept:
-                yield groups, removed, True
                 groups = self._groups(program)
                 chosen = self._selection(groups, context, Outcome())
-        if removed is not None and removed.any():
-            yield groups, removed, False
 
     def _plan(self, groups: Groups, chosen: Selection, context: Context, outcome: Outcome) -> Mask:
         """Chooses the classes of labels to remove."""
@@ -200,21 +180,22 @@ class ChannelPrune(Pass):
             return by_widths(groups, chosen.among, chosen.scores, self.widths)
         if context.budgets:
             limits = Limits(context.budgets, context.meter)
-            outcome.details["requested"] = limits.requested
-            plan, timings = plan_widths(chosen, limits, self.tolerance)  # rule 5
-            outcome.timings |= timings
-            return chosen.by_names(plan.widths)
-        removed, asked, skipped = by_stages(chosen, self.ratios, self.ratio)  # rules 3 and 4
-        outcome.details["requested"] = asked
+            plan, outcome.timings = plan_widths(chosen, limits, self.tolerance)  # rule 4
+            removed, details = chosen.by_names(plan.widths), {"requested": limits.requested}
+            skipped = unrounded(chosen, removed)
+        else:
+            removed, details, skipped = by_stages(chosen, self.ratios, self.ratio)  # rule 3
+        outcome.details |= details
         outcome.skips += [Skip(*skip) for skip in skipped]
         return removed
 
     def _selection(self, groups: Groups, context: Context, outcome: Outcome) -> Selection:
         """Ranks the channels that may be removed, and skips the others (rules 1 and 2)."""
         globs = {"keep": self.keep, "targets": self.targets, "ratios": tuple(self.ratios)}
-        among, skipped = candidates(groups, globs, self.approximate)
+        given = (self.round_to, self.min_channels, self.max_ratio)
+        bounds = Bounds(min_channels=1) if self.kept or self.widths else Bounds(*given)  # rule 2
+        among, skipped = candidates(groups, globs, self.approximate, bounds)
         outcome.skips += [Skip(*skip) for skip in skipped]
         by: Any = {"data": context.data, "batches": self.batches, "seed": context.seed}
         ranked = {} if self.kept else rank(groups, among, self.importance, reduce=self.reduce, **by)
-        bounds = Bounds(self.round_to, self.min_channels, self.max_ratio)
         return Selection(groups, among, ranked, bounds, self.scope)

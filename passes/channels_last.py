@@ -37,8 +37,8 @@ class ChannelsLast(Pass):
     """Stores the weights of 2d convolutions in channels-last order; activations follow.
 
     A shape stays (N, C, H, W): only the order in memory changes. Kernels read all channels of a
-    position at once, and nothing is reordered between two convolutions. Run this pass last: a
-    weight that is pruned or folded afterwards is row-major again.
+    position at once, and nothing is reordered between two convolutions. Run this pass last: later
+    passes keep the order of what they cut, fold or split, but may add activations in another.
 
     1. Views of activations become reshapes, which copy where the order in memory requires it.
     2. Outputs are made contiguous, as they were.

@@ -15,7 +15,7 @@ from gfx.compression.factor.choose_layers import choose, form_options
 from gfx.compression.factor.forms import Init, Kind, Norm
 from gfx.compression.factor.layer_selectors import Names, Rank, check_selectors
 from gfx.compression.probe import Damages, sensitive
-from gfx.compression.selection import narrow_to
+from gfx.compression.selection import MIN_CHANNELS, Bounds, narrow_to
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.costs import Budget, cost_of
 from gfx.errors import MOST, RecipeError, check_range, prefixed
@@ -81,6 +81,7 @@ class Decompose(Pass):
     budget: tuple[Budget, ...] | None = None  # absolute limits; None: the recipe's
     ranks: tuple[Rank, ...] = ()  # options under a budget; (): a few small ones of the kind
     shares: tuple[float, ...] = (0.75, 0.5, 0.25)  # options: share that stays of a group, 0 < s < 1
+    min_channels: int = MIN_CHANNELS  # that each layer keeps of a group, or all if it has no more
     rounds: int = 3  # of alternating between the parts, with init: data
     batches: int = 8  # of the data that are used
     seed: int | None = None  # of all random numbers; None: the recipe's
@@ -90,8 +91,8 @@ class Decompose(Pass):
             if isinstance(getattr(self, name), str):  # one name needs no list
                 object.__setattr__(self, name, (getattr(self, name),))
         with prefixed(self.name):
-            check_range("rounds", self.rounds, at_least=1, at_most=MOST)
-            check_range("batches", self.batches, at_least=1, at_most=MOST)
+            for name in ("rounds", "batches", "min_channels"):
+                check_range(name, getattr(self, name), at_least=1, at_most=MOST)
             for share in self.shares:
                 if not 0 < share < 1:
                     raise RecipeError(f"shares: {share} must be above 0 and below 1")
@@ -171,6 +172,7 @@ class Decompose(Pass):
         if limits.kept_by(program, cost_of(program)):
             return None
         offer, how = self._offer(program, outcome), {"data": context.data, "seed": context.seed}
+        how["bounds"] = Bounds(min_channels=self.min_channels)
         found, kept, details, left = decide_alone(program, offer, self.shares, limits, **how)
         outcome.skips += [Skip(*skip) for skip in left]
         outcome.details |= details

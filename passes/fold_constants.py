@@ -103,15 +103,13 @@ class FoldConstants(Pass):
         others += [n.name for n in steps if n is not node and any(u not in steps for u in n.users)]
         if others:  # rule 3
             return f"{others[0]} is read in another place too: parameters would grow"
-        value, held = node.meta["val"], [_tensor(program, s) for s in sources]
-        learned = _learned(held, value)
-        kind = " that learn" if learned else ""
-        for unit, own, made_of in (
-            ("numbers", value.numel(), sum(t.numel() for t in learned or held)),
-            ("bytes", value.nbytes, sum(t.nbytes for t in learned or held)),
-        ):
-            if own > made_of:
-                return f"it has {own} {unit}, and is made of {made_of}{kind}"
+        value, tensors = node.meta["val"], [_tensor(program, s) for s in sources]
+        learned = [t for t in tensors if isinstance(t, nn.Parameter) and value.is_floating_point()]
+        held, kind = learned or tensors, " that learn" if learned else ""
+        if (count := value.numel()) > (known := sum(t.numel() for t in held)):
+            return f"it has {count} numbers, and is made of {known}{kind}"
+        if (count := value.nbytes) > (known := sum(t.nbytes for t in held)):
+            return f"it has {count} bytes, and is made of {known}{kind}"
         return ""
 
 
@@ -171,9 +169,9 @@ def _only_read_by(program: Program, source: fx.Node, steps: dict[fx.Node, None])
 def _store(program: Program, node: fx.Node, sources: list[fx.Node]) -> fx.Node:
     """Registers a node's value as a parameter or buffer, and lets the graph read that."""
     value, steps = evaluate(program, node), _steps(node)
-    learned = _learned([_tensor(program, s) for s in sources], value)
+    learned = [t for t in (_tensor(program, s) for s in sources) if isinstance(t, nn.Parameter)]
     name = fresh_name(program.module, node.name)
-    if learned:
+    if learned and value.is_floating_point():
         grad = any(t.requires_grad for t in learned)
         program.module.register_parameter(name, nn.Parameter(value, requires_grad=grad))
     else:
@@ -187,11 +185,6 @@ def _store(program: Program, node: fx.Node, sources: list[fx.Node]) -> fx.Node:
         if step in steps and not step.users:
             program.graph.erase_node(step)
     return stored
-
-
-def _learned(sources: list[torch.Tensor], value: torch.Tensor) -> list[torch.Tensor]:
-    """Lists the parameters among the sources of a value that may be a parameter itself."""
-    return [t for t in sources if isinstance(t, nn.Parameter) and value.is_floating_point()]
 
 
 def _delete(program: Program, sources: list[fx.Node]) -> None:

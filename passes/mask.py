@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from gfx.compression.masks import GroupMasks, MaskSettings, candidates, mask_elements
+from gfx.compression.selection import MIN_CHANNELS, Bounds
 from gfx.contract import Change, Context, Keeps, Outcome, Pass, Skip
 from gfx.coupling import analyse
 from gfx.errors import PreconditionError, RecipeError, check_range, did_you_mean, prefixed
@@ -40,8 +41,8 @@ class Mask(Pass):
     - slimming: an L1 penalty on the scales of BatchNorm and affine InstanceNorm; l1: on the weights
       of convolutions. Channels below a threshold are masked at the end (`Schedule.binarize`).
 
-    1. Granularity "channel": one mask for each group. Groups that are pinned, of one channel,
-       masked already, or whose removal is approximate are skipped with the reason.
+    1. Granularity "channel": one mask for each group. Groups that are pinned, of `min_channels` or
+       fewer, masked already, or whose removal is approximate are skipped with the reason.
     2. Granularity "filter": one mask for each layer, ranked by that layer's own filters. Where
        several layers write the channels (a residual stream) it masks the layer's own output, after
        the norm that follows: a zero there clears the filter and removes no channel.
@@ -79,6 +80,7 @@ class Mask(Pass):
     proximal: bool = False  # slimming, l1: shrink weights after each step instead of a loss term
     scope: Literal["local", "global"] = "local"  # a share of each mask, or of all together
     pattern: Literal["free", "2:4"] = "free"  # of elements; 2:4: two of each four inputs are zero
+    min_channels: int = MIN_CHANNELS  # that a layer keeps of a group, or all: 4 may be an image
     targets: tuple[str, ...] = ("*",)  # globs over the modules whose channels or weights are masked
     keep: tuple[str, ...] = ()  # globs over the modules whose channels or weights are not masked
 
@@ -100,7 +102,7 @@ class Mask(Pass):
             raise RecipeError(
                 f"initial={self.initial} is above sparsity={self.sparsity}; a schedule never falls"
             )
-        for name, least in {"begin": 0, "end": 0, "every": 1}.items():
+        for name, least in {"begin": 0, "end": 0, "every": 1, "min_channels": 1}.items():
             check_range(name, getattr(self, name), at_least=least)
         if self.end < self.begin and not self.one_shot:
             raise RecipeError(
@@ -146,8 +148,9 @@ class Mask(Pass):
         if self.granularity == "filter":
             granularity = "filter"
         strength = _STRENGTHS[self.kind] if self.strength is None else self.strength
+        bounds = Bounds(min_channels=self.min_channels)
         settings = MaskSettings(
-            self.kind, granularity, self._ramp(), self.scope, strength, self.proximal
+            self.kind, granularity, self._ramp(), self.scope, strength, self.proximal, bounds
         )
         masks = GroupMasks(analyse(program), settings)
         self._check_globs(masks.names(), "module with channels")

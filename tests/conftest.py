@@ -11,6 +11,13 @@ import hypothesis
 import pytest
 import torch
 
+# the hooks of `make laws`
+from support.law_timer import (  # noqa: F401
+    pytest_collection_modifyitems,
+    pytest_runtest_call,
+    pytest_terminal_summary,
+)
+
 torch.set_num_threads(1)
 
 # "ci" repeats itself exactly; "dev" looks at new examples each time; neither looks at the clock

@@ -53,7 +53,7 @@ def _print_groups(groups: "Groups") -> None:
     rows = [
         (
             group.name,
-            str(group.size),
+            str(group.width),
             "free" if group.free else f"pinned: {group.pinned or 'a single channel'}",
             "exact" if group.exact else f"approximate: {group.approximate}",
             ", ".join(group.producers),

@@ -51,9 +51,13 @@ def analyse(
     """
     propagate(program)
     flow = _run(Flow(program, attention, group_norm))
-    while group_norm == "auto" and (stuck := _stuck(flow)):
-        flow = _run(Flow(program, attention, group_norm, flow.regrouped | stuck))
-    return collect(flow)
+    while True:
+        stuck = _stuck(flow) if group_norm == "auto" else set()
+        met = {name for why, name in flow.long.items() if why in flow.labels.pins().texts}
+        if not stuck and not met:
+            return collect(flow)
+        labelled, regrouped = flow.labelled | met, flow.regrouped | stuck
+        flow = _run(Flow(program, attention, group_norm, regrouped, labelled))
 
 
 def analyse_like(groups: Groups, program: Program) -> Groups:
@@ -73,11 +77,13 @@ def _run(flow: Flow) -> Flow:
 
 def _stuck(flow: Flow) -> set[fx.Node]:
     """Finds the GroupNorms whose channels can go only all together."""
-    pinned = set(flow.labels.pins()) if flow.norms else set()
+    if not flow.norms:
+        return set()
+    pins = flow.labels.pins()
     found = set()
     for node, ids in flow.norms.items():
         classes = np.unique(flow.labels.find(ids)).tolist()
-        if len(classes) == 1 and classes[0] not in pinned:
+        if len(classes) == 1 and pins.of(classes[0]) is None:
             found.add(node)
     modules = {node.target for node in found if node.op == "call_module"}
     return found | {node for node in flow.norms if node.target in modules}  # of a shared module

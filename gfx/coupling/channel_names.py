@@ -6,11 +6,11 @@ from typing import TypeVar
 import numpy as np
 
 from gfx.coupling.groups import Group, Groups
-from gfx.coupling.labels import Axis, Mask
+from gfx.coupling.labels import Axis, Ids, Mask
 from gfx.errors import RecipeError, did_you_mean
 from gfx.ir.globs import first_unmatched, named_by
 
-__all__ = ["check_globs", "modules_of", "named_axes", "pairs_named", "stays"]
+__all__ = ["channels_of", "check_globs", "modules_of", "named_axes", "pairs_named", "stays"]
 
 T = TypeVar("T")
 
@@ -54,12 +54,22 @@ def stays(groups: Groups, removed: Mask) -> dict[str, tuple[int, list[int]]]:
     outputs, others = _axes(groups)
     for names, always in ((outputs, True), (others, False)):
         for name, axis in names.items():
-            gone = removed[groups.roots[axis.ids]]
-            classes = groups.roots[axis.ids[gone]]
+            ids = channels_of(groups, axis)
+            gone = removed[groups.roots[ids]]
+            classes = groups.roots[ids[gone]]
             if gone.any() and (always or not listed[classes].all()):
                 listed[classes] = True
-                found[name] = (axis.size, np.flatnonzero(~gone).tolist())
+                found[name] = (len(ids), np.flatnonzero(~gone).tolist())
     return found
+
+
+def channels_of(groups: Groups, axis: Axis) -> Ids:
+    """Returns the label of each channel that a layer writes or reads along a dimension.
+
+    The groups of a convolution share the indices of one dimension of its weight, which has fewer
+    of them than the layer has channels.
+    """
+    return np.tile(axis.ids, groups.shared(axis.tensor, axis.dim))
 
 
 def named_axes(groups: Groups) -> dict[str, Axis]:

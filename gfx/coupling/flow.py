@@ -23,7 +23,7 @@ from gfx.coupling.labelled_tensor import (
     varying,
 )
 from gfx.coupling.labelled_tensor import field as make_field
-from gfx.coupling.labels import Axis, Ids, Labels
+from gfx.coupling.labels import LONGEST, Axis, Ids, Labels
 from gfx.coupling.weight_statistics import Constants
 from gfx.ir.execute import tensors as tensors_in
 from gfx.ir.program import Program
@@ -44,6 +44,8 @@ class Flow:
     attention: Attention = "width"
     group_norm: GroupNorms = "auto"
     regrouped: set[fx.Node] = field(default_factory=set)  # GroupNorms that keep all their groups
+    labelled: frozenset[str] = frozenset()  # what is long and has labels all the same, by `long`
+    long: dict[str, str] = field(default_factory=dict)  # why → tensor or node without labels for it
     labels: Labels = field(default_factory=Labels)
     constants: Constants = field(default_factory=Constants)
     values: dict[fx.Node, Any] = field(default_factory=dict)
@@ -56,13 +58,16 @@ class Flow:
     means: dict[fx.Node, Statistic] = field(default_factory=dict)
     centred: list[tuple[fx.Node, Labeled]] = field(default_factory=list)  # a mean, and of what
     roles: dict[tuple[str, int], str] = field(default_factory=dict)  # (tensor, dim) → out | in
+    # (tensor, dim) → how many channels of a grouped convolution one index is
+    shared: dict[tuple[str, int], int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # module: why it is not followed
     factors: dict[fx.Node, list[Ids]] = field(default_factory=dict)  # labelled sizes in its MACs
 
     def tensor(self, path: str, dims: Collection[int] | None = None) -> Labeled:
         """Labels a parameter or buffer of the program; tied tensors share their labels.
 
-        `dims` names the dimensions that are channels, where that is known (all by default).
+        `dims` names the dimensions that are channels, where that is known. By default all are
+        that are no longer than channels usually are (`LONGEST`).
         """
         value = self.program.tensor(path)
         self.held.append(value)
@@ -71,12 +76,27 @@ class Flow:
             dims = ()  # a layer of width 0 has nothing to remove
         if path not in self.axes:
             self.axes[path] = tuple(
-                self.labels.axis(path, d, n) if n > 1 and (dims is None or d in dims) else None
+                self.labels.axis(path, d, n)
+                if n > 1 and (self._may_be_channels(path, n) if dims is None else d in dims)
+                else None
                 for d, n in enumerate(value.shape)
             )
         shape = tuple(value.shape)
         fields = [make_field(a.ids, a.dim, shape) for a in self.axes[path] if a]
-        return Labeled(shape, tuple(fields))
+        left = [n for n, a in zip(shape, self.axes[path], strict=True) if a is None]
+        return Labeled(shape, tuple(fields), self._too_long(path, left))
+
+    def _may_be_channels(self, name: str, size: int) -> bool:
+        return size <= LONGEST or name in self.labelled
+
+    def _too_long(self, name: str, sizes: Iterable[int]) -> str:
+        """Says which dimension has no labels for its length, and notes it; "" if none has."""
+        longest = max(sizes, default=0)
+        if self._may_be_channels(name, longest):
+            return ""
+        why = f"{name} has {longest:,} entries there, more than layers have channels"
+        self.long[why] = name
+        return why
 
     def member(self, call: Call, name: str) -> Labeled | None:
         """Labels a tensor of the module that is called, or returns None if it has none."""
@@ -224,8 +244,11 @@ class Flow:
 
     def made(self, node: fx.Node, dims: Iterable[int], shape: tuple[int, ...]) -> Labeled:
         """Labels some dimensions of a tensor that the graph itself makes."""
-        axes = [self.labels.axis("", d, shape[d], at=node.name) for d in dims if shape[d] > 1]
-        return Labeled(shape, tuple(make_field(a.ids, a.dim, shape) for a in axes))
+        wide = [d for d in dims if shape[d] > 1]
+        may = [d for d in wide if self._may_be_channels(node.name, shape[d])]
+        axes = [self.labels.axis("", d, shape[d], at=node.name) for d in may]
+        why = self._too_long(node.name, [shape[d] for d in wide])
+        return Labeled(shape, tuple(make_field(a.ids, a.dim, shape) for a in axes), why)
 
     def read(self, call: Call, operand: fx.Node, dim: int, ids: Ids | None) -> None:
         """Records that a contraction consumes channels."""
@@ -254,14 +277,21 @@ class Flow:
 
     def role(self, ids: Ids | None, role: str) -> None:
         """Records that the dimensions these labels are of write ("out") or read ("in") channels."""
+        for axis in self._dimensions(ids):
+            self.roles.setdefault((axis.tensor, axis.dim), role)
+
+    def share(self, ids: Ids | None, count: int) -> None:
+        """Records that each index of the dimensions these labels are of is so many channels."""
+        for axis in self._dimensions(ids):
+            self.shared.setdefault((axis.tensor, axis.dim), count)
+
+    def _dimensions(self, ids: Ids | None) -> list[Axis]:
+        """Lists the dimensions of tensors of the program that the ends of some labels are of."""
         if ids is None:
-            return
+            return []
         starts = self.labels.starts
         ends = {bisect_right(starts, int(i)) - 1 for i in (ids.min(), ids.max())}
-        for i in sorted(ends):
-            axis = self.labels.axes[i]
-            if axis.tensor:
-                self.roles.setdefault((axis.tensor, axis.dim), role)
+        return [axis for i in sorted(ends) if (axis := self.labels.axes[i]).tensor]
 
     def prices(self, call: Call, *sizes: Ids | None) -> None:
         """Records the labelled sizes whose product the node's MACs are proportional to."""

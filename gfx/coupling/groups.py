@@ -53,13 +53,30 @@ class Group:
     """
 
     name: str  # the module that produces the channels
-    size: int  # number of channels
+    size: int  # number of channels: what goes together is one
     members: tuple[Member, ...]
     producers: tuple[str, ...]  # modules (or tensors) whose outputs these channels are
     consumers: tuple[str, ...]  # modules (or tensors) that read them
     pinned: str | None  # why the channels cannot be removed
     roots: Ids  # one class of labels per channel
     approximate: str | None = None  # why removal is not exact
+    # how many channels of a layer each of them takes: first of the layer that names the group, then
+    # of every other that writes or reads it; more than 1 where layers must lose several alike
+    takes: tuple[int, ...] = (1,)
+
+    @property
+    def width(self) -> int:
+        """The channels that the group takes of the layer that it is named after.
+
+        Example:
+            >>> import gfx, torch
+            >>> from torch import nn
+            >>> model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.PixelShuffle(2), nn.Conv2d(4, 8, 1))
+            >>> group = gfx.channels(gfx.trace(model, (torch.ones(1, 3, 4, 4),)))["0"]
+            >>> group.size, group.width, group.takes
+            (4, 16, (4, 1))
+        """
+        return self.size * self.takes[0]
 
     @property
     def free(self) -> bool:
@@ -85,6 +102,7 @@ class Group:
         return {
             "name": self.name,
             "size": self.size,
+            "width": self.width,
             "free": self.free,
             "exact": self.exact,
             "pinned": self.pinned,
@@ -208,6 +226,13 @@ class Groups:
         """
         return self._flow.roles.get((tensor, dim), "")
 
+    def shared(self, tensor: str, dim: int) -> int:
+        """Returns how many channels of its layer one index of a dimension is.
+
+        More than 1 in the weight of a grouped convolution: all its groups share the index.
+        """
+        return self._flow.shared.get((tensor, dim), 1)
+
     def value_of(self, node: fx.Node) -> Any:
         """Returns a node's value as the analysis sees it: a `Labeled` for each tensor in it.
 
@@ -262,5 +287,6 @@ class Groups:
             state = "free" if group.free else f"pinned: {group.pinned or 'a single channel'}"
             if group.free and group.approximate:
                 state += f", approximate: {group.approximate}"
-            lines.append(f"{group.name}: {group.size} channels, {state}")
+            together = f", {group.takes[0]} at a time" if group.takes[0] > 1 else ""
+            lines.append(f"{group.name}: {group.width} channels{together}, {state}")
         return "\n".join(lines)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Axis", "Ids", "Labels", "Mask"]
+__all__ = ["LONGEST", "Axis", "Ids", "Labels", "Mask", "Reasons"]
 
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+# a dimension with more indices is one of positions, such as a table's rows or a sound's samples:
+# it gets labels only where a layer writes or reads it, or channels meet it
+LONGEST = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,25 @@ class Axis:
     def ids(self) -> Ids:
         """The labels, one per index of the dimension."""
         return np.arange(self.start, self.start + self.size, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Holds a reason for some classes of labels, as one number each: labels may be millions.
+
+    Example:
+        >>> reasons = Reasons(np.array([0, 1, 0], dtype=np.int32), ("it is an output",))
+        >>> reasons.of(1), reasons.of(2)
+        ('it is an output', None)
+    """
+
+    numbers: NDArray[np.int32]  # by representative: 0 for none, else a text's place from 1 on
+    texts: tuple[str, ...]
+
+    def of(self, root: int) -> str | None:
+        """Returns the reason of the class with this representative; None if it has none."""
+        number = int(self.numbers[root])
+        return self.texts[number - 1] if number else None
 
 
 class Labels:
@@ -122,8 +144,8 @@ class Labels:
         """Returns the representative of every label, in label order."""
         return self.find(np.arange(self._count, dtype=np.int64))
 
-    def pins(self) -> dict[int, str]:
-        """Maps the representative of each pinned class to the first reason it was given."""
+    def pins(self) -> Reasons:
+        """Returns the first reason that each pinned class was given."""
         return self._reasons(self._pins)
 
     def reason(self, ids: Ids) -> str:
@@ -134,13 +156,13 @@ class Labels:
                 return why
         return ""
 
-    def marks(self) -> dict[int, str]:
-        """Maps the representative of each class that is not exact to the first reason why."""
+    def marks(self) -> Reasons:
+        """Returns the first reason why each class is not exact."""
         return self._reasons(self._marks)
 
-    def _reasons(self, given: list[tuple[Ids, str]]) -> dict[int, str]:
-        reasons: dict[int, str] = {}
-        for ids, why in given:
-            for root in np.unique(self.find(ids)).tolist():
-                reasons.setdefault(root, why)
-        return reasons
+    def _reasons(self, given: list[tuple[Ids, str]]) -> Reasons:
+        texts = tuple(dict.fromkeys(why for _, why in given))
+        numbers = np.zeros(self._count, dtype=np.int32)
+        for ids, why in reversed(given):  # the first is written last
+            numbers[self.find(ids)] = texts.index(why) + 1
+        return Reasons(numbers, texts)

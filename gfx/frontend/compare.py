@@ -17,7 +17,15 @@ from gfx.ir.random_state import seed_all
 from gfx.ir.shapes.fake_tensors import fake_of
 from gfx.ir.torch_logging import quiet_torch
 
-__all__ = ["difference", "record", "run", "run_fake", "where_it_fails"]
+__all__ = [
+    "difference",
+    "gradient_difference",
+    "record",
+    "run",
+    "run_backward",
+    "run_fake",
+    "where_it_fails",
+]
 
 
 def run(module: nn.Module, call: Callable[..., Any], arguments: Arguments, training: bool) -> Any:
@@ -29,6 +37,87 @@ def run(module: nn.Module, call: Callable[..., Any], arguments: Arguments, train
         seed_all(0)
         _set_mode(module, training)
         return call(arguments.map(lambda tensor: tensor.detach().clone()))
+
+
+def run_backward(
+    module: nn.Module, call: Callable[..., Any], arguments: Arguments
+) -> dict[str, torch.Tensor]:
+    """Runs a module in eval mode and back; returns the gradients of parameters and inputs by name.
+
+    The loss weighs every element of the outputs differently. What gets no gradient has a zero.
+    """
+    with untouched(module), plain_forwards(module), torch.enable_grad():
+        seed_all(0)
+        _set_mode(module, False)
+        named = {n: p for n, p in module.named_parameters() if p.is_floating_point()}
+        frozen = [p for p in named.values() if not p.requires_grad]
+        given: dict[str, torch.Tensor] = {}
+
+        def own(tensor: torch.Tensor) -> torch.Tensor:
+            twin = tensor.detach().clone()
+            if twin.is_floating_point():
+                given[f"input {len(given)}"] = twin.requires_grad_()
+            return twin
+
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        try:
+            leaves = _leaves(call(arguments.map(own)))
+            outputs = [x for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad]
+            loss = sum(_weighed(x) for x in outputs)
+            wanted = {**named, **given}
+            if not isinstance(loss, torch.Tensor):
+                return {name: torch.zeros_like(x) for name, x in wanted.items()}
+            found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+    pairs = zip(wanted.items(), found, strict=True)
+    return {n: torch.zeros_like(x) if g is None else g.detach() for (n, x), g in pairs}
+
+
+def gradient_difference(
+    expected: Mapping[str, torch.Tensor], got: Mapping[str, torch.Tensor]
+) -> str | None:
+    """Says which gradient differs most, or None if they do only by rounding.
+
+    A gradient that is small beside the largest of all is rounding itself, as that of a bias before
+    an InstanceNorm.
+
+    Example:
+        >>> gradient_difference({"a.weight": torch.zeros(2)}, {"a.weight": torch.ones(2)})
+        'the gradient of a.weight differs by 1.0e+00 of its largest value'
+    """
+    shared = [n for n in expected if n in got and expected[n].shape == got[n].shape]
+    largest = max(
+        (float(x[n].abs().max()) for x in (expected, got) for n in shared if x[n].numel()),
+        default=0.0,
+    )
+    worst, name = 0.0, ""
+    for each in shared:
+        a, b = expected[each].double(), got[each].double()
+        if not a.numel():
+            continue
+        both = a.isfinite() & b.isfinite()
+        error = float(torch.where(both, a - b, 0.0).abs().max())
+        size = max(float(a.abs().max()), float(b.abs().max()), _SMALL_GRADIENT * largest)
+        if size and error / size > worst:
+            worst, name = error / size, each
+    if worst <= _GRADIENTS:
+        return None
+    return f"the gradient of {name} differs by {worst:.1e} of its largest value"
+
+
+_GRADIENTS = 0.01  # of a tensor's largest: kernels may sum in another order
+_SMALL_GRADIENT = 1e-3  # of the largest of all
+
+
+def _weighed(output: torch.Tensor) -> torch.Tensor:
+    if output.is_complex():
+        output = torch.view_as_real(output)
+    steps = torch.arange(output.numel(), device=output.device, dtype=torch.float64)
+    weights = torch.cos(steps).to(output.dtype).reshape(output.shape)
+    return (output * weights).sum().double()
 
 
 def run_fake(module: nn.Module, call: Callable[..., Any], arguments: Arguments) -> Any:

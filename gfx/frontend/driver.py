@@ -1,19 +1,25 @@
 """Traces any generator into a Program: tries each front end in turn."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
-from gfx.errors import TraceError
+from gfx.errors import GfxError, TraceError
+from gfx.frontend.call_arguments import by_place
 from gfx.frontend.compare import record
 from gfx.frontend.equivalence import EquivalenceCheck
 from gfx.frontend.expand_attention import has_attention, write_out_attention
+from gfx.frontend.forward_hooks import leave_hooks
 from gfx.frontend.inputs.bind import bind
 from gfx.frontend.inputs.infer import Inferred, infer, remembered
 from gfx.frontend.normal_form import normal_form
 from gfx.frontend.private_copy import private_copy
-from gfx.frontend.refusal import Refusal
+from gfx.frontend.refusal import Refusal, first_line
+from gfx.frontend.regions import cut_gradients, has_regions
 from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.io.archive import ModelPath, as_module
 from gfx.ir.program import Program, Provenance
@@ -86,7 +92,9 @@ def traced(model: nn.Module, example_inputs: Any, *, check: bool) -> Program:
 
 
 def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -> Program:
-    """Takes a GraphModule as it is (rule 4)."""
+    """Takes a GraphModule as it is (rule 4), but for the places of arguments."""
+    if by_place(module, module.graph):
+        module.recompile()
     equivalence = EquivalenceCheck(module, inputs.arguments, check=False)
     if not equivalence.fits(module, keep=not check):
         equivalence.result(training=False)
@@ -111,7 +119,7 @@ class _Search:
     def run(self) -> Program:
         """Goes through the front ends; again with opaque leaves while that helps."""
         self.quick.look()
-        opaque: dict[str, str] = {}
+        opaque = _without_code(self.model)
         while True:
             try:
                 return self.attempt(opaque)
@@ -133,11 +141,13 @@ class _Search:
         Raises: Refusal if neither takes the model, with the reasons of both.
         """
         try:
-            return self.symbolic(opaque)
+            with _refusing():
+                return self.symbolic(opaque)
         except Refusal as refusal:
             symbolic = refusal
         try:
-            return self.exported(opaque)
+            with _refusing():
+                return self.exported(opaque)
         except Refusal as refusal:
             reason = f"symbolic trace: {symbolic.reason}; torch.export: {refusal.reason}"
             raise Refusal(reason, refusal.path or symbolic.path) from refusal
@@ -147,8 +157,12 @@ class _Search:
         stage("tracing symbolically")
         graph, notes = symbolic_graph(self.model, self.inputs.arguments, opaque)
         late = not self.check.check
-        module = _written_out(normal_form(self.model, graph, late=late), self.quick)
-        return self.program(module, "symbolic", opaque, notes + self.quick.notes(module))
+        module = normal_form(self.model, graph, late=late)
+        notes = notes + leave_hooks(module)
+        regions = has_regions(module)
+        module = self.written_out(module, self.quick)
+        notes += self.quick.notes(module, gradients=regions)
+        return self.program(module, "symbolic", opaque, notes)
 
     def exported(self, opaque: dict[str, str]) -> Program:
         """Tries the second front end: from the most general graph to the most special."""
@@ -161,11 +175,17 @@ class _Search:
             stage("tracing by torch.export")
             try:
                 graph, notes = exported_graph(self.model, attempt, opaque, recorded)
-                module = _written_out(normal_form(self.model, graph), self.check)
-                return self.program(module, "export", opaque, notes + self.check.notes(module))
+                module = self.written_out(normal_form(self.model, graph), self.check)
+                notes += self.check.notes(module, gradients=True)
+                return self.program(module, "export", opaque, notes)
             except Refusal as refusal:
                 last = refusal
         raise last
+
+    def written_out(self, module: fx.GraphModule, check: EquivalenceCheck) -> fx.GraphModule:
+        """Writes out what a graph says in another way than the model."""
+        _regions_kept(module, check)
+        return _written_out(module, check)
 
     def program(
         self, module: fx.GraphModule, frontend: Frontend, opaque: dict[str, str], notes: list[str]
@@ -175,6 +195,10 @@ class _Search:
             f"the argument {item.name} is fixed at {item.value!r}"
             for item in self.inputs.arguments.fixed()
         ]
+        kinds = sorted(self.inputs.arguments.taken_apart)
+        if kinds:
+            names = ", ".join(kinds)
+            fixed.append(f"the graph returns a dictionary of fields in the place of {names}")
         provenance = Provenance(
             type(self.model).__name__,
             frontend,
@@ -190,6 +214,41 @@ class _Search:
         else:  # those on the nodes are of smaller images
             forget_shapes(program)
         return program
+
+
+def _regions_kept(module: fx.GraphModule, check: EquivalenceCheck) -> None:
+    """Detaches what leaves a region without gradients, once it is known which values are tensors.
+
+    Raises: Refusal if the graph does not run on the shapes of the inputs.
+    """
+    if not has_regions(module):
+        return
+    if not check.fits(module, keep=True):
+        raise Refusal("forward runs a part under torch.no_grad(), and its shapes are not known")
+    cut_gradients(module)
+    Program(module, ()).recompile()
+    forget_shapes(Program(module, ()))
+
+
+def _without_code(model: nn.Module) -> dict[str, str]:
+    """Lists the outermost parts that are TorchScript: no front end can look into them."""
+    found: dict[str, str] = {}
+    for path, part in model.named_modules():
+        inside = any(path.startswith(f"{outer}.") for outer in found)
+        if isinstance(part, torch.jit.ScriptModule) and not inside:
+            found[path] = "it is TorchScript, which has no Python code left to follow"
+    return found
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turns what a model makes torch raise into the refusal of one front end."""
+    try:
+        yield
+    except (Refusal, GfxError):
+        raise
+    except Exception as error:
+        raise Refusal(first_line(error)) from error
 
 
 def _written_out(module: fx.GraphModule, check: EquivalenceCheck) -> fx.GraphModule:

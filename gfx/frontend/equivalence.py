@@ -9,9 +9,20 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
-from gfx.frontend.compare import difference, run, run_fake, where_it_fails
+from gfx.frontend.compare import (
+    difference,
+    gradient_difference,
+    run,
+    run_backward,
+    run_fake,
+    where_it_fails,
+)
+from gfx.frontend.forward_hooks import hook_names
 from gfx.frontend.inputs.bind import Arguments
+from gfx.frontend.leaf_ops import is_leaf
 from gfx.frontend.refusal import Refusal, first_line
+from gfx.ir.computed_tensors import unknown_hooks
+from gfx.ir.execute import draw_like
 from gfx.ir.shapes.fake_runner import FakeRunner
 from gfx.ir.torch_logging import quiet_torch
 
@@ -29,6 +40,9 @@ class EquivalenceCheck:
 
     1. In eval mode. A model in training mode may instead agree in training mode, seeded alike.
     2. On the meta device, where the CPU lacks an operation, and with `check=False`: shapes only.
+    3. On fresh inputs too, where a value of one run could be in the graph: it holds tensors that
+       are no parameters or buffers, or the model has hooks or parts that stay whole.
+    4. Gradients of parameters and inputs too, there and where `gradients` asks for them.
     """
 
     model: nn.Module
@@ -52,7 +66,7 @@ class EquivalenceCheck:
         if self.check:
             self.result(training=False)
 
-    def notes(self, module: fx.GraphModule) -> list[str]:
+    def notes(self, module: fx.GraphModule, *, gradients: bool = False) -> list[str]:
         """Compares a graph with the model; returns what a user should know.
 
         Raises: Refusal if they differ; InputError if the model does not run.
@@ -62,12 +76,45 @@ class EquivalenceCheck:
         expected = self.result(training=False)
         got, problem = self.compare(module, training=False)
         if problem is None:
+            self.look_closer(module, gradients)
             same = pytree.tree_structure(expected) == pytree.tree_structure(got)
             return self.remarks + ([] if same else [_STRUCTURE])
         may_train = self.model.training and not self.shapes_only
         if may_train and self.compare(module, training=True)[1] is None:
             return [_TRAINING]
-        raise Refusal(f"the graph computes something else: {problem}")
+        kept = _could_keep(self.model, module)
+        hint = f"; perhaps a value of one run is kept by {kept}" if kept else ""
+        raise Refusal(f"the graph computes something else: {problem}{hint}")
+
+    def look_closer(self, module: fx.GraphModule, gradients: bool) -> None:
+        """Compares on fresh inputs, and gradients (rules 3 and 4).
+
+        Raises: Refusal if they differ.
+        """
+        kept = _could_keep(self.model, module)
+        if self.shapes_only or not self.check or not (kept or gradients):
+            return
+        generator = torch.Generator().manual_seed(1)
+        fresh = self.arguments.map(lambda tensor: draw_like(tensor, generator))
+        model, graph = _as_model(self.model), _as_graph(module)
+        try:
+            expected = run(self.model, model, fresh, training=False)
+        except Exception:  # the model takes inputs like the example only
+            fresh = self.arguments
+            expected = self.result(training=False)
+        problem = difference(expected, run(module, graph, fresh, training=False))
+        if problem:
+            raise Refusal(
+                f"on other inputs than the example the graph computes something else ({problem}): "
+                f"a value of one run is kept and read again{kept and f', by {kept}'}"
+            )
+        try:
+            wanted = run_backward(self.model, model, fresh)
+        except Exception:  # it cannot be trained, so there is nothing to compare
+            return
+        problem = gradient_difference(wanted, run_backward(module, graph, fresh))
+        if problem:
+            raise Refusal(f"the graph has the model's values, but {problem}")
 
     def fits(self, module: fx.GraphModule, *, keep: bool = False) -> bool:
         """Whether a graph runs on the shapes of the inputs.
@@ -129,6 +176,21 @@ class EquivalenceCheck:
         if self.shapes_only:
             return run_fake(module, call, self.arguments)
         return run(module, call, self.arguments, training)
+
+
+def _could_keep(model: nn.Module, module: fx.GraphModule) -> str:
+    """Names what could have put a value of one run into a graph; "" if nothing could."""
+    for path, part in model.named_modules():
+        names = [*hook_names(part), *unknown_hooks(part)]
+        if names:
+            return f"the hook {names[0]} of {path or 'the model'}"
+    known = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and node.target not in known:
+            return f"the tensor {node.target}"
+        if node.op == "call_module" and not is_leaf(module.get_submodule(str(node.target))):
+            return f"{node.target}, which stays whole"
+    return ""
 
 
 def _as_model(model: nn.Module) -> Call:

@@ -13,6 +13,7 @@ from gfx.frontend.aten_ops import is_check, respell
 from gfx.frontend.inputs.bind import Arguments, has_tensor
 from gfx.frontend.leaf_ops import Calls, Slot
 from gfx.frontend.refusal import Refusal
+from gfx.frontend.regions import mark_region
 from gfx.frontend.symbolic_trace import unpack
 
 __all__ = ["lower"]
@@ -142,11 +143,17 @@ class _Lowering:
         at = next((i for i, a in enumerate(args) if isinstance(a, fx.GraphModule)), None)
         if at is None or not name.startswith("wrap_with"):
             raise Refusal(f"torch.export kept the operation {name}, which has a body of its own")
+        if "autocast" in name:
+            raise Refusal("forward enters torch.autocast, whose effect depends on its caller")
         inner = args[at].graph
+        known = set(self.graph.nodes)
         holes = [n for n in inner.nodes if n.op == "placeholder"]
         self.env.update(zip(holes, args[at + 1 :], strict=True))
         for step in inner.nodes:
             if step.op == "output":
+                if "set_grad" in name and not args[0]:
+                    for new in set(self.graph.nodes) - known:
+                        mark_region(new)
                 return self.value(step.args[0])
             if step.op != "placeholder":
                 self.env[step] = self.emit(step, args[at])

@@ -8,6 +8,8 @@ import torch
 from torch import fx, nn
 
 from gfx.frontend.aten_ops import is_check, respell
+from gfx.frontend.call_arguments import by_place, require_spelled
+from gfx.frontend.regions import same_region
 from gfx.ir.ops import is_inplace, is_inplace_module
 from gfx.ir.program import Program
 
@@ -18,7 +20,8 @@ def normal_form(model: nn.Module, graph: fx.Graph, *, late: bool = False) -> fx.
     """Makes the GraphModule of a traced model; it takes the model's modules and tensors over.
 
     1. Guards and asserts go, aten operations get their torch spelling.
-    2. numpy scalars become Python numbers: their text does not run in generated code.
+    2. numpy scalars become Python numbers: their text does not run in generated code. Arguments
+       stand at their places; what code cannot spell is refused.
     3. What a graph overwrites is never the caller's tensor, and what reads a tensor after an
        in-place operation reads that operation's result.
     4. Dead code and unused modules go.
@@ -26,10 +29,14 @@ def normal_form(model: nn.Module, graph: fx.Graph, *, late: bool = False) -> fx.
     6. What has a name that a GraphModule needs for itself, such as `code`, gets another.
 
     With `late`, it is compiled once it runs, if it is not recompiled before.
+
+    Raises: Refusal if code cannot spell an argument.
     """
     graph._tracer_cls = fx.Tracer  # pickle traces the generated code again, with this class
     for node in list(graph.nodes):
         _tidy(graph, node)
+    by_place(model, graph)
+    require_spelled(model, graph)
     _rename(model, graph)
     module = _graph_module(model, graph)
     for node in list(graph.nodes):
@@ -86,13 +93,31 @@ def _tidy(graph: fx.Graph, node: fx.Node) -> None:
     node.kwargs = fx.node.map_aggregate(node.kwargs, _number)
     if node.op != "call_function":
         return
+    if isinstance(node.target, type) and hasattr(node.target, "_fields"):
+        _write_out(graph, node)
+        return
     if is_check(node.target):
         graph.erase_node(node)
     elif isinstance(node.target, torch._ops.OpOverload):
         with graph.inserting_before(node):
             new = respell(graph, node.target, node.args, dict(node.kwargs))
+            same_region(node, new)
         node.replace_all_uses_with(new)
         graph.erase_node(node)
+
+
+def _write_out(graph: fx.Graph, node: fx.Node) -> None:
+    """Writes a named tuple that is made by a call as a value, as it is in exported graphs."""
+    kind: Any = node.target
+    value = kind(*node.args, **node.kwargs)
+
+    def put(argument: Any) -> Any:
+        return value if argument is node else argument
+
+    for user in list(node.users):
+        user.args = fx.node.map_aggregate(user.args, put)
+        user.kwargs = fx.node.map_aggregate(user.kwargs, put)
+    graph.erase_node(node)
 
 
 def _number(value: Any) -> Any:

@@ -6,7 +6,7 @@ would leave a proxy behind.
 """
 
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +15,14 @@ import torch
 from torch import fx, nn
 
 from gfx.errors import InputError
+from gfx.frontend.forward_hooks import outside_containers, rebind
 from gfx.ir.copy_on_write import clone_on_write
 from gfx.ir.deepcopy import deepcopy, held_tensors
+from gfx.ir.model_kinds import require_module
 from gfx.ir.modules import OWN, is_own
 from gfx.ir.random_state import keep_random_state
 
-__all__ = ["private_copy", "untouched", "unwrap"]
+__all__ = ["modes", "private_copy", "untouched", "unwrap"]
 
 # what a subclass may define without changing how its torch.nn base computes
 _HARMLESS = frozenset(["reset_parameters", "init_weights", "extra_repr"])
@@ -34,6 +36,7 @@ def private_copy(model: nn.Module) -> nn.Module:
     1. Wrappers (DataParallel, DistributedDataParallel, torch.compile) are taken off.
     2. Subclasses of torch.nn layers that add nothing but a constructor become the plain layers.
     3. A graph keeps the name of the model that it was made from.
+    4. Hooks, and functions set on a module, speak of the copy where they spoke of the model.
 
     Raises: InputError if it is no module, cannot be copied, or has uninitialised parameters.
 
@@ -43,11 +46,7 @@ def private_copy(model: nn.Module) -> nn.Module:
           (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
         )
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"the model is a {type(model).__name__}, not a torch.nn.Module; "
-            "build it first and pass the module itself"
-        )
+    require_module(model)
     _require_initialised(model)
     inner = unwrap(model)
     twin = _deepcopy(inner)
@@ -69,11 +68,14 @@ def private_copy(model: nn.Module) -> nn.Module:
 def untouched(model: nn.Module) -> Iterator[None]:
     """Puts back, on leaving, whatever changed on a model: attributes, buffers, modes, random state.
 
+    So do containers outside of it that its hooks and methods may write to.
+
     Parameters and other large tensors that a forward overwrites in place are not put back:
     copying them all takes too long.
     """
     undo = [_saved_class(kind) for kind in _user_classes(model)]
     undo += [_saved_module(module) for module in model.modules()]
+    undo += [_saved_container(held) for held in outside_containers(model)]
     with keep_random_state({p.device for p in model.parameters()}, python=True):
         try:
             yield
@@ -96,12 +98,15 @@ def _deepcopy(model: nn.Module) -> nn.Module:
         with warnings.catch_warnings():
             # torch copies the modules of its own torch.export in a way it calls deprecated
             warnings.simplefilter("ignore", FutureWarning)
-            return deepcopy(model, clone=clone_on_write)
+            copies: dict[int, Any] = {}
+            twin = deepcopy(model, copies, clone=clone_on_write)
     except Exception as error:
         raise InputError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); "
             "remove the attribute that refuses copy.deepcopy"
         ) from error
+    rebind(twin, copies)
+    return twin
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -113,6 +118,29 @@ def unwrap(module: nn.Module) -> nn.Module:
             module = module.get_submodule("_orig_mod")
         else:
             return module
+
+
+def modes(model: nn.Module) -> dict[str, bool]:
+    """Returns the train/eval flag of every module by path, as they are inside of wrappers.
+
+    A wrapper's own flag says nothing: nn.DataParallel of a model in eval mode is born in training
+    mode, and runs the model in eval mode.
+
+    Example:
+        >>> modes(nn.DataParallel(nn.Sequential(nn.ReLU()).eval()))
+        {'': False, '0': False}
+    """
+    found: dict[str, bool] = {}
+
+    def walk(module: nn.Module, path: str) -> None:
+        module = unwrap(module)
+        found[path] = module.training
+        for name, child in module._modules.items():
+            if child is not None:
+                walk(child, f"{path}.{name}" if path else name)
+
+    walk(model, "")
+    return found
 
 
 def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
@@ -150,13 +178,14 @@ def _saved_module(module: nn.Module) -> Callable[[], None]:
 
 def _saved_container(value: Any) -> Callable[[], None]:
     # the methods of the built-in kinds: a subclass may forbid what they do (a frozen dictionary)
-    kind: Any = next(k for k in (OrderedDict, dict, list, set) if isinstance(value, k))
+    kinds = (OrderedDict, dict, list, set, deque)
+    kind: Any = next(k for k in kinds if isinstance(value, k))
     saved: Any = (dict if issubclass(kind, dict) else kind).copy(value)
 
     def restore() -> None:
         kind.clear(value)
-        if kind is list:
-            list.extend(value, saved)
+        if kind is list or kind is deque:
+            kind.extend(value, saved)
         elif kind is set:
             set.update(value, saved)
         else:
@@ -208,4 +237,4 @@ def _user_classes(model: nn.Module) -> list[type]:
 
 
 def _is_container(value: Any) -> bool:
-    return isinstance(value, (list, dict, set))
+    return isinstance(value, (list, dict, set, deque))

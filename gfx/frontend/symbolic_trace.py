@@ -9,6 +9,8 @@ give a wrong graph:
 2. Random numbers drawn while tracing are refused: the graph would repeat one draw.
 3. A buffer changed while tracing is refused: the graph would not change it again.
 4. A constant computed from parameters while tracing is refused: it would not follow them.
+5. Forward hooks of layers run on traced values (gfx/frontend/forward_hooks.py), and context
+   managers are kept or refused (gfx/frontend/regions.py).
 """
 
 import contextlib
@@ -26,10 +28,12 @@ import torch
 from torch import fx, nn
 from torch.fx._symbolic_trace import _create_wrapped_func
 
+from gfx.frontend.forward_hooks import hook_names, run_hooks
 from gfx.frontend.inputs.bind import Argument, Arguments, has_tensor
 from gfx.frontend.leaf_ops import is_leaf
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
+from gfx.frontend.regions import mark, refused_contexts
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.random_state import ONE_DRAW, drawn_in_python, drawn_in_torch
 
@@ -96,11 +100,15 @@ def _attempt(
         _gradients(model),
         drawn_in_torch() as drawn,
         drawn_in_python() as drawn_in_forward,
+        refused_contexts(),
     ):
         try:
             graph = tracer.trace(model)
+        except Refusal as refusal:
+            raise Refusal(refusal.reason, blamed_module(refusal, model)) from refusal
         except Exception as error:  # user code meets proxies: anything may be raised
-            raise Refusal(first_line(error), blamed_module(error, model)) from error
+            why = "; ".join([first_line(error), *tracer.stubborn()])
+            raise Refusal(why, blamed_module(error, model)) from error
         made = {name: value for name, value in vars(model).items() if name not in known}
         changed = state != _buffers(model)
     if drawn[0]:
@@ -207,6 +215,7 @@ class _Tracer(fx.Tracer):
         self.live_buffers = live_buffers
         self.paths: dict[int, str] = {}
         self.overwritten: dict[str, _Proxy] = {}  # by path: what stands there now (rule 1)
+        self.hooked: dict[str, bool] = {}  # by path of a layer: whether its hooks ran (rule 5)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name in self.opaque:
@@ -261,7 +270,26 @@ class _Tracer(fx.Tracer):
         if m is self.root or m not in (self.submodule_paths or {}):
             # the second kind is made inside forward: there is nothing to refer to
             return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
+        result = super().call_module(m, forward, args, kwargs)
+        path = self.path_of_module(m)
+        if not m._forward_hooks or not self.is_leaf_module(m, path):
+            return result
+        result, ran = run_hooks(m, result, args, kwargs)
+        if self.hooked.setdefault(path, ran) is not ran:
+            raise TypeError(f"a forward hook of {path} runs at one call and not at another")
+        return result
+
+    def stubborn(self) -> list[str]:
+        """Says which hooks do not run on traced values."""
+        return [
+            f"the forward hook {' and '.join(hook_names(self.root.get_submodule(path)))} of {path} "
+            "does not run on traced values, so what it keeps is unknown"
+            for path, ran in self.hooked.items()
+            if not ran
+        ]
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        return mark(super().create_node(*args, **kwargs))
 
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, np.generic):

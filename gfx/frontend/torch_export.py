@@ -8,6 +8,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from gfx.frontend.leaf_ops import leaf_paths, leaves_as_operations
 from gfx.frontend.lowering import lower
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
+from gfx.frontend.regions import refused_contexts
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.random_state import ONE_DRAW, drawn_in_python
 from gfx.ir.torch_logging import quiet_torch
@@ -33,6 +35,7 @@ class ExportCall:
 
     arguments: Arguments
     open_sizes: Literal["all", "batch", "none"]
+    quick: bool = False  # see _views_without_guards
 
 
 def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCall]:
@@ -43,7 +46,10 @@ def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCa
         if all(t.shape[0] == 1 for t in tensors if t.dim()):
             # torch.export takes a size of 1 for a constant
             several = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
+            yield ExportCall(several, "all", quick=True)
             yield ExportCall(several, "all")
+        else:
+            yield ExportCall(arguments, "all", quick=True)
         yield ExportCall(arguments, "all")
         yield ExportCall(several, "batch")
     yield ExportCall(arguments, "none")
@@ -66,11 +72,16 @@ def exported_graph(
         with untouched(model), drawn_in_python() as drawn, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to the model's author, about our copy
             leaves = leaf_paths(model, opaque)
-            with plain_forwards(model), leaves_as_operations(leaves, recorded) as calls:
+            with (
+                plain_forwards(model),
+                leaves_as_operations(leaves, recorded) as calls,
+                refused_contexts(),
+            ):
                 program = _export(model, attempt)
             graph, constants = lower(program, model, attempt.arguments, calls)
-    except Refusal:
-        raise
+    except Refusal as refusal:
+        path = refusal.path or blamed_module(refusal, model)
+        raise Refusal(refusal.reason, path) from refusal
     except Exception as error:  # user code on fake tensors: anything may be raised
         raise Refusal(first_line(error), blamed_module(error, model)) from error
     vars(model).update(constants)
@@ -91,13 +102,29 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
         for t in tensors
     ]
     # torch prints the graph it had so far when a value decides the control flow
-    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()):
+    guards = _views_without_guards() if attempt.quick else contextlib.nullcontext()
+    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), guards:
         return torch.export.export(
             _Entry(model, attempt.arguments),
             (tensors,),
             dynamic_shapes=None if attempt.open_sizes == "none" else (shapes,),
             strict=False,
         )
+
+
+def _views_without_guards() -> AbstractContextManager[None]:
+    """Lets torch take a view of open sizes without a proof for each of its dimensions.
+
+    Attention in windows of an image of open size costs minutes otherwise: every `view` asks
+    several times whether one polynomial of the sizes divides another.
+    """
+    from torch.fx.experimental import _config
+
+    config: Any = _config
+    if not hasattr(config, "backed_size_oblivious"):  # torch 2.6 has it not
+        return contextlib.nullcontext()
+    patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
+    return patched
 
 
 class _Entry(nn.Module):

@@ -16,6 +16,8 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from gfx.ir.memory_format import in_format_of
+
 __all__ = [
     "ComputedTensor",
     "computed_tensors",
@@ -101,6 +103,8 @@ def store_tensor(
     It is a parameter if one of its originals is, and requires a gradient if one of them does.
     """
     value = value.detach().clone()
+    for original in originals:
+        value = in_format_of(value, original)
     if not any(isinstance(tensor, nn.Parameter) for tensor in originals):
         module.register_buffer(name, value)
         return

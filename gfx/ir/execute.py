@@ -17,6 +17,7 @@ __all__ = [
     "copied",
     "distance",
     "draw",
+    "draw_like",
     "floating",
     "on_meta",
     "own",
@@ -49,19 +50,27 @@ def draw(program: Program, seed: int = 0) -> tuple[Any, ...]:
         True
     """
     generator = torch.Generator().manual_seed(seed)
-
-    def fresh(x: torch.Tensor) -> torch.Tensor:
-        if not x.is_floating_point() or x.device.type == "meta" or x.numel() == 0:
-            return x.clone()
-        low, high = float(x.min()), float(x.max())
-        if low < high:
-            drawn = torch.rand(x.shape, generator=generator) * (high - low) + low
-        else:
-            drawn = torch.randn(x.shape, generator=generator)
-        return drawn.to(x.device, x.dtype)
-
-    inputs: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, fresh, program.example_inputs)
+    inputs: tuple[Any, ...] = pytree.tree_map_only(
+        torch.Tensor, lambda x: draw_like(x, generator), program.example_inputs
+    )
     return inputs
+
+
+def draw_like(example: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draws one input as `draw` does.
+
+    Example:
+        >>> draw_like(torch.arange(3), torch.Generator())
+        tensor([0, 1, 2])
+    """
+    if not example.is_floating_point() or example.device.type == "meta" or example.numel() == 0:
+        return example.clone()
+    low, high = float(example.min()), float(example.max())
+    if low < high:
+        drawn = torch.rand(example.shape, generator=generator) * (high - low) + low
+    else:
+        drawn = torch.randn(example.shape, generator=generator)
+    return drawn.to(example.device, example.dtype)
 
 
 def run(program: Program, inputs: tuple[Any, ...], seed: int = 0) -> Any:

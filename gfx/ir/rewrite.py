@@ -1,7 +1,8 @@
 """Replaces a layer by a chain of layers."""
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from gfx.ir.memory_format import in_format_of
 from gfx.ir.node_origin import stands_for
 from gfx.ir.program import Program
 
@@ -11,8 +12,9 @@ __all__ = ["split"]
 def split(program: Program, path: str, parts: nn.Sequential) -> tuple[fx.Node, ...]:
     """Replaces every call of a module by calls of parts, one after the other, under its path.
 
-    The parts take its train/eval mode. What gave the module's output is now the last part's. The
-    graph is not cleaned up: call `program.recompile()` once all is done.
+    The parts take its train/eval mode, and the memory format of its weight. What gave the module's
+    output is now the last part's. The graph is not cleaned up: call `program.recompile()` once all
+    is done.
 
     Returns: for each call, the node of the last part.
 
@@ -26,6 +28,10 @@ def split(program: Program, path: str, parts: nn.Sequential) -> tuple[fx.Node, .
     """
     module = program.module.get_submodule(path)
     parts.train(module.training)
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, Tensor):
+        for part in parts.parameters():
+            part.data = in_format_of(part.data, weight)
     calls = [n for n in program.nodes() if n.op == "call_module"]
     calls = [n for n in calls if program.submodule(n) is module]
     for target in {str(node.target): None for node in calls}:

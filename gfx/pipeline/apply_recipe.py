@@ -16,11 +16,13 @@ import torch
 from torch import fx, nn
 
 from gfx.costs import Cost, Meter
-from gfx.errors import InputError, RecipeError
+from gfx.errors import RecipeError
 from gfx.frontend.driver import traced
+from gfx.frontend.private_copy import modes
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.data import ImageFolder, Latents, RangeFound, reads_latents, with_range
 from gfx.ir.copy_on_write import copy_on_write
+from gfx.ir.model_kinds import require_module
 from gfx.ir.node_origin import forget
 from gfx.ir.preserve import devices_of
 from gfx.ir.program import Program
@@ -73,7 +75,10 @@ def specs(inputs: tuple[Any, ...]) -> tuple[InputSpec, ...]:
 
 def _describe(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
-        return repr(value)
+        try:
+            return repr(value)
+        except Exception:  # the user's class: what only informs may not stop the recipe
+            return f"a {type(value).__name__}"
     return f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape))}"
 
 
@@ -129,8 +134,7 @@ def apply(
     recipe = Recipe.load(recipe)
     recipe = replace(recipe, seed=_seed(recipe, seed))
     model = as_module(model)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+    require_module(model)
     if example_inputs is None:
         example_inputs = _recipe_inputs(recipe, model)
     with copy_on_write(), time_limit(time) as deadline:
@@ -205,7 +209,7 @@ def _recipe_inputs(recipe: Recipe, model: nn.Module) -> tuple[torch.Tensor, ...]
 
 def _set_modes(small: nn.Module, model: nn.Module) -> None:
     """Sets every train/eval flag to the model's; a module it has not follows its parent."""
-    flags = {path: module.training for path, module in model.named_modules()}
+    flags = modes(model)
     for path, module in small.named_modules():  # parents come first
         flags.setdefault(path, flags[path.rpartition(".")[0]])
         if module.training is not flags[path]:

@@ -188,6 +188,11 @@ def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe
         return kind(**values)
     except RecipeError as error:
         raise RecipeError(f"{where.removesuffix(kind.name)}{error}") from error
+    except Exception as error:  # anyone's __post_init__
+        raise RecipeError(
+            f"{where}: {kind.__module__}.{kind.__qualname__} does not take these fields: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _recipes_folder() -> Path:

@@ -16,6 +16,7 @@ from gfx.costs import Cost
 from gfx.errors import GfxError
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.plain_data import coerce, plain
+from gfx.ir.model_kinds import require_module
 from gfx.pipeline.pass_report import PassReport, Timing
 from gfx.pipeline.record import Record
 from gfx.pipeline.verify import Check
@@ -110,8 +111,7 @@ def report(module: nn.Module | ModelPath) -> Report:
         Traceback (most recent call last):
         gfx.errors.GfxError: this ReLU has no gfx report; pass what gfx.apply or gfx.load returned
     """
-    module = as_module(module)
-    found = getattr(module, ATTRIBUTE, None)
+    found = getattr(require_module(as_module(module)), ATTRIBUTE, None)
     if isinstance(found, Mapping):
         return Report.from_dict(found)
     if not isinstance(found, Report):

@@ -16,6 +16,7 @@ from gfx.contract import Context, Outcome, Pass
 from gfx.costs import cost_of
 from gfx.errors import prefixed
 from gfx.ir.program import Program
+from gfx.pipeline.pass_context import named
 from gfx.search import Limits, Offer, decide_offers
 
 __all__ = ["SharedBudget", "shared"]
@@ -54,7 +55,7 @@ def shared(
     """
     offers: dict[int, Offer] = {}
     for place in places:
-        with prefixed(passes[place].name):
+        with named(passes[place], "offer"):
             passes[place].requires(program)
             offer = passes[place].offer(program, context.of(passes[place]))
         if offer is not None:

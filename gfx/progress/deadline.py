@@ -68,7 +68,9 @@ def time_limit(seconds: float | None, clock: Clock = time.monotonic) -> Iterator
         return
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
         raise InputError(f"time={seconds!r} is no number of seconds; give one above 0, such as 60")
-    deadline = Deadline(seconds, clock)
+    deadline, outer = Deadline(seconds, clock), _deadline.get()
+    if outer is not None and outer.clock is clock:  # whichever is over first
+        deadline.end = min(deadline.end, outer.end)
     token, inner = _deadline.set(deadline), _part.set(None)
     try:
         yield deadline

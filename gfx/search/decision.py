@@ -157,11 +157,12 @@ class ChoiceSearch:
         over = f", {budget.said(value - budget.limit)} too much" if value > budget.limit else ""
         over = over or ", but not together with the other limits"
         reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self._groups if g.pinned)
+        why = "; ".join(list(reasons)[:4]) or "nothing is pinned"
         return BudgetError(
             f"the budget on {budget.name} is {budget.said(budget.limit)}, and the "
             f"least that the options of {len(self.front.choices)} layers and groups reach is "
-            f"{budget.said(value)}{over}; raise the budget, or allow smaller shares and ranks. "
-            f"What stands in the way: {'; '.join(list(reasons)[:4]) or 'nothing is pinned'}"
+            f"{budget.said(value)}{over}; raise the budget, or allow smaller shares, ranks and "
+            f"min_channels. What stands in the way: {why}"
         )
 
     def _plan(self, numbers: tuple[int, ...]) -> Plan:

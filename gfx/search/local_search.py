@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfx.coupling.labels import Ids
-from gfx.progress import each
+from gfx.progress import each, out_of_time, stopped
 
 __all__ = ["nearest"]
 
@@ -42,7 +42,10 @@ def nearest(
             best.consider(table, fill(table))
         return best.below, best.above
     rng = np.random.default_rng(0)
-    for _ in each(range(_ROUNDS), "searching around the nearest widths"):
+    for number in each(range(_ROUNDS), "searching around the nearest widths"):
+        if number and out_of_time():
+            stopped("not all widths around the nearest were tried")
+            break
         start = best.below
         for table in _around(start, levels, rng):
             best.consider(table, fill(table))

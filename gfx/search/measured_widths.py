@@ -104,7 +104,7 @@ class _Widths:
         """
         selection = self._selection
         bounds = [replace(selection.bounds, round_to=step) for step in _VECTORS]
-        steps = [each.rounded(self.least(), selection.sizes) for each in bounds]
+        steps = [each.of(selection.among).rounded(self.least()) for each in bounds]
         plans = [_plan(selection, kept) for kept in (self.least(), *steps)]
         return list(dict.fromkeys(plans))
 
@@ -117,7 +117,7 @@ class _Widths:
 
     def least(self) -> Ids:
         """Returns the fewest channels that each group may keep."""
-        return self._selection.bounds.least(self._selection.sizes)
+        return self._selection.limits.least
 
     def search(self, budgets: Sequence[Budget], step: int = 1) -> WidthSearch:
         """Returns a search in steps that are `step` times coarser."""

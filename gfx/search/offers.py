@@ -49,7 +49,12 @@ class Narrowed:
     between: bool = True  # whether widths between these are options too
 
     @staticmethod
-    def weakest(groups: Groups, shares: Sequence[float], finer: bool = False) -> "Narrowed":
+    def weakest(
+        groups: Groups,
+        shares: Sequence[float],
+        finer: bool = False,
+        bounds: Bounds = Bounds(),  # noqa: B008 - immutable
+    ) -> "Narrowed":
         """Narrows every free group by its weakest channels in L1, down to some shares of it.
 
         Finer: down to a quarter of the smallest share, and to widths between.
@@ -59,7 +64,7 @@ class Narrowed:
         def narrow(group: Group, width: int) -> Mask:
             return removal(groups, {group.name: width})
 
-        return Narrowed(groups, groups.free, narrow, shares=(*shares, *fewer), between=finer)
+        return Narrowed(groups, groups.free, narrow, bounds, (*shares, *fewer), finer)
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ def decide_alone(
     shares: Sequence[float],
     limits: Limits,
     *,
+    bounds: Bounds = Bounds(),  # noqa: B008 - immutable
     data: Any = None,
     seed: int = 0,
 ) -> tuple[Decision, dict[str, tuple[int, ...]], dict[str, Any], list[tuple[str, str]]]:
@@ -117,6 +123,7 @@ def decide_alone(
         offer: the layers and their forms.
         shares: shares of a group that may stay; the weakest channels by L1 are removed.
         limits: the limits to keep.
+        bounds: of what a group keeps.
         data: the user's batches, to measure damage on.
         seed: seeds all random numbers.
 
@@ -126,14 +133,18 @@ def decide_alone(
     Raises: BudgetError and PreconditionError as `decide_offers` does.
     """
     groups = analyse(program)
-    offer = replace(offer, narrowed=Narrowed.weakest(groups, shares, finer=limits.timed))
+    narrowed = Narrowed.weakest(groups, shares, limits.timed, bounds)
+    offer = replace(offer, narrowed=narrowed)
     found, details = decide_offers(program, [offer], limits, data=data, seed=seed)
     paths = dict.fromkeys(layer.path for layer, _ in offer.forms)
     left = [(path, _LEFT) for path in paths if path not in found.forms]
     left += [(group.name, group.pinned) for group in groups if group.pinned]
+    whole = bounds.of(groups.free).whole
+    left += [(group.name, why) for group in groups.free if (why := whole(group))]
     stay = stays(groups, removal(groups, found.widths))
     kept = {name: tuple(indices) for name, (_, indices) in stay.items()}
-    return found, kept, {**details, "widths": dict(found.widths)}, left
+    widths = {name: count * groups[name].takes[0] for name, count in found.widths.items()}
+    return found, kept, {**details, "widths": widths}, left
 
 
 def choices_of(
@@ -194,8 +205,8 @@ def _widths(narrowed: Narrowed, damages: Damages) -> list[Choice]:
 
 def _rounded(bounds: Bounds, group: Group, widths: Sequence[float]) -> list[int]:
     """Rounds widths up to allowed ones, the widest first; leaves out the whole group."""
-    sizes = np.full(len(widths), group.size, dtype=np.int64)
-    kept = bounds.rounded(np.ceil(np.array(widths) - 1e-9).astype(np.int64), sizes)
+    wanted = np.ceil(np.array(widths) - 1e-9).astype(np.int64)
+    kept = bounds.of([group]).rounded(wanted[:, None])[:, 0]
     return sorted({width for width in kept.tolist() if width < group.size}, reverse=True)
 
 
@@ -217,6 +228,6 @@ def _choice(group: Group, known: dict[int, float], narrowed: Narrowed) -> Choice
 def _between(group: Group, bounds: Bounds) -> list[int]:
     wanted = [group.size * k / _GRID for k in range(1, _GRID)]
     for step in _VECTORS:
-        if group.size <= _GRID * step * 2:
-            wanted += list(range(step, group.size, step))
+        if group.width <= _GRID * step * 2:
+            wanted += [width / group.takes[0] for width in range(step, group.width, step)]
     return _rounded(bounds, group, wanted)

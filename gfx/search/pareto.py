@@ -28,6 +28,7 @@ _ALL = 50_000  # plans: up to here every one is tried
 _CHUNK = 10_000
 _TARGETS = 8  # costs for which a knapsack is repeated until its plan stays
 _ROUNDS = 4
+_HAIR = 1e-9  # share of a cost or a damage below which a difference is rounding
 
 
 class ParetoFront:
@@ -123,7 +124,11 @@ class ParetoFront:
         plans = np.tile(plan, (len(places) + 1, 1))
         plans[np.arange(len(places)), places] = options  # the last is the plan itself
         costs, damages = self._try(plans) @ scale, self._damage(plans)
-        return plans[:-1], costs[-1] - costs[:-1], damages[:-1] - damages[-1]
+        saved, added = costs[-1] - costs[:-1], damages[:-1] - damages[-1]
+        # the price of one plan may differ by rounding from row to row: that is no saving
+        saved[np.abs(saved) <= _HAIR * np.abs(costs[-1])] = 0.0
+        added[np.abs(added) <= _HAIR * damages[-1]] = 0.0
+        return plans[:-1], saved, added
 
     def _descend(self, plan: Plans, scale: Numbers) -> Plans:
         """Takes the change of least damage per saving until nothing saves (rule 1)."""

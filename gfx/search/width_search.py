@@ -37,6 +37,7 @@ class WidthSearch:
 
     def __post_init__(self) -> None:
         self.among, self.sizes = self.selection.among, self.selection.sizes
+        self.limits = self.bounds.of(self.among)
         self._columns = [self.costs.columns[group.name] for group in self.among]
 
     def kept(self) -> Ids:
@@ -48,7 +49,7 @@ class WidthSearch:
         Raises: BudgetError if no configuration that was tried ends within the tolerance.
         """
         sequence = removal_order(self.selection, self.bounds, self.shares)
-        least = self.bounds.least(self.sizes)
+        least = self.limits.least
         if self.fill(least[None])[0] > 1:
             raise self.out_of_reach(least)
         if not self.among:
@@ -62,8 +63,7 @@ class WidthSearch:
         aim = min(self.tolerance, _AIM)
         if self.fill(kept[None])[0] >= 1 - aim:
             return kept
-        levels = [self.bounds.levels(size) for size in self.sizes.tolist()]
-        below, above = nearest(self.fill, kept, levels, aim)
+        below, above = nearest(self.fill, kept, self.limits.levels(), aim)
         if self.fill(below[None])[0] < 1 - self.tolerance:
             self._too_coarse(below, above)
         return below
@@ -99,7 +99,7 @@ class WidthSearch:
 
     def _taken(self, sequence: Ids) -> Ids:
         gone = np.bincount(sequence, minlength=len(self.sizes))
-        return self.bounds.rounded(self.sizes - gone, self.sizes)
+        return self.limits.rounded(self.sizes - gone)
 
     def _given_back(self, kept: Ids) -> Ids:
         """Gives channels back to the groups while the budgets are still met.
@@ -108,8 +108,8 @@ class WidthSearch:
         """
         while True:
             steps = np.tile(kept, (len(kept) + 1, 1))
-            np.fill_diagonal(steps, np.minimum(kept + self.bounds.round_to, self.sizes))
-            steps[:-1] = self.bounds.rounded(steps[:-1], self.sizes)
+            np.fill_diagonal(steps, np.minimum(kept + self.limits.strides, self.sizes))
+            steps[:-1] = self.limits.rounded(steps[:-1])
             fills = self.fill(steps)
             fits = (fills <= 1) & (steps > kept).any(axis=1)
             if not fits.any():
@@ -136,9 +136,9 @@ class WidthSearch:
             if reached >= _NEAR:
                 break
             trades = np.tile(kept, (len(up), 1))
-            trades[rows, up] = kept[up] + self.bounds.round_to
-            trades[rows, down] = kept[down] - self.bounds.round_to
-            trades = self.bounds.rounded(trades, self.sizes)
+            trades[rows, up] = kept[up] + self.limits.strides[up]
+            trades[rows, down] = kept[down] - self.limits.strides[down]
+            trades = self.limits.rounded(trades)
             fills = self.fill(trades)
             better = (fills <= 1) & (up != down) & (fills > reached)
             if not better.any():
@@ -170,7 +170,7 @@ class WidthSearch:
             over += f" (of {other.name})" if other is not budget else ""
         # rounded up, so that what is suggested is enough
         enough = np.ceil(1000 * (1 - value / budget.limit)) / 1000
-        steps = ", ".join(f"{g.name} ({g.size})" for g in self.among[:4]) or "none"
+        steps = ", ".join(f"{g.name} ({g.width})" for g in self.among[:4]) or "none"
         steps += f" and {len(self.among) - 4} more" if len(self.among) > 4 else ""
         raise BudgetError(
             f"the budget on {budget.name} is {budget.said(budget.limit)}, and the "

@@ -24,7 +24,7 @@ def row_of(
 ) -> Row:
     """Builds the row of one layer from the results of its probes."""
     group = subject.group(place)
-    free = group is not None and group.free
+    free = group is not None and not subject.fixed(group)
     results = {key: _result(subject, place, key, found) for key in keys}
     shares = [key for key in keys if not isinstance(key, str)]
     macs = subject.macs(place)
@@ -40,7 +40,7 @@ def row_of(
         macs=macs,
         share=macs / max(subject.cost.macs.exact, 1),
         group=group.name if group else None,
-        channels=group.size if group else 0,
+        channels=group.width if group else 0,
         free=free,
         why="" if free else _pinned(subject, place),
         approximate=(group.approximate or "") if group else "",
@@ -57,7 +57,8 @@ def _saving(subject: InspectedProgram, place: InspectedLayer, key: Key) -> int |
     if isinstance(key, str):
         return None if subject.unfit(place) else subject.decomposed(place)
     group = subject.group(place)
-    return subject.saved(group, key) if group is not None and group.free else None
+    free = group is not None and not subject.fixed(group)
+    return subject.saved(group, key) if group is not None and free else None
 
 
 def _result(
@@ -69,7 +70,7 @@ def _result(
     group = subject.group(place)
     if isinstance(key, str):
         return found.get((place.path, key)) or ProbeResult(why=subject.unfit(place))
-    if group is None or not group.free:
+    if group is None or subject.fixed(group):
         return ProbeResult(why=_pinned(subject, place))
     return found[group.name, key]
 
@@ -78,7 +79,7 @@ def _pinned(subject: InspectedProgram, place: InspectedLayer) -> str:
     group = subject.group(place)
     if group is None:
         return "its output channels belong to no group: its weight is computed, or not followed"
-    return group.pinned or "a single channel"
+    return subject.fixed(group)
 
 
 def _shape(node: Any) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from gfx.compression.factor import Form, price, refusal
-from gfx.compression.selection import weakest
+from gfx.compression.selection import Bounds, weakest
 from gfx.costs import cost_of
 from gfx.costs.symbolic import Pricing
 from gfx.coupling import Group, Groups, analyse
@@ -93,7 +93,7 @@ class InspectedProgram:
     def group(self, place: InspectedLayer) -> Group | None:
         """Finds the group of a layer's outputs: of several, the largest that is free."""
         found = self._written.get(place.path, [])
-        return max(found, key=lambda g: (g.free, g.size), default=None)
+        return max(found, key=lambda g: (g.free, g.width), default=None)
 
     def unfit(self, place: InspectedLayer) -> str:
         """Says why a layer cannot be decomposed; "" if it can be."""
@@ -114,8 +114,14 @@ class InspectedProgram:
         return self._masks[key]
 
     def width(self, group: Group, share: float) -> int:
-        """Counts the channels that are left of a narrowed group."""
-        return group.size - int(self.mask(group, share)[group.roots].sum())
+        """Counts the channels that a layer has left of a narrowed group."""
+        return (group.size - int(self.mask(group, share)[group.roots].sum())) * group.takes[0]
+
+    def fixed(self, group: Group) -> str:
+        """Says why a group cannot be narrowed; "" if it can be."""
+        if not group.free:
+            return group.pinned or "a single channel"
+        return Bounds().of([group]).whole(group)
 
     def saved(self, group: Group, share: float) -> int:
         """Returns the MACs that narrowing a group saves, in all layers that write or read it."""

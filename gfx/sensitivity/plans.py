@@ -5,6 +5,7 @@ Damages are taken to add up: those of relative_l2 squared, as independent errors
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -69,8 +70,7 @@ class Plans:
         plan = np.zeros((2, len(self.choices)), dtype=np.int64)
         for place, choice in enumerate(self.choices):
             if choice.kind == kind and choice.name in names:
-                keys = [self._key(choice, at) for at in range(1, len(choice.options))]
-                plan[1, place] = keys.index(key) + 1 if key in keys else 0
+                plan[1, place] = self._number(choice, key)
         before, after = self.costs(self.choices)(plan)[:, 0]
         return round(float(before - after))
 
@@ -105,6 +105,17 @@ class Plans:
         names = {(row.layer if by_layer else row.group): row.stage for row in self.table}
         shown = damage**0.5 if self._squared else damage
         return PlanStep(choice.name, names[choice.name], self._key(choice, at), saved, shown)
+
+    def _number(self, choice: Choice, key: Key) -> int:
+        """Returns the number of the option that a key in the rows is; 0 if there is none.
+
+        Two shares may leave a group the same width.
+        """
+        value: Any = self.form
+        if not isinstance(key, str):
+            value = width(self.groups, self.groups[choice.name], key)
+        values = [option.value for option in choice.options]
+        return values.index(value) if value in values else 0
 
     def _key(self, choice: Choice, at: int) -> Key:
         """Returns the key in the rows of an option."""

@@ -57,7 +57,7 @@ def probes_for(
         if not subject.unfit(place):
             found.append(Probe(DECOMPOSE, place=place))
         group = subject.group(place)
-        if group is None or not group.free:
+        if group is None or subject.fixed(group):
             continue
         for width in widths:
             probe = Probe(width, group=group)

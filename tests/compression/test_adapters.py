@@ -281,7 +281,7 @@ def test_adapters_between_a_teacher_and_its_pruned_student():
     model = gfx.zoo.build("resnet_9blocks", ngf=4, n_blocks=3, image_size=16).eval()
     taps = {"distill_taps": {"rule": "gan_compression"}}
     teacher = gfx.apply({"passes": [taps]}, model)
-    student = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, teacher)
+    student = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5, "min_channels": 1}}]}, teacher)
     layers = gfx.adapters(student, teacher)
     assert {name: layer.out_channels for name, layer in layers.layers.items()} == {
         "down_1_act": 16,
@@ -295,7 +295,9 @@ def test_adapters_fit_a_pruned_student_to_its_teacher(spec, direction):
     model, inputs = spec.build()
     teacher = put(model, inputs, layers=["*"])
     try:
-        student = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, teacher, inputs)
+        student = gfx.apply(
+            {"passes": [{"channel_prune": {"ratio": 0.5, "min_channels": 1}}]}, teacher, inputs
+        )
     except gfx.PreconditionError:
         reject()
     if not taps_of(teacher):

@@ -133,7 +133,9 @@ def test_a_group_without_scale_is_ranked_by_l1_and_the_report_says_so() -> None:
         "second": "no normalisation scales it: ranked by l1"
     }
     assert notes(groups, groups.free, "l1") == {}
-    small = gfx.apply({"passes": [{"channel_prune": {"importance": "bn_scale"}}]}, model, x)
+    small = gfx.apply(
+        {"passes": [{"channel_prune": {"importance": "bn_scale", "min_channels": 1}}]}, model, x
+    )
     assert "second" in gfx.report(small).passes[0].details["importance"]
 
 
@@ -604,7 +606,11 @@ def test_data_on_which_the_model_does_not_run_is_an_error() -> None:
 
 
 def recipe(importance: str, **fields: Any) -> dict[str, Any]:
-    return {"passes": [{"channel_prune": {"importance": importance, "ratio": 0.4, **fields}}]}
+    return {
+        "passes": [
+            {"channel_prune": {"importance": importance, "ratio": 0.4, "min_channels": 1, **fields}}
+        ]
+    }
 
 
 def test_activation_without_data_is_an_error() -> None:
@@ -736,7 +742,9 @@ def test_images_without_pillow_are_an_error(folder: Path, monkeypatch: pytest.Mo
 
 def test_the_shell_takes_a_folder_of_images(folder: Path) -> None:
     torch.save(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1)), folder / "m.pt")
-    (folder / "r.yaml").write_text("recipe: 1\npasses: [{channel_prune: {importance: activation}}]")
+    (folder / "r.yaml").write_text(
+        "recipe: 1\npasses: [{channel_prune: {importance: activation, min_channels: 1}}]"
+    )
     asked = ["apply", folder / "r.yaml", folder / "m.pt", "--input", "1x3x9x9"]
     asked += ["-o", folder / "small.gfx"]
     result = CliRunner().invoke(app, [*map(str, asked), "--data", str(folder)])

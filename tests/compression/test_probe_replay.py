@@ -8,7 +8,7 @@ from torch import nn
 
 import gfx
 from gfx.compression.probe import Narrowing, Replacement, Replay
-from gfx.compression.selection import weakest
+from gfx.compression.selection import Bounds, weakest
 from gfx.costs import cost_of
 from gfx.coupling.removal import masked, remove
 from gfx.io.data import synthetic, synthetic_note
@@ -277,16 +277,16 @@ def test_what_a_layer_reads_is_at_hand(memory):
 def test_the_weakest_are_those_that_channel_prune_takes():
     from passes.channel_prune import ChannelPrune
 
-    program = small("resnet_9blocks")
+    program, freely = small("resnet_9blocks"), Bounds(min_channels=1)
     groups = gfx.channels(program)
     for group in groups.free:
         for share in (0.75, 0.5, 0.25, 1.0):
-            removed = weakest(groups, group, share)
+            removed = weakest(groups, group, share, bounds=freely)
             assert removed.sum() == removed[group.roots].sum() == int(group.size * (1 - share))
     after = program.copy()
-    outcome = ChannelPrune(ratio=0.5).apply(after, gfx.Context())
+    outcome = ChannelPrune(ratio=0.5, min_channels=1).apply(after, gfx.Context())
     for group in groups.free:
-        stay = np.flatnonzero(~weakest(groups, group, 0.5)[group.roots]).tolist()
+        stay = np.flatnonzero(~weakest(groups, group, 0.5, bounds=freely)[group.roots]).tolist()
         assert outcome.details["kept"][group.producers[0]] == stay
 
 

@@ -13,7 +13,7 @@ import gfx
 from gfx.compression.selection import Bounds, isomorphic
 from gfx.costs import Budget, cost_of
 from gfx.costs.symbolic import Pricing
-from gfx.coupling import analyse
+from gfx.coupling import Group, analyse
 from passes.channel_prune import ChannelPrune
 from support.patterns_approximate import APPROXIMATE
 
@@ -103,16 +103,24 @@ def test_isomorphic_scope_ranks_only_groups_that_are_built_alike():
     st.integers(1, 9),
     st.integers(1, 9),
     st.sampled_from((1.0, 0.5, 0.3, 0.99)),
+    st.lists(st.sampled_from((1, 2, 3, 4, 8, 32)), min_size=1, max_size=3),
 )
-def test_bounds_hold_whatever_is_asked(sizes, round_to, least, most):
-    bounds, full = Bounds(round_to, least, most), np.array(sizes)
+def test_bounds_hold_in_channels_of_every_layer_whatever_is_asked(
+    sizes, round_to, least, most, takes
+):
+    groups = [Group("g", n, (), (), (), None, np.arange(n), takes=tuple(takes)) for n in sizes]
+    bounds, full = Bounds(round_to, least, most).of(groups), np.array(sizes)
     for share in (0.0, 0.4, 1.0):
-        kept = bounds.rounded((full * share).astype(np.int64), full)
+        kept = bounds.rounded((full * share).astype(np.int64))
         assert (kept <= full).all()
-        assert (kept >= np.minimum(full, least)).all()
         assert (full - kept <= full * most + 1e-6).all()
-        assert ((kept % round_to == 0) | (kept == full)).all()
-        assert all(k in bounds.levels(n) for k, n in zip(kept, sizes, strict=True))
+        for each in takes:
+            assert ((kept * each >= least) | (kept == full)).all()
+            assert ((kept * each % round_to == 0) | (kept == full)).all()
+        assert all(k in levels for k, levels in zip(kept, bounds.levels(), strict=True))
+        assert all(
+            (k == n) or not bounds.whole(g) for k, n, g in zip(kept, sizes, groups, strict=True)
+        )
 
 
 def test_min_channels_and_max_ratio_hold_in_every_scope():
@@ -126,7 +134,8 @@ def test_min_channels_and_max_ratio_hold_in_every_scope():
     budget = Budget(limit=0.7 * cost.macs.exact)
     ChannelPrune(budget=(budget,), max_ratio=0.25, tolerance=0.1).apply(program, gfx.Context())
     assert all(a >= b for a, b in zip(left(program), (24, 5, 12), strict=True))
-    reach = r"smallest \(round_to=1, max_ratio=0.25\) .* or raise max_ratio, free more layers"
+    bounds = r"\(round_to=1, min_channels=4, max_ratio=0.25\)"
+    reach = rf"smallest {bounds} .* or lower min_channels, raise max_ratio, free more layers"
     with pytest.raises(gfx.BudgetError, match=reach):
         ChannelPrune(budget=(Budget(limit=1e4),), max_ratio=0.25).apply(
             chain(32, 6, 16), gfx.Context()
@@ -217,7 +226,7 @@ def test_a_budget_is_met_closely_or_the_nearest_on_both_sides_are_told(
     budget = Budget(measure=measure, limit=share * Budget(measure=measure, limit=1).value(cost))
     groups = analyse(program)
     pricing = Pricing(groups, cost)
-    options = [Bounds(round_to).levels(group.size) for group in pricing.groups]
+    options = Bounds(round_to).of(pricing.groups).levels()
     prices = pricing.value(list(itertools.product(*options)), budget)
     low, high = prices[prices <= budget.limit], prices[prices > budget.limit]
     pass_ = ChannelPrune(budget=(budget,), round_to=round_to)

@@ -22,7 +22,9 @@ def same_bytes(a: gfx.Program, b: gfx.Program) -> bool:
 def repeated(program: gfx.Program, **fields) -> bool:
     """Prunes, then prunes the original by what the first report says stays."""
     first, second = program.copy(), program.copy()
-    outcome = ChannelPrune(importance="random", seed=3, **fields).apply(first, gfx.Context())
+    outcome = ChannelPrune(importance="random", seed=3, min_channels=1, **fields).apply(
+        first, gfx.Context()
+    )
     kept = {name: tuple(stay) for name, stay in outcome.details["kept"].items()}
     again = ChannelPrune(kept=kept, attention=fields.get("attention", "width"))
     told = again.apply(second, gfx.Context()).details["kept"]
@@ -70,7 +72,7 @@ class Constant(nn.Module):
 def test_channels_that_no_module_writes_are_told_where_they_are_read():
     torch.manual_seed(0)
     program = gfx.trace(Constant(), (torch.randn(2, 3, 4, 4),))
-    outcome = ChannelPrune(ratio=0.5).apply(program.copy(), gfx.Context())
+    outcome = ChannelPrune(ratio=0.5, min_channels=1).apply(program.copy(), gfx.Context())
     assert set(outcome.details["kept"]) == {"to_rgb.in", "mix.in"}
     assert {c.node: (c.before, c.after) for c in outcome.changes} == {
         "to_rgb.in": (8, 4),

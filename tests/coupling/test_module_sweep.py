@@ -31,9 +31,9 @@ def judge(name):
     assert program.provenance.opaque == ()
     if not any(g.free for g in groups):
         with pytest.raises(gfx.PreconditionError):
-            ChannelPrune(ratio=0.5).apply(program, gfx.Context())
+            ChannelPrune(ratio=0.5, min_channels=1).apply(program, gfx.Context())
         return
-    prune = ChannelPrune(ratio=0.5, importance="random", seed=3)
+    prune = ChannelPrune(ratio=0.5, min_channels=1, importance="random", seed=3)
     reference = prune.reference(program)
     prune.apply(whole := program.copy(), gfx.Context())
     assert_equal_outputs(reference.module(x), whole.module(x))

@@ -72,7 +72,7 @@ def test_removing_half_of_a_generator_equals_zeroing_what_reads_it(name):
     program = traced(name).copy()
     original = program.copy().module
     vague = {o for g in gfx.channels(program) if not g.exact for o in modules_of(g)}
-    pass_ = ChannelPrune(ratio=0.5, importance="random", seed=3, keep=tuple(vague))
+    pass_ = ChannelPrune(ratio=0.5, min_channels=1, importance="random", seed=3, keep=tuple(vague))
     reference = pass_.reference(program)
     outcome = pass_.apply(program, gfx.Context())
     kept = staying(outcome)
@@ -88,4 +88,5 @@ def test_a_narrowed_generator_is_narrowed_again():
     for name in AGAIN:
         program = traced(name).copy()
         for seed in (3, 4):
-            prune_as_told(program, *inputs(name), ratio=0.4, importance="random", seed=seed)
+            fields = {"ratio": 0.4, "min_channels": 1, "importance": "random", "seed": seed}
+            prune_as_told(program, *inputs(name), **fields)

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 import gfx
+from passes.channel_prune import ChannelPrune
 from support.blocks import (
     Concat,
     Conv,
@@ -13,6 +14,7 @@ from support.blocks import (
     Modulated,
     MultiHead,
     Noise,
+    Parts,
     PooledConcat,
     Residual,
     Source,
@@ -142,3 +144,11 @@ def test_what_was_pinned_stays_free(name):
     groups = gfx.channels(gfx.trace(*PINNED[name].build()))
     assert groups["source.layer"].free
     assert groups["source.layer"].size == 4
+
+
+@pytest.mark.parametrize("fields", [{"widths": 2}, {"kept": (2, 3)}])
+def test_no_field_removes_the_whole_of_a_part(fields):
+    spec = Spec(blocks=(Conv(), Parts()), outputs="features")
+    (field, value), name = *fields.items(), "body.layers.0.layers.0"
+    with pytest.raises(gfx.RecipeError, match=r"last of their group|all 2 channels of .*keep one"):
+        ChannelPrune(**{field: {name: value}}).apply(gfx.trace(*spec.build()), gfx.Context())

@@ -5,6 +5,7 @@ import torch
 from hypothesis import Phase, find, given, settings
 from torch import fx
 
+import gfx
 from support import blocks
 from support.blocks import APPROXIMATE, LATENTS, NORMS, SHAPES, Block, Conv, Source, Spec
 from support.laws import law
@@ -41,7 +42,10 @@ def test_generators_are_finite_traceable_and_rebuilt_alike(spec):
     assert outputs.isfinite().all()
     assert not model.training
     assert alike(outputs, flat(again(*same_inputs)))
-    assert torch.equal(outputs, flat(fx.symbolic_trace(model)(*inputs)))
+    # by gfx: torch's own symbolic trace takes neither a write nor a size for a stored kernel
+    program = gfx.trace(model, inputs)
+    assert not program.provenance.opaque
+    assert alike(outputs, flat(program.module(*inputs)))
 
 
 def test_the_plainest_generator_is_a_conv_and_its_head():
@@ -63,7 +67,7 @@ def test_each_block_is_drawn():
 
 @pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.__name__)
 def test_each_choice_of_a_block_runs(kind):
-    @settings(law(12), phases=(Phase.generate,))
+    @law(12, phases=(Phase.generate,))
     @given(BLOCKS[kind])
     def runs(block):
         model, inputs = Spec(source=Source(second=SECOND.get(kind, "")), blocks=(block,)).build()

@@ -61,7 +61,7 @@ def done(program: Program, data: Any = None, **fields: Any) -> tuple[Program, Ou
 
 def limited(program: Program, share: float, **fields: Any) -> tuple[Program, Outcome]:
     limit = Budget(limit=share * cost_of(program).macs.exact)
-    return done(program, budget=(limit,), batches=1, **fields)
+    return done(program, budget=(limit,), batches=1, min_channels=1, **fields)
 
 
 def test_layers_of_little_sensitivity_are_decomposed_and_the_numbers_are_told() -> None:
@@ -182,7 +182,7 @@ def test_prices_are_those_of_the_rewritten_program() -> None:
     for measure in ("macs", "params", "param_bytes", "peak_activation_bytes"):
         whole = Budget(measure=measure, limit=1).value(cost_of(before))
         limit = Budget(measure=measure, limit=0.8 * whole)
-        after, outcome = done(before, budget=(limit,), batches=1)
+        after, outcome = done(before, budget=(limit,), batches=1, min_channels=1)
         value = Budget(measure=measure, limit=1).value(cost_of(after))
         assert 0 < value <= 0.8 * whole
         assert list(outcome.details["achieved"].values()) == [value]
@@ -198,7 +198,7 @@ def test_a_budget_out_of_reach_is_told_with_what_is_nearest_and_in_the_way() -> 
         gfx.BudgetError,
         match=r"the budget on macs \(exact\) is .* the "
         r"least that the options of \d+ layers and groups reach is .* too much; raise the budget, "
-        r"or allow smaller shares and ranks. What stands in the way: .*output",
+        r"or allow smaller shares, ranks and min_channels. What stands in the way: .*output",
     ):
         limited(small_resnet(), 0.001)
 

@@ -59,7 +59,7 @@ def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def prepared(fields: dict[str, Any], model: nn.Module | None = None) -> fx.GraphModule:
     torch.manual_seed(0)
-    recipe = {"passes": [{"mask": {"end": 6, "every": 2, **fields}}]}
+    recipe = {"passes": [{"mask": {"end": 6, "every": 2, "min_channels": 1, **fields}}]}
     return gfx.apply(recipe, (model or Net().double()).train(), batch(0)[0])
 
 
@@ -148,7 +148,7 @@ BETWEEN = st.sampled_from(
 @given(specs(2), MASKS, st.lists(BETWEEN, max_size=2, unique_by=str), st.booleans())
 def test_other_passes_may_come_between_masking_and_folding(spec, fields, between, training):
     model, inputs = spec.build()
-    masked = applied({"mask": fields}, model.train(training), inputs)
+    masked = applied({"mask": {"min_channels": 1, **fields}}, model.train(training), inputs)
     masked = zeroed(masked or gfx.trace(model, inputs).module, inputs)
     for pass_ in between:
         masked = applied(pass_, masked, inputs) or masked

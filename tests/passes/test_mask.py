@@ -44,7 +44,7 @@ def small_pattern(name: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
 
 def inserted(program: Program, **fields: object) -> bool:
     try:
-        Mask(**fields).apply(program, gfx.Context())
+        Mask(min_channels=1, **fields).apply(program, gfx.Context())
     except gfx.PreconditionError as error:
         if "mask: nothing can be masked. " not in str(error):
             raise

@@ -279,3 +279,15 @@ def test_the_original_is_given_an_input_in_the_order_of_any_other(capfd):
     record = record_of(gfx.trace(Viewing(), torch.ones(2, 3, 16, 16)))
     assert record.sample is not None, record.why
     assert capfd.readouterr().err == ""
+
+
+def test_layers_that_cannot_be_listed_do_not_stop_a_recipe(monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError("tuple index out of range")
+
+    monkeypatch.setattr("gfx.pipeline.record.original.layers_of", fail)
+    small = gfx.apply({"passes": ["fuse_batch_norm"]}, gfx.zoo.build("dcgan", ngf=4).eval())
+    record = gfx.report(small).record
+    assert record.layers == ()
+    assert "the layers are not listed: IndexError: tuple index out of range" in record.why
+    assert record.sample is not None

@@ -200,3 +200,12 @@ def test_a_notebook_rewrites_one_output(monkeypatch):
     with line, listening(line):
         stage("tracing")
     assert shown == ["tracing", ""]
+
+
+def test_of_two_limits_the_one_that_is_over_first_counts():
+    clock = Clock()
+    with time_limit(5, clock), time_limit(1000, clock):
+        clock.now = 4
+        assert not out_of_time()
+        clock.now = 5
+        assert out_of_time()

@@ -106,7 +106,10 @@ def _judge(
     outputs = [p for g in groups if "model's output" in str(g.pinned) for p in g.producers]
     row.outcome = "exact"
     row.judged = "oracle" if oracle and _by_oracle(row, program) else "own reference"
-    pruned, pass_ = program.copy(), ChannelPrune(ratio=0.5, importance="random", seed=3)
+    pruned, pass_ = (
+        program.copy(),
+        ChannelPrune(ratio=0.5, min_channels=1, importance="random", seed=3),
+    )
     pass_.apply(pruned, gfx.Context())
     reference = pass_.reference(program)
     assert reference is not None

@@ -1,7 +1,8 @@
 """What laws share: how hard they try, who judges, both front ends, partitions, new names."""
 
 import os
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import torch
 from hypothesis import HealthCheck, reject, settings
@@ -17,6 +18,7 @@ from gfx.frontend.private_copy import private_copy
 from gfx.ir.program import Program
 from passes.channel_prune import ChannelPrune
 from support.blocks import Spec
+from support.law_timer import MINUTES, timed
 from support.oracle import Kept, assert_equal_outputs, zeroed
 
 __all__ = [
@@ -38,27 +40,41 @@ __all__ = [
 # (tensor path, dimension, index): what goes together, and whether it may go
 Partition = dict[frozenset[tuple[str, int, int]], bool]
 
-EFFORT = float(os.environ.get("GFX_LAWS", "1"))  # `make laws` tries harder
+EFFORT = float(os.environ.get("GFX_LAWS", "1"))  # how many times as many examples
+Law = TypeVar("Law", bound=Callable[..., None])
 
 
-def law(examples: int, swept: int | None = None) -> settings:
+def law(examples: int, swept: int | None = None, **more: Any) -> Callable[[Law], Law]:
     """Sets how many examples a law tries; the profile says whether they are the same each time.
 
-    `swept` is how many `make laws` starts from, where other laws look at much the same.
+    `swept` is how many a longer run starts from, where other laws look at much the same. A run of
+    `make laws` tries each law for its share of the time, in proportion to this.
     """
     count = examples if EFFORT == 1 or swept is None else swept
-    return settings(
-        max_examples=max(1, round(count * EFFORT)),
+    effort = settings(
+        max_examples=10**6 if MINUTES else max(1, round(count * EFFORT)),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        **more,
     )
+
+    def decorated(test: Law) -> Law:
+        if MINUTES:
+            test.hypothesis.inner_test = timed(test.hypothesis.inner_test)
+        stated = effort(test)
+        stated.share = swept or examples
+        return stated
+
+    return decorated
 
 
 def pruned(program: Program, **fields: Any) -> tuple[Program, Outcome]:
     """Prunes a copy at random; a program with nothing to remove is no example."""
     after = program.copy()
     try:
-        outcome = ChannelPrune(**{"importance": "random", **fields}).apply(after, Context())
+        outcome = ChannelPrune(**{"importance": "random", "min_channels": 1, **fields}).apply(
+            after, Context()
+        )
     except PreconditionError:
         reject()
     return after, outcome
@@ -91,7 +107,7 @@ def judge(spec: Spec, before: Program, **fields: Any) -> None:
     groups = analyse(before.copy(), **ways)
     exact = all(groups[row["group"]].exact for row in outcome.details.get("groups", ()))
     if not exact:
-        pass_ = ChannelPrune(**{"importance": "random", **fields})
+        pass_ = ChannelPrune(**{"importance": "random", "min_channels": 1, **fields})
         reference = pass_.reference(before)
     for batch, size in ((spec.batch, 8), (3, 8), (2, 12)):
         inputs = spec.inputs(batch, size)

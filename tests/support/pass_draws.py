@@ -18,6 +18,7 @@ VARIED: dict[str, dict[str, st.SearchStrategy]] = {
         "attention": st.sampled_from(("width", "heads")),
         "group_norm": st.sampled_from(("whole", "regroup")),
         "round_to": st.sampled_from((1, 2)),
+        "min_channels": st.sampled_from((1, 4)),
     },
     "decompose": {
         "kind": st.sampled_from(("depthwise_separable", "spatial", "tucker", "low_rank")),
@@ -28,6 +29,7 @@ VARIED: dict[str, dict[str, st.SearchStrategy]] = {
         "granularity": st.sampled_from(("channel", "filter", "element")),
         "sparsity": st.sampled_from((0.5, 0.75)),
         "one_shot": st.booleans(),
+        "min_channels": st.sampled_from((1, 4)),
         "scope": st.sampled_from(("local", "global")),
     },
 }

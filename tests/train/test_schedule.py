@@ -60,7 +60,7 @@ def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def masked(fields: dict[str, Any], model: nn.Module | None = None) -> fx.GraphModule:
     torch.manual_seed(0)
-    recipe = {"passes": [{"mask": {"end": 8, "every": 2, **fields}}]}
+    recipe = {"passes": [{"mask": {"end": 8, "every": 2, "min_channels": 1, **fields}}]}
     return gfx.apply(recipe, (model or Net()).train(), batch(0)[0], verify=False)
 
 
@@ -205,7 +205,7 @@ def test_channels_go_in_the_order_of_their_rank():
     program = gfx.trace(Net().eval(), batch(0)[0])
     groups = gfx.channels(program)
     ranked = rank(groups, groups.free, "l1")
-    model = gfx.apply({"passes": ["mask"]}, program.module, batch(0)[0])
+    model = gfx.apply({"passes": [{"mask": {"min_channels": 1}}]}, program.module, batch(0)[0])
     schedule = gfx.schedule(model)
     once(schedule)
     for group in groups.free:
@@ -563,7 +563,8 @@ def test_a_saved_model_still_knows_its_schedule(tmp_path):
 
 def test_a_pruned_model_still_knows_its_schedule():
     model = masked({"one_shot": True})
-    small = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, model, batch(0)[0])
+    recipe = {"passes": [{"channel_prune": {"ratio": 0.5, "min_channels": 1}}]}
+    small = gfx.apply(recipe, model, batch(0)[0])
     schedule = gfx.schedule(small)
     once(schedule)
     assert {n: m.mask.numel() for n, m in masks(small).items()} == {
@@ -580,8 +581,8 @@ def test_a_pruned_model_still_knows_its_schedule():
 
 def test_two_passes_keep_schedules_of_their_own():
     recipe = [
-        {"mask": {"targets": ["inner"], "end": 4, "every": 1, "sparsity": 0.5}},
-        {"mask": {"targets": ["up"], "end": 8, "every": 1, "sparsity": 0.75}},
+        {"mask": {"targets": ["inner"], "end": 4, "every": 1, "sparsity": 0.5, "min_channels": 1}},
+        {"mask": {"targets": ["up"], "end": 8, "every": 1, "sparsity": 0.75, "min_channels": 1}},
     ]
     torch.manual_seed(0)
     model = gfx.apply({"passes": recipe}, Net().train(), batch(0)[0])
@@ -666,3 +667,16 @@ def test_a_program_of_its_own_shares_the_parameters():
     program = program_of(model)
     assert isinstance(program, Program)
     assert program.tensor("inner.weight") is model.get_submodule("inner").weight
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    model = masked({"end": 2})
+    other = torch.optim.SGD(Net().parameters(), 0.1)
+    with pytest.raises(
+        gfx.InputError, match=r"optimizer \(SGD, .* trains none of the .* parameters"
+    ):
+        gfx.schedule(model, other)
+    with pytest.raises(gfx.InputError, match=r"the optimizer is a float, not a torch\.optim"):
+        gfx.schedule(model, 0.1)
+    both = torch.optim.SGD([*Net().parameters(), *model.parameters()], 0.1)
+    assert not gfx.schedule(model, both).done

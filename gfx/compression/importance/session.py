@@ -19,7 +19,7 @@ from gfx.ir.execute import copied, own, parts, require_values, unrunnable
 from gfx.ir.interpreter import Get, Interpreter, overlaid
 from gfx.ir.preserve import evaluating
 from gfx.ir.program import Program
-from gfx.progress import each
+from gfx.progress import each, out_of_time, stopped
 
 __all__ = ["See", "Session", "ranking"]
 
@@ -61,9 +61,13 @@ class Session:
         """Calls `use(inputs, number)` for each batch.
 
         A graph that was traced at one batch size may not run at another: a batch on which it does
-        not run is cut into batches of the example inputs' size.
+        not run is cut into batches of the example inputs' size. Once the time is over, the first
+        batches are enough.
         """
         for number, inputs in each(list(enumerate(batches)), "ranking channels on batches"):
+            if number and out_of_time():
+                stopped(f"channels were ranked on {number} of {len(batches)} batches")
+                break
             try:
                 use(inputs, number)
             except InputError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gfx.compression.masks.place import MaskPlace, Placement, mount, refusal
 from gfx.compression.masks.writers import CONVS, norms_of, outputs, writers_of
+from gfx.compression.selection import Bounds
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_names import modules_of
 from gfx.ir.modules import ChannelMask, LearnedMask, Penalty, Ramp
@@ -25,8 +26,10 @@ class MaskSettings:
     """Says which masks and penalties a program gets.
 
     Example:
-        >>> MaskSettings("ppcd", strength=1.0).mask(8).m.numel()
-        8
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> MaskSettings("ppcd", strength=1.0).mask(groups["project.conv"]).m.numel()
+        32
     """
 
     kind: Kind = "agp"
@@ -35,12 +38,14 @@ class MaskSettings:
     scope: Scope = "local"
     strength: float = 0.0  # of the penalty
     proximal: bool = False
+    bounds: Bounds = Bounds()  # noqa: RUF009 - immutable
 
-    def mask(self, size: int) -> ChannelMask:
-        """Makes a mask for a number of channels."""
+    def mask(self, group: Group) -> ChannelMask:
+        """Makes a mask for the channels of a group."""
+        least = int(self.bounds.of([group]).least[0])
         if self.kind == "ppcd":
-            return LearnedMask(size, self.ramp, self.strength)
-        return ChannelMask(size, self.ramp, self.granularity, self.scope, self.kind)
+            return LearnedMask(group.size, self.ramp, self.strength, least)
+        return ChannelMask(group.size, self.ramp, self.granularity, self.scope, self.kind, least)
 
     def penalty(self) -> Penalty | None:
         """Makes a penalty on the weights of one layer; None if the kind of mask has none."""
@@ -52,7 +57,7 @@ class MaskSettings:
 class GroupMasks:
     """Puts masks and penalties onto the channel groups of a program, and lists what it did.
 
-    1. A group is masked wherever its channels are read.
+    1. A group is masked wherever its channels are read, unless it has so few that all stay.
     2. With granularity "filter", where several layers write a group, each gets a mask of its own on
        its output, after the norm that follows it.
     3. The scales of a group's norms (slimming), or the weights of the convolutions that write it
@@ -88,6 +93,7 @@ class GroupMasks:
         penalised: dict[str, None] = {}
         for group in self.groups:
             why = refusal(self.groups, group) or excluded(self._names(group))
+            why = why or self.settings.bounds.of([group]).whole(group)
             layers = () if why else self._penalised(group)
             why = why or self._unpenalised(layers)
             if why:
@@ -141,8 +147,8 @@ class GroupMasks:
         if not places:
             self.skips.append((name, "nothing reads its channels"))
             return
-        path = self.placement.put(self.settings.mask(group.size), name, list(places))
-        self.changes.append((name, f"channels masked by {path}", 0, group.size))
+        path = self.placement.put(self.settings.mask(group), name, list(places))
+        self.changes.append((name, f"channels masked by {path}", 0, group.width))
 
     def _penalise(self, path: str) -> None:
         """Puts a penalty of a module's weight behind the module."""

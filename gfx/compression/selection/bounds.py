@@ -1,44 +1,42 @@
 """Bounds how many channels a group may keep."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from gfx.coupling import Group
 from gfx.coupling.labels import Ids
 
-__all__ = ["Bounds"]
+__all__ = ["MIN_CHANNELS", "Bounds", "GroupBounds"]
+
+MIN_CHANNELS = 4  # a group with no more may be an image (grey, RGB, RGBA) or a latent of one
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds how many channels of each group stay.
+    """Bounds how many channels of each group stay, in channels of the layers.
 
-    1. At least `min_channels` stay, or all if there are no more.
+    1. Every layer that writes or reads a group keeps at least `min_channels` of its channels, or
+       all if it has no more. By default that is 4: a group of 3 or 4 may be an image.
     2. At most `max_ratio` of a group goes.
-    3. The number is a multiple of `round_to`, rounded up, or the whole group.
+    3. What a layer keeps of a group is a multiple of `round_to`, rounded up, or the whole group.
 
     Example:
-        >>> Bounds(round_to=8, max_ratio=0.5).least(np.array([64, 20, 5])).tolist()
-        [32, 16, 5]
+        >>> import gfx
+        >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
+        >>> Bounds(round_to=8, max_ratio=0.75).of(groups.free).least.tolist()
+        [8, 8, 8, 4]
     """
 
     round_to: int = 1
-    min_channels: int = 1
+    min_channels: int = MIN_CHANNELS
     max_ratio: float = 1.0
 
-    def least(self, sizes: Ids) -> Ids:
-        """Returns the fewest channels that groups of these sizes may keep."""
-        share = np.ceil(sizes * (1 - self.max_ratio) - 1e-9).astype(np.int64)
-        return self._stepped(np.maximum(share, max(1, self.min_channels)), sizes)
-
-    def rounded(self, kept: Ids, sizes: Ids) -> Ids:
-        """Returns the nearest allowed numbers of kept channels that are not below those given."""
-        return self._stepped(np.maximum(kept, self.least(sizes)), sizes)
-
-    def levels(self, size: int) -> Ids:
-        """Lists every number of channels that a group of this size may keep, ascending."""
-        least = int(self.least(np.array([size]))[0])
-        return np.append(np.arange(least, size, self.round_to, dtype=np.int64), size)
+    def of(self, among: Sequence[Group]) -> "GroupBounds":
+        """Returns the bounds of some groups."""
+        return GroupBounds(self, tuple(among))
 
     def __str__(self) -> str:
         parts = [f"round_to={self.round_to}"]
@@ -54,6 +52,63 @@ class Bounds:
         parts += ["raise max_ratio"] if self.max_ratio < 1 else []
         return ", ".join([*parts, "free more layers"])
 
-    def _stepped(self, kept: Ids, sizes: Ids) -> Ids:
-        up = -(-kept // self.round_to) * self.round_to
-        return np.asarray(np.minimum(up, sizes), dtype=np.int64)
+
+@dataclass(frozen=True)
+class GroupBounds:
+    """Bounds what some groups keep, in the steps in which each may be removed.
+
+    A group loses whole steps: all that goes together is one. Where a step is several channels of
+    a layer (all that a GroupNorm must lose alike, a head of attention), so much fewer steps are as
+    many channels.
+    """
+
+    bounds: Bounds
+    among: tuple[Group, ...]
+
+    @cached_property
+    def sizes(self) -> Ids:
+        """The steps that each group has."""
+        return np.array([group.size for group in self.among], dtype=np.int64)
+
+    @cached_property
+    def strides(self) -> Ids:
+        """How many steps of each group go at a time, so that every layer stays a multiple."""
+        most = self.bounds.round_to
+        found = [np.lcm.reduce([most // np.gcd(most, n) for n in g.takes]) for g in self.among]
+        return np.array(found, dtype=np.int64)
+
+    @cached_property
+    def least(self) -> Ids:
+        """The fewest steps that each group may keep."""
+        share = np.ceil(self.sizes * (1 - self.bounds.max_ratio) - 1e-9).astype(np.int64)
+        fewest = [-(-self.bounds.min_channels // min(group.takes)) for group in self.among]
+        return self._stepped(np.maximum(share, np.maximum(fewest, 1).astype(np.int64)))
+
+    def rounded(self, kept: Ids) -> Ids:
+        """Returns the nearest allowed numbers of kept steps that are not below those given.
+
+        Shapes: (..., groups).
+        """
+        return self._stepped(np.maximum(kept, self.least))
+
+    def levels(self) -> list[Ids]:
+        """Lists for each group every number of steps that it may keep, ascending."""
+        rows = zip(self.least, self.sizes, self.strides, strict=True)
+        return [np.append(np.arange(a, n, by, dtype=np.int64), n) for a, n, by in rows]
+
+    def whole(self, group: Group) -> str:
+        """Says why nothing of a group may go; "" if something may."""
+        if Bounds.of(self.bounds, [group]).least[0] < group.size:
+            return ""
+        few = min(group.takes) * group.size
+        has = f"it has {few} channels" + (" in its narrowest layer" if few < group.width else "")
+        if few <= self.bounds.min_channels:
+            return (
+                f"{has}, and min_channels={self.bounds.min_channels} keeps as many, as they may "
+                f"be those of an image; min_channels: 1 lets them go"
+            )
+        return f"{has}, and {self.bounds} lets none of them go"
+
+    def _stepped(self, kept: Ids) -> Ids:
+        up = -(-kept // self.strides) * self.strides
+        return np.asarray(np.minimum(up, self.sizes), dtype=np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 
 from gfx.compression.importance import Scores
 from gfx.coupling import Group, Groups, analyse
-from gfx.coupling.channel_names import pairs_named, stays
+from gfx.coupling.channel_names import channels_of, pairs_named, stays
 from gfx.coupling.labels import Axis, Ids, Mask
 from gfx.coupling.removal import remove
 from gfx.errors import RecipeError
@@ -29,35 +29,52 @@ def by_widths(
     removed = groups.none_removed()
     score = np.zeros(len(removed))
     may = groups.none_removed()
-    for group in among:
+    owner = np.zeros(len(removed), dtype=np.int64)  # by class: the number of its group
+    for number, group in enumerate(among):
         score[group.roots] = scores[group.name]
         may[group.roots] = True
+        owner[group.roots] = number
+    left = np.array([group.size for group in among], dtype=np.int64)
     fixed = groups.none_removed()
     for name, axis, count in pairs_named(groups, widths):
-        classes = groups.roots[axis.ids]
-        if count > axis.size:
+        classes = groups.roots[channels_of(groups, axis)]
+        if count > len(classes):
             raise RecipeError(
-                f"widths[{name}]={count}, but it has {axis.size} channels; pruning cannot widen"
+                f"widths[{name}]={count}, but it has {len(classes)} channels; pruning cannot widen"
             )
-        _narrow(name, classes, count, removed, may & ~fixed, score)
+        _narrow(name, classes, count, removed, may & ~fixed, score, (owner, left))
         fixed[classes] = True
     return removed
 
 
-def _narrow(name: str, classes: Ids, count: int, removed: Mask, may: Mask, score: Scores) -> None:
-    """Removes classes of one module, the least important first, until `count` positions stay."""
+def _narrow(
+    name: str,
+    classes: Ids,
+    count: int,
+    removed: Mask,
+    may: Mask,
+    score: Scores,
+    groups: tuple[Ids, Ids],
+) -> None:
+    """Removes classes of one module, the least important first, until `count` positions stay.
+
+    Every group keeps a class: a module may write several, as one that is split into parts.
+    """
+    owner, left = groups
     alive = int((~removed[classes]).sum())
     roots, first, times = np.unique(classes, return_index=True, return_counts=True)
     free = may[roots] & ~removed[roots]
     order = np.lexsort((-first[free], score[roots[free]]))
     for root, positions in zip(roots[free][order], times[free][order], strict=True):
-        if alive - positions >= count:
+        if alive - positions >= count and left[owner[root]] > 1:
+            left[owner[root]] -= 1
             removed[root] = True
             alive -= int(positions)
     if alive != count:
         raise RecipeError(
             f"widths[{name}]={count} cannot be reached, {alive} is the nearest; its "
-            "channels are pinned, go several at a time, or are coupled to a width given before"
+            "channels are pinned, go several at a time, are coupled to a width given before, or are"
+            " the last of their group"
         )
 
 
@@ -81,29 +98,45 @@ def by_kept(
     gone, left, may = (groups.none_removed() for _ in range(3))
     for group in among:
         may[group.roots] = True
-    named = list(pairs_named(groups, kept))
-    for name, axis, stay in named:
-        if not stay or min(stay) < 0 or max(stay) >= axis.size:
-            raise RecipeError(f"kept[{name}] must list some of the channels 0 to {axis.size - 1}")
-        absent = np.setdiff1d(np.arange(axis.size), np.asarray(stay))
-        classes = groups.roots[axis.ids[absent]]
+    named = [
+        (name, _listed(groups, axis, stay), stay) for name, axis, stay in pairs_named(groups, kept)
+    ]
+    for name, ids, stay in named:
+        if not stay or min(stay) < 0 or max(stay) >= len(ids):
+            raise RecipeError(f"kept[{name}] must list some of the channels 0 to {len(ids) - 1}")
+        absent = np.setdiff1d(np.arange(len(ids)), np.asarray(stay))
+        classes = groups.roots[ids[absent]]
         if not may[classes].all():
             raise RecipeError(f"kept[{name}] removes channels that are not free")
         gone[classes] = True
-        left[groups.roots[axis.ids[np.asarray(stay)]]] = True
+        left[groups.roots[ids[np.asarray(stay)]]] = True
     removed = gone & ~left
+    whole = next((group for group in among if removed[group.roots].all()), None)
+    if whole is not None:
+        raise RecipeError(
+            f"kept removes all {whole.size} channels of {whole.name}; keep one of them"
+        )
     rest = dict(_left_to_remove(groups, removed, named))
     if rest and not removed.any():
         raise RecipeError(f"kept[{next(iter(rest))}] keeps a part of channels that go together")
     return removed, rest
 
 
+def _listed(groups: Groups, axis: Axis, stay: Sequence[int]) -> Ids:
+    """Returns the labels that a list of channels counts through.
+
+    Of a grouped convolution earlier versions listed the indices that its groups share.
+    """
+    ids = channels_of(groups, axis)
+    return ids if max(stay, default=0) >= axis.size else axis.ids
+
+
 def _left_to_remove(
-    groups: Groups, removed: Mask, named: Sequence[tuple[str, Axis, Sequence[int]]]
+    groups: Groups, removed: Mask, named: Sequence[tuple[str, Ids, Sequence[int]]]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yields the modules that have more channels than wanted, with those to keep, renumbered."""
-    for name, axis, stay in named:
-        alive = ~removed[groups.roots[axis.ids]]
+    for name, ids, stay in named:
+        alive = ~removed[groups.roots[ids]]
         if alive.sum() > len(set(stay)):
             ranks = np.cumsum(alive) - 1
             yield name, tuple(ranks[np.unique(stay)].tolist())

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from gfx.compression.selection.bounds import Bounds
 from gfx.compression.selection.selection import Selection
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_names import check_globs, modules_of
@@ -11,7 +12,9 @@ from gfx.coupling.labels import Mask
 from gfx.errors import PreconditionError, RecipeError
 from gfx.ir.globs import matches
 
-__all__ = ["Skipped", "by_stages", "candidates"]
+__all__ = ["Skipped", "by_stages", "candidates", "unrounded"]
+
+_FAR = 0.1  # of the channels that were asked for
 
 Skipped = list[tuple[str, str]]  # (name, reason) of each group that stays
 
@@ -20,6 +23,7 @@ def candidates(
     groups: Groups,
     globs: Mapping[str, Sequence[str]],
     approximate: Literal["allow", "refuse"] = "allow",
+    bounds: Bounds | None = None,
 ) -> tuple[tuple[Group, ...], Skipped]:
     """Lists the groups that may be narrowed, and says why the others may not.
 
@@ -28,6 +32,7 @@ def candidates(
         globs: over modules: `keep`, whose output channels all stay, and `targets`, whose output
             channels may be removed; others are checked alone.
         approximate: what to do with groups whose removal is not exact.
+        bounds: of what groups keep; those that can lose nothing are left out. None: there are none.
 
     Raises: RecipeError if a glob names no module.
 
@@ -52,10 +57,12 @@ def candidates(
             skipped.append((group.name, f"approximate: refuse, and {group.approximate}"))
         elif matches(owners, keep):
             skipped.append((group.name, "keep names it"))
-        elif matches(owners, targets):
-            among.append(group)
-        else:
+        elif not matches(owners, targets):
             skipped.append((group.name, "targets does not name it"))
+        elif bounds is not None and (why := bounds.of([group]).whole(group)):
+            skipped.append((group.name, why))
+        else:
+            among.append(group)
     return tuple(among), skipped
 
 
@@ -70,7 +77,8 @@ def by_stages(
         ratio: the share of the groups that no glob names; None: they stay, but if there are no
             ratios half of each group is removed.
 
-    Returns: the removed channels, the request for the report, and the groups that stay.
+    Returns: the removed channels; for the report what was `requested`, and a `note` if much less
+    goes; and the groups that stay.
 
     Raises: PreconditionError if nothing can be removed although a share is above 0; RecipeError if
     the scope needs a budget.
@@ -92,20 +100,49 @@ def by_stages(
         else:
             shares[group.name] = (glob, share)
     among = tuple(group for group in selection.among if group.name in shares)
-    removed = replace(selection, among=among).by_ratio([shares[group.name] for group in among])
+    chosen = replace(selection, among=among)
+    removed = chosen.by_ratio([shares[group.name] for group in among])
     if not removed.any() and any([*ratios.values(), ratio]):
         raise _nothing_removed(selection, f"ratios={dict(ratios)}" if ratios else f"ratio={ratio}")
     asked = {"ratio": ratio, "ratios": ratios or None}
-    return removed, {name: value for name, value in asked.items() if value is not None}, skipped
+    details: dict[str, Any] = {"requested": {k: v for k, v in asked.items() if v is not None}}
+    wanted = sum(group.width * shares[group.name][1] for group in among)
+    if note := _far_from(wanted, chosen, removed):
+        details["note"] = note
+    return removed, details, [*skipped, *unrounded(chosen, removed)]
+
+
+def unrounded(selection: Selection, removed: Mask) -> Skipped:
+    """Says of which groups nothing goes, although it could: rounded up they are whole."""
+    whole = [group for group in selection.among if not removed[group.roots].any()]
+    return [
+        (group.name, f"all its {group.width} channels stay in steps of {step}")
+        for group in whole
+        if (step := int(selection.bounds.of([group]).strides[0]) * group.takes[0]) > 1
+    ]
+
+
+def _far_from(wanted: float, selection: Selection, removed: Mask) -> str:
+    """Says that much less goes than was asked for; "" if it does not."""
+    gone = sum(int(removed[g.roots].sum()) * g.takes[0] for g in selection.among)
+    whole = sum(not removed[g.roots].any() for g in selection.among)
+    if gone >= wanted * (1 - _FAR):
+        return ""
+    of = sum(group.width for group in selection.among)
+    return (
+        f"{gone} of {of} channels go, and {wanted:.0f} were asked for: {whole} of "
+        f"{len(selection.among)} groups stay whole, the others are rounded up "
+        f"({selection.bounds}); {selection.bounds.looser}"
+    )
 
 
 def _nothing_removed(selection: Selection, asked: str) -> PreconditionError:
     """Makes the error that says why a request removes nothing."""
     groups = selection.groups
-    free = ", ".join(f"{g.name} ({g.size})" for g in groups.free[:6]) or "none"
+    free = ", ".join(f"{g.name} ({g.width})" for g in groups.free[:6]) or "none"
     reasons = [f"{g.name}: {g.pinned}" for g in groups if g.pinned]
     pinned = "; ".join(reasons or groups.refused.values())
     return PreconditionError(
-        f"{asked} removes nothing ({selection.bounds}). Free groups and their "
-        f"channels: {free}. Pinned groups: {pinned[:600] or 'none'}"
+        f"{asked} removes nothing ({selection.bounds}); {selection.bounds.looser}. Free "
+        f"groups and their channels: {free}. Pinned groups: {pinned[:600] or 'none'}"
     )

@@ -13,6 +13,9 @@ __all__ = ["record"]
 def record(groups: Groups, removed: Mask, kept: dict[str, list[int]]) -> dict[str, Any]:
     """Returns the removed share, how much of each group is left, and the indices that stay.
 
+    Channels are those of the layer that a group is named after, so a group weighs as much as that
+    layer is wide.
+
     Args:
         groups: of the program before the removal.
         removed: by class of labels, whether it is removed.
@@ -24,13 +27,13 @@ def record(groups: Groups, removed: Mask, kept: dict[str, list[int]]) -> dict[st
     counts: list[dict[str, Any]] = []
     reasons: dict[str, str] = {}
     for group in groups.free:
-        gone = int(removed[group.roots].sum())
+        gone = int(removed[group.roots].sum()) * group.takes[0]
         if not gone:
             continue
-        counts.append({"group": group.name, "channels": group.size, "removed": gone})
+        counts.append({"group": group.name, "channels": group.width, "removed": gone})
         if group.approximate is not None:
             reasons[group.name] = group.approximate
-    gone, total = sum(int(c["removed"]) for c in counts), sum(g.size for g in groups.free)
+    gone, total = sum(int(c["removed"]) for c in counts), sum(g.width for g in groups.free)
     return {
         "achieved": {"ratio": gone / total, "removed": gone, "of": total},
         **({"approximate": reasons} if reasons else {}),

@@ -3,19 +3,24 @@
 Each step is held to what it must equal, and the record is in the numbers of the first program.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gfx.compression.selection.removal_record import record
 from gfx.coupling import Groups
+from gfx.coupling.analysis import analyse_like
 from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
+from gfx.coupling.removal import masked, remove
 from gfx.errors import VerificationError
 from gfx.ir.execute import distance, draw, on_meta, run, tolerance
 from gfx.ir.program import Program
 
-__all__ = ["Removal", "check_step"]
+__all__ = ["Removal", "Step", "take", "zero"]
+
+# the groups of the program as it is, what to remove of it, and whether more follows
+Step = tuple[Groups, Mask, bool]
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,37 @@ class Removal:
         )
 
 
-def check_step(who: str, reference: Program, program: Program) -> None:
-    """Compares a program, between two removals, with what the first must equal.
+def take(program: Program, steps: Iterable[Step]) -> Removal | None:
+    """Removes step after step from a program, in place; returns what they left, None if nothing."""
+    done: Removal | None = None
+    for groups, removed, _ in steps:
+        if not removed.any():
+            continue
+        step = Removal.of(groups, removed)
+        # statistics of weights, such as a spectral norm that the model computes
+        stored = remove(program, groups, removed)
+        step.details.update({"stored": list(stored)} if stored else {})
+        done = done.then(step) if done else step
+    return done
 
-    Raises: VerificationError if their outputs differ.
+
+def zero(who: str, program: Program, steps: Iterable[Step]) -> Program:
+    """Makes a program the reference of a removal: all but the last step is done, and checked.
+
+    Raises: VerificationError if a step that another one follows is not what it must equal.
     """
+    for groups, removed, more in steps:
+        if not more:
+            masked(program, groups, removed)
+            continue
+        reference = program.copy(on_write=True)
+        masked(reference, analyse_like(groups, reference), removed)
+        remove(program, groups, removed)
+        _compare(who, reference, program)
+    return program
+
+
+def _compare(who: str, reference: Program, program: Program) -> None:
     if on_meta(program):
         return
     inputs, allowed = draw(program), tolerance(program)

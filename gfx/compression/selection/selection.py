@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gfx.compression.importance import Scores
-from gfx.compression.selection.bounds import Bounds
+from gfx.compression.selection.bounds import Bounds, GroupBounds
 from gfx.coupling import Group, Groups
 from gfx.coupling.labels import Ids, Mask
 
@@ -23,7 +23,6 @@ def pools(
     """Splits groups into pools; the channels of a pool are ranked against each other.
 
     - local: every group is a pool of its own.
-    - isomorphic: groups of a stage with the same structure are one pool (Fang et al. 2024,
     - isomorphic: groups of a stage that are built alike are one pool (Fang et al. 2024,
       arXiv:2407.04616: importances are comparable only between like structures).
 
@@ -77,6 +76,9 @@ class Selection:
 
     def __post_init__(self) -> None:
         self.sizes = np.array([g.size for g in self.among], dtype=np.int64)
+        self.limits: GroupBounds = self.bounds.of(self.among)
+        # channels that a layer loses with each of a group (gfx/coupling/groups.py)
+        self.takes = np.array([g.takes[0] for g in self.among], dtype=np.int64)
 
     @cached_property
     def order(self) -> dict[str, Ids]:
@@ -86,7 +88,7 @@ class Selection:
         return {g.name: np.lexsort((-np.arange(g.size), scores[g.name])) for g in self.among}
 
     def by_ratio(self, shares: Sequence[tuple[Hashable, float]]) -> Mask:
-        """Removes a share of every pool of groups.
+        """Removes a share of every pool of groups, in channels of the layers.
 
         Args:
             shares: of each group the stage it belongs to, and the ratio to remove there. Groups
@@ -94,16 +96,17 @@ class Selection:
         """
         gone = np.zeros(len(self.among), dtype=np.int64)
         for pool in self._pools([stage for stage, _ in shares]):
-            total = int(self.sizes[pool].sum())
-            count = int(total * shares[pool[0]][1] + 1e-9)
+            total = int((self.sizes * self.takes)[pool].sum())
             sequence = self._sequence(pool, self.bounds)
+            lost = np.cumsum(self.takes[sequence])
+            count = int(np.searchsorted(lost, total * shares[pool[0]][1] + 1e-9, "right"))
             gone += np.bincount(sequence[:count], minlength=len(gone))
         return self.by_counts(self.sizes - gone)
 
     def by_counts(self, kept: Ids) -> Mask:
         """Removes the least important channels of each group down to the numbers kept."""
         removed = self.groups.none_removed()
-        for group, count in zip(self.among, self.bounds.rounded(kept, self.sizes), strict=True):
+        for group, count in zip(self.among, self.limits.rounded(kept), strict=True):
             removed[group.roots[self.order[group.name][: group.size - count]]] = True
         return removed
 
@@ -124,7 +127,8 @@ class Selection:
         keys, owners = [], []
         for pool in self._pools([None] * len(self.among)):
             sequence = self._sequence(pool, bounds)
-            keys.append((np.arange(len(sequence)) + 1) / self.sizes[pool].sum())
+            lost = np.cumsum(self.takes[sequence])
+            keys.append(lost / (self.sizes * self.takes)[pool].sum())
             owners.append(sequence)
         if not owners:
             return np.zeros(0, dtype=np.int64)
@@ -132,7 +136,7 @@ class Selection:
 
     def losses(self, bounds: Bounds) -> list[Scores]:
         """Lists for each group the squared scores of removable channels, ascending."""
-        least = bounds.least(self.sizes)
+        least = bounds.of(self.among).least
         return [
             np.maximum.accumulate(self.scores[g.name][self.order[g.name][: g.size - count]]) ** 2
             for g, count in zip(self.among, least.tolist(), strict=True)
@@ -143,7 +147,7 @@ class Selection:
 
     def _sequence(self, pool: Ids, bounds: Bounds) -> Ids:
         """Lists group numbers in the order of removal, within the bounds."""
-        least = bounds.least(self.sizes)
+        least = bounds.of(self.among).least
         owners = np.repeat(pool, (self.sizes - least)[pool])
         if len(pool) == 1:
             return np.asarray(owners)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from gfx.compression.importance import Importance, rank
+from gfx.compression.selection.bounds import Bounds
 from gfx.compression.selection.selection import Selection
 from gfx.coupling import Group, Groups
 from gfx.coupling.labels import Mask
@@ -11,11 +12,17 @@ from gfx.errors import InputError
 __all__ = ["removal", "weakest"]
 
 
-def weakest(groups: Groups, group: Group, share: float, importance: Importance = "l1") -> Mask:
+def weakest(
+    groups: Groups,
+    group: Group,
+    share: float,
+    importance: Importance = "l1",
+    bounds: Bounds = Bounds(),  # noqa: B008 - immutable
+) -> Mask:
     """Marks the least important channels of a group, so that a share of it is left.
 
-    `channel_prune` with `ratio: 1 - share` removes the same channels of this group alone; at
-    least one channel stays.
+    `channel_prune` with `ratio: 1 - share` removes the same channels of this group alone, within
+    the same bounds.
 
     Raises: InputError if the share is not between 0 and 1, or the group may not be narrowed.
 
@@ -31,7 +38,7 @@ def weakest(groups: Groups, group: Group, share: float, importance: Importance =
         why = group.pinned or "it has a single channel"
         raise InputError(f"{group.name} cannot be narrowed: {why}")
     ranked = rank(groups, [group], importance)
-    return Selection(groups, (group,), ranked).by_ratio([(None, 1 - share)])
+    return Selection(groups, (group,), ranked, bounds).by_ratio([(None, 1 - share)])
 
 
 def removal(groups: Groups, widths: Mapping[str, int]) -> Mask:
@@ -45,5 +52,6 @@ def removal(groups: Groups, widths: Mapping[str, int]) -> Mask:
     """
     removed = groups.none_removed()
     for name, width in widths.items():
-        removed |= weakest(groups, groups[name], width / groups[name].size)
+        share = width / groups[name].size
+        removed |= weakest(groups, groups[name], share, bounds=Bounds(min_channels=1))
     return removed

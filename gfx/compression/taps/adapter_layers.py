@@ -11,6 +11,7 @@ from gfx.errors import InputError
 from gfx.frontend.inputs.bind import bind
 from gfx.frontend.inputs.infer import infer, remembered
 from gfx.frontend.private_copy import unwrap
+from gfx.ir.model_kinds import require_module
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program
 from gfx.ir.random_state import keep_random_state
@@ -170,7 +171,7 @@ Seen = dict[str, tuple[Tensor, int | None]]  # by tap: a fake of the feature, wh
 
 def _seen(model: nn.Module, who: str, example_inputs: Any) -> Seen:
     """Runs a tapped model on shapes alone."""
-    inner = unwrap(model)
+    inner = unwrap(require_module(model, f"the {who}"))
     if not isinstance(inner, fx.GraphModule) or not taps(inner):
         raise InputError(
             f"the {who} ({type(inner).__name__}) has no taps; apply the pass distill_taps first"

@@ -8,6 +8,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from gfx.compression.taps.tap_nodes import replace_graph, taps
 from gfx.errors import InputError
+from gfx.ir.model_kinds import require_module
 from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, Tap
 from gfx.ir.ops import is_inplace
 from gfx.ir.program import Program
@@ -42,6 +43,7 @@ def tapped(model: nn.Module) -> nn.Module:
         >>> {name: tuple(feature.shape) for name, feature in features.items()}
         {'1': (1, 8, 6, 6)}
     """
+    require_module(model)
     compiled = getattr(model, "_orig_mod", None)
     if isinstance(compiled, nn.Module):
         return tapped(compiled)

@@ -19,6 +19,7 @@ from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.removal.norm_corrections import rms_norm
 from gfx.coupling.removal.stored_statistics import store
 from gfx.errors import EditError
+from gfx.ir.memory_format import in_format_of
 from gfx.ir.modules import without_content
 from gfx.ir.node_origin import narrow
 from gfx.ir.program import Program
@@ -104,9 +105,10 @@ def _cut(value: Tensor, stays: dict[int, Mask]) -> Tensor:
         pairs = (rows[:, None] * value.shape[1] + columns).flatten().to(value.device)
         kernels = value.view(-1, kernel).index_select(0, pairs)
         return kernels.view(len(rows), len(columns), *value.shape[2:])
+    cut = value
     for dim, positions in index.items():
-        value = value.index_select(dim, positions.to(value.device))
-    return value
+        cut = cut.index_select(dim, positions.to(value.device))
+    return in_format_of(cut, value)
 
 
 def _homes(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:

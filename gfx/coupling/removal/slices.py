@@ -47,6 +47,8 @@ def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask) -> Any:
     """Moves one integer or slice to where its positions are now."""
     rank = np.cumsum(alive) - 1
     left = int(alive.sum())
+    if not isinstance(before, int | list | slice):
+        return item
     old = np.arange(len(alive))[before]
     if old.size == 1 and not alive[old].any() and only_shape(node):
         return 0 if isinstance(before, int) else slice(0, 1)  # any other channel has its shape
@@ -55,8 +57,6 @@ def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask) -> Any:
         return item if now % left == wanted else wanted
     if isinstance(before, list):
         return [int(rank[i]) for i in before if alive[i]]
-    if not isinstance(before, slice):
-        return item
     positions = rank[old[alive[old]]]
     if np.array_equal(np.arange(left)[now], positions):
         return item

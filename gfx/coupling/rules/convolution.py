@@ -64,13 +64,13 @@ def _conv(flow: Flow, call: Call, *, transposed: bool) -> Labeled:
     if groups == 1:
         into, out = (rows, cols) if transposed else (cols, rows)
         _roles(flow, into, out)
-        _consume(flow, call, x, ch, into)
+        _consume(flow, call, x, ch, into, weight.why)
     elif x.shape[ch] == groups:
-        out = _per_channel(flow, x, ch, rows, cols, groups, transposed)
+        out = _per_channel(flow, x, ch, (rows, cols), groups, transposed, weight.why)
     else:
-        out = _grouped(flow, call, x, ch, rows, cols, groups, transposed)
+        out = _grouped(flow, call, x, ch, (rows, cols), groups, transposed, weight.why)
     if bias is not None and bias.shape[0] > 1:
-        flow.connect(out, flow.along(bias, 0))
+        flow.connect(out, flow.along(bias, 0), bias.why)
     carried = flow.keep(x, range(ch), call.shape, f"{call.node.name} slides over it", read=[ch])
     fields = list(carried.fields)
     if out is not None and call.shape[ch] > 1:
@@ -88,10 +88,12 @@ def _sides(flow: Flow, weight: Labeled) -> tuple[Ids | None, Ids | None]:
     return rows, flow.along(Labeled(weight.shape, others), 1)
 
 
-def _consume(flow: Flow, call: Call, x: Labeled, dim: int, into: Ids | None) -> None:
+def _consume(flow: Flow, call: Call, x: Labeled, dim: int, into: Ids | None, why: str = "") -> None:
     """Unites what a weight reads with the channels it reads."""
     ids = flow.along(x, dim)
-    flow.connect(ids, into, x.why or f"{call.node.name} reads a fixed number of channels there")
+    flow.connect(
+        ids, into, x.why or why or f"{call.node.name} reads a fixed number of channels there"
+    )
     flow.read(call, call.operand, dim, ids)
 
 
@@ -104,21 +106,22 @@ def _per_channel(
     flow: Flow,
     x: Labeled,
     ch: int,
-    rows: Ids | None,
-    cols: Ids | None,
+    sides: tuple[Ids | None, Ids | None],
     groups: int,
     transposed: bool,
+    why: str,
 ) -> Ids | None:
     """Couples a depthwise convolution: its k outputs of one channel go with that channel."""
+    rows, cols = sides
     ids = flow.along(x, ch)
     if transposed:
-        flow.connect(ids, rows, x.why)
+        flow.connect(ids, rows, x.why or why)
         flow.pin(cols, "it is the depth multiplier of a depthwise transposed convolution")
         return None if rows is None else np.repeat(rows, len(cols) if cols is not None else 1)
     if rows is not None and ids is not None:
         flow.labels.unite(ids[:, None], rows.reshape(groups, -1))
     else:
-        flow.connect(ids, rows, x.why)
+        flow.connect(ids, rows, x.why or why)
     return rows
 
 
@@ -127,22 +130,26 @@ def _grouped(
     call: Call,
     x: Labeled,
     ch: int,
-    rows: Ids | None,
-    cols: Ids | None,
+    sides: tuple[Ids | None, Ids | None],
     groups: int,
     transposed: bool,
+    why: str,
 ) -> Ids | None:
     """Couples a grouped convolution: every group loses the same relative channels."""
+    rows, cols = sides
     if rows is not None:  # rows run over all groups, in the order of the channels
         parts = rows.reshape(groups, -1)
         flow.labels.unite(parts[:1], parts)
     tiled = None if cols is None else np.tile(cols, groups)  # columns are shared by the groups
     into, out = (rows, tiled) if transposed else (tiled, rows)
     _roles(flow, into, out)
+    # a batch that is folded into the groups repeats the rows, and is no more channels
+    folded = 1 if rows is None else len(rows) // len(np.unique(rows))
+    flow.share(cols, groups // folded)
     if into is None:  # one channel a group is left, so there is nothing to narrow
-        flow.fix(x, f"{call.node.name} reads one channel a group", [ch])
+        flow.fix(x, why or f"{call.node.name} reads one channel a group", [ch])
     else:
-        _consume(flow, call, x, ch, into)
+        _consume(flow, call, x, ch, into, why)
     return out
 
 
@@ -151,13 +158,13 @@ def linear(flow: Flow, call: Call) -> Labeled:
     x, weight, bias = _operands(flow, call)
     last = x.ndim - 1
     if weight.ndim == 1:
-        _consume(flow, call, x, last, flow.along(weight, 0))
+        _consume(flow, call, x, last, flow.along(weight, 0), weight.why)
         return flow.keep(x, range(last), call.shape, "", read=[last])
     out, cols = _sides(flow, weight)
     _roles(flow, cols, out)
-    _consume(flow, call, x, last, cols)
+    _consume(flow, call, x, last, cols, weight.why)
     if bias is not None and bias.shape[0] > 1:
-        flow.connect(out, flow.along(bias, 0))
+        flow.connect(out, flow.along(bias, 0), bias.why)
     carried = [f for f in x.fields if varying(f) and last not in flow.over(f)]
     rows_of = [flow.along(x, d) for f in carried for d in flow.over(f)[:1]]
     flow.prices(call, out, cols, *rows_of)
@@ -169,8 +176,8 @@ def linear(flow: Flow, call: Call) -> Labeled:
 
 def embedding(flow: Flow, call: Call) -> Labeled:
     """Carries the width of an embedding table; its rows are looked up by position."""
-    table = flow.member(call, "weight") if call.module is not None else _table(call)
-    assert table is not None
+    # not as a layer's own weight, whose every dimension may be channels: a table has many rows
+    table = _table(call) if call.module is None else flow.tensor(f"{call.node.target}.weight")
     flow.fix(table, f"{call.node.name} looks its rows up by number", [0])
     given: Any = call.module.max_norm if call.module is not None else call.arg(3, "max_norm")
     if given is not None and not isinstance(given, bool):  # aten's fourth argument is another

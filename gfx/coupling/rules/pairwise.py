@@ -70,10 +70,10 @@ def bilinear(flow: Flow, call: Call) -> Any:
     for node, value, into in zip(_nodes(call, "input1", "input2"), (x, y), columns, strict=True):
         ids = flow.along(value, last)
         flow.role(into, "in")
-        flow.connect(ids, into, value.why)
+        flow.connect(ids, into, value.why or weight.why)
         flow.read(call, node, last, ids)
     if isinstance(bias, Labeled):
-        flow.connect(rows, flow.along(bias, 0))
+        flow.connect(rows, flow.along(bias, 0), bias.why)
     flow.prices(call, rows, *columns)
     for d in range(last):
         flow.connect(flow.along(x, d), flow.along(y, d), x.why or y.why)
@@ -93,7 +93,7 @@ def embedding_bag(flow: Flow, call: Call) -> Any:
     for value in call.tensors:
         flow.fix(value, why, None if value is not held else [0])
     flow.fix(held, why, [0])
-    limit: Any = call.module.max_norm if call.module is not None else call.kwargs.get("max_norm")
+    limit: Any = call.module.max_norm if call.module is not None else call.arg(3, "max_norm")
     if limit is not None:
         flow.fix(held, f"{call.node.name} limits the norm of its rows")
     ids = flow.along(held, 1)

@@ -12,6 +12,7 @@ from gfx.frontend import trace
 from gfx.frontend.inputs.bind import Argument, Arguments, bind, has_tensor
 from gfx.frontend.inputs.infer import Inferred, infer, remembered
 from gfx.frontend.private_copy import private_copy, unwrap
+from gfx.ir.model_kinds import require_module
 from gfx.ir.program import Program
 
 __all__ = ["Bound", "TimedModel", "batch_of", "check_alike", "shapes_of", "subjects"]
@@ -138,12 +139,7 @@ def batch_of(inputs: Any) -> int:
 def _module(model: Model) -> nn.Module:
     if isinstance(model, Program):
         return model.module
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"the model is a {type(model).__name__}, not a torch.nn.Module; "
-            "build it first and pass the module itself"
-        )
-    return unwrap(model)
+    return unwrap(require_module(model))
 
 
 def _known(model: Model) -> Inferred | None:

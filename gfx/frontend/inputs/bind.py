@@ -7,7 +7,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
+from gfx.frontend.inputs.plain_outputs import plain_output
 
 __all__ = ["Argument", "Arguments", "bind", "has_tensor", "required_names"]
 
@@ -40,6 +41,7 @@ class Arguments:
     """
 
     items: tuple[Argument, ...]
+    taken_apart: set[str] = field(default_factory=set, compare=False)  # classes of outputs
 
     def inputs(self) -> tuple[Any, ...]:
         """Returns the values of the graph's inputs: the example inputs of the program."""
@@ -54,16 +56,18 @@ class Arguments:
         return [item.value for item in self.items]
 
     def call(self, function: Callable[..., Any], values: Sequence[Any]) -> Any:
-        """Calls the model with a value for each argument."""
+        """Calls the model with a value for each argument; takes objects that it returns apart."""
         pairs = list(zip(self.items, values, strict=True))
         positional = [value for item, value in pairs if not item.keyword]
-        return function(*positional, **{i.name: value for i, value in pairs if i.keyword})
+        result = function(*positional, **{i.name: value for i, value in pairs if i.keyword})
+        return plain_output(result, self.taken_apart)
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Arguments":
         """Returns the same arguments with every tensor changed, in new containers."""
         changed = [pytree.tree_map_only(torch.Tensor, change, v) for v in self.values()]
         pairs = zip(self.items, changed, strict=True)
-        return Arguments(tuple(replace(item, value=value) for item, value in pairs))
+        items = tuple(replace(item, value=value) for item, value in pairs)
+        return replace(self, items=items)
 
 
 def bind(model: nn.Module, example_inputs: Any) -> Arguments:

@@ -17,6 +17,7 @@ from torch.fx.graph import CodeGen
 
 from gfx.errors import ArchiveError
 from gfx.io.archive import allow_list as targets
+from gfx.io.archive.named_tuples import describe, stand_in
 
 __all__ = [
     "check_path",
@@ -106,7 +107,9 @@ def dtype_from(name: object) -> torch.dtype:
 def _encode_structure(value: Any) -> Any:
     if isinstance(value, torch.Size):
         return {"size": [encode(item) for item in value]}
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {"namedtuple": [*describe(value), [encode(item) for item in value]]}
+    if isinstance(value, tuple):
         return {"tuple": [encode(item) for item in value]}
     if isinstance(value, list):
         return [encode(item) for item in value]
@@ -130,6 +133,9 @@ def _decode_structure(kind: str, content: Any, nodes: Mapping[str, fx.Node]) -> 
     match kind:
         case "tuple":
             return tuple(decode(item, nodes) for item in content)
+        case "namedtuple":
+            module, name, fields, items = content
+            return stand_in(module, name, fields)(*(decode(item, nodes) for item in items))
         case "size":
             return torch.Size(decode(content, nodes))
         case "slice":

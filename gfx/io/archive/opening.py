@@ -14,6 +14,7 @@ from gfx.io.archive.factories import ZOO, Factory, build_module_from, from_zoo
 from gfx.io.archive.file_kinds import kind_of
 from gfx.io.archive.files import regular_file
 from gfx.io.archive.loading import load as load_archive
+from gfx.io.archive.named_tuples import restored
 from gfx.io.archive.pickles import load_export, load_pickle
 from gfx.io.archive.state_dicts import fill, whole_in
 from gfx.io.guards import reading_file
@@ -33,7 +34,8 @@ def open_model(
 ) -> nn.Module:
     """Opens a model file; the model is on the cpu.
 
-    - a `.gfx` archive;
+    - a `.gfx` archive; where it returns a named tuple, `trust=True` imports the class, else one of
+      the same name and fields stands for it;
     - a pickled module made of torch.nn classes;
     - a state dict (pickled, or safetensors), at any depth of a checkpoint and under any prefix,
       with `model`, what builds its module: `"package.module:factory"` or `"file.py:factory"`, with
@@ -58,7 +60,11 @@ def open_model(
     file = regular_file(path)
     kind = kind_of(file)
     if kind == "gfx":
-        return _whole(load_archive(path), file, model, key)
+        opened = load_archive(path)
+        if trust:
+            restored(opened.graph, file)
+            opened.recompile()
+        return _whole(opened, file, model, key)
     if kind == "export":
         return _whole(load_export(file, trust=trust), file, model, key)
     content = _safetensors(file) if kind == "safetensors" else load_pickle(file, trust=trust)

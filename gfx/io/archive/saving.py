@@ -15,6 +15,7 @@ from gfx.io.archive.graph_json import check_path, write_graph
 from gfx.io.archive.module_json import module_spec
 from gfx.io.archive.tensors import write_tensors
 from gfx.io.atomic_writes import write_atomic
+from gfx.ir.model_kinds import require_module
 from gfx.ir.program import Program
 
 __all__ = ["FORMAT", "save"]
@@ -45,7 +46,7 @@ def save(
     suffix = Path(path).suffix
     if suffix not in (".gfx", ".pt", ".pth"):
         raise ArchiveError(f"cannot write {path}: gfx writes .gfx archives, or .pt pickles")
-    module = model.module if isinstance(model, Program) else model
+    module = model.module if isinstance(model, Program) else require_module(model)
     if not isinstance(module, fx.GraphModule):
         raise ArchiveError(
             f"cannot save a {type(module).__name__}; gfx.apply and gfx.trace give what can be saved"

@@ -1,6 +1,6 @@
 """Multiplies channels by masks: set by a schedule, or learned."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class ChannelMask(nn.Module):
     that (several positions a channel, or channels of several groups), `index` says for each
     position along `dim` which channel is there, -1 for one of another group. Where there are more
     positions than entries in the mask or the index, the entries repeat, as where a batch is folded
-    into the channels.
+    into the channels. Whoever sets the mask leaves `least` entries as they are, or all there are.
 
     Shapes: `mask` (size,) of booleans; the output is that of the input.
 
@@ -44,9 +44,11 @@ class ChannelMask(nn.Module):
         granularity: Granularity = "channel",
         scope: Scope = "local",
         kind: Kind = "agp",
+        least: int = 1,
     ) -> None:
         super().__init__()
         self.size = size
+        self.least = least
         self.ramp = ramp_of(ramp)
         check_choice("granularity", granularity, get_args(Granularity))
         check_choice("scope", scope, get_args(Scope))
@@ -66,6 +68,23 @@ class ChannelMask(nn.Module):
         name = f"index_{sum(map(is_index, self._buffers))}"
         self.register_buffer(name, index.to(device=self.mask.device, dtype=torch.int64))
         return name
+
+    def keep_best(self, keep: Tensor, worth: Tensor) -> Tensor:
+        """Returns a mask in which the `least` entries of most worth stay, whatever it says of them.
+
+        Shapes: `keep` booleans (size,), `worth` (size,); of equals the first stay.
+
+        Example:
+            >>> mask = ChannelMask(3, least=2)
+            >>> mask.keep_best(torch.zeros(3, dtype=torch.bool), torch.tensor([1.0, 3.0, 2.0]))
+            tensor([False,  True,  True])
+        """
+        best = worth.argsort(descending=True, stable=True)[: self.least]
+        return keep.index_fill(0, best, True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores a pickle; those of earlier versions do not say how many entries stay."""
+        super().__setstate__({"least": 1, **state})  # type: ignore[no-untyped-call]
 
     def factors(self) -> Tensor:
         """Returns what the channels are multiplied by, (size,)."""
@@ -141,8 +160,9 @@ class LearnedMask(ChannelMask):
         size: int,
         ramp: Ramp | tuple[float, float, int, int, int] = Ramp(),  # noqa: B008 - immutable
         strength: float = 1.0,
+        least: int = 1,
     ) -> None:
-        super().__init__(size, ramp, kind="ppcd")
+        super().__init__(size, ramp, kind="ppcd", least=least)
         self.strength = strength  # of the penalty
         self.m = nn.Parameter(torch.ones(size))
         self.register_buffer("binary", torch.zeros((), dtype=torch.bool))
@@ -154,10 +174,8 @@ class LearnedMask(ChannelMask):
 
     @torch.no_grad()
     def binarize(self, alpha: float) -> None:
-        """Sets the mask to 1[m ≥ α]; the largest m stays in any case."""
-        keep = self.m >= alpha
-        keep[self.m.argmax()] = True
-        self.mask.copy_(keep)
+        """Sets the mask to 1[m ≥ α]; the `least` largest m stay in any case."""
+        self.mask.copy_(self.keep_best(self.m >= alpha, self.m))
         self.binary.fill_(True)
 
     def extra_repr(self) -> str:

@@ -115,7 +115,8 @@ def conv_stride(program: Program, node: fx.Node) -> tuple[int, bool]:
         name == "conv" and _argument(node, 6, "transposed")
     )
     stride = _argument(node, 3, "stride") or 1
-    dims = node.args[0].meta["val"].ndim - 2 if isinstance(node.args[0], fx.Node) else 2
+    source = _argument(node, 0, "input")
+    dims = source.meta["val"].ndim - 2 if isinstance(source, fx.Node) else 2
     if isinstance(stride, int):
         return stride**dims, transposed
     sizes = [s for s in stride if isinstance(s, int)]

@@ -22,17 +22,23 @@ class Recording:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.unlisted = ""
         program, late = run.program, run.verify and run.context.data is not None
-        self.record = Record(layers_of(program, run.cost), None, _UNVERIFIED)
+        self.record = Record((), None, _UNVERIFIED)
+        try:
+            self.record = replace(self.record, layers=layers_of(program, run.cost))
+        except Exception as error:  # what only informs may not stop the recipe
+            self.unlisted = f"the layers are not listed: {type(error).__name__}: {error}"
         self.original = (run.context.original or program.copy(on_write=True)) if late else None
         if run.verify and not late:
             self._sample(program)
 
     def finished(self) -> Record:
-        """Returns the record."""
+        """Returns the record; its `why` says what could not be recorded."""
         if self.original is not None:
             self._sample(self.original)
-        return self.record
+        said = "; ".join(text for text in (self.record.why, self.unlisted) if text)
+        return replace(self.record, why=said)
 
     def _sample(self, program: Program) -> None:
         stage("running the original once, for the report")

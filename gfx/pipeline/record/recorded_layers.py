@@ -69,7 +69,7 @@ def _weights(node: fx.Node) -> list[fx.Node]:
     """Lists the program's tensors that a functional layer's weight and bias come from."""
     if node.op == "call_module":
         return []
-    near = [n for n in (*node.args[1:], *node.kwargs.values()) if isinstance(n, fx.Node)]
+    near = node.all_input_nodes[1:]
     for found in near:
         near += [n for n in found.all_input_nodes if n not in near and n.op != "call_module"]
     return [n for n in near if n.op == "get_attr"]

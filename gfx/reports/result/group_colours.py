@@ -46,7 +46,7 @@ def families_of(groups: Groups, pairs: Sequence[Pair]) -> list[Family]:
         Family(
             number,
             group.name,
-            group.size,
+            group.width,
             _was(groups, group, outputs),
             group.producers,
             group.consumers,
@@ -86,9 +86,9 @@ def _was(groups: Groups, group: Group, outputs: dict[str, Pair]) -> int | None:
         if pair is None or pair.was is None:
             continue
         if pair.was.outputs == pair.now.outputs:
-            return group.size
+            return group.width
         if _written(groups, group, path) == pair.now.outputs:
-            was, rest = divmod(pair.was.outputs * group.size, pair.now.outputs)
+            was, rest = divmod(pair.was.outputs * group.width, pair.now.outputs)
             return None if rest else was
     return None
 
@@ -96,4 +96,5 @@ def _was(groups: Groups, group: Group, outputs: dict[str, Pair]) -> int | None:
 def _written(groups: Groups, group: Group, path: str) -> int:
     """Counts the outputs of a layer that are of a group."""
     own = [m for m in group.members if m.tensor.rpartition(".")[0] == path]
-    return max((len(m.index) for m in own if groups.role(m.tensor, m.dim) == "out"), default=0)
+    out = [m for m in own if groups.role(m.tensor, m.dim) == "out"]
+    return max((len(m.index) * groups.shared(m.tensor, m.dim) for m in out), default=0)

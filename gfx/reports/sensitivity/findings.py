@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from gfx.pipeline.recipe import Recipe
+from gfx.progress import time_limit
 from gfx.reports.sensitivity.sensitivity_figure import drawing
 from gfx.reports.sensitivity.sensitivity_page import page
 from gfx.reports.sensitivity.table_text import text
@@ -27,15 +28,20 @@ class Findings(Table):
         DcganGenerator: 641.02 K MACs, 62.26 K parameters
     """
 
-    def recipe(self, budget: Mapping[str, Any] | None = None) -> Recipe:
+    def recipe(
+        self, budget: Mapping[str, Any] | None = None, *, time: float | None = None
+    ) -> Recipe:
         """Returns a recipe that acts on the table, under a budget (gfx/sensitivity/to_recipe.py).
+
+        `time` bounds the search for what meets the budget, in seconds.
 
         Raises: BudgetError if no probed change meets the budget; InputError if nothing is
         recommended.
 
         Example: `gfx.apply(table.recipe({"macs": 0.5}), model)` leaves half the MACs.
         """
-        return recipe(self, budget)
+        with time_limit(time):
+            return recipe(self, budget)
 
     def to_html(self) -> str:
         """Returns one HTML page that sorts, and loads nothing."""

@@ -9,8 +9,8 @@ from torch import Tensor
 __all__ = ["chosen", "chosen_together", "two_of_four"]
 
 
-def chosen(scores: Tensor, share: float) -> Tensor:
-    """Returns a mask whose zeros are the lowest scores: round(share · n), never all.
+def chosen(scores: Tensor, share: float, least: int = 1) -> Tensor:
+    """Returns a mask whose zeros are the lowest scores: round(share · n), but `least` stay.
 
     Shapes: booleans of the scores' shape.
 
@@ -21,22 +21,27 @@ def chosen(scores: Tensor, share: float) -> Tensor:
         tensor([False, False,  True])
     """
     flat = scores.flatten()
-    return _without(flat, min(round(share * flat.numel()), flat.numel() - 1)).view(scores.shape)
+    return _without(flat, min(round(share * flat.numel()), flat.numel() - least)).view(scores.shape)
 
 
-def chosen_together(scores: Sequence[Tensor], share: float) -> list[Tensor]:
-    """Returns masks under one threshold: round(share · n) zeros, the highest score of each stays.
+def chosen_together(
+    scores: Sequence[Tensor], share: float, least: Sequence[int] | None = None
+) -> list[Tensor]:
+    """Returns masks under one threshold: round(share · n) zeros, the highest scores of each stay.
+
+    `least` says how many stay of each; None: one.
 
     Example:
         >>> chosen_together([torch.tensor([1.0, 2.0]), torch.tensor([5.0, 6.0, 7.0])], 0.4)
         [tensor([False,  True]), tensor([False,  True,  True])]
     """
-    rows = []
-    for score in scores:
+    rows, stay = [], least or [1] * len(scores)
+    for score, count in zip(scores, stay, strict=True):
         row = score.flatten().to(scores[0].device).clone()
-        rows.append(row.index_fill_(0, row.argmax().view(1), torch.inf))
+        best = row.argsort(descending=True, stable=True)[:count]
+        rows.append(row.index_fill_(0, best, torch.inf))
     every = torch.cat(rows)
-    count = min(round(share * every.numel()), every.numel() - len(rows))
+    count = min(round(share * every.numel()), int((every < torch.inf).sum()))
     parts = torch.split(_without(every, count), [row.numel() for row in rows])
     pairs = zip(parts, scores, strict=True)
     return [part.view(score.shape).to(score.device) for part, score in pairs]

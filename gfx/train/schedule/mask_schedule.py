@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError
+from gfx.ir.model_kinds import require_module
 from gfx.ir.modules import ChannelMask, LearnedMask, Ramp
 from gfx.train.schedule.choose_entries import chosen, chosen_together
 from gfx.train.schedule.find_masks import Masked, kind_of, masked_in, penalised_in
@@ -46,7 +47,7 @@ def schedule(model: nn.Module, optimizer: Any = None) -> "Schedule":
     Example:
         >>> import gfx
         >>> recipe = {"passes": [{"mask": {"sparsity": 0.75, "end": 4, "every": 2}}]}
-        >>> model = gfx.apply(recipe, nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3)))
+        >>> model = gfx.apply(recipe, nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 3, 3)))
         >>> schedule = gfx.schedule(model)
         >>> while not schedule.done:
         ...     schedule.step()
@@ -56,6 +57,29 @@ def schedule(model: nn.Module, optimizer: Any = None) -> "Schedule":
     return Schedule(model, optimizer)
 
 
+def _check_optimizer(model: nn.Module, optimizer: Any) -> None:
+    """Checks that an optimizer, if one is given, trains something of the model.
+
+    Raises: InputError if it does not.
+    """
+    if optimizer is None:
+        return
+    groups = getattr(optimizer, "param_groups", None)
+    if not isinstance(groups, list):
+        raise InputError(
+            f"the optimizer is a {type(optimizer).__name__}, not a torch.optim.Optimizer; give the "
+            "one that trains the model, gfx.schedule(model, optimizer)"
+        )
+    trained = [parameter for group in groups for parameter in group["params"]]
+    own = {id(parameter) for parameter in model.parameters()}
+    if not any(id(parameter) in own for parameter in trained):
+        raise InputError(
+            f"the optimizer ({type(optimizer).__name__}, {len(trained)} parameters) trains none of "
+            f"the {len(own)} parameters of this {type(model).__name__}; make it of the parameters "
+            "of the masked model, after gfx.apply"
+        )
+
+
 class Schedule:
     """Holds the masks and penalties of a model, and the step that training is at.
 
@@ -63,8 +87,7 @@ class Schedule:
     """
 
     def __init__(self, model: nn.Module, optimizer: Any = None) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+        require_module(model)
         self._masks = list(masked_in(model))
         self._penalised = list(penalised_in(model))
         if not self._masks and not self._penalised:
@@ -78,6 +101,7 @@ class Schedule:
         self._ramps = {m.module.ramp for m in self._masks if kind_of(m) not in _THRESHOLDED}
         self._proximal = [p for p in self._penalised if p.penalty.proximal]
         shrink(self._proximal, optimizer, dry=True)
+        _check_optimizer(model, optimizer)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -126,7 +150,7 @@ class Schedule:
 
     @torch.no_grad()
     def binarize(self, alpha: float | None = None) -> None:
-        """Sets entries below a threshold to zero; the largest of each mask stays.
+        """Sets entries below a threshold to zero; the largest of each mask stay.
 
         ppcd: m below α, the pass's `alpha` by default. slimming: channels all of whose |γ| are
         below α; l1: channels all of whose filters have a mean |w| below α; by default those that
@@ -149,7 +173,7 @@ class Schedule:
             elif isinstance(module, ChannelMask) and module.kind in _THRESHOLDED:
                 worth = self._ranks.worth(mask)
                 keep = worth > 0 if alpha is None else worth >= alpha
-                module.mask.copy_(keep.index_fill(0, worth.argmax().view(1), True))
+                module.mask.copy_(module.keep_best(keep, worth))
 
     def sparsity(self) -> float:
         """Returns the share of all entries of masks that are 0."""
@@ -217,17 +241,24 @@ class Schedule:
             elif module.scope == "global":
                 together.append(mask)
             else:
-                module.mask.copy_(chosen(self._ranks.scores(mask, self._steps), level))
+                scores = self._ranks.scores(mask, self._steps)
+                module.mask.copy_(chosen(scores, level, _least(mask)))
         together.sort(key=_pass_of)
         for _, same in groupby(together, _pass_of):
             masks = list(same)
-            keeps = chosen_together([self._ranks.scores(m, self._steps) for m in masks], level)
+            scored = [self._ranks.scores(m, self._steps) for m in masks]
+            keeps = chosen_together(scored, level, [_least(m) for m in masks])
             for mask, keep in zip(masks, keeps, strict=True):
                 mask.module.mask.copy_(keep)
 
     def _device(self) -> torch.device:
         held = [m.module.mask for m in self._masks] or [p.weight.value for p in self._penalised]
         return held[0].device
+
+
+def _least(mask: Masked) -> int:
+    """Returns how many entries of a mask stay; of weights it is one."""
+    return getattr(mask.module, "least", 1)
 
 
 def _zeros(mask: Masked) -> int:

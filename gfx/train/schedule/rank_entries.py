@@ -139,10 +139,10 @@ class Ranks:
         >>> import gfx
         >>> from torch import nn
         >>> from gfx.train.schedule.find_masks import masked_in
-        >>> model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 3, 1))
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
         >>> masks = list(masked_in(gfx.apply({"passes": ["mask"]}, model)))
         >>> Ranks(masks, []).scores(masks[0], 0).shape
-        torch.Size([2])
+        torch.Size([8])
     """
 
     def __init__(self, masks: Sequence[Masked], penalised: Sequence[Penalised]) -> None:
