@@ -111,7 +111,8 @@ def report(module: nn.Module | ModelPath) -> Report:
         Traceback (most recent call last):
         gfx.errors.GfxError: this ReLU has no gfx report; pass what gfx.apply or gfx.load returned
     """
-    found = getattr(require_module(as_module(module)), ATTRIBUTE, None)
+    module = require_module(as_module(module))
+    found = getattr(module, ATTRIBUTE, None)
     if isinstance(found, Mapping):
         return Report.from_dict(found)
     if not isinstance(found, Report):
