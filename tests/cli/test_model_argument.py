@@ -24,12 +24,12 @@ class Small(nn.Module):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    states = {"g": Small(4).state_dict(), "g_ema": Small(4).state_dict()}
+    states = {"g": Small(16).state_dict(), "g_ema": Small(16).state_dict()}
     torch.save(states | {"epoch": 3}, tmp_path / "ckpt.pt")
     return tmp_path / "ckpt.pt"
 
 
-OPTIONS = ("--model", f"{__name__}:Small?width=4", "--input", "1x3x8x8")
+OPTIONS = ("--model", f"{__name__}:Small?width=16", "--input", "1x3x8x8")
 RECIPE = "recipe: 1\npasses: [{channel_prune: {ratio: 0.5, importance: random}}]\n"
 
 

@@ -559,6 +559,15 @@ def test_the_report_says_the_range_and_what_was_left_out(photos, net, options, s
     assert "left out" in said
 
 
+def test_a_folder_used_twice_tells_each_time_what_happened_then(photos):
+    folder, net = gfx.images(photos, range=(0, 1)), Plain()
+    reports = [
+        gfx.report(gfx.apply(RECIPE, net, torch.zeros(1, 3, 8, 8), data=folder)) for _ in range(2)
+    ]
+    assert reports[0].notes == reports[1].notes
+    assert folder.told() == ()
+
+
 def test_a_range_that_is_none_or_of_no_images_is_explained(photos):
     example, net = torch.zeros(1, 3, 8, 8), Plain()
     with pytest.raises(InputError, match=r"range='x' is no range; write \(0, 1\), in the shell"):

@@ -145,8 +145,8 @@ def _wants_factory(contents: Contents, file: Path) -> ArchiveError:
         sizes = [f"{name} ({size} tensors)" for name, size in contents.states.items()]
         what = f"holds {len(names)} state dicts: {_some(sizes, _MOST_LISTED)}"
     return ArchiveError(
-        f"{file} {what}; say how to build its module with --model package.module:factory "
-        f"{_in_python(file, None)}"
+        f"{file} {what}; say how to build its module with --model package.module:factory or "
+        f"file.py:factory {_in_python(file, None)}"
     )
 
 

@@ -210,7 +210,8 @@ def with_range(
     if isinstance(data, str | os.PathLike):
         data = ImageFolder(data, range)
     elif isinstance(data, ImageFolder):
-        data = data if range is None else replace(data, range=range)
+        # the log is that of this use alone
+        data = replace(data, log={}, range=data.range if range is None else range)
     elif range is not None:
         kind = "no data" if data is None else f"a {type(data).__name__}"
         raise InputError(
