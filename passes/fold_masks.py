@@ -30,6 +30,8 @@ from gfx.ir.shapes.propagate import propagate
 __all__ = ["FoldMasks"]
 
 _MACHINERY = (ChannelMask, MaskedLayer, Penalty)
+_NOTHING = """no mask zeroes anything: none was set yet, or this is an average of a model (EMA) \
+whose buffers were neither averaged nor copied with its weights"""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,10 @@ class FoldMasks(Pass):
         program.recompile()
         for path, module in masks.items():
             outcome.change(path, _folded(module))
-            if why := _whole(module):
-                outcome.skip(path, f"it zeroes nothing; {why}")
+            if _is_whole(module) and getattr(module, "kind", "") in ("slimming", "l1"):
+                outcome.skip(path, "it zeroes nothing; call schedule.binarize(alpha) before")
+        if all(map(_is_whole, masks.values())):
+            outcome.details["note"] = _NOTHING
         if zeroed:
             layers |= _fold_channels(program, zeroed, outcome)
         zeros = {path: _zeros(program, path) for path in sorted(layers)}
@@ -166,13 +170,9 @@ def _remove(program: Program, groups: Groups, removed: Mask, outcome: Outcome) -
         outcome.details["stored"] = list(stored)
 
 
-def _whole(module: Any) -> str:
-    """Says what a mask that zeroes nothing still awaits; "" of any other."""
-    if isinstance(module, Penalty) or not bool(module.kept.all()):
-        return ""
-    if isinstance(module, ChannelMask) and module.kind in ("slimming", "l1"):
-        return "call schedule.binarize(alpha) before"
-    return "of an averaged model (EMA) it does if buffers are averaged or copied with the weights"
+def _is_whole(module: Any) -> bool:
+    """Whether a mask zeroes nothing."""
+    return not isinstance(module, Penalty) and bool(module.kept.all())
 
 
 def _between(mask: Tensor) -> str:
