@@ -8,9 +8,9 @@ Source   Zhu and Gupta 2017, arXiv:1710.01878 (masks in training); the removal i
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from gfx.compression.masks.fold import carried, judge
 from gfx.compression.masks.sparse_layouts import Layout, lay_out, unfit
@@ -30,6 +30,8 @@ from gfx.ir.shapes.propagate import propagate
 __all__ = ["FoldMasks"]
 
 _MACHINERY = (ChannelMask, MaskedLayer, Penalty)
+_NOTHING = """no mask zeroes anything: none was set yet, or this is an average of a model (EMA) \
+whose buffers were neither averaged nor copied with its weights"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class FoldMasks(Pass):
         >>> import gfx, torch
         >>> from gfx.ir.modules import masked_layer
         >>> model = nn.Sequential(masked_layer(nn.Linear(4, 2)))
-        >>> model[0].mask[0] = False
+        >>> model[0].mask[0] = 0
         >>> folded = gfx.apply({"passes": ["fold_masks"]}, model, torch.zeros(1, 4))
         >>> folded.get_submodule("0")
         Linear(in_features=4, out_features=2, bias=True)
@@ -70,7 +72,7 @@ class FoldMasks(Pass):
         """Raises PreconditionError if a mask is not binary, or the device does not support 2:4."""
         learned: list[tuple[float, float, str, int]] = []
         for path, mask in program.module.named_modules():
-            if isinstance(mask, LearnedMask) and not bool(mask.binary):
+            if isinstance(mask, LearnedMask) and not bool(mask.is_binary):
                 least, most = mask.m.detach().aminmax()
                 learned.append((float(least), float(most), path, mask.size))
             if self.layout == "2:4" and isinstance(mask, MaskedLinear):
@@ -105,8 +107,10 @@ class FoldMasks(Pass):
         program.recompile()
         for path, module in masks.items():
             outcome.change(path, _folded(module))
-            if _is_whole(module):
+            if _is_whole(module) and getattr(module, "kind", "") in ("slimming", "l1"):
                 outcome.skip(path, "it zeroes nothing; call schedule.binarize(alpha) before")
+        if all(map(_is_whole, masks.values())):
+            outcome.details["note"] = _NOTHING
         if zeroed:
             layers |= _fold_channels(program, zeroed, outcome)
         zeros = {path: _zeros(program, path) for path in sorted(layers)}
@@ -166,21 +170,27 @@ def _remove(program: Program, groups: Groups, removed: Mask, outcome: Outcome) -
         outcome.details["stored"] = list(stored)
 
 
-def _is_whole(module: nn.Module) -> bool:
-    """Whether a mask still awaits the threshold that cuts off what penalties made small."""
-    if not isinstance(module, ChannelMask) or module.kind not in ("slimming", "l1"):
-        return False
-    return bool(module.mask.all())
+def _is_whole(module: Any) -> bool:
+    """Whether a mask zeroes nothing."""
+    return not isinstance(module, Penalty) and bool(module.kept.all())
 
 
-def _folded(module: nn.Module) -> str:
+def _between(mask: Tensor) -> str:
+    """Says which entries are averages of zeros and ones."""
+    odd = mask[(mask > 0) & (mask < 1)] if mask.is_floating_point() else mask[:0]
+    if not odd.numel():
+        return ""
+    low, high = odd.min().item(), odd.max().item()
+    return f"; {odd.numel()} are averages, {low:.2g} to {high:.2g}, zero below 0.5"
+
+
+def _folded(module: Any) -> str:
     """Describes a mask or penalty for the report."""
     if isinstance(module, Penalty):
         return f"penalty ({module.kind}) taken out"
-    mask = module.mask
-    assert isinstance(mask, Tensor)
+    kept = module.kept
     what = "weights" if isinstance(module, MaskedLayer) else "channels"
-    return f"mask folded: {int((~mask).sum())} of {mask.numel()} {what} zero"
+    return f"mask folded: {int((~kept).sum())} of {kept.numel()} {what} zero{_between(module.mask)}"
 
 
 def _zeros(program: Program, path: str) -> dict[str, int]:

@@ -142,7 +142,7 @@ def test_channels_that_masks_zero_are_worth_nothing(spec, importance, kind):
     for name, score in scores.items():
         mask = masks.get(name.replace(".", "_"))
         if mask is not None:
-            assert (score[~mask.mask.numpy()] == 0).all()
+            assert (score[~mask.kept.numpy()] == 0).all()
 
 
 def ranked(program: Program, importance: str) -> dict:

@@ -193,9 +193,9 @@ def test_masked_weights_get_no_gradient_and_come_back():
     layer = next(m for m in module.modules() if isinstance(m, MaskedLayer))
     before = layer.weight.detach().clone()
     module(X).square().sum().backward()
-    assert (layer.weight.grad[~layer.mask] == 0).all()
+    assert (layer.weight.grad[~layer.kept] == 0).all()
     torch.optim.SGD(module.parameters(), lr=0.1).step()
-    assert torch.equal(layer.weight[~layer.mask], before[~layer.mask])
+    assert torch.equal(layer.weight[~layer.kept], before[~layer.kept])
     layer.mask.fill_(True)
     assert torch.equal(layer.masked_weight, layer.weight)
 

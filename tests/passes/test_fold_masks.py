@@ -60,7 +60,7 @@ def test_folding_channel_masks_keeps_values(spec, seed, share):
     masked = zeroed_masks(with_masks(gfx.trace(*spec.build())), seed, share)
     outcome = held(masked, spec)
     takes = {m.tensor: g.takes[0] for g in gfx.channels(masked) for m in g.members}
-    zeros = {f"{path}.mask": int((~m.mask).sum()) for path, m in masks_of(masked).items()}
+    zeros = {f"{path}.mask": int((~m.kept).sum()) for path, m in masks_of(masked).items()}
     gone = sum(count * takes[path] for path, count in zeros.items() if count)
     assert outcome.details.get("achieved", {}).get("removed", 0) == gone
     assert outcome.skips == []

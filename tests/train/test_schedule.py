@@ -154,7 +154,7 @@ def test_sparsity_never_falls_and_ends_exactly_where_it_was_asked_for(
     before = [0] * len(sizes)
     while not schedule.done:
         schedule.step()
-        zeros = [int((~m.mask).sum()) for m in masks(model).values()]
+        zeros = [int((~m.kept).sum()) for m in masks(model).values()]
         assert sum(zeros) >= sum(before), fields
         assert scope == "global" or all(a >= b for a, b in zip(zeros, before, strict=True))
         before = zeros
@@ -209,7 +209,7 @@ def test_channels_go_in_the_order_of_their_rank():
     schedule = gfx.schedule(model)
     once(schedule)
     for group in groups.free:
-        mask = model.get_submodule(f"masks.{group.name}").mask
+        mask = model.get_submodule(f"masks.{group.name}").kept
         lowest = np.argsort(ranked[group.name], kind="stable")[: group.size // 2]
         assert set((~mask).nonzero().flatten().tolist()) == set(lowest.tolist())
 
@@ -226,7 +226,7 @@ def test_filters_are_ranked_by_their_own_layer_alone():
     for layer, path in {"stem": "masks.stem", "body": "masks.body", "up": "masks.up"}.items():
         weight = model.get_submodule(layer).weight
         sums = weight.abs().sum((0, 2, 3) if layer == "up" else (1, 2, 3))
-        zeros = (~model.get_submodule(path).mask).nonzero().flatten()
+        zeros = (~model.get_submodule(path).kept).nonzero().flatten()
         lowest = sums.argsort()[: len(sums) // 2]
         assert set(zeros.tolist()) == set(lowest.tolist())
 
@@ -235,8 +235,8 @@ def test_elements_go_by_magnitude_under_one_threshold_where_the_scope_is_global(
     model = masked({"granularity": "element", "scope": "global", "one_shot": True})
     once(gfx.schedule(model))
     layers = masks(model).values()
-    kept = torch.cat([m.weight[m.mask].abs() for m in layers])
-    gone = torch.cat([m.weight[~m.mask].abs() for m in layers])
+    kept = torch.cat([m.weight[m.kept].abs() for m in layers])
+    gone = torch.cat([m.weight[~m.kept].abs() for m in layers])
     assert gone.max() <= kept.min()
     shares = {round(float(m.mask.double().mean()), 2) for m in layers}
     assert len(shares) > 1
@@ -267,7 +267,7 @@ def test_a_pattern_of_two_in_four_holds_along_the_inputs(scope):
             assert int(fours.sum(1).min()) >= 2
     assert rising == sorted(rising)
     assert 0 < rising[2] < 0.5 == rising[-1]
-    weight, mask = (getattr(model.get_submodule("mix"), name) for name in ("weight", "mask"))
+    weight, mask = (getattr(model.get_submodule("mix"), name) for name in ("weight", "kept"))
     kept = torch.where(mask, weight.abs(), torch.inf).reshape(-1, 4).amin(1)
     gone = torch.where(mask, 0.0, weight.abs()).reshape(-1, 4).amax(1)
     assert (gone <= kept).all()
@@ -285,12 +285,12 @@ def test_what_was_masked_may_come_back():
     schedule = gfx.schedule(model)
     schedule.step()
     schedule.step()
-    mask = model.get_submodule("masks.inner").mask
+    mask = model.get_submodule("masks.inner").kept
     gone = int((~mask).nonzero()[0])
     with torch.no_grad():
         model.get_submodule("inner").weight[gone] = 100.0  # its values were kept
     once(schedule)
-    assert mask[gone]
+    assert model.get_submodule("masks.inner").kept[gone]
 
 
 def test_one_shot_is_done_at_its_step():
@@ -332,12 +332,12 @@ def test_learned_masks_are_binary_once_they_were_due():
     schedule.step()
     assert not mask.binary
     once(schedule)
-    assert mask.mask.tolist() == [True, False, False, False, True, False]
+    assert mask.kept.tolist() == [True, False, False, False, True, False]
     with torch.no_grad():
         mask.m.fill_(0.1)
         mask.m[3] = 0.2
     schedule.binarize()
-    assert mask.mask.tolist() == [False, False, False, True, False, False]  # the largest stays
+    assert mask.kept.tolist() == [False, False, False, True, False, False]  # the largest stays
     schedule.binarize(0.1)
     assert mask.mask.all()
 
@@ -389,7 +389,7 @@ def test_a_proximal_step_is_a_soft_threshold_by_strength_times_the_learning_rate
     wanted = np.sign(before) * np.maximum(np.abs(before) - 0.5 * 0.2, 0)
     assert np.allclose(scale.detach().numpy(), wanted, atol=1e-7)
     schedule.binarize()  # what is exactly 0 goes
-    assert model.get_submodule("masks.inner").mask.tolist() == [True, True, *[False] * 4]
+    assert model.get_submodule("masks.inner").kept.tolist() == [True, True, *[False] * 4]
 
 
 def test_slimming_removes_a_channel_of_a_residual_stream_only_if_no_norm_needs_it():
@@ -409,7 +409,7 @@ def test_slimming_removes_a_channel_of_a_residual_stream_only_if_no_norm_needs_i
         model.get_submodule("norm_a").weight.copy_(torch.tensor([0.0, 1.0, 0.0, -1.0]))
         model.get_submodule("norm_b").weight.copy_(torch.tensor([0.0, 0.0, 0.5, 0.1]))
     gfx.schedule(model).binarize(0.5)
-    assert model.get_submodule("masks.a").mask.tolist() == [False, True, True, True]
+    assert model.get_submodule("masks.a").kept.tolist() == [False, True, True, True]
 
 
 @pytest.mark.parametrize(("kind", "layer"), [("slimming", "norm2"), ("l1", "inner")])
@@ -421,7 +421,7 @@ def test_thresholds_look_at_what_is_penalised_not_at_the_bias_beside_it(kind, la
         weight[3] = 0.0
         model.get_submodule(layer).bias.fill_(5.0)
     gfx.schedule(model).binarize()
-    assert model.get_submodule("masks.inner").mask.tolist() == [i != 3 for i in range(6)]
+    assert model.get_submodule("masks.inner").kept.tolist() == [i != 3 for i in range(6)]
 
 
 def test_l1_thresholds_the_mean_magnitude_of_filters():
@@ -431,7 +431,7 @@ def test_l1_thresholds_the_mean_magnitude_of_filters():
         layer.weight.fill_(0.25)
         layer.weight[2] = 0.0625
     gfx.schedule(model).binarize(0.125)
-    assert model.get_submodule("masks.inner").mask.tolist() == [i != 2 for i in range(6)]
+    assert model.get_submodule("masks.inner").kept.tolist() == [i != 2 for i in range(6)]
 
 
 def test_penalties_have_no_end():

@@ -94,7 +94,7 @@ def _with(
     """Adds the zeros of one mask to those before it."""
     dim = int(argument(node, 1, "dim", default=1)) % source.meta["val"].ndim
     size = source.meta["val"].shape[dim]
-    here = ~spread(module.mask, size, positions(program, node)).cpu().numpy()
+    here = ~spread(module.kept, size, positions(program, node)).cpu().numpy()
     if not here.any():
         return zeros
     added = Zeroed(node, source, dim, here, (str(node.target),))
@@ -159,16 +159,16 @@ def _masked(module: nn.Module) -> Iterator[tuple[str, MaskedLayer]]:
 
 def _shared(layer: MaskedLayer, plain: Any, weights: dict[Any, nn.Parameter]) -> Any:
     """Returns the masked weight: one for all that mask the same weight alike."""
-    if bool(layer.mask.all()):
+    if bool(layer.kept.all()):
         return layer.weight
-    plain.weight.data.masked_fill_(~layer.mask, 0)  # a product may be -0
-    key = (id(layer.weight), layer.mask.cpu().numpy().tobytes())
+    plain.weight.data.masked_fill_(~layer.kept, 0)  # a product may be -0
+    key = (id(layer.weight), layer.kept.cpu().numpy().tobytes())
     return weights.setdefault(key, plain.weight)
 
 
 def _keep_read(program: Program, found: dict[str, MaskedLayer]) -> None:
     """Lets nodes that read a weight itself, not through its layer, read the one without a mask."""
-    raw = {f"{path}.weight": layer for path, layer in found.items() if not bool(layer.mask.all())}
+    raw = {f"{path}.weight": layer for path, layer in found.items() if not bool(layer.kept.all())}
     kept: dict[int, str] = {}
     for node in program.nodes():
         layer = raw.get(str(node.target)) if node.op == "get_attr" else None

@@ -7,11 +7,23 @@ from torch import Tensor, nn
 
 from gfx.ir.modules.sparsity_ramp import Ramp, check_choice, ramp_of
 
-__all__ = ["ChannelMask", "Granularity", "Kind", "LearnedMask", "Scope", "is_index", "spread"]
+__all__ = [
+    "ChannelMask",
+    "Granularity",
+    "Kind",
+    "LearnedMask",
+    "Scope",
+    "is_index",
+    "kept_entries",
+    "spread",
+]
 
 Granularity = Literal["filter", "channel"]
 Kind = Literal["agp", "ppcd", "slimming", "l1"]
 Scope = Literal["local", "global"]
+
+
+_HALF = 0.5
 
 
 class ChannelMask(nn.Module):
@@ -24,11 +36,14 @@ class ChannelMask(nn.Module):
     positions than entries in the mask or the index, the entries repeat, as where a batch is folded
     into the channels. Whoever sets the mask leaves `least` entries as they are, or all there are.
 
-    Shapes: `mask` (size,) of booleans; the output is that of the input.
+    The mask is stored as numbers, so that an average of models (EMA) averages it too; an entry
+    counts as one from a half on. Of an averaged model, the channels go that most of it had masked.
+
+    Shapes: `mask` (size,), `kept` (size,) of booleans; the output is that of the input.
 
     Example:
         >>> mask = ChannelMask(2)
-        >>> mask.mask[1] = False
+        >>> mask.mask[1] = 0
         >>> mask(torch.ones(1, 2, 1, 1)).flatten()
         tensor([1., 0.])
         >>> mask(torch.ones(1, 5), 1, torch.tensor([0, 0, 1, 1, -1]))
@@ -56,7 +71,7 @@ class ChannelMask(nn.Module):
         self.granularity = granularity
         self.scope = scope
         self.kind = kind
-        self.register_buffer("mask", torch.ones(size, dtype=torch.bool))
+        self.register_buffer("mask", torch.ones(size))
 
     def add_index(self, index: Tensor) -> str:
         """Registers a buffer that says which channel each position of a place is, -1: of another.
@@ -86,9 +101,14 @@ class ChannelMask(nn.Module):
         """Restores a pickle; those of earlier versions do not say how many entries stay."""
         super().__setstate__({"least": 1, **state})  # type: ignore[no-untyped-call]
 
+    @property
+    def kept(self) -> Tensor:
+        """Which entries are one, (size,) of booleans."""
+        return kept_entries(self.mask)
+
     def factors(self) -> Tensor:
         """Returns what the channels are multiplied by, (size,)."""
-        return self.mask
+        return self.kept
 
     def forward(self, x: Tensor, dim: int = 1, index: Tensor | None = None) -> Tensor:
         """Masks the channels along `dim`."""
@@ -101,6 +121,16 @@ class ChannelMask(nn.Module):
     def extra_repr(self) -> str:
         """Writes the settings."""
         return f"{self.size}, {self.kind}, {self.granularity}, {self.scope}, {self.ramp}"
+
+
+def kept_entries(mask: Tensor) -> Tensor:
+    """Returns which entries of a mask count as one; models of earlier versions hold booleans.
+
+    Example:
+        >>> kept_entries(torch.tensor([1.0, 0.9, 0.1])), kept_entries(torch.tensor([False]))
+        (tensor([ True,  True, False]), tensor([False]))
+    """
+    return mask if mask.dtype == torch.bool else mask >= _HALF
 
 
 def spread(factors: Tensor, size: int, index: Tensor | None = None) -> Tensor:
@@ -138,7 +168,7 @@ class LearnedMask(ChannelMask):
     b = 1[m ≥ α] does, and the gradient goes straight through b to m, so that channels may come
     back.
 
-    Shapes: `m` (size,), a parameter; `mask` (size,) of booleans; `binary` ().
+    Shapes: `m` (size,), a parameter; `mask` (size,); `binary` ().
 
     Source: PPCD-GAN (2022), procedure 1 (the supplement); the mask itself is reconstructed.
 
@@ -165,18 +195,23 @@ class LearnedMask(ChannelMask):
         super().__init__(size, ramp, kind="ppcd", least=least)
         self.strength = strength  # of the penalty
         self.m = nn.Parameter(torch.ones(size))
-        self.register_buffer("binary", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("binary", torch.zeros(()))
 
     def factors(self) -> Tensor:
         """Returns m, or the binary mask with the gradient of m."""
-        hard = torch.where(self.binary, self.mask.to(self.m.dtype), self.m.detach())
+        hard = torch.where(self.is_binary, self.kept.to(self.m.dtype), self.m.detach())
         return hard + (self.m - self.m.detach())
+
+    @property
+    def is_binary(self) -> Tensor:
+        """Whether the mask multiplies in the place of m, ()."""
+        return kept_entries(self.binary)
 
     @torch.no_grad()
     def binarize(self, alpha: float) -> None:
         """Sets the mask to 1[m ≥ α]; the `least` largest m stay in any case."""
         self.mask.copy_(self.keep_best(self.m >= alpha, self.m))
-        self.binary.fill_(True)
+        self.binary.fill_(1)
 
     def extra_repr(self) -> str:
         """Writes the settings."""

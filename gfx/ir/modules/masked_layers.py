@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gfx.ir.modules.channel_masks import Scope
+from gfx.ir.modules.channel_masks import Scope, kept_entries
 from gfx.ir.modules.sparsity_ramp import Ramp, check_choice, ramp_of
 
 __all__ = [
@@ -64,13 +64,18 @@ class MaskedLayer(nn.Module):
         self.ramp = ramp_of(ramp)
         self.scope = scope
         self.pattern = pattern
-        ones = torch.ones(self.weight.shape, dtype=torch.bool, device=self.weight.device)
+        ones = torch.ones(self.weight.shape, device=self.weight.device)
         self.register_buffer("mask", ones)
+
+    @property
+    def kept(self) -> Tensor:
+        """Which weights the mask leaves, booleans in the shape of the weight."""
+        return kept_entries(self.mask)
 
     @property
     def masked_weight(self) -> Tensor:
         """The weight that is used."""
-        return self.weight * self.mask
+        return self.weight * self.kept
 
 
 class _Conv(MaskedLayer):
@@ -89,7 +94,7 @@ class MaskedConv2d(_Conv, nn.Conv2d):
 
     Example:
         >>> layer = masked_layer(nn.Conv2d(3, 8, 3))
-        >>> layer.mask[0] = False
+        >>> layer.mask[0] = 0
         >>> int((layer.masked_weight == 0).sum())
         27
     """

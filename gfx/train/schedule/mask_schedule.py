@@ -262,7 +262,7 @@ def _least(mask: Masked) -> int:
 
 
 def _zeros(mask: Masked) -> int:
-    return mask.module.mask.numel() - int(mask.module.mask.sum())
+    return mask.module.mask.numel() - int(mask.module.kept.sum())
 
 
 def _pass_of(mask: Masked) -> tuple[int, str]:
