@@ -1,4 +1,4 @@
-"""Tensors that a module computes before it runs: by a parametrization, or by a pre-hook's norm.
+"""Tensors that a module computes before it runs: by a parametrization, or by a pre-hook.
 
 Old-style norms (torch.nn.utils.spectral_norm and weight_norm) are pre-hooks that compute the weight
 from weight_orig, weight_u, weight_v (or weight_g, weight_v).
@@ -17,6 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from gfx.ir.memory_format import in_format_of
+from gfx.ir.setting_hooks import hook_name, setting_hooks
 
 __all__ = [
     "ComputedTensor",
@@ -51,6 +52,9 @@ def computed_tensors(module: nn.Module) -> dict[str, ComputedTensor]:
         parts = [getattr(module, f"{hook.name}{suffix}") for suffix in _PARTS[type(hook)]]
         kind = "spectral_norm" if isinstance(hook, SpectralNorm) else "weight_norm"
         found[hook.name] = ComputedTensor(kind, tuple(parts))
+    for setting in setting_hooks(module):
+        tensors = tuple(getattr(module, name) for name in setting.originals)
+        found |= {name: ComputedTensor(setting.kind, tensors) for name in setting.sets}
     for name, steps in _parametrizations(module).items():
         kinds = [type(step).__name__.lstrip("_") for step in steps]
         originals = (*steps.parameters(), *steps.buffers())
@@ -67,6 +71,9 @@ def computed_values(module: nn.Module) -> dict[str, torch.Tensor]:
     for hook in _norm_hooks(module).values():
         eval_mode = {"do_power_iteration": False} if isinstance(hook, SpectralNorm) else {}
         values[hook.name] = hook.compute_weight(module, **eval_mode)
+    for setting in setting_hooks(module):
+        module._forward_pre_hooks[setting.key](module, ())
+        values |= {name: getattr(module, name) for name in setting.sets}
     values |= {name: steps() for name, steps in _parametrizations(module).items()}
     for owner, mode in modes:
         owner.training = mode
@@ -85,6 +92,12 @@ def fold_tensors(module: nn.Module) -> None:
     computed, values = computed_tensors(module), computed_values(module)
     for key, hook in _norm_hooks(module).items():
         _drop_hook(module, key, hook)
+    for setting in setting_hooks(module):
+        del module._forward_pre_hooks[setting.key]
+        for name in setting.sets:
+            vars(module).pop(name, None)
+        for name in setting.originals:
+            delattr(module, name)
     if _parametrizations(module):
         # not remove_parametrizations: it deletes the property from the class, which the user's own
         # module, of which this one is a copy, shares
@@ -116,14 +129,14 @@ def store_tensor(
 
 
 def unknown_hooks(module: nn.Module) -> list[str]:
-    """Names the pre-hooks of a module that are no norms of torch's.
+    """Names the pre-hooks of a module that do more than set tensors from its parameters.
 
     Example:
         >>> unknown_hooks(nn.utils.spectral_norm(nn.Linear(4, 2)))
         []
     """
-    hooks = [h for h in module._forward_pre_hooks.values() if type(h) not in _PARTS]
-    return [getattr(hook, "__name__", type(hook).__name__) for hook in hooks]
+    known = {setting.key for setting in setting_hooks(module)} | _norm_hooks(module).keys()
+    return [hook_name(h) for key, h in module._forward_pre_hooks.items() if key not in known]
 
 
 def _norm_hooks(module: nn.Module) -> dict[int, Any]:
