@@ -1,6 +1,6 @@
 """`gfx channels`: lists the groups of channels that can only be removed together."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,13 +42,36 @@ def channels(
         groups = gfx.channels(
             opened.model, opened.inputs, attention=attention.value, group_norm=group_norm.value
         )
+        after = ""
+        if not as_json and not all(group.free for group in groups):
+            progress.stage("analysing what folding would leave")
+            after = _once_folded(groups, attention.value, group_norm.value)
     if as_json:
         print_json([group.to_dict() for group in groups])
         return
-    _print_groups(groups)
+    _print_groups(groups, after)
 
 
-def _print_groups(groups: "Groups") -> None:
+def _once_folded(groups: "Groups", attention: Any, group_norm: Any) -> str:
+    """Says how many groups are free once computed weights are folded; "" if there are none."""
+    import gfx
+
+    program = groups.program
+    recipe = {"passes": ["fold_parametrizations"]}
+    try:
+        plain = gfx.apply(recipe, program.module, program.example_inputs, verify=False)
+        if not gfx.report(plain).passes[0].changes:
+            return ""
+        again = gfx.channels(
+            plain, program.example_inputs, attention=attention, group_norm=group_norm
+        )
+    except gfx.GfxError:
+        return ""  # it only informs
+    free = sum(group.free for group in again)
+    return f"; {free} of {len(again)} once fold_parametrizations has folded its computed weights"
+
+
+def _print_groups(groups: "Groups", after: str) -> None:
     """Prints the channel groups, with the reason where one is pinned."""
     rows = [
         (
@@ -65,5 +88,5 @@ def _print_groups(groups: "Groups") -> None:
     print_table(
         ("group", "#channels", "state", "removal", "written by", "read by"),
         rows,
-        f"{len(rows)} groups, {free} free",
+        f"{len(rows)} groups, {free} free{after}",
     )

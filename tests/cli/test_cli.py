@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -409,3 +410,12 @@ def test_another_original_than_that_of_the_file_is_refused(tmp_path, recipe):
     result = run("report", small, "--html", html, "--no-latency", "--original", "zoo:dcgan?ngf=4")
     assert_error(result, "--original is a DcganGenerator of", "give the model that gfx apply")
     assert not html.exists()
+
+
+def test_channels_says_what_folding_computed_weights_would_free():
+    said = " ".join(run("channels", "zoo:sagan?ngf=4").stdout.split())
+    found = re.search(r"(\d+) groups, (\d+) free; (\d+) of (\d+) once fold_parametrizations", said)
+    groups, free, then, total = map(int, found.groups())
+    assert free < then <= total
+    assert groups >= total
+    assert "once" not in run("channels", "zoo:dcgan?ngf=4").stdout
