@@ -54,7 +54,7 @@ class FoldMasks(Pass):
     Example:
         >>> import gfx, torch
         >>> from gfx.ir.modules import masked_layer
-        >>> model = nn.Sequential(masked_layer(nn.Linear(4, 2)))
+        >>> model = torch.nn.Sequential(masked_layer(torch.nn.Linear(4, 2)))
         >>> model[0].mask[0] = 0
         >>> folded = gfx.apply({"passes": ["fold_masks"]}, model, torch.zeros(1, 4))
         >>> folded.get_submodule("0")

@@ -33,6 +33,7 @@ _OTHER_NAMES = {
     "keepdim": ("keepdims",),
 }
 _BY_NAME = "inplace"
+_OBSOLETE = ("size_average", "reduce")  # of the losses of torch.nn.functional
 _PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 _PLAIN = (
@@ -157,6 +158,11 @@ def _python_places(
         names.remove(_BY_NAME)  # the last one of every function of torch that has it
         kwargs = {**kwargs, **dict(zip([_BY_NAME], args[len(names) :], strict=False))}
         args = args[: len(names)]
+    if _OBSOLETE[0] in names and len(args) <= names.index(_OBSOLETE[0]):
+        # operations have no places for these, so what comes after is known by its name
+        names = names[: names.index(_OBSOLETE[0])]
+        gone = [name for name in _OBSOLETE if kwargs.get(name) is None]
+        kwargs = {name: value for name, value in kwargs.items() if name not in gone}
     return _moved(names, args, kwargs)
 
 

@@ -10,7 +10,7 @@ import yaml
 from gfx.errors import RecipeError
 from gfx.io.guards import printable, reading_recipe
 
-__all__ = ["LONGEST", "dump", "parse"]
+__all__ = ["LONGEST", "dump", "one_line", "parse"]
 
 LONGEST = 4 << 20  # bytes of a text that is read; the longest recipe that gfx writes has some kB
 _SHOWN = 80  # characters of a faulty line
@@ -74,6 +74,19 @@ for _kind in (_Loader, _Dumper):
         re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
         list("-+0123456789"),
     )
+
+
+def one_line(value: Any) -> str:
+    """Writes plain data as YAML in one line.
+
+    Example:
+        >>> one_line({"macs": 0.5}), one_line("half"), one_line([1, None])
+        ('{macs: 0.5}', 'half', '[1, null]')
+    """
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True
+    )
+    return text.removesuffix("...\n").strip()
 
 
 def dump(data: Any) -> str:

@@ -5,6 +5,8 @@ reports. As text a report is about forty lines; long lists are cut with a count.
 """
 
 import json
+import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,7 @@ from gfx.costs import Cost
 from gfx.errors import GfxError
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.plain_data import coerce, plain
+from gfx.io.yaml_text import one_line
 from gfx.ir.model_kinds import require_module
 from gfx.pipeline.pass_report import PassReport, Timing
 from gfx.pipeline.record import Record
@@ -25,6 +28,7 @@ __all__ = ["ROWS", "Report", "attach", "render", "report"]
 
 ATTRIBUTE = "gfx_report"
 _SHOWN = 6  # entries of a list before it is cut
+_NUMBERS = 8  # of a list that is written out
 ROWS: tuple[tuple[str, Callable[[Cost], int]], ...] = (
     ("MACs, exact", lambda cost: cost.macs.exact),
     ("MACs, output", lambda cost: cost.macs.output),
@@ -123,9 +127,20 @@ def report(module: nn.Module | ModelPath) -> Report:
     return found
 
 
-def render(report: Report) -> str:
-    """Writes a report as a plain text table."""
-    return "\n".join(_lines(report))
+def render(report: Report, width: int | None = None) -> str:
+    """Writes a report as plain text, no line wider than `width` but for a name that is.
+
+    None: as wide as the terminal, or as the variable COLUMNS says, else 100.
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    return "\n".join(line for text in _lines(report) for line in _wrapped(text, width))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Breaks a line between words; what follows is indented further."""
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    options: Any = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, width, subsequent_indent=indent, **options) or [text]
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -142,7 +157,18 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     if not report.verified:
         yield "NOT VERIFIED: nothing was checked after any pass (verify=False)"
-    yield f"recipe {json.dumps(report.recipe)}"
+    yield "recipe"
+    yield from _recipe(report.recipe)
+
+
+def _recipe(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Writes a recipe as YAML, a line for each pass."""
+    for key, value in spec.items():
+        if key != "passes":
+            yield f"  {key}: {one_line(value)}"
+    yield "  passes:"
+    for entry in spec.get("passes", ()):
+        yield f"  - {one_line(entry).removeprefix('{').removesuffix('}')}"
 
 
 def _inputs(report: Report) -> str:
@@ -171,17 +197,19 @@ def _timing(timing: Timing) -> Iterator[str]:
 
 
 def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
-    fields = ", ".join(f"{name}={_short(pass_.spec[name])}" for name in pass_.asked)
+    fields = ", ".join(f"{name}={_said(pass_.spec[name])}" for name in pass_.asked)
     yield f"{number}. {pass_.name}({fields}): {pass_.seconds:.1f} s"
     yield f"   changed {len(pass_.changes)}, left alone {len(pass_.skips)}"
     yield from _cut([f"     {_change(change)}" for change in pass_.changes])
     yield from _cut([f"     left alone {skip.node}: {skip.why}" for skip in pass_.skips])
     details = dict(pass_.details)
+    for indices in ("kept", "tensors"):  # of every module and tensor: for `--json`
+        details.pop(indices, None)
     reasons = details.pop("approximate", {})
     if isinstance(reasons, Mapping):  # a sentence for each group, too long for one line
         yield from _cut([f"     approximate {name}: {why}" for name, why in reasons.items()])
     details |= {f"ms {key}": value for key, value in pass_.timings.items()}
-    yield from _cut([f"   {key}: {_short(value)}" for key, value in details.items()])
+    yield from _cut([f"   {key}: {_said(value)}" for key, value in details.items()])
     if pass_.before is not None and pass_.after is not None:
         yield (
             f"   exact MACs {pass_.before.macs.exact:,} → {pass_.after.macs.exact:,}, "
@@ -194,7 +222,7 @@ def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
 def _change(change: Change) -> str:
     if change.before is None and change.after is None:
         return f"{change.node}: {change.what}"
-    return f"{change.node}: {change.what} {_short(change.before)} → {_short(change.after)}"
+    return f"{change.node}: {change.what} {_said(change.before)} → {_said(change.after)}"
 
 
 def _check(check: Check) -> str:
@@ -213,6 +241,19 @@ def _cut(lines: Iterable[str]) -> Iterator[str]:
         yield f"{indent}... and {len(lines) - _SHOWN} more"
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _said(value: Any) -> str:
+    """Writes plain data as a reader wants it; long lists of numbers are counted."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        said = [f"{key} {_said(item)}" for key, item in value.items() if item is not None]
+        return ", ".join(said) or "none"
+    if isinstance(value, list | tuple):
+        numbers = all(isinstance(item, int | float) for item in value)
+        if numbers and len(value) > _NUMBERS:
+            return f"({len(value)} numbers)"
+        parts = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        return parts.join(map(_said, value)) or "none"
+    if isinstance(value, float):
+        return f"{int(value):,}" if value.is_integer() and abs(value) > 1 else f"{value:.6g}"
+    return json.dumps(value, default=str)

@@ -413,7 +413,7 @@ def test_another_original_than_that_of_the_file_is_refused(tmp_path, recipe):
 
 
 def test_channels_says_what_folding_computed_weights_would_free():
-    said = " ".join(run("channels", "zoo:sagan?ngf=4").stdout.split())
+    said = " ".join(run("channels", "zoo:sagan?ngf=8").stdout.split())
     found = re.search(r"(\d+) groups, (\d+) free; (\d+) of (\d+) once fold_parametrizations", said)
     groups, free, then, total = map(int, found.groups())
     assert free < then <= total

@@ -276,7 +276,7 @@ def test_an_interrupted_inspection_writes_nothing(tmp_path, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gfx.reports.sensitivity.inspect", interrupt)
+    monkeypatch.setattr("gfx.inspect", interrupt)
     result = run(MODEL, "--html", tmp_path / "a.html")
     assert_error(result, "interrupted; nothing was written", code=130)
     assert list(tmp_path.iterdir()) == []

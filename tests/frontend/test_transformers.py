@@ -134,11 +134,12 @@ def test_attention_is_pruned_inside_and_outside(options, attention):
     model = built(call={"need_weights": False}, **OPTIONS[options])
     program, outcome = pruned(model, given(model), attention=attention)
     gone = {row["group"]: row["removed"] for row in outcome.details["groups"]}
-    expected = {"q": 4, "attention": 2, "attention#2": 2, "attention.out_proj": 4}
+    # in_proj holds query and key, and value, of every head; alone each is a layer of its own
+    expected = {"q": 4, "attention": 8, "attention#2": 4, "attention.out_proj": 4}
     if attention == "heads":
-        expected = {"q": 4, "attention": 1, "attention.out_proj": 4}
+        expected = {"q": 4, "attention": 12, "attention.out_proj": 4}
     if options == "other_widths":
-        expected |= {"k": 3, "v": 5}
+        expected |= {"k": 2, "v": 5, "attention": 4}
     assert gone == expected
     assert program.module.attention.out_proj.in_features == 4
 

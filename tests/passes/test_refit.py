@@ -223,7 +223,7 @@ def test_layers_that_are_not_named_are_skipped():
         ({"ridge": -1.0}, "ridge=-1.0 must be at least 0 and finite"),
         ({"held_out": 1.0}, "held_out=1.0 must be above 0 and below 1"),
         ({"examples": 1}, "examples=1 must be at least 2"),
-        ({"rounds": 0}, "rounds=0 must be at least 1"),
+        ({"rounds": 0}, "rounds=0 must be between 1 and 100000"),
         ({"relu": -1}, "relu=-1 must be at least 0"),
         ({"positions": 0.5}, "positions=0.5 must be at least 1"),
         ({"memory": 0.0}, "memory=0.0 must be above 0"),

@@ -72,7 +72,7 @@ def test_the_text_says_it_all_in_about_forty_lines(told: Report) -> None:
         "2. channel_prune(ratio=0.5",
         "0: channels 8 → 4",
         "checked structure; signature; honesty; values differ by",
-        'recipe {"recipe": 1',
+        "recipe\n  recipe: 1\n",
     ):
         assert part in text
 
