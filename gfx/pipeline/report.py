@@ -28,6 +28,7 @@ __all__ = ["ROWS", "Report", "attach", "render", "report"]
 
 ATTRIBUTE = "gfx_report"
 _SHOWN = 6  # entries of a list before it is cut
+_FROZEN = "computed from weights, of which some are gone; it no longer follows them in training"
 _NUMBERS = 8  # of a list that is written out
 ROWS: tuple[tuple[str, Callable[[Cost], int]], ...] = (
     ("MACs, exact", lambda cost: cost.macs.exact),
@@ -205,6 +206,8 @@ def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
     details = dict(pass_.details)
     for indices in ("kept", "tensors"):  # of every module and tensor: for `--json`
         details.pop(indices, None)
+    frozen = details.pop("stored", ())
+    yield from _cut([f"     frozen {name}: {_FROZEN}" for name in frozen])
     reasons = details.pop("approximate", {})
     if isinstance(reasons, Mapping):  # a sentence for each group, too long for one line
         yield from _cut([f"     approximate {name}: {why}" for name, why in reasons.items()])
