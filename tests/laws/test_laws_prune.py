@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import gfx
+from gfx.coupling.channel_names import channels_of
 from gfx.errors import RecipeError
 from gfx.ir.program import Program
 from support.laws import judge, law, pruned, same, staying, union
@@ -43,7 +44,7 @@ def widths_of(program: Program) -> dict[str, int]:
     for axis in (axis for axes in groups.axes.values() for axis in axes if axis is not None):
         owner = axis.tensor.rpartition(".")[0] or axis.tensor
         if groups.role(axis.tensor, axis.dim) == "out" and owner in names:
-            sizes[owner] = axis.size
+            sizes[owner] = len(channels_of(groups, axis))
     return sizes
 
 
