@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from gfx.ir.deepcopy import deepcopy
 
@@ -45,7 +47,9 @@ def setting_hooks(module: nn.Module) -> list[SettingHook]:
     if not hooks or not type(module).__module__.startswith("torch.nn.modules"):
         return []
     kwargs = module._forward_pre_hooks_with_kwargs
-    found = [_tried(module, key, hook) for key, hook in hooks.items() if key not in kwargs]
+    known = (SpectralNorm, WeightNorm)  # gfx.ir.computed_tensors knows them by their kind
+    tried = {k: h for k, h in hooks.items() if k not in kwargs and not isinstance(h, known)}
+    found = [_tried(module, key, hook) for key, hook in tried.items()]
     return [hook for hook in found if hook is not None]
 
 
@@ -71,15 +75,22 @@ def _tried(module: nn.Module, key: int, hook: Any) -> SettingHook | None:
     names = tuple(first[1])
     if first[0] is not None or second[0] is not None or not names or names != tuple(second[1]):
         return None
-    if not all(torch.equal(first[1][name], second[1][name]) for name in names):
+    if not all(_same(first[1][name], second[1][name]) for name in names):
         return None
     after = _held(twin)
     if before.keys() - set(names) != after.keys() - set(names):
         return None
-    if any(not torch.equal(before[n][1], after[n][0]) for n in before.keys() - set(names)):
+    if any(not _same(before[n][1], after[n][0]) for n in before.keys() - set(names)):
         return None
     originals = [n for n, _ in _own(twin) if any(n.startswith(f"{name}_") for name in names)]
     return SettingHook(key, hook_name(hook), names, tuple(originals)) if originals else None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal; without values, whether they are alike."""
+    if a.is_meta or b.is_meta or hasattr(a, "fake_mode") or hasattr(b, "fake_mode"):
+        return a.shape == b.shape and a.dtype == b.dtype
+    return torch.equal(a, b)
 
 
 def _own(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -14,6 +14,7 @@ from gfx.compression.selection import Bounds, isomorphic
 from gfx.costs import Budget, cost_of
 from gfx.costs.symbolic import Pricing
 from gfx.coupling import Group, analyse
+from gfx.pipeline.report import render
 from passes.channel_prune import ChannelPrune
 from support.patterns_approximate import APPROXIMATE
 
@@ -184,7 +185,7 @@ def test_approximate_groups_are_told_and_can_be_refused(name):
     small = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, model, x)
     assert gfx.report(small).passes[0].details["approximate"] == reasons
     for group, reason in reasons.items():
-        assert f"approximate {group}: {reason}" in str(gfx.report(small))
+        assert f"approximate {group}: {reason}" in render(gfx.report(small), width=1000)
     program = gfx.trace(model, x)
     try:
         outcome = ChannelPrune(ratio=0.5, approximate="refuse").apply(program, gfx.Context())

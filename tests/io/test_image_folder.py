@@ -22,6 +22,7 @@ from gfx.cli import app
 from gfx.errors import InputError
 from gfx.io.data import ImageFolder
 from gfx.io.data.image_folder import images
+from gfx.pipeline.report import render
 from support.laws import law
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -550,7 +551,7 @@ def photos(tmp_path):
 def test_the_report_says_the_range_and_what_was_left_out(photos, net, options, sentence):
     example = torch.zeros(1, 3, 8, 8)
     small = gfx.apply(RECIPE, net, example, data=photos, **options)
-    text = str(gfx.report(small))
+    text = render(gfx.report(small), width=1000)
     assert re.search(sentence, text), text
     assert f"1 image of {photos}: left out ({photos}/3.png cannot be read" in text
     table = gfx.inspect(net, example, photos, fast=True, **options)

@@ -202,12 +202,15 @@ def test_a_shared_original_is_skipped() -> None:
 
 
 def test_a_hook_that_is_not_known_is_skipped() -> None:
-    from torch.nn.utils import prune
+    def shifted(module, inputs):
+        return (inputs[0] + 1,)
 
     model = nn.Sequential(nn.Linear(3, 3))
-    prune.l1_unstructured(model[0], "weight", 1)
+    model[0].register_forward_pre_hook(shifted)
     _, outcome = trace(model, torch.zeros(1, 3))
-    assert outcome.skips[0].why == "gfx does not know how to fold its pre-hook L1Unstructured"
+    why = outcome.skips[0].why
+    assert why.startswith("gfx does not know how to fold its pre-hook ")
+    assert why.endswith("test_a_hook_that_is_not_known_is_skipped.<locals>.shifted")
 
 
 def test_targets_choose_modules_by_path() -> None:

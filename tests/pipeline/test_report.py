@@ -11,7 +11,7 @@ import gfx
 from gfx.contract import Change, Skip
 from gfx.costs import Cost, Macs
 from gfx.pipeline.pass_report import PassReport
-from gfx.pipeline.report import Report, attach, report
+from gfx.pipeline.report import Report, attach, render, report
 from gfx.pipeline.verify import Check
 
 
@@ -61,7 +61,7 @@ def test_its_recipe_is_the_expanded_one(told: Report) -> None:
 
 
 def test_the_text_says_it_all_in_about_forty_lines(told: Report) -> None:
-    text = str(told)
+    text = render(told, width=120)
     assert len(text.splitlines()) <= 40
     for part in (
         "model Sequential, front end symbolic, inputs float32 1x3x8x8",
