@@ -44,19 +44,22 @@ def outcome() -> str:
 def stoppable() -> Iterator[None]:
     """Turns signals to stop into one line on stderr and an exit code of 128 and their number.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once. A signal after the last line of the command changes
+    nothing: what was asked is done, and the process is about to end.
     """
-    before = {number: signal.signal(number, _stop) for number in _WORDS}
+    for number in _WORDS:
+        signal.signal(number, _stop)
     try:
-        yield
+        try:
+            yield
+        finally:  # a signal in here is still told below
+            for number in _WORDS:
+                signal.signal(number, signal.SIG_IGN)
     except Stopped as stopped:
         word = _WORDS[signal.Signals(stopped.number)]
         sys.stderr.write(f"error: {word}; {outcome()}\n")
         sys.stderr.flush()
         sys.exit(128 + stopped.number)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
