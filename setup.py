@@ -15,7 +15,7 @@ RECIPES = Path("recipes")
 
 
 class BuildWithRecipes(build_py):
-    """Copies recipes/*.yaml to gfx/recipes of what is built."""
+    """Copies the recipes to gfx/recipes of what is built."""
 
     def run(self) -> None:
         """Builds the packages, then adds the recipes."""
@@ -23,9 +23,10 @@ class BuildWithRecipes(build_py):
         if self.editable_mode:
             return  # gfx reads them from where they are
         folder = Path(self.build_lib) / "gfx" / "recipes"
-        folder.mkdir(parents=True, exist_ok=True)
-        for source in RECIPES.glob("*.yaml"):
-            copyfile(source, folder / source.name)
+        for source in RECIPES.rglob("*.yaml"):
+            target = folder / source.relative_to(RECIPES)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copyfile(source, target)
 
 
 setup(cmdclass={"build_py": BuildWithRecipes})

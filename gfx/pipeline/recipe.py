@@ -16,7 +16,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union, get_type_hints
@@ -31,7 +31,15 @@ from gfx.io.plain_data import coerce, plain, shown
 from gfx.io.yaml_text import LONGEST, dump, parse
 from gfx.pipeline.registry import get
 
-__all__ = ["InputSpec", "Recipe", "build_pass", "shipped"]
+__all__ = [
+    "InputSpec",
+    "Recipe",
+    "build_pass",
+    "input_specs",
+    "read_text",
+    "recipes_folder",
+    "shipped",
+]
 
 VERSION = 1
 _DIMENSIONS, _ELEMENTS = 16, 2**30  # of an input: a batch of 1 is 18,900 pixels a side
@@ -131,7 +139,10 @@ class Recipe:
                 "a recipe is a path, the name of a shipped recipe, a dict or a Recipe, "
                 f"not {type(source).__name__}"
             )
-        text, origin = _read(source)
+        if isinstance(source, str) and source in shipped():
+            text, origin = (recipes_folder() / f"{source}.yaml").read_text("utf-8"), source
+        else:
+            text, origin = read_text(source, shipped())
         return _from_dict(parse(text, origin), origin)
 
     def spec(self) -> dict[str, Any]:
@@ -161,7 +172,7 @@ def shipped() -> tuple[str, ...]:
         >>> "half" in shipped()
         True
     """
-    return tuple(sorted(path.stem for path in _recipes_folder().glob("*.yaml")))
+    return tuple(sorted(path.stem for path in recipes_folder().glob("*.yaml")))
 
 
 def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe") -> Pass:
@@ -195,23 +206,24 @@ def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe
         ) from error
 
 
-def _recipes_folder() -> Path:
+def recipes_folder() -> Path:
     """Returns where the recipes are: inside gfx once installed, beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
-def _read(source: str | Path) -> tuple[str, str]:
-    """Returns a recipe's text, and its name in messages."""
-    if isinstance(source, str) and source in shipped():
-        return (_recipes_folder() / f"{source}.yaml").read_text("utf-8"), source
+def read_text(source: str | Path, known: Iterable[str]) -> tuple[str, str]:
+    """Returns the text of a recipe's file, and its name in messages; `known` are those that ship.
+
+    Raises: RecipeError if there is no such file, or it is no text.
+    """
     path, said = Path(source), printable(source)
     try:
         plain_file = path.is_file()
         if path.suffix not in (".yaml", ".yml") and not plain_file:
             raise RecipeError(
-                f"unknown recipe {shown(str(source))}{did_you_mean(source, shipped())}"
+                f"unknown recipe {shown(str(source))}{did_you_mean(source, known)}"
             )
         if path.exists() and not plain_file:  # a pipe would keep us waiting
             raise RecipeError(f"recipe file {said} is no file; name one")
@@ -228,6 +240,11 @@ def _read(source: str | Path) -> tuple[str, str]:
 def _from_dict(data: Any, origin: str) -> Recipe:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{origin}: a recipe is a mapping with `passes`, not {_kind(data)}")
+    if "passes" not in data and "stages" in data:
+        raise RecipeError(
+            f"{origin}: has `stages`: it trains; run it by gfx.compress, in the shell by "
+            "`gfx compress`"
+        )
     hints = get_type_hints(Recipe)
     for key in data:
         if key not in hints:
@@ -239,7 +256,7 @@ def _from_dict(data: Any, origin: str) -> Recipe:
     if not isinstance(entries, list | tuple):
         raise RecipeError(f"{origin}: passes is a list of passes, not {_kind(entries)}")
     if "input" in values:
-        values["input"] = _inputs(values["input"], origin)
+        values["input"] = input_specs(values["input"], origin)
     for key, value in values.items():
         values[key] = _field(value, hints[key], f"{origin}: {key}")
     passes = tuple(_pass(e, f"{origin}: passes[{i}]") for i, e in enumerate(entries))
@@ -249,7 +266,7 @@ def _from_dict(data: Any, origin: str) -> Recipe:
         raise RecipeError(f"{origin}: {error}") from error
 
 
-def _inputs(value: Any, origin: str) -> Any:
+def input_specs(value: Any, origin: str) -> Any:
     """Normalises the three spellings of `input` to a list of {shape, dtype}."""
     if value is None:
         return None

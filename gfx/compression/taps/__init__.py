@@ -1,6 +1,6 @@
 """Finds the activations to distil, and adapts a student's features to a teacher's."""
 
-from gfx.compression.taps.adapter_layers import Adapters, adapters
+from gfx.compression.taps.adapter_layers import Adapters, adapters, adapters_between
 from gfx.compression.taps.module_ends import Places, is_floating
 from gfx.compression.taps.paper_rules import auto, gan_compression, gcc
 from gfx.compression.taps.tap_nodes import holders, insert, plain, strip, taps
@@ -10,6 +10,7 @@ __all__ = [
     "Adapters",
     "Places",
     "adapters",
+    "adapters_between",
     "auto",
     "gan_compression",
     "gcc",

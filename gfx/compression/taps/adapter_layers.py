@@ -18,7 +18,7 @@ from gfx.ir.random_state import keep_random_state
 from gfx.ir.shapes.propagate import propagate
 from gfx.ir.stages import is_layer
 
-__all__ = ["Adapters", "Direction", "adapters"]
+__all__ = ["Adapters", "Direction", "adapters", "adapters_between"]
 
 Direction = Literal["student_to_teacher", "teacher_to_student"]
 
@@ -163,6 +163,28 @@ def adapters(
             if direction == "teacher_to_student":
                 source, target = target, source
             built[name] = _layer(source, target, dim, bias)
+    return Adapters(built)
+
+
+def adapters_between(
+    features: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, bias: bool = True, seed: int = 0
+) -> Adapters:
+    """Builds what `adapters` does from features of one batch, as `gfx.tapped` returns them.
+
+    Raises: InputError if the taps differ, or features cannot match.
+
+    Example:
+        >>> features, wanted = {"mid": torch.zeros(2, 4, 8, 8)}, {"mid": torch.zeros(2, 6, 8, 8)}
+        >>> adapters_between(features, wanted)["mid"]
+        Conv2d(4, 6, kernel_size=(1, 1), stride=(1, 1))
+    """
+    if features.keys() != wanted.keys():
+        raise InputError(_other_sets("the student", features, "the teacher", wanted))
+    built: dict[str, nn.Module] = {}
+    with keep_random_state(seed=seed):
+        for name, value in features.items():
+            dim = _channels(name, value, wanted[name], None, batch=True)
+            built[name] = _layer(value, wanted[name], dim, bias)
     return Adapters(built)
 
 

@@ -193,6 +193,11 @@ class Schedule:
         return sum(level * n for level, n in levels) / sum(n for _, n in levels)
 
     @property
+    def thresholded(self) -> bool:
+        """Whether masks are to be cut off at a threshold in the end (`binarize`)."""
+        return any(kind_of(mask) in ("ppcd", *_THRESHOLDED) for mask in self._masks)
+
+    @property
     def steps(self) -> int:
         """The number of steps taken."""
         return self._steps

@@ -1,0 +1,96 @@
+"""Computes what the terms of an objective ask for of one training step, once each.
+
+1. The image and the features of the generator are cut off from it: terms are differentiated up to
+   the cut, and the generator once, from there.
+2. The discriminator sees the cut image once for both players, as long as its weights are the same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gfx.train.loop.teacher import TeacherValues
+from gfx.train.tasks import Batch, Task
+from gfx.train.terms.term import Features
+
+__all__ = ["CutValues"]
+
+Judge = Callable[[Tensor], Any]
+
+
+class CutValues:
+    """The values of one step; see `gfx.train.terms.term.StepValues`."""
+
+    def __init__(
+        self,
+        task: Task,
+        batch: Batch,
+        image: Tensor,
+        features: Features,
+        judge: Judge | None,
+        teachers: Sequence[Callable[[], TeacherValues]],
+    ) -> None:
+        self.task, self.batch = task, batch
+        self.made, self.made_features = image, features  # of the generator, with its graph
+        self.image = image.detach().requires_grad_(image.requires_grad)
+        self.features = {
+            tap: value.detach().requires_grad_(value.requires_grad)
+            for tap, value in features.items()
+        }
+        self._judge, self._teachers = judge, teachers
+        self._shown: tuple[TeacherValues, ...] | None = None
+        self._of_fake: Any = None
+        self._of_real: Any = None
+
+    @property
+    def target(self) -> Tensor | None:
+        """The ground truth, where the batch has it."""
+        return self.task.target(self.batch)
+
+    @property
+    def real(self) -> Tensor:
+        """Real images."""
+        return self.task.real(self.batch)
+
+    @property
+    def scores_of_fake(self) -> Any:
+        """What the discriminator says of the image (rule 2)."""
+        if self._of_fake is None:
+            self._of_fake = self._judged(self.image)
+        return self._of_fake
+
+    @property
+    def scores_of_real(self) -> Any:
+        """What it says of the real images."""
+        if self._of_real is None:
+            self._of_real = self._judged(self.real)
+        return self._of_real
+
+    @property
+    def teachers(self) -> tuple[TeacherValues, ...]:
+        """What the teachers make of the batch."""
+        if self._shown is None:
+            self._shown = tuple(show() for show in self._teachers)
+        return self._shown
+
+    def discriminator_changed(self) -> None:
+        """Forgets what the discriminator said before its weights changed."""
+        self._of_fake = self._of_real = None
+
+    def leaves(self) -> list[Tensor]:
+        """Returns what was cut off and has gradients."""
+        return [each for each in (self.image, *self.features.values()) if each.requires_grad]
+
+    def gradients(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns what the generator made, and the gradients of the objective to it."""
+        pairs = [
+            (self.made, self.image),
+            *((self.made_features[tap], leaf) for tap, leaf in self.features.items()),
+        ]
+        found = [(made, leaf.grad) for made, leaf in pairs if leaf.grad is not None]
+        return [made for made, _ in found], [grad for _, grad in found]
+
+    def _judged(self, image: Tensor) -> Any:
+        assert self._judge is not None  # recipes are checked: a term that judges has a judge
+        return self._judge(image)

@@ -1,0 +1,306 @@
+"""Builds the players of a stage: student, teachers, discriminator, terms.
+
+1. Taps of `fit.taps`, and those among the passes, go into the student first and into every teacher
+   at the same places.
+2. A discriminator is refused, with the shapes, before the first step if it does not fit.
+3. Weights that are drawn anew are drawn from the seed.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gfx.errors import InputError, PreconditionError, RecipeError
+from gfx.ir.preserve import preserved
+from gfx.ir.random_state import keep_random_state
+from gfx.pipeline import apply
+from gfx.train.feeding import Loader
+from gfx.train.loop.devices import Devices
+from gfx.train.loop.fit_loop import FitLoop
+from gfx.train.loop.player import Player, shown_by
+from gfx.train.loop.teacher import Teacher
+from gfx.train.runs.critic_source import CriticSource, fresh
+from gfx.train.systems import Fit, Guide, SystemStage
+from gfx.train.systems.fit_fields import GIVEN, Critic
+from gfx.train.systems.run_length import Steps
+from gfx.train.tasks import Batch, Task
+from gfx.train.terms import Term, TermSetting
+
+__all__ = ["Nets", "StageBuilder", "length_of", "prepared_student"]
+
+_KEPT_BYTES = 1 << 30  # of teachers' values of examples that come again
+
+
+@dataclass
+class Nets:
+    """What stages have left: generators and discriminators by the name of the stage."""
+
+    generators: dict[str, fx.GraphModule]
+    critics: dict[str, nn.Module]
+    last: str = GIVEN  # the stage that was last
+
+    @property
+    def student(self) -> fx.GraphModule:
+        """The generator that the next stage begins with."""
+        return self.generators[self.last]
+
+
+class _Inputs:
+    """The inputs of the generator, batch by batch, for passes that measure on data."""
+
+    def __init__(self, task: Task, loader: Loader) -> None:
+        self.task, self.loader = task, loader
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for number in range(self.loader.steps_per_epoch):
+            yield self.task.inputs(self.loader.at(number))
+
+
+def prepared_student(
+    stage: SystemStage, before: fx.GraphModule, steps: int, seed: int, example: Any, data: Any
+) -> fx.GraphModule:
+    """Applies the passes of a stage to what the stage before it left (rule 1).
+
+    Raises: GfxError as `gfx.apply` does, beginning with the name of the stage.
+    """
+    recipe = stage.recipe(steps, seed)
+    taps = _taps(stage)
+    passes = [*taps, *(p for p in recipe.spec()["passes"] if "distill_taps" not in p)]
+    try:
+        return apply({"passes": passes, "seed": seed}, before, example, data=data)
+    except PreconditionError as error:
+        raise PreconditionError(f"stage {stage.name}: {error}") from error
+
+
+def _taps(stage: SystemStage) -> list[Any]:
+    found = [
+        entry
+        for entry in stage.passes
+        if entry == "distill_taps" or isinstance(entry, Mapping) and "distill_taps" in entry
+    ]
+    if stage.fit is not None and stage.fit.taps is not None:
+        found.insert(0, {"distill_taps": stage.fit.taps})
+    return found
+
+
+class StageBuilder:
+    """Builds the loop of one stage from its prepared student."""
+
+    def __init__(
+        self,
+        stage: SystemStage,
+        number: int,
+        task: Task,
+        devices: Devices,
+        nets: Nets,
+        source: CriticSource,
+        seed: int,
+    ) -> None:
+        assert stage.fit is not None
+        self.stage, self.number, self.fit = stage, number, stage.fit
+        self.task, self.devices, self.nets = task, devices, nets
+        self.source, self.seed = source, seed
+        self.said: list[str] = []  # what was assumed
+        self.loader = Loader(
+            task, self.fit.batch * self.fit.accumulate, seed, devices.rank, devices.ranks
+        )
+        self.first = self.loader.at(0).to(devices.device)
+
+    def loop(self, student: fx.GraphModule, steps: Steps) -> FitLoop:
+        """Returns the loop that trains a student, ready for its first step.
+
+        Raises: InputError or RecipeError if something does not fit.
+        """
+        student = student.to(self.devices.device)
+        tapped = bool(_taps(self.stage))
+        keep = _KEPT_BYTES if self.fit.cache and self._comes_again(steps) else 0
+        players: list[Player] = []
+        teachers: list[Any] = []
+        for guide in self.fit.teacher:
+            net = self._teacher_net(guide, tapped)
+            if guide.online:
+                players.append(self._online(guide, net, tapped))
+                teachers.append(players[-1])
+            else:
+                teachers.append(Teacher(_running(net, tapped), self.task, tapped=tapped, keep=keep))
+        critic = self._critic(self.fit.discriminator)
+        shown = [self._features(t, tapped) for t in teachers]
+        seen = _features_of(student, self.task, self.first, tapped)
+        terms = [(t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses]
+        self._check_image(student)
+        made = Player(
+            self.stage.name, student, critic, terms, self.fit, self.task, self.devices, taps=tapped
+        )
+        made.teachers = [
+            shown_by(t, made) if isinstance(t, Teacher) else _online_shown(t, made)
+            for t in teachers
+        ]
+        players.append(made)
+        return FitLoop(
+            self.stage.name,
+            players,
+            self._stream,
+            steps,
+            self.devices,
+            seed=self.seed,
+            stage=self.number,
+        )
+
+    def _stream(self, start: int) -> Iterator[Sequence[Batch]]:
+        parts = self.fit.accumulate
+        for batch in self.loader.stream(start):
+            size = self.fit.batch
+            yield [batch.rows(slice(k * size, (k + 1) * size)) for k in range(parts)]
+
+    def _comes_again(self, steps: Steps) -> bool:
+        """Whether teachers see the same example often enough for keeping to pay."""
+        variants = self.task.variants
+        if variants is None or not all(self.first.keys):
+            return False
+        seen = steps.total * self.fit.batch * self.fit.accumulate * self.devices.ranks
+        return seen >= 3 * variants * self.task.length
+
+    def _teacher_net(self, guide: Guide, tapped: bool) -> fx.GraphModule:
+        """Returns a copy of a teacher, with taps where the student has them (rule 1)."""
+        net = self.nets.generators[guide.stage]
+        example = self.task.inputs(self.first)
+        passes = _taps(self.stage) if tapped else []
+        return apply({"passes": passes}, net, example, verify=bool(passes)).to(self.devices.device)
+
+    def _online(self, guide: Guide, net: fx.GraphModule, tapped: bool) -> Player:
+        """Builds a teacher that learns from new weights, by losses of its own."""
+        fresh(net, self.seed)
+        needs = {need for term in guide.losses for need in term.needs}
+        critic = self._critic(Critic("fresh")) if "discriminator" in needs else None
+        setting = TermSetting({}, (), self.seed)
+        terms = [(term, self._built(term, setting)) for term in guide.losses]
+        return Player(
+            f"teacher {guide.stage}", net, critic, terms, self.fit, self.task, self.devices,
+            taps=tapped,
+        )
+
+    def _features(self, teacher: Any, tapped: bool) -> dict[str, Tensor]:
+        if isinstance(teacher, Teacher):
+            return teacher.show(self.first)[1]
+        return _features_of(teacher.net, self.task, self.first, tapped)
+
+    def _built(self, term: Term, setting: TermSetting) -> nn.Module:
+        """Builds a term, if the task and the nets have what it needs."""
+        where = f"stage {self.stage.name}: the term {term.name}"
+        if "target" in term.needs and self.task.target(self.first) is None:
+            raise RecipeError(
+                f"{where} compares with the ground truth, and the task {self.task.name} has none; "
+                "take recon with a teacher, whose images are the targets then, or leave it out"
+            )
+        if "target or teacher" in term.needs and not (
+            setting.shown or self.fit.teacher or self.task.target(self.first) is not None
+        ):
+            raise RecipeError(
+                f"{where} compares with the ground truth or a teacher, and there is neither; give "
+                "pairs, or `teacher: given`"
+            )
+        if "taps" in term.needs and not setting.seen:
+            raise RecipeError(
+                f"{where} compares features, and nothing is tapped; give the fit `taps: auto`, or "
+                "a rule of the pass distill_taps"
+            )
+        with keep_random_state(seed=self.seed):
+            return term.build(setting).to(self.devices.device)
+
+    def _critic(self, wanted: Critic) -> nn.Module | None:
+        """Returns the discriminator that a stage begins with, on the device (rules 2 and 3)."""
+        if wanted.begins == "none":
+            return None
+        made = self._critic_source(wanted)
+        made = made.to(self.devices.device)
+        self._check_critic(made)
+        return made
+
+    def _critic_source(self, wanted: Critic) -> nn.Module:
+        begins, source = wanted.begins, self.source
+        if begins in ("inherit", "frozen"):
+            stages = [g.stage for g in self.fit.teacher if g.stage in self.nets.critics]
+            left = stages or list(self.nets.critics)[-1:]
+            if left:
+                return copy.deepcopy(self.nets.critics[left[0]]).requires_grad_(True)
+        if source.trained and begins != "fresh":
+            return source.given_copy()
+        if begins in ("given", "frozen"):
+            raise InputError(
+                f"stage {self.stage.name}: discriminator: {begins} asks for a trained one, and none "
+                "was given; give discriminator=, in the shell --discriminator FILE"
+            )
+        if begins == "inherit":
+            self.said.append(
+                f"stage {self.stage.name}: no trained discriminator was given, so that a fresh "
+                f"{source.name} begins with new weights"
+            )
+        return source.new(self.seed)
+
+    def _check_critic(self, critic: nn.Module) -> None:
+        """Refuses a discriminator that does not take what the task gives it (rule 2)."""
+        given = self.task.judged(self.first, self.task.real(self.first))
+        shapes = ", ".join(_shape(x) for x in given)
+        try:
+            with torch.no_grad(), preserved(critic), keep_random_state():
+                critic(*given)
+        except Exception as error:  # of anyone's module
+            raise InputError(
+                f"stage {self.stage.name}: the discriminator ({type(critic).__name__}) does not "
+                f"take what the task {self.task.name} gives it, {shapes}: {str(error)[:200]}; give "
+                f"one that does, or none: then {self.source.default} is made"
+            ) from error
+
+    def _check_image(self, student: nn.Module) -> None:
+        """Refuses a generator whose images have another shape than the real ones."""
+        real = self.task.real(self.first)
+        with torch.no_grad(), preserved(student), keep_random_state():
+            output = student(*self.task.inputs(self.first))
+        if bool(_taps(self.stage)) and isinstance(output, tuple) and not isinstance(real, Tensor):
+            return
+        image = self.task.image(output)
+        if image.shape[1:] != real.shape[1:]:
+            raise InputError(
+                f"stage {self.stage.name}: the generator makes images of {_shape(image)}, and the "
+                f"real ones are {_shape(real)}; give data of the size and channels that it makes "
+                "(size=, in the shell --size)"
+            )
+
+
+def _running(net: fx.GraphModule, is_tapped: bool) -> nn.Module:
+    from gfx.compression.taps import tapped
+
+    return (tapped(net) if is_tapped else net).eval().requires_grad_(False)
+
+
+def _online_shown(player: Player, student: Player) -> Any:
+    return lambda batch: player.shown(batch, lambda image: student.judge(batch, image))
+
+
+def _features_of(
+    net: fx.GraphModule, task: Task, batch: Batch, is_tapped: bool
+) -> dict[str, Tensor]:
+    from gfx.compression.taps import tapped
+
+    if not is_tapped:
+        return {}
+    with torch.no_grad(), preserved(net), keep_random_state():
+        features: dict[str, Tensor] = tapped(net)(*task.inputs(batch))[1]
+    return features
+
+
+def _shape(value: Any) -> str:
+    return "x".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def length_of(fit: Fit, loader: Loader, scale: float, trained: Mapping[str, int]) -> Steps:
+    """Returns the steps of a fit; `trained` are those of the stages before it.
+
+    Raises: RecipeError if it is a share of what is not known.
+    """
+    teacher = next((trained[g.stage] for g in fit.teacher if g.stage in trained), None)
+    return fit.length.steps(loader.steps_per_epoch, teacher, scale)

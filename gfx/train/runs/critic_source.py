@@ -1,0 +1,78 @@
+"""Where discriminators come from: the user's, or the one that suits the task."""
+
+import copy
+
+from torch import nn
+
+from gfx.errors import InputError
+from gfx.io.archive.factories import build_module_from
+from gfx.ir.random_state import keep_random_state
+
+__all__ = ["CriticSource", "fresh"]
+
+
+class CriticSource:
+    """What discriminators of a run are made from.
+
+    `given` is the user's module with its weights, or text that builds one with new weights, as
+    "zoo:patchgan?input_nc=6"; None takes `default`, such a text.
+
+    Example:
+        >>> CriticSource(nn.Conv2d(3, 1, 4), "zoo:patchgan").name
+        'Conv2d'
+    """
+
+    def __init__(self, given: nn.Module | str | None, default: str) -> None:
+        self.given, self.default = given, default
+
+    @property
+    def trained(self) -> bool:
+        """Whether weights were given."""
+        return isinstance(self.given, nn.Module)
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        if isinstance(self.given, nn.Module):
+            return type(self.given).__name__
+        return self.given or self.default
+
+    def given_copy(self) -> nn.Module:
+        """Returns a copy of what was given, which learns."""
+        assert isinstance(self.given, nn.Module)
+        return copy.deepcopy(self.given).requires_grad_(True)
+
+    def new(self, seed: int) -> nn.Module:
+        """Returns one with new weights, drawn from a seed.
+
+        Raises: InputError if weights cannot be drawn anew.
+        """
+        if self.trained:
+            return fresh(self.given_copy(), seed)
+        with keep_random_state(seed=seed):
+            return build_module_from(self.given or self.default)
+
+
+def fresh(net: nn.Module, seed: int) -> nn.Module:
+    """Draws the weights of a net anew, as its layers do when they are made.
+
+    Raises: InputError if a layer with weights does not say how.
+
+    Example:
+        >>> one, other = (fresh(nn.Linear(2, 2), seed=3) for _ in range(2))
+        >>> bool((one.weight == other.weight).all())
+        True
+    """
+    with keep_random_state(seed=seed):
+        for path, module in net.named_modules():
+            if not [*module.parameters(recurse=False)]:
+                continue
+            reset = getattr(module, "reset_parameters", None)
+            if not callable(reset):
+                raise InputError(
+                    f"{path or type(net).__name__} ({type(module).__name__}) has weights and no "
+                    "reset_parameters(): gfx cannot draw them anew; give a factory, as "
+                    "mynet.py:Discriminator, or discriminator: inherit"
+                )
+            reset()
+    return net

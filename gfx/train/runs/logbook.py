@@ -1,0 +1,117 @@
+"""What a run logs: log.jsonl and metrics.csv, the same whether or not it was interrupted.
+
+1. A row holds the stage, the step, and the numbers of that step; of time there is nothing in it.
+2. Rows after the checkpoint that a run goes on from are taken back: they come again.
+3. Trackers (tensorboard, wandb, trackio) get the same rows, through accelerate.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gfx.errors import InputError
+from gfx.io.atomic_writes import write_files
+from gfx.io.guards import reading_file, writing
+
+__all__ = ["Logbook", "Row"]
+
+Row = dict[str, Any]
+TRACKERS = ("tensorboard", "wandb", "trackio")
+
+
+class Logbook:
+    """The rows of a run, in memory and in `log.jsonl`.
+
+    Example:
+        >>> import tempfile
+        >>> book = Logbook(Path(tempfile.mkdtemp()))
+        >>> book.add({"stage": 1, "step": 10, "l1": 0.5})
+        >>> book.rows
+        [{'stage': 1, 'step': 10, 'l1': 0.5}]
+    """
+
+    def __init__(self, folder: Path, trackers: Sequence[str] = (), name: str = "gfx") -> None:
+        self.path, self.table = folder / "log.jsonl", folder / "metrics.csv"
+        self.rows: list[Row] = []
+        self._trackers = _tracking(trackers, folder, name)
+        if self.path.exists():
+            with reading_file(self.path, "delete the file, and give the command again"):
+                lines = self.path.read_text("utf-8").splitlines()
+            for line in lines:
+                try:
+                    self.rows.append(json.loads(line))
+                except ValueError:  # the process was killed while it wrote the line
+                    break
+
+    def go_on_from(self, stage: int, step: int) -> None:
+        """Takes back the rows after a step of a stage (rule 2)."""
+        kept = [row for row in self.rows if (row["stage"], row["step"]) <= (stage, step)]
+        self.rows = kept
+        text = "".join(f"{json.dumps(row)}\n" for row in kept)
+        write_files({self.path: lambda file: file.write(text.encode())})
+
+    def add(self, row: Row) -> None:
+        """Adds a row to the file and to the trackers."""
+        self.rows.append(row)
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(row)}\n")
+        if self._trackers is not None:
+            numbers = {k: v for k, v in row.items() if k not in ("stage", "step", "name")}
+            self._trackers.log(numbers, step=len(self.rows))
+
+    def write_table(self) -> None:
+        """Writes all rows as metrics.csv; a column for each number that any row has."""
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        buffer = io.StringIO(newline="")
+        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        text = buffer.getvalue()
+        write_files({self.table: lambda file: file.write(text.encode())})
+
+    def close(self) -> None:
+        """Ends the trackers."""
+        if self._trackers is not None:
+            self._trackers.end_training()
+
+
+def _tracking(trackers: Sequence[str], folder: Path, name: str) -> Any:
+    """Returns an accelerator that has the trackers, if any are asked for."""
+    if not trackers:
+        return None
+    for each in trackers:
+        if each not in TRACKERS:
+            raise InputError(f"log: there is no tracker {each!r}; choose {', '.join(TRACKERS)}")
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise InputError(
+            f"log: {trackers[0]} is reached through accelerate, which is not installed; install "
+            "the extra: pip install 'gfx-compiler[train]'"
+        ) from error
+    try:
+        made = Accelerator(log_with=list(trackers), project_dir=str(folder), cpu=True)
+        made.init_trackers(name)
+    except Exception as error:  # of another's package
+        raise InputError(
+            f"log: {', '.join(trackers)} cannot be used: {type(error).__name__}: "
+            f"{str(error)[:200]}"
+        ) from error
+    return made
+
+
+def flat(terms: Mapping[str, Mapping[str, float]], student: str) -> dict[str, float]:
+    """Writes the terms of all players by name; those of teachers after the teacher's.
+
+    Example:
+        >>> flat({"teacher": {"l1": 1.0}, "student": {"l1": 2.0}}, "student")
+        {'teacher.l1': 1.0, 'l1': 2.0}
+    """
+    return {
+        term if player == student else f"{player}.{term}": value
+        for player, held in terms.items()
+        for term, value in held.items()
+    }

@@ -1,0 +1,125 @@
+"""Checks a run before its first step: every name, net and term, and one step of every player.
+
+1. Each stage is built from what the one before it would leave, untrained, and takes one step on
+   copies: nothing of it reaches the run.
+2. A state is written and read back.
+3. Time and memory are estimated from that step.
+"""
+
+import copy
+import io
+import resource
+from dataclasses import dataclass
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING
+
+import torch
+
+from gfx.costs import cost_of
+from gfx.errors import InputError
+from gfx.frontend.driver import traced
+from gfx.progress import stage as report_stage
+from gfx.train.loop.fit_loop import FitLoop, finite
+from gfx.train.runs.build_stage import Nets
+
+if TYPE_CHECKING:
+    from gfx.train.runs.run_system import SystemRun
+
+__all__ = ["Plan", "StagePlan", "preflight"]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage costs: of its student, and of its training."""
+
+    name: str
+    steps: int
+    macs: int
+    params: int
+    seconds: float  # estimated, of the training
+
+    def __str__(self) -> str:
+        trained = f"{self.steps:,} steps, about {_duration(self.seconds)}" if self.steps else "passes"
+        return f"{self.name}: {self.macs:,} MACs, {self.params:,} parameters; {trained}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Example:
+        >>> print(Plan((StagePlan("slim", 100, 2_000, 30, 60.0),), 5 * 2**20))
+        slim: 2,000 MACs, 30 parameters; 100 steps, about 1 min
+        memory: about 5 MB at most so far
+    """
+
+    stages: tuple[StagePlan, ...]
+    memory: int  # bytes at most, of the process so far
+
+    def __str__(self) -> str:
+        lines = [str(stage) for stage in self.stages]
+        return "\n".join([*lines, f"memory: about {self.memory / 2**20:,.0f} MB at most so far"])
+
+
+def preflight(run: "SystemRun") -> Plan:
+    """Builds every stage and takes one step of each (rules 1 to 3).
+
+    Raises: GfxError of what does not fit.
+    """
+    trial = copy.copy(run)
+    trial.nets = Nets(dict(run.nets.generators), dict(run.nets.critics))
+    trial.trained = {}
+    plans = []
+    for number, stage in enumerate(run.system.stages):
+        report_stage(f"checking stage {stage.name}")
+        steps = 0
+        seconds = 0.0
+        if stage.fit is not None:
+            loader = trial.loader_of(stage)
+            length = trial.length(stage, loader)
+            steps = length.total
+        student = trial.prepared(stage, steps)
+        cost = cost_of(traced(student, None, check=False))
+        if stage.fit is not None:
+            builder = trial.builder(number, stage)
+            loop = builder.loop(copy.deepcopy(student), length)
+            run.said += [said for said in builder.said if said not in run.said]
+            seconds = _one_step(loop) * steps
+            critic = loop.players[-1].critic
+            if critic is not None:
+                trial.nets.critics[stage.name] = critic
+        trial.nets.generators[stage.name] = student
+        trial.nets.last = stage.name
+        trial.trained[stage.name] = steps
+        plans.append(StagePlan(stage.name, steps, cost.macs.exact, cost.params, seconds))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Plan(tuple(plans), peak)
+
+
+def _one_step(loop: FitLoop) -> float:
+    """Takes two steps, writes the state and reads it back; returns seconds of the second."""
+    batches = next(loop.stream(0))
+    loop.take(0, batches)
+    start, cpu = perf_counter(), process_time()
+    loop.take(0, batches)
+    seconds = min(perf_counter() - start, max(process_time() - cpu, 1e-9) * 2)
+    if not finite(loop.players):
+        raise InputError(
+            f"stage {loop.name}: after one step some weights are not finite; lower lr, or give "
+            "clip: 1"
+        )
+    buffer = io.BytesIO()
+    for player in loop.players:
+        buffer.seek(0)
+        torch.save(player.state_dict(), buffer)
+        buffer.seek(0)
+        player.load_state_dict(torch.load(buffer, weights_only=True))
+    return seconds
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds / 60)) if seconds > 45 else f'{seconds:.0f}'} {'min' if seconds > 45 else 's'}"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,129 @@
+"""The folder of a run: what it was asked for, the nets of finished stages, logs and checkpoints.
+
+    recipe.yaml            the system with every default, and what the run was given
+    01-distill.gfx         the net of a finished stage; 01-distill.critic.pt its discriminator
+    01-distill.json        how the stage ended: it is written last
+    log.jsonl, metrics.csv, samples/*.png, report.html
+    checkpoints/           of the stage that runs
+
+1. The same command goes on where the folder says that it stopped. Another command in the same
+   folder is an error that shows the difference.
+2. One process at a time writes to a folder.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gfx.errors import ArchiveError, InputError
+from gfx.io.atomic_writes import write_files
+from gfx.io.guards import printable, reading_file, writing
+from gfx.io.yaml_text import dump, parse
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["RunFolder"]
+
+_SHOWN = 12  # lines of a difference
+
+
+class RunFolder:
+    """A folder that a run writes to.
+
+    Example:
+        >>> folder = RunFolder("/tmp/runs/shoes")
+        >>> folder.stage_file(0, "distill", ".gfx").name
+        '01-distill.gfx'
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def stage_file(self, number: int, name: str, ending: str) -> Path:
+        """Returns where a file of a stage is; `number` counts from 0."""
+        return self.path / f"{number + 1:02d}-{name}{ending}"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints of the stage that runs are."""
+        return self.path / "checkpoints"
+
+    @contextmanager
+    def opened(self, asked: Mapping[str, Any]) -> Iterator[None]:
+        """Makes the folder for a run, or takes it up again (rules 1 and 2).
+
+        `asked` is all that decides the result: plain data.
+
+        Raises: InputError if it is the folder of another run, or of one that runs now.
+        """
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / ".lock", "a+b")  # noqa: SIM115 - closed below
+        with lock:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise InputError(
+                        f"{printable(self.path)} is in use by another process; wait for it, or "
+                        "give another run folder"
+                    ) from error
+            self._claim(asked)
+            yield
+
+    def finished(self, number: int, name: str) -> dict[str, Any] | None:
+        """Returns how a stage ended; None if it has not."""
+        path = self.stage_file(number, name, ".json")
+        if not path.exists():
+            return None
+        with reading_file(path, "delete the file, and give the command again"):
+            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
+
+    def _claim(self, asked: Mapping[str, Any]) -> None:
+        """Writes what was asked for, or compares it with what is there."""
+        path = self.path / "recipe.yaml"
+        text = dump(dict(asked))
+        if not path.exists():
+            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+            if others:
+                raise InputError(
+                    f"{printable(self.path)} holds {others[0]!r} and no recipe.yaml: it is no run "
+                    "folder; give a new one, or an empty one"
+                )
+            write_files({path: lambda file: file.write(text.encode())})
+            return
+        try:
+            before = parse(path.read_text("utf-8"), str(path))
+        except OSError as error:
+            raise ArchiveError(f"{printable(path)} cannot be read: {error}") from error
+        now = parse(text, "recipe")
+        if before != now:
+            lines = list(_differences(before, now))
+            more = f"\n  ... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+            said = "\n".join(f"  {line}" for line in lines[:_SHOWN])
+            raise InputError(
+                f"{printable(self.path)} is the folder of a run that was asked for something else:"
+                f"\n{said}{more}\ngive another run folder, or what that run was given"
+            )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Lists what differs, by its place."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            place = f"{path}.{key}" if path else str(key)
+            if key not in now:
+                yield f"{place}: was {before[key]!r}, now absent"
+            elif key not in before:
+                yield f"{place}: was absent, now {now[key]!r}"
+            else:
+                yield from _differences(before[key], now[key], place)
+    elif before != now:
+        yield f"{path}: was {before!r}, now {now!r}"

@@ -1,0 +1,164 @@
+"""Defines a system: a recipe with stages, each of passes on the student and one training loop.
+
+    recipe: 1
+    about: distillation of GAN Compression
+    stages:
+      student: {do: [{channel_prune: {ratio: 0.25}}],
+                fit: {teacher: given, losses: {gan: hinge, recon: 100, taps: 1}, epochs: 5+15}}
+
+1. The student of a stage is what the stage before it kept; of the first, the model as it was given.
+2. In the passes of a stage a number of steps may be a share of its fit, as `end: 50%`.
+3. `load_system(system.spec()) == system` for every system.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gfx.errors import RecipeError
+from gfx.io.plain_data import plain, shown
+from gfx.io.yaml_text import dump
+from gfx.pipeline.recipe import InputSpec, Recipe
+from gfx.train.systems.fit_fields import GIVEN, Fit
+
+__all__ = ["Keep", "System", "SystemStage"]
+
+Keep = Literal["last", "best", "if_better"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+
+@dataclass(frozen=True)
+class SystemStage:
+    """One stage: passes, then a training loop, then what of it becomes the program.
+
+    last: what the loop ends with; best: the best of its evaluations; if_better: the best, unless
+    the stage began with something better.
+    """
+
+    name: str
+    passes: tuple[Any, ...] = ()  # as a recipe lists them
+    fit: Fit | None = None
+    keep: Keep = "last"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise RecipeError(
+                f"a stage is called {shown(self.name)}; give letters, digits, - and _, at most 64"
+            )
+        if self.name == GIVEN:
+            raise RecipeError(f"a stage is called {GIVEN!r}, which is the model as it was given")
+        if not self.passes and self.fit is None:
+            raise RecipeError(f"stage {self.name} has neither `do` nor `fit`; give one of them")
+        if self.keep != "last" and self.fit is None:
+            raise RecipeError(f"stage {self.name}: keep: {self.keep} judges what a `fit` has made")
+
+    def recipe(self, steps: int, seed: int) -> Recipe:
+        """Returns the passes as a recipe, for a fit of so many steps (rule 2).
+
+        Raises: RecipeError as `Recipe.load` does.
+
+        Example:
+            >>> stage = SystemStage("slim", ({"mask": {"sparsity": 0.5, "end": "50%"}},))
+            >>> stage.recipe(100, seed=0).passes[0].end
+            50
+        """
+        resolved = [_resolved(entry, steps) for entry in self.passes]
+        try:
+            return Recipe.load({"passes": resolved, "seed": seed})
+        except RecipeError as error:
+            raise RecipeError(f"stage {self.name}: do: {error}") from error
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the stage as plain data that is read back."""
+        found: dict[str, Any] = {}
+        if self.passes:
+            found["do"] = [plain(_spelt(entry)) for entry in self.passes]
+        if self.fit is not None:
+            found |= {"fit": self.fit.spec(), "keep": self.keep}
+        return found
+
+
+@dataclass(frozen=True)
+class System:
+    """A recipe with stages."""
+
+    stages: tuple[SystemStage, ...]
+    recipe: int = 1
+    about: str = ""
+    input: tuple[InputSpec, ...] | None = None  # None: inferred from the model
+    seed: int | None = None  # None: 0
+
+    def __post_init__(self) -> None:
+        if self.recipe != 1:
+            raise RecipeError(f"recipe version {self.recipe} is unknown; this gfx reads 1")
+        if not self.stages:
+            raise RecipeError("stages is empty; give at least one")
+        if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed < 2**63):
+            raise RecipeError(f"seed is {self.seed!r}; it is an integer between 0 and 2**63 - 1")
+        known: list[str] = []
+        for stage in self.stages:
+            self._check(stage, known)
+            known.append(stage.name)
+
+    def stage(self, name: str) -> SystemStage:
+        """Returns a stage by name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the system as plain data with every default written out (rule 3)."""
+        fields = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {**fields, "stages": {stage.name: stage.spec() for stage in self.stages}}
+
+    def to_yaml(self) -> str:
+        """Writes the system as YAML that `load_system` reads back."""
+        return dump(self.spec())
+
+    def _check(self, stage: SystemStage, known: list[str]) -> None:
+        """Checks what a stage says of those before it."""
+        if stage.fit is None:
+            return
+        for guide in stage.fit.teacher:
+            if guide.stage != GIVEN and guide.stage not in known:
+                before = ", ".join(known) or "none"
+                raise RecipeError(
+                    f"stage {stage.name}: its teacher is {guide.stage!r}, no stage before it "
+                    f"(before it: {before}); give one of these, or {GIVEN!r}"
+                )
+        for term in stage.fit.losses:
+            if "discriminator" in term.needs and stage.fit.discriminator.begins == "none":
+                raise RecipeError(
+                    f"stage {stage.name}: the term {term.name} goes through the discriminator, "
+                    "and discriminator is none; give inherit, fresh, given or frozen, or leave "
+                    f"{term.name} out"
+                )
+            if "teacher" in term.needs and not stage.fit.teacher:
+                raise RecipeError(
+                    f"stage {stage.name}: the term {term.name} compares with a teacher, and there "
+                    f"is none; give `teacher:` a stage, or {GIVEN!r}"
+                )
+
+
+def _resolved(entry: Any, steps: int) -> Any:
+    """Writes shares of the fit as steps (rule 2)."""
+    if not isinstance(entry, Mapping):
+        return entry
+    return {name: _shares(fields, steps) for name, fields in entry.items()}
+
+
+def _shares(fields: Any, steps: int) -> Any:
+    if not isinstance(fields, Mapping):
+        return fields
+    made = {}
+    for key, value in fields.items():
+        found = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
+        made[key] = value if found is None else max(1, round(steps * float(found[1]) / 100))
+    return made
+
+
+def _spelt(entry: Any) -> Any:
+    """Writes a pass as plain data; its defaults are those of the pass."""
+    return entry.spec() if hasattr(entry, "spec") else entry

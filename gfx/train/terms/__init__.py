@@ -1,0 +1,39 @@
+"""Terms of objectives: `losses: {gan: hinge, l1: 100, taps: 1}` of a recipe.
+
+Each is a frozen dataclass, found by the entry point `gfx.terms` as passes are by `gfx.passes`.
+"""
+
+from gfx.train.terms.adversarial_terms import FeatureMatching, Gan
+from gfx.train.terms.feature_terms import (
+    AttentionTransfer,
+    ChannelMeans,
+    Content,
+    Flows,
+    KernelAlignment,
+    Taps,
+    Texture,
+)
+from gfx.train.terms.image_terms import L1, Mimic, Recon, Ssim, TotalVariation
+from gfx.train.terms.relative_terms import SelfSupervised
+from gfx.train.terms.term import Objective, StepValues, Term, TermSetting
+from gfx.train.terms.term_registry import read_terms, terms
+
+TERMS = (
+    Gan,
+    FeatureMatching,
+    L1,
+    Recon,
+    Mimic,
+    Ssim,
+    TotalVariation,
+    Taps,
+    Content,
+    Texture,
+    AttentionTransfer,
+    ChannelMeans,
+    Flows,
+    KernelAlignment,
+    SelfSupervised,
+)
+
+__all__ = ["TERMS", "Objective", "StepValues", "Term", "TermSetting", "read_terms", "terms"]
