@@ -15,9 +15,12 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Runs the shell."""
+    import os
+
+    from gfx.cli.completion import join_words_at_colons, without_beginning
     from gfx.cli.stopping import stoppable
 
-    with stoppable():
+    with stoppable(), without_beginning(join_words_at_colons(os.environ)):
         from gfx.cli.commands import app
 
         app()

@@ -8,7 +8,7 @@ import typer
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import Opened, open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Seed, Trust
-from gfx.cli.screen import Progress, print_json, print_table
+from gfx.cli.screen import Progress, print_json, print_table, print_text
 from gfx.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def bench(
     if as_json:
         print_json(found.to_dict())
         return
-    typer.echo(str(found))
+    print_text(str(found))
     _print_profile(found.profile, model, top)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gfx.cli.completion import complete_model
 from gfx.cli.model_argument import parse_input
 from gfx.errors import InputError
 
@@ -92,7 +93,9 @@ def image_data(folder: Path | None, half: HalfOption | None) -> Any:
 Model = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A .gfx, .pt, .pth, .pt2 or .safetensors file, or zoo:NAME."
+        metavar="MODEL",
+        help="A .gfx, .pt, .pth, .pt2 or .safetensors file, or zoo:NAME.",
+        autocompletion=complete_model,
     ),
 ]
 Input = Annotated[

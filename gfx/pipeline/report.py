@@ -131,9 +131,9 @@ def report(module: nn.Module | ModelPath) -> Report:
 def render(report: Report, width: int | None = None) -> str:
     """Writes a report as plain text, no line wider than `width` but for a name that is.
 
-    None: as wide as the terminal, or as the variable COLUMNS says, else 100.
+    None: as wide as the terminal, or as the variable COLUMNS says, else 80.
     """
-    width = width or shutil.get_terminal_size((100, 24)).columns
+    width = width or shutil.get_terminal_size((80, 24)).columns
     return "\n".join(line for text in _lines(report) for line in _wrapped(text, width))
 
 

@@ -1,0 +1,85 @@
+"""Completion of names, through what the shells send."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gfx
+from gfx.cli.completion import (
+    complete_model,
+    complete_pass,
+    complete_recipe,
+    complete_zoo_name,
+    join_words_at_colons,
+)
+from gfx.pipeline.recipe import shipped
+
+
+def test_all_names_are_known_to_the_completion(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert complete_recipe("") == sorted(shipped())
+    assert complete_zoo_name("") == sorted(gfx.zoo.names())
+    ours = [n for n, kind in gfx.passes().items() if kind.__module__.startswith("passes.")]
+    assert complete_pass("") == sorted(ours)
+    assert complete_model("") == [f"zoo:{name}" for name in sorted(gfx.zoo.names())]
+
+
+def test_files_of_the_kind_and_folders_are_offered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.gfx", "model.txt", "mine.yaml", ".hidden.pt"):
+        Path(name).touch()
+    Path("models").mkdir()
+    Path("models/g.pt").touch()
+    assert complete_model("mo") == ["model.gfx", "models/"]
+    assert complete_model("models/") == ["models/g.pt"]
+    assert complete_recipe("mi") == ["mine.yaml"]
+    assert complete_model("no/such/") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "joined", "has"),
+    [
+        ("gfx cost zoo : un", 4, ["gfx", "cost", "zoo:un"], "zoo:"),
+        ("gfx cost zoo :", 3, ["gfx", "cost", "zoo:"], "zoo:"),
+        ("gfx cost a : b : c", 6, ["gfx", "cost", "a:b:c"], "a:b:"),
+        ("gfx cost zoo : un --top 3", 6, ["gfx", "cost", "zoo:un", "--top", "3"], ""),
+        ("gfx cost un", 2, ["gfx", "cost", "un"], ""),
+    ],
+)
+def test_words_that_bash_breaks_at_colons_are_joined(words, place, joined, has):
+    environ = {"COMP_WORDS": words, "COMP_CWORD": str(place)}
+    assert join_words_at_colons(environ) == has
+    assert environ["COMP_WORDS"].split() == joined
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        (
+            {"_GFX_COMPLETE": "complete_bash", "COMP_WORDS": "gfx\ncost\nzoo\n:\nsa"},
+            ["sagan"],
+        ),
+        ({"_GFX_COMPLETE": "complete_bash", "COMP_WORDS": "gfx\npasses\nfus"}, ["fuse_batch_norm"]),
+    ],
+)
+def test_the_shell_is_answered_without_torch(environ, said, tmp_path):
+    words = environ["COMP_WORDS"].split("\n")
+    code = (
+        "import sys\n"
+        "sys.argv = ['gfx']\n"
+        "from gfx.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print('torch' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environ, "COMP_CWORD": str(len(words) - 1)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.strip() == "False"
+    assert done.stdout.split() == said
