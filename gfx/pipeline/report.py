@@ -24,7 +24,7 @@ from gfx.pipeline.pass_report import PassReport, Timing
 from gfx.pipeline.record import Record
 from gfx.pipeline.verify import Check
 
-__all__ = ["ROWS", "Report", "attach", "render", "report"]
+__all__ = ["ROWS", "Report", "attach", "render", "report", "said"]
 
 ATTRIBUTE = "gfx_report"
 _SHOWN = 6  # entries of a list before it is cut
@@ -198,7 +198,7 @@ def _timing(timing: Timing) -> Iterator[str]:
 
 
 def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
-    fields = ", ".join(f"{name}={_said(pass_.spec[name])}" for name in pass_.asked)
+    fields = ", ".join(f"{name}={said(pass_.spec[name])}" for name in pass_.asked)
     yield f"{number}. {pass_.name}({fields}): {pass_.seconds:.1f} s"
     yield f"   changed {len(pass_.changes)}, left alone {len(pass_.skips)}"
     yield from _cut([f"     {_change(change)}" for change in pass_.changes])
@@ -212,7 +212,7 @@ def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
     if isinstance(reasons, Mapping):  # a sentence for each group, too long for one line
         yield from _cut([f"     approximate {name}: {why}" for name, why in reasons.items()])
     details |= {f"ms {key}": value for key, value in pass_.timings.items()}
-    yield from _cut([f"   {key}: {_said(value)}" for key, value in details.items()])
+    yield from _cut([f"   {key}: {said(value)}" for key, value in details.items()])
     if pass_.before is not None and pass_.after is not None:
         yield (
             f"   exact MACs {pass_.before.macs.exact:,} → {pass_.after.macs.exact:,}, "
@@ -225,7 +225,7 @@ def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
 def _change(change: Change) -> str:
     if change.before is None and change.after is None:
         return f"{change.node}: {change.what}"
-    return f"{change.node}: {change.what} {_said(change.before)} → {_said(change.after)}"
+    return f"{change.node}: {change.what} {said(change.before)} → {said(change.after)}"
 
 
 def _check(check: Check) -> str:
@@ -244,19 +244,24 @@ def _cut(lines: Iterable[str]) -> Iterator[str]:
         yield f"{indent}... and {len(lines) - _SHOWN} more"
 
 
-def _said(value: Any) -> str:
-    """Writes plain data as a reader wants it; long lists of numbers are counted."""
+def said(value: Any) -> str:
+    """Writes plain data as a reader wants it; long lists of numbers are counted.
+
+    Example:
+        >>> said([{"group": "stem", "removed": 4}, {"group": "up", "removed": 8}])
+        'group stem, removed 4; group up, removed 8'
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        said = [f"{key} {_said(item)}" for key, item in value.items() if item is not None]
-        return ", ".join(said) or "none"
+        parts = [f"{key} {said(item)}" for key, item in value.items() if item is not None]
+        return ", ".join(parts) or "none"
     if isinstance(value, list | tuple):
         numbers = all(isinstance(item, int | float) for item in value)
         if numbers and len(value) > _NUMBERS:
             return f"({len(value)} numbers)"
-        parts = "; " if any(isinstance(item, Mapping) for item in value) else ", "
-        return parts.join(map(_said, value)) or "none"
+        between = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        return between.join(map(said, value)) or "none"
     if isinstance(value, float):
         return f"{int(value):,}" if value.is_integer() and abs(value) > 1 else f"{value:.6g}"
     return json.dumps(value, default=str)

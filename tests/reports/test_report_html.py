@@ -382,6 +382,30 @@ def test_no_window_is_too_narrow(browser, tmp_path, make, width):
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
+CUT = """() => [...document.querySelectorAll("main *")].filter(
+    e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX != "visible"
+         && e.clientWidth > 0).map(e => e.closest("section").querySelector("h2").innerText)"""
+EMPTY = """() => [...document.querySelectorAll("section.card")].filter(
+    e => e.innerText.trim() == e.querySelector("h2").innerText.trim()).map(e => e.innerText)"""
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [800, 1280, 1440, 1920])
+@pytest.mark.parametrize("make", [small, deep])
+def test_no_table_is_cut_and_no_card_is_empty(browser, tmp_path, make, width):
+    table = gfx.inspect(make(), fast=True)
+    with opened(browser, tmp_path / "report.html", page(make(), sensitivity=table)) as tab:
+        tab.set_viewport_size({"width": width, "height": 900})
+        assert tab.evaluate(CUT) == []
+        assert tab.evaluate(EMPTY) == []
+
+
+def test_nothing_is_written_as_cut_json():
+    text = page(small())
+    assert '..."' not in text
+    assert "[{&quot;" not in text
+
+
 @needs_browser
 def test_pictures_are_seen(tab):
     sizes = tab.locator("img").evaluate_all("all => all.map(i => [i.naturalWidth, i.width > 90])")
