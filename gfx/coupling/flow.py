@@ -5,6 +5,7 @@ meets, pin what may not be narrowed, and run the operation itself on labels.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -115,7 +116,7 @@ class Flow:
         """
         dim %= value.ndim
         found: Ids | None = None
-        for labels in value.fields:
+        for labels in self.deciding(value):
             if dim not in self.over(labels):
                 continue
             rows = rows_of(labels, dim)
@@ -126,6 +127,24 @@ class Flow:
                 self.labels.unite(found, first)
             found = first if found is None else found
         return found
+
+    def deciding(self, value: Labeled) -> list[Tensor]:
+        """Lists the fields that decide which positions there are.
+
+        Where channels are laid out along with something pinned, as all tokens of an input in one
+        row, the channels alone decide: what is pinned is always there.
+        """
+        left = list(value.fields)
+        if len(left) < 2:
+            return left
+        several = Counter(d for labels in left for d in self.over(labels))
+        for labels in value.fields:
+            dims = self.over(labels)
+            shared = bool(dims) and all(several[d] > 1 for d in dims)
+            if shared and self.labels.pinned(core(labels).numpy()):
+                left = [other for other in left if other is not labels]
+                several.subtract(dims)
+        return left
 
     def over(self, labels: Tensor) -> tuple[int, ...]:
         """Returns the dimensions on which a field still varies, after all that was united."""
@@ -194,7 +213,7 @@ class Flow:
 
     def meet(self, values: Sequence[Labeled], shape: tuple[int, ...]) -> Labeled:
         """Combines broadcast values elementwise: labels that meet at a position are one channel."""
-        fields = [spread(f, shape) for value in values for f in value.fields]
+        fields = [spread(f, shape) for value in values for f in self.deciding(value)]
         merged: list[Tensor] = []
         # those that vary on few dimensions first: a field over a split dimension then joins them
         for labels in sorted(fields, key=lambda f: (len(varying(f)), varying(f))):
