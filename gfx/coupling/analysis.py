@@ -12,6 +12,7 @@ from gfx.coupling.flow import Attention, Flow, GroupNorms
 from gfx.coupling.form_groups import collect
 from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, tensors, varying
+from gfx.coupling.long_dimensions import LongDimensions
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown, unlabelled
 from gfx.coupling.rules.reductions import centre
@@ -53,11 +54,11 @@ def analyse(
     flow = _run(Flow(program, attention, group_norm))
     while True:
         stuck = _stuck(flow) if group_norm == "auto" else set()
-        met = {name for why, name in flow.long.items() if why in flow.labels.pins().texts}
+        met = flow.long.met(flow.labels.pins().texts)
         if not stuck and not met:
             return collect(flow)
-        labelled, regrouped = flow.labelled | met, flow.regrouped | stuck
-        flow = _run(Flow(program, attention, group_norm, regrouped, labelled))
+        long, regrouped = LongDimensions(flow.long.labelled | met), flow.regrouped | stuck
+        flow = _run(Flow(program, attention, group_norm, regrouped, long))
 
 
 def analyse_like(groups: Groups, program: Program) -> Groups:

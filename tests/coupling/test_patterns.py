@@ -7,7 +7,7 @@ from torch import nn
 import gfx
 from gfx.coupling import analyse
 from passes.channel_prune import ChannelPrune
-from support.laws import prune_as_told, staying
+from support.laws import long_changes, prune_as_told, staying
 from support.oracle import assert_equal_outputs, zeroed
 from support.patterns import PATTERNS
 
@@ -97,6 +97,11 @@ def test_the_groups_of_a_pattern_do_not_depend_on_the_image_size(name):
 def test_no_rule_gives_up_on_a_pattern(name):
     reasons = [str(group.pinned) for group in gfx.channels(traced(name))]
     assert not [why for why in reasons if "cannot follow" in why]
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_groups_of_a_pattern_do_not_depend_on_what_is_called_long(name):
+    assert not long_changes(traced(name))
 
 
 def test_a_removal_tells_which_statistics_of_weights_it_stored():

@@ -17,6 +17,8 @@ from support.blocks import (
     Parts,
     PooledConcat,
     Residual,
+    Separable,
+    Shortcut,
     Source,
     Spec,
     SqueezeExcite,
@@ -27,6 +29,7 @@ from support.blocks import (
 )
 from support.laws import (
     judge,
+    long_changes,
     partition,
     prune_as_told,
     pruned,
@@ -34,6 +37,7 @@ from support.laws import (
     same,
     staying,
     union,
+    wrongly_pinned,
 )
 from support.oracle import assert_equal_outputs
 
@@ -65,6 +69,16 @@ PINNED = {
         source=Source("latent"), blocks=(Noise(like=True),)
     ),
 }
+# what was pinned is so for another reason than it said
+REASONS = {
+    "two channels exchanged beside their copies": Spec(
+        blocks=(Separable(out=2), Swap(), Shortcut()), outputs="dict"
+    ),
+    "two channels of a latent's map exchanged": Spec(
+        source=Source("latent"), blocks=(Swap(how="gate"), Swap()), outputs="features"
+    ),
+}
+LONG = {"a kernel repeated for each channel": Spec(blocks=(Modulated(blur=True),))}
 AGAIN = {
     "a group norm of which one group is left": Spec(
         source=Source(out=8), blocks=(Deconv(), Deconv(norm="group"))
@@ -144,6 +158,16 @@ def test_what_was_pinned_stays_free(name):
     groups = gfx.channels(gfx.trace(*PINNED[name].build()))
     assert groups["source.layer"].free
     assert groups["source.layer"].size == 4
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_what_is_pinned_says_why(name):
+    assert not wrongly_pinned(gfx.channels(gfx.trace(*REASONS[name].build())))
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_is_called_long_does_not_change_the_groups(name):
+    assert not long_changes(gfx.trace(*LONG[name].build()))
 
 
 @pytest.mark.parametrize("fields", [{"widths": 2}, {"kept": (2, 3)}])

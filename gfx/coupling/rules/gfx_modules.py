@@ -63,7 +63,8 @@ def channel_mask(flow: Flow, call: Call) -> Labeled:
     ids = flow.along(x, call.arg(1, "dim", 1))
     index = positions(flow.program, call.node)
     if index is not None:
-        flow.connect(ids, _repeated(flow.along(call.arg(2, "index"), 0), ids), x.why)
+        held = call.arg(2, "index")
+        flow.connect((ids, x.why), (_repeated(flow.along(held, 0), ids), held.why))
     for name in ("mask", "m"):
         entries = flow.member(call, name)
         if entries is not None:
@@ -75,7 +76,7 @@ def _entries(
     flow: Flow, ids: Ids | None, entries: Ids | None, index: Tensor | None, why: str
 ) -> None:
     if index is None or ids is None or entries is None:
-        flow.connect(ids if index is None else None, _repeated(entries, ids), why)
+        flow.connect((ids if index is None else None, why), (_repeated(entries, ids), ""))
         return
     numbers = _repeated(index.cpu().numpy(), ids)
     mine = numbers >= 0  # -1: a channel of another group
@@ -88,7 +89,7 @@ def masked_layer(flow: Flow, call: Call) -> Labeled:
     assert weight is not None
     assert mask is not None
     for dim in (0, 1):
-        flow.connect(flow.along(weight, dim), flow.along(mask, dim))
+        flow.connect((flow.along(weight, dim), weight.why), (flow.along(mask, dim), mask.why))
     kinds = type(call.module).__mro__
     rule = next(contraction.MODULES[kind] for kind in kinds if kind in contraction.MODULES)
     found: Labeled = rule(flow, call)

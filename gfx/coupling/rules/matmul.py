@@ -46,7 +46,7 @@ def contract(flow: Flow, call: Call, operands: Sequence[Operand], out: str) -> L
         for found in laid.get(letter, [ids[letter]] if letter in ids else [])
         if call.shape[d] > 1
     ]
-    return Labeled(call.shape, tuple(fields), "; ".join(v.why for v, _, _ in operands if v.why))
+    return Labeled(call.shape, tuple(fields), flow.long.first(*(v.why for v, _, _ in operands)))
 
 
 def _laid_out(operands: Sequence[Operand], out: str) -> dict[str, list[Ids]]:
@@ -148,7 +148,7 @@ def outer(flow: Flow, call: Call) -> Labeled:
     rows, columns = call.tensors
     fields = [labels.unsqueeze(1).expand(call.shape) for labels in rows.fields]
     fields += [labels.unsqueeze(0).expand(call.shape) for labels in columns.fields]
-    return Labeled(call.shape, tuple(fields), rows.why or columns.why)
+    return Labeled(call.shape, tuple(fields), flow.long.first(rows.why, columns.why))
 
 
 def addmm(flow: Flow, call: Call) -> Labeled:
