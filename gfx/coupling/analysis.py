@@ -1,6 +1,7 @@
 """Finds the channel groups of a program by running every node on labels."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,35 @@ def _straighten(flow: Flow) -> None:
                 over = varying(labels)
                 if len(over) > 1:
                     _straighten_field(flow, labels, over)
+    for node, value in flow.values.items():
+        flow.values[node] = _straight(flow, value)
+
+
+def _straight(flow: Flow, value: Any) -> Any:
+    """Leaves each field constant where all that it has there is one class.
+
+    The positions of a latent's map are one channel: they stay, also where all channels of a part
+    are gone.
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)(_straight(flow, one) for one in value)
+    if isinstance(value, dict):
+        return {key: _straight(flow, one) for key, one in value.items()}
+    if not isinstance(value, Labeled) or all(len(varying(f)) < 2 for f in value.fields):
+        return value
+    return replace(value, fields=tuple(_on_one(flow, labels) for labels in value.fields))
+
+
+def _on_one(flow: Flow, labels: Tensor) -> Tensor:
+    """Leaves a field varying on the one dimension that its classes vary on."""
+    dims = varying(labels)
+    if len(dims) < 2:
+        return labels
+    stay = flow.over(labels)[0]  # of one class alone the first, as channels are before positions
+    cut = core(labels)
+    for d in dims:
+        cut = cut if d == stay else cut.narrow(d, 0, 1)
+    return cut.expand(labels.shape)
 
 
 def _straighten_field(flow: Flow, labels: Tensor, over: tuple[int, ...]) -> None:

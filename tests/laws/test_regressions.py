@@ -53,6 +53,12 @@ WRONG = {
         blocks=(Deconv(groups=2, norm="group"), Modulated())
     ),
 }
+GONE = {
+    how: Spec(source=Source("latent_last"), blocks=(Swap(how=how),)) for how in ("swap", "slices")
+} | {
+    "parts": Spec(source=Source("latent", out=8), blocks=(Parts(),)),
+    "groups": Spec(source=Source("latent"), blocks=(Conv(norm="group"), Swap())),
+}
 PINNED = {
     "maxima over the positions of a latent's map": Spec(
         source=Source("latent"), blocks=(PooledConcat(),)
@@ -93,6 +99,13 @@ AGAIN = {
 @pytest.mark.parametrize("name", [*WRONG, *PINNED])
 def test_what_was_found_stays_right(name, seed):
     spec = (WRONG | PINNED)[name]
+    judge(spec, gfx.trace(*spec.build()), ratio=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", GONE)
+def test_a_part_of_a_latents_map_may_lose_all_its_channels(name, seed):
+    spec = GONE[name]
     judge(spec, gfx.trace(*spec.build()), ratio=0.5, seed=seed)
 
 
