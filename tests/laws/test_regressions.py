@@ -15,6 +15,7 @@ from support.blocks import (
     MultiHead,
     Noise,
     Parts,
+    Picked,
     PooledConcat,
     Residual,
     Separable,
@@ -171,6 +172,16 @@ def test_what_was_pinned_stays_free(name):
     groups = gfx.channels(gfx.trace(*PINNED[name].build()))
     assert groups["source.layer"].free
     assert groups["source.layer"].size == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("how", ["gate", "last", "double"])
+def test_a_channel_picked_out_of_a_latents_map_leaves_the_others_free(how, seed):
+    spec = Spec(source=Source("latent"), blocks=(Picked(how=how),))
+    program = gfx.trace(*spec.build())
+    groups = [g for g in gfx.channels(program) if g.name.startswith("source.layer") and g.producers]
+    assert sorted((g.size, g.free) for g in groups) == [(1, False), (3, True)]
+    judge(spec, program, ratio=0.5, seed=seed)
 
 
 @pytest.mark.parametrize("name", REASONS)

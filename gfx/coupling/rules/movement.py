@@ -95,13 +95,25 @@ def _read_fields(
         picked_out = len(varying(labels)) < len(varying(source))
         if shaped and picked_out:
             continue  # it picks a channel out, and which one does not matter
-        if picked_out and (not varying(labels) or _leaves_one(source, labels)):
+        one = _one_channel(flow, x, source, labels)
+        if picked_out and (one or not varying(labels) or _leaves_one(source, labels)):
             lost = f"{call.node.name} picks it out by its position"
-        if varying(labels):
+        if varying(labels) and not one:
             fields.append(labels)
         elif labels.numel():
             flow.pin(core(labels).numpy().ravel(), lost)
     return Labeled(shape, tuple(fields), flow.long.first(x.why, lost))
+
+
+def _one_channel(flow: Flow, x: Labeled, source: Tensor, labels: Tensor) -> bool:
+    """Whether a movement leaves one channel of a latent's map, whose positions are then united."""
+    place = set(range(1, x.ndim))
+    if x.ndim < 4 or labels.ndim != x.ndim or labels.shape[1] > 1 or x.shape[1] == 1:
+        return False
+    if not place.issubset(flow.over(source)) or core(labels).numel() == core(source).numel():
+        return False
+    flow.along(x, 1)
+    return True
 
 
 def _leaves_one(source: Tensor, labels: Tensor) -> bool:
