@@ -200,6 +200,7 @@ class _Search:
             f"the argument {item.name} is fixed at {item.value!r}"
             for item in self.inputs.arguments.fixed()
         ]
+        fixed += self.inputs.arguments.fixed_inside()
         lost = self.inputs.arguments.returned.lost
         fixed += [
             f"the graph returns a dictionary of fields in the place of {kind}: {reason}"

@@ -26,8 +26,7 @@ class Sides(NamedTuple):
 
 def parts(a: Tensor, b: Tensor) -> Iterator[Tensor]:
     for tensor in (a, b):
-        for part in tensor.chunk(3, 1):
-            yield part
+        yield from tensor.chunk(3, 1)
 
 
 STRUCTURES: dict[str, Callable[[Tensor, Tensor], Any]] = {

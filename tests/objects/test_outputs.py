@@ -234,6 +234,64 @@ def test_objects_are_taken_as_inputs(
     assert torch.equal(copy.deepcopy(small)(fresh).image, small(fresh).image)
 
 
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, given: Any) -> Tensor:
+        return self.conv(given.image) * given.mask
+
+
+def test_a_value_beside_the_tensors_of_an_input_is_fixed_and_said(
+    x: Tensor, tmp_path: Path
+) -> None:
+    small = gfx.apply({"passes": []}, Scaled().eval(), (Plain(x, 3.0),))
+    assert "the value given['mask'] of the input is fixed at 3.0" in gfx.report(small).notes
+    done = gfx.export(small, tmp_path / "a.onnx", (Plain(x, 3.0),))
+    assert done.error is not None
+    assert done.inputs == ("given_image: float32 batch x 3 x height x width",)
+
+
+def test_taps_and_masks_keep_the_class(x: Tensor) -> None:
+    model = Net(KINDS["Sample"]).eval()
+    tapped = gfx.tapped(gfx.apply({"passes": [{"distill_taps": {"layers": ["first"]}}]}, model, x))
+    output, features = tapped(x)
+    assert type(output) is type(model(x))
+    assert list(features) == ["first"]
+    masked = gfx.apply({"passes": [{"mask": {"sparsity": 0.5, "end": 1}}]}, model, x)
+    gfx.schedule(masked).step()
+    assert type(gfx.apply({"passes": ["fold_masks"]}, masked, x)(x)) is type(output)
+
+
+class Opaque(nn.Module):
+    """No front end follows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.conv(x)
+        return Plain(y, y.tanh()) if float(y.sum()) > -1e9 else None
+
+
+def test_a_part_that_stays_whole_returns_its_object(x: Tensor) -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Opaque()
+
+        def forward(self, x: Tensor) -> Any:
+            found = self.part(x)
+            return Plain(found.image + 1, found.mask)
+
+    model = Around().eval()
+    program = gfx.trace(model, x)
+    assert [path for path, _ in program.provenance.opaque] == ["part"]
+    assert same_value(model(x), program.module(x))
+
+
 def test_an_input_that_cannot_be_made_again_is_refused(x: Tensor) -> None:
     with pytest.raises(gfx.InputError, match="given holds a Slots, which gfx cannot make again"):
         gfx.trace(Takes().eval(), (Slots(x, x),))

@@ -9,7 +9,7 @@ import torch
 from gfx.deploy.export.capture import hushed
 from gfx.deploy.export.onnx import needed
 from gfx.errors import ExportError
-from gfx.ir.execute import copied
+from gfx.ir.execute import copied, tensors
 from gfx.objects.take_apart import leaves
 
 __all__ = ["Runtime", "in_onnxruntime", "in_torch"]
@@ -35,7 +35,7 @@ def in_onnxruntime(data: bytes) -> Runtime:
     names = [item.name for item in session.get_inputs()]
 
     def run(inputs: tuple[Any, ...]) -> list[torch.Tensor]:
-        values = [leaf.detach().cpu().numpy() for leaf in leaves(inputs)]
+        values = [leaf.detach().cpu().numpy() for leaf in tensors(inputs)]
         try:
             found = session.run(None, dict(zip(names, values, strict=True)))
         except Exception as error:

@@ -66,6 +66,17 @@ class Arguments:
         """Lists the arguments whose value the graph has built in."""
         return [item for item in self.items if not has_tensor(item.value)]
 
+    def fixed_inside(self) -> list[str]:
+        """Says which values the graph has built in that stand beside tensors in an input."""
+        found = []
+        for item in self.items:
+            value = take_apart(item.value)[0] if item.is_input else None
+            for path, leaf in pytree.tree_flatten_with_path(value)[0]:
+                if path and leaf is not None and not isinstance(leaf, torch.Tensor):
+                    place = f"{item.name}{pytree.keystr(path)}"
+                    found.append(f"the value {place} of the input is fixed at {leaf!r}")
+        return found
+
     def values(self) -> list[Any]:
         """Lists the values of all arguments."""
         return [item.value for item in self.items]
