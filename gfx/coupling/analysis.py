@@ -104,7 +104,15 @@ def _value(flow: Flow, node: fx.Node) -> Any:
 
 
 def _placeholder(flow: Flow, node: fx.Node) -> Any:
-    value = node.meta["val"]
+    return _given(flow, node, node.meta["val"])
+
+
+def _given(flow: Flow, node: fx.Node, value: Any) -> Any:
+    """Labels the tensors of an input, which may be a container of some."""
+    if isinstance(value, dict):
+        return {key: _given(flow, node, part) for key, part in value.items()}
+    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+        return tuple(_given(flow, node, part) for part in value)
     if not isinstance(value, Tensor):
         return value
     shape = tuple(value.shape)
@@ -128,7 +136,10 @@ def _call_module(flow: Flow, node: fx.Node) -> Any:
         flow.refused[str(node.target)] = why
     rule = None if why else module_rule(module)
     if rule is not None:
-        return _followed(rule, flow, call)
+        try:
+            return rule(flow, call)
+        except _GIVES_UP as error:
+            why = _not_followed(call, error)
     out = unknown(flow, call, why)
     for name, _ in [*module.named_parameters(), *module.named_buffers()]:
         tensor = flow.tensor(f"{node.target}.{name}")  # may be tied to another module's
@@ -171,9 +182,16 @@ def _followed(rule: Callable[[Flow, Call], Any], flow: Flow, call: Call) -> Any:
     """
     try:
         return rule(flow, call)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        what = f"{call.name} at {call.node.name}"
-        return unknown(flow, call, f"gfx cannot follow {what} ({type(e).__name__}: {e})")
+    except _GIVES_UP as error:
+        return unknown(flow, call, _not_followed(call, error))
+
+
+_GIVES_UP = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def _not_followed(call: Call, error: Exception) -> str:
+    what = f"{call.name} at {call.node.name}"
+    return f"gfx cannot follow {what} ({type(error).__name__}: {error})"
 
 
 def _output(flow: Flow, node: fx.Node) -> None:

@@ -14,7 +14,8 @@ from gfx.frontend.inputs.bind import Arguments, has_tensor
 from gfx.frontend.leaf_ops import Calls, Slot
 from gfx.frontend.refusal import Refusal
 from gfx.frontend.regions import mark_region
-from gfx.frontend.symbolic_trace import unpack
+from gfx.frontend.traced_values import unpack
+from gfx.objects.take_apart import take_apart
 
 __all__ = ["lower"]
 
@@ -74,7 +75,7 @@ class _Lowering:
                 continue
             proxy = fx.Proxy(self.graph.placeholder(item.name))
             if has_tensor(item.value):
-                leaves = pytree.tree_leaves(unpack(proxy, item.value))
+                leaves = pytree.tree_leaves(unpack(proxy, take_apart(item.value, named=False)[0]))
                 yield from (leaf.node for leaf in leaves if isinstance(leaf, fx.Proxy))
 
     def path(self, target: str) -> str:

@@ -25,6 +25,9 @@ from gfx.frontend.regions import refused_contexts
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.random_state import ONE_DRAW, drawn_in_python
 from gfx.ir.torch_logging import quiet_torch
+from gfx.objects.call_form import set_call_form
+from gfx.objects.object_form import put_together
+from gfx.objects.take_apart import leaves, take_apart
 
 __all__ = ["attempts", "exported_graph"]
 
@@ -40,7 +43,7 @@ class ExportCall:
 
 def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCall]:
     """Yields ways to export a model, the one with the most general result first."""
-    tensors = [t for t in pytree.tree_leaves(arguments.values()) if isinstance(t, torch.Tensor)]
+    tensors = [t for t in leaves(arguments.values()) if isinstance(t, torch.Tensor)]
     if not opaque:  # the results of opaque leaves are known for these sizes only
         several = arguments
         if all(t.shape[0] == 1 for t in tensors if t.dim()):
@@ -71,14 +74,15 @@ def exported_graph(
     try:
         with untouched(model), drawn_in_python() as drawn, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to the model's author, about our copy
-            leaves = leaf_paths(model, opaque)
+            paths = leaf_paths(model, opaque)
             with (
                 plain_forwards(model),
-                leaves_as_operations(leaves, recorded) as calls,
+                leaves_as_operations(paths, recorded) as calls,
                 refused_contexts(),
             ):
                 program = _export(model, attempt)
             graph, constants = lower(program, model, attempt.arguments, calls)
+            set_call_form(graph, attempt.arguments.forms(), attempt.arguments.returned.form)
     except Refusal as refusal:
         path = refusal.path or blamed_module(refusal, model)
         raise Refusal(refusal.reason, path) from refusal
@@ -89,11 +93,11 @@ def exported_graph(
 
 
 def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgram:
-    leaves = pytree.tree_leaves(attempt.arguments.values())
+    values = leaves(attempt.arguments.values())
     # tensors of their own: torch.export marks on them which sizes are open, also when it fails
     tensors = [
         leaf.detach().requires_grad_(leaf.requires_grad)
-        for leaf in leaves
+        for leaf in values
         if isinstance(leaf, torch.Tensor)
     ]
     most = 1 if attempt.open_sizes == "batch" else None
@@ -135,15 +139,18 @@ class _Entry(nn.Module):
         self.model = model
         self.training = model.training
         self.arguments = arguments
-        leaves, self.spec = pytree.tree_flatten(arguments.values())
-        self.leaves = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        self.tensors = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+        plain, self.form = take_apart(arguments.values())
+        values, self.spec = pytree.tree_flatten(plain)
+        self.leaves = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in values]
+        self.tensors = [isinstance(leaf, torch.Tensor) for leaf in values]
 
     def forward(self, tensors: list[torch.Tensor]) -> Any:
         given = iter(tensors)
         pairs = zip(self.leaves, self.tensors, strict=True)
-        leaves = [next(given) if is_tensor else leaf for leaf, is_tensor in pairs]
-        return self.arguments.call(self.model, pytree.tree_unflatten(leaves, self.spec))
+        found = [next(given) if is_tensor else leaf for leaf, is_tensor in pairs]
+        values = pytree.tree_unflatten(found, self.spec)
+        values = values if self.form is None else put_together(values, self.form)
+        return self.arguments.call(self.model, values)
 
 
 def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Iterator[str]:
@@ -163,6 +170,6 @@ def _tensor_names(arguments: Arguments) -> list[str]:
     return [
         item.name
         for item in arguments.items
-        for leaf in pytree.tree_leaves(item.value)
+        for leaf in leaves(item.value)
         if isinstance(leaf, torch.Tensor)
     ]

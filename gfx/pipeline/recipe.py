@@ -29,6 +29,7 @@ from gfx.errors import RecipeError, RegistryError, did_you_mean
 from gfx.io.guards import printable, reason, unreachable
 from gfx.io.plain_data import coerce, plain, shown
 from gfx.io.yaml_text import LONGEST, dump, parse
+from gfx.ir.ambient_modes import shielded
 from gfx.pipeline.registry import get
 
 __all__ = ["InputSpec", "Recipe", "build_pass", "shipped"]
@@ -39,6 +40,7 @@ _DIMENSIONS, _ELEMENTS = 16, 2**30  # of an input: a batch of 1 is 18,900 pixels
 Source = Union[str, Path, Mapping[str, Any], "Recipe"]
 
 
+@shielded
 @dataclass(frozen=True)
 class InputSpec:
     """The shape of one model input, and its dtype where it is not the model's.
@@ -87,6 +89,7 @@ def _fills(dtype: torch.dtype) -> bool:
     return True
 
 
+@shielded
 @dataclass(frozen=True)
 class Recipe:
     """The passes to apply to a model, with their budget, seed and inputs.

@@ -19,6 +19,7 @@ from gfx.errors import GfxError
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.plain_data import coerce, plain
 from gfx.io.yaml_text import one_line
+from gfx.ir.ambient_modes import shielded
 from gfx.ir.model_kinds import require_module
 from gfx.pipeline.pass_report import PassReport, Timing
 from gfx.pipeline.record import Record
@@ -40,6 +41,7 @@ ROWS: tuple[tuple[str, Callable[[Cost], int]], ...] = (
 )
 
 
+@shielded
 @dataclass(frozen=True)
 class Report:
     """Reports what a recipe did to a model.

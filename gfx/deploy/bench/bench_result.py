@@ -10,6 +10,7 @@ from gfx.deploy.bench.figures import Figures
 from gfx.deploy.bench.memory import UNASKED, MemoryPeak
 from gfx.deploy.bench.profile import NodeTime, Profile
 from gfx.deploy.timing import Interval, Machine
+from gfx.ir.ambient_modes import shielded
 
 __all__ = ["COLUMNS", "Bench", "rows", "summary"]
 
@@ -19,6 +20,7 @@ _SLOW = "slow"
 _ALIKE = 0.02
 
 
+@shielded
 @dataclass(frozen=True)
 class Bench:
     """Holds the figures of a model, and of the one it is compared with.

@@ -13,6 +13,7 @@ from gfx.errors import ArchiveError
 from gfx.io.archive.files import write_zip
 from gfx.io.archive.graph_json import check_path, write_graph
 from gfx.io.archive.module_json import module_spec
+from gfx.io.archive.object_classes import write_call
 from gfx.io.archive.tensors import write_tensors
 from gfx.io.atomic_writes import write_atomic
 from gfx.ir.model_kinds import require_module
@@ -75,6 +76,9 @@ def _members(module: fx.GraphModule, inputs: Any, report: Any) -> dict[str, byte
         "tensors": table,
         "nodes": write_graph(module.graph),
     }
+    call = write_call(module.graph)
+    if call is not None:
+        graph["call"] = call
     members = {"graph.json": _json(graph), "weights.safetensors": save_tensors(arrays)}
     return members if report is None else members | {"report.json": _json(report)}
 
