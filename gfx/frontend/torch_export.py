@@ -8,7 +8,6 @@ import contextlib
 import io
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,11 +34,14 @@ class ExportCall:
 
     arguments: Arguments
     open_sizes: Literal["all", "batch", "none"]
-    quick: bool = False  # see _views_without_guards
+    quick: bool = False  # see _settings, rule 1
 
 
 def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCall]:
-    """Yields ways to export a model, the one with the most general result first."""
+    """Yields ways to export a model, the one with the most general result first.
+
+    After a quick one comes the same with proofs; what the first exported need not be tried so.
+    """
     tensors = [t for t in pytree.tree_leaves(arguments.values()) if isinstance(t, torch.Tensor)]
     if not opaque:  # the results of opaque leaves are known for these sizes only
         several = arguments
@@ -48,8 +50,7 @@ def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCa
             several = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
             yield ExportCall(several, "all", quick=True)
             yield ExportCall(several, "all")
-        else:
-            yield ExportCall(arguments, "all", quick=True)
+        yield ExportCall(arguments, "all", quick=True)
         yield ExportCall(arguments, "all")
         yield ExportCall(several, "batch")
     yield ExportCall(arguments, "none")
@@ -102,8 +103,7 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
         for t in tensors
     ]
     # torch prints the graph it had so far when a value decides the control flow
-    guards = _views_without_guards() if attempt.quick else contextlib.nullcontext()
-    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), guards:
+    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), _settings(attempt):
         return torch.export.export(
             _Entry(model, attempt.arguments),
             (tensors,),
@@ -112,19 +112,27 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
         )
 
 
-def _views_without_guards() -> AbstractContextManager[None]:
-    """Lets torch take a view of open sizes without a proof for each of its dimensions.
+@contextlib.contextmanager
+def _settings(attempt: ExportCall) -> Iterator[None]:
+    """Sets what torch.export takes from its configuration.
 
-    Attention in windows of an image of open size costs minutes otherwise: every `view` asks
-    several times whether one polynomial of the sizes divides another.
+    1. A quick attempt takes a view of open sizes without a proof for each of its dimensions.
+       Attention in windows of an image of open size costs minutes otherwise: every `view` asks
+       several times whether one polynomial of the sizes divides another.
+    2. Results on fake tensors are not kept: to look one up, torch writes out the formulas of all
+       its sizes, which takes longer than to compute it again.
     """
+    import torch._dynamo.config
     from torch.fx.experimental import _config
 
-    config: Any = _config
-    if not hasattr(config, "backed_size_oblivious"):  # torch 2.6 has it not
-        return contextlib.nullcontext()
-    patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
-    return patched
+    sizes: Any = _config
+    kept: Any = torch._dynamo.config
+    with contextlib.ExitStack() as stack:
+        if attempt.quick and hasattr(sizes, "backed_size_oblivious"):  # torch 2.6 has it not
+            stack.enter_context(sizes.patch(backed_size_oblivious=True))
+        if hasattr(kept, "fake_tensor_cache_enabled"):
+            stack.enter_context(kept.patch(fake_tensor_cache_enabled=False))
+        yield
 
 
 class _Entry(nn.Module):
