@@ -21,6 +21,7 @@ from gfx.frontend.lowering import lower
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
 from gfx.frontend.regions import refused_contexts
+from gfx.frontend.size_guards import decisions, sizes_in_words
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.random_state import ONE_DRAW, drawn_in_python
 from gfx.ir.torch_logging import quiet_torch
@@ -77,6 +78,7 @@ def exported_graph(
                 plain_forwards(model),
                 leaves_as_operations(leaves, recorded) as calls,
                 refused_contexts(),
+                decisions(_Entry.forward.__code__) as asked,
             ):
                 program = _export(model, attempt)
             graph, constants = lower(program, model, attempt.arguments, calls)
@@ -86,7 +88,7 @@ def exported_graph(
     except Exception as error:  # user code on fake tensors: anything may be raised
         raise Refusal(first_line(error), blamed_module(error, model)) from error
     vars(model).update(constants)
-    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments)]
+    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments, asked)]
 
 
 def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgram:
@@ -154,8 +156,10 @@ class _Entry(nn.Module):
         return self.arguments.call(self.model, pytree.tree_unflatten(leaves, self.spec))
 
 
-def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Iterator[str]:
-    """Yields which batch and image sizes the graph is fixed to."""
+def _notes(
+    program: torch.export.ExportedProgram, arguments: Arguments, asked: set[Any]
+) -> Iterator[str]:
+    """Yields which sizes the graph is fixed to, and for which of the open ones it stands."""
     names = _tensor_names(arguments)
     signature = program.graph_signature
     inputs = [n for n in program.graph.nodes if n.name in signature.user_inputs]
@@ -165,6 +169,17 @@ def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Itera
         if fixed:
             sizes = " and ".join(f"dimension {i} is {shape[i]}" for i in fixed)
             yield f"torch.export fixed sizes of the input {name}: {sizes}"
+    example = [t.shape for t in pytree.tree_leaves(arguments.values()) if _is_tensor(t)]
+    shapes = [node.meta["val"].shape for node in inputs]
+    for i, words in sizes_in_words(asked, shapes, example):
+        yield (
+            f"the graph stands for sizes at which forward decides as on the example: in the input "
+            f"{names[i]} {words}; trace it on an input of another size for others"
+        )
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def _tensor_names(arguments: Arguments) -> list[str]:
