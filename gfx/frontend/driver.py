@@ -176,10 +176,15 @@ class _Search:
         arguments = self.inputs.arguments
         recorded = record(self.model, arguments, opaque)
         last = Refusal("not tried")
+        enough = False  # a quick export came through: with proofs it takes minutes, to the same end
         for attempt in attempts(arguments, opaque):
+            if enough and attempt.open_sizes == "all" and not attempt.quick:
+                enough = False
+                continue
             stage("tracing by torch.export")
             try:
                 graph, notes = exported_graph(self.model, attempt, opaque, recorded)
+                enough = attempt.quick
                 module = self.written_out(normal_form(self.model, graph), self.check)
                 notes += self.check.notes(module, gradients=True)
                 return self.program(module, "export", opaque, notes)

@@ -8,7 +8,6 @@ import contextlib
 import io
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from gfx.frontend.lowering import lower
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
 from gfx.frontend.regions import refused_contexts
+from gfx.frontend.size_guards import decisions, sizes_in_words
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.random_state import ONE_DRAW, drawn_in_python
 from gfx.ir.torch_logging import quiet_torch
@@ -38,11 +38,14 @@ class ExportCall:
 
     arguments: Arguments
     open_sizes: Literal["all", "batch", "none"]
-    quick: bool = False  # see _views_without_guards
+    quick: bool = False  # see _settings, rule 1
 
 
 def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCall]:
-    """Yields ways to export a model, the one with the most general result first."""
+    """Yields ways to export a model, the one with the most general result first.
+
+    After a quick one comes the same with proofs; what the first exported need not be tried so.
+    """
     tensors = [t for t in leaves(arguments.values()) if isinstance(t, torch.Tensor)]
     if not opaque:  # the results of opaque leaves are known for these sizes only
         several = arguments
@@ -51,8 +54,7 @@ def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCa
             several = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
             yield ExportCall(several, "all", quick=True)
             yield ExportCall(several, "all")
-        else:
-            yield ExportCall(arguments, "all", quick=True)
+        yield ExportCall(arguments, "all", quick=True)
         yield ExportCall(arguments, "all")
         yield ExportCall(several, "batch")
     yield ExportCall(arguments, "none")
@@ -79,6 +81,7 @@ def exported_graph(
                 plain_forwards(model),
                 leaves_as_operations(paths, recorded) as calls,
                 refused_contexts(),
+                decisions(_Entry.forward.__code__) as asked,
             ):
                 program = _export(model, attempt)
             graph, constants = lower(program, model, attempt.arguments, calls)
@@ -89,7 +92,7 @@ def exported_graph(
     except Exception as error:  # user code on fake tensors: anything may be raised
         raise Refusal(first_line(error), blamed_module(error, model)) from error
     vars(model).update(constants)
-    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments)]
+    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments, asked)]
 
 
 def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgram:
@@ -106,8 +109,7 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
         for t in tensors
     ]
     # torch prints the graph it had so far when a value decides the control flow
-    guards = _views_without_guards() if attempt.quick else contextlib.nullcontext()
-    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), guards:
+    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), _settings(attempt):
         return torch.export.export(
             _Entry(model, attempt.arguments),
             (tensors,),
@@ -116,19 +118,27 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
         )
 
 
-def _views_without_guards() -> AbstractContextManager[None]:
-    """Lets torch take a view of open sizes without a proof for each of its dimensions.
+@contextlib.contextmanager
+def _settings(attempt: ExportCall) -> Iterator[None]:
+    """Sets what torch.export takes from its configuration.
 
-    Attention in windows of an image of open size costs minutes otherwise: every `view` asks
-    several times whether one polynomial of the sizes divides another.
+    1. A quick attempt takes a view of open sizes without a proof for each of its dimensions.
+       Attention in windows of an image of open size costs minutes otherwise: every `view` asks
+       several times whether one polynomial of the sizes divides another.
+    2. Results on fake tensors are not kept: to look one up, torch writes out the formulas of all
+       its sizes, which takes longer than to compute it again.
     """
+    import torch._dynamo.config
     from torch.fx.experimental import _config
 
-    config: Any = _config
-    if not hasattr(config, "backed_size_oblivious"):  # torch 2.6 has it not
-        return contextlib.nullcontext()
-    patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
-    return patched
+    sizes: Any = _config
+    kept: Any = torch._dynamo.config
+    with contextlib.ExitStack() as stack:
+        if attempt.quick and hasattr(sizes, "backed_size_oblivious"):  # torch 2.6 has it not
+            stack.enter_context(sizes.patch(backed_size_oblivious=True))
+        if hasattr(kept, "fake_tensor_cache_enabled"):
+            stack.enter_context(kept.patch(fake_tensor_cache_enabled=False))
+        yield
 
 
 class _Entry(nn.Module):
@@ -153,8 +163,10 @@ class _Entry(nn.Module):
         return self.arguments.call(self.model, values)
 
 
-def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Iterator[str]:
-    """Yields which batch and image sizes the graph is fixed to."""
+def _notes(
+    program: torch.export.ExportedProgram, arguments: Arguments, asked: set[Any]
+) -> Iterator[str]:
+    """Yields which sizes the graph is fixed to, and for which of the open ones it stands."""
     names = _tensor_names(arguments)
     signature = program.graph_signature
     inputs = [n for n in program.graph.nodes if n.name in signature.user_inputs]
@@ -164,6 +176,17 @@ def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Itera
         if fixed:
             sizes = " and ".join(f"dimension {i} is {shape[i]}" for i in fixed)
             yield f"torch.export fixed sizes of the input {name}: {sizes}"
+    example = [t.shape for t in pytree.tree_leaves(arguments.values()) if _is_tensor(t)]
+    shapes = [node.meta["val"].shape for node in inputs]
+    for i, words in sizes_in_words(asked, shapes, example):
+        yield (
+            f"the graph stands for sizes at which forward decides as on the example: in the input "
+            f"{names[i]} {words}; trace it on an input of another size for others"
+        )
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def _tensor_names(arguments: Arguments) -> list[str]:
