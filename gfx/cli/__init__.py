@@ -23,7 +23,7 @@ def main() -> None:
     with stoppable(), without_beginning(join_words_at_colons(os.environ)):
         from gfx.cli.commands import app
 
-        app()
+        app(prog_name="gfx")  # as which completion knows it, also of `python -m gfx`
 
 
 def __getattr__(name: str) -> Any:

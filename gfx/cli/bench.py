@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gfx.cli.completion import complete_model
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import Opened, open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Seed, Trust
@@ -28,7 +29,12 @@ def bench(
     model: Model,
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="OTHER", help="The model to compare with, as MODEL."),
+        typer.Option(
+            "--against",
+            metavar="OTHER",
+            help="The model to compare with, as MODEL.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     inputs: Input = None,
     factory: Factory = None,

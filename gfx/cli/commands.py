@@ -53,7 +53,7 @@ EXAMPLES = {
     cost: "gfx cost zoo:resnet_9blocks --input 1x3x256x256",
     channels: "gfx channels zoo:unet_256",
     inspect: "gfx inspect zoo:dcgan --fast --csv table.csv",
-    bench: "gfx bench zoo:dcgan?ngf=16 --against zoo:dcgan?ngf=8 --rounds 5",
+    bench: "gfx bench 'zoo:dcgan?ngf=16' --against zoo:dcgan --rounds 5",
     export: "gfx export zoo:dcgan -o dcgan.pt2",
     recipes: "gfx recipes half",
     passes: "gfx passes channel_prune",

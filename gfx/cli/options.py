@@ -10,6 +10,7 @@ import typer
 from gfx.cli.completion import complete_model
 from gfx.cli.model_argument import parse_input
 from gfx.errors import InputError
+from gfx.io.plain_data import shown
 
 __all__ = [
     "Attention",
@@ -59,6 +60,16 @@ def parse_range_option(text: str) -> tuple[float, float]:
         return parse_range(text)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def check_seed(seed: int | None) -> int | None:
+    """Checks that torch takes a seed.
+
+    Raises: typer.BadParameter if it is too large.
+    """
+    if seed is not None and seed >= 2**63:
+        raise typer.BadParameter(f"{shown(seed)} is no seed from 0 to {2**63 - 1}")
+    return seed
 
 
 def check_images(folder: Path | None) -> Path | None:
@@ -149,7 +160,10 @@ PairHalf = Annotated[
     typer.Option("--half", help="Of pictures A|B in --data: which half the model takes."),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", min=0, callback=check_seed, help="Seed of everything random."
+    ),
 ]
 Time = Annotated[
     float | None,

@@ -1,6 +1,7 @@
 """Completion of names, through what the shells send."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,49 @@ def test_the_shell_is_answered_without_torch(environ, said, tmp_path):
     )
     assert done.stderr.strip() == "False"
     assert done.stdout.split() == said
+
+
+def ask(folder, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "gfx", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(gfx.__file__).parents[1]), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "gfx cost zoo:un",
+        "gfx apply half zoo:un",
+        "gfx bench small.gfx --against zoo:un",
+        "gfx report small.gfx --original zoo:un",
+    ],
+)
+def test_models_are_completed_wherever_one_is_taken(words, tmp_path):
+    place = str(len(words.split()) - 1)
+    how = {"_GFX_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": place}
+    assert ask(tmp_path, **how).stdout.split() == ["zoo:unet_256"]
+    for shell in ("zsh", "fish"):
+        how = {"_GFX_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words}
+        said = ask(tmp_path, **how, _TYPER_COMPLETE_FISH_ACTION="get-args").stdout
+        assert "unet_256" in said
+        assert "dcgan" not in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_takes_the_script_and_it_is_installed(shell, tmp_path):
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    how = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "HOME": str(tmp_path)}
+    shown = ask(tmp_path, "--show-completion", shell, **how)
+    assert "_GFX_COMPLETE" in shown.stdout
+    parsed = subprocess.run([program, "-n"], input=shown.stdout, capture_output=True, text=True)
+    assert (parsed.returncode, parsed.stderr) == (0, "")
+    assert ask(tmp_path, "--install-completion", shell, **how).returncode == 0
+    files = [path.read_text() for path in tmp_path.rglob("*gfx*") if path.is_file()]
+    assert any("_GFX_COMPLETE" in text for text in files)

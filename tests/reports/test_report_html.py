@@ -389,6 +389,42 @@ EMPTY = """() => [...document.querySelectorAll("section.card")].filter(
     e => e.innerText.trim() == e.querySelector("h2").innerText.trim()).map(e => e.innerText)"""
 
 
+@cache
+def long_names():
+    name = "a_block_whose_name_is_as_long_as_in_networks_of_many_nested_modules"
+    inner = nn.ModuleDict({name: nn.Conv2d(3, 8, 1)})
+
+    class Long(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.decoder_up_blocks, self.last = inner, nn.Conv2d(8, 3, 1)
+
+        def forward(self, x):
+            return self.last(self.decoder_up_blocks[name](x).relu())
+
+    return gfx.apply(RECIPE, Long().eval(), image())
+
+
+@needs_browser
+@pytest.mark.parametrize("make", [small, long_names])
+def test_on_a_telephone_tables_are_stacked_under_their_headings(browser, tmp_path, make):
+    nodes = [change.node for pass_ in gfx.report(make()).passes for change in pass_.changes]
+    timed = tuple(TimedNode(node, "ConvTranspose2d", 30.0, 0.2, 2e9) for node in nodes)
+    text = page(
+        make(), latency=Latency(timed, ("40 ms",)), sensitivity=gfx.inspect(make(), fast=True)
+    )
+    with opened(browser, tmp_path / "report.html", text) as tab:
+        tab.set_viewport_size({"width": 375, "height": 900})
+        # the drawing of the network alone is wider, and scrolls
+        assert set(tab.evaluate(CUT)) <= {"The network and its channel groups"}
+        assert tab.evaluate(EMPTY) == []
+        cell = tab.locator('[aria-label="Sensitivity by layer"] td[data-label="narrow to 50 %"]')
+        heading = "cell => getComputedStyle(cell, '::before').content"
+        assert cell.first.evaluate(heading) == '"narrow to 50 %"'
+        tab.set_viewport_size({"width": 1440, "height": 900})
+        assert cell.first.evaluate(heading) == "none"
+
+
 @needs_browser
 @pytest.mark.parametrize("width", [800, 1280, 1440, 1920])
 @pytest.mark.parametrize("make", [small, deep])
