@@ -13,15 +13,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from gfx.compression.masks.fold import carried, judge
+from gfx.compression.masks.hold_constants import take_out
 from gfx.compression.masks.sparse_layouts import Layout, lay_out, unfit
 from gfx.compression.masks.strip_masks import Zeroed, strip, write_out
 from gfx.compression.masks.write_zeros import write_zeros
-from gfx.compression.selection import record
 from gfx.contract import Context, Keeps, Outcome, Pass
-from gfx.coupling import Groups, analyse
-from gfx.coupling.channel_names import stays
-from gfx.coupling.labels import Mask
-from gfx.coupling.removal import remove
+from gfx.coupling import analyse
 from gfx.errors import PreconditionError, VerificationError
 from gfx.ir.modules import ChannelMask, LearnedMask, MaskedLayer, MaskedLinear, Penalty
 from gfx.ir.program import Program
@@ -153,21 +150,12 @@ def _fold_channels(program: Program, zeroed: list[Zeroed], outcome: Outcome) -> 
         old, groups = groups, analyse(program)
         removed = carried(old, removed, groups)
     if removed.any():
-        _remove(program, groups, removed, outcome)
+        widths, details = take_out(program, groups, removed)
+        for name, (before, after) in widths.items():
+            outcome.change(name, "channels", before, after)
+        outcome.details |= details
     program.recompile()
     return {w.where for w in written if not w.product}
-
-
-def _remove(program: Program, groups: Groups, removed: Mask, outcome: Outcome) -> None:
-    """Removes channels and lists what each module has left."""
-    stay = stays(groups, removed)
-    for name, (before, indices) in stay.items():
-        outcome.change(name, "channels", before, len(indices))
-    kept = {name: indices for name, (_, indices) in stay.items()}
-    outcome.details |= record(groups, removed, kept)
-    stored = remove(program, groups, removed)
-    if stored:  # statistics of weights, such as a spectral norm that the model computes
-        outcome.details["stored"] = list(stored)
 
 
 def _is_whole(module: Any) -> bool:

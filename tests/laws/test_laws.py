@@ -33,6 +33,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "decompose": {"keep": ("*",)},
     "distill_taps": {"layers": ()},
     "fold_masks": {},  # there are no masks
+    "remove_zeros": {},  # there are no zeros
 }
 
 
