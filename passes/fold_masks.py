@@ -30,6 +30,12 @@ _MACHINERY = (ChannelMask, MaskedLayer, Penalty)
 _NOTHING = """no mask zeroes anything: none was set yet, or this is an average of a model (EMA) \
 whose buffers were neither averaged nor copied with its weights"""
 
+_NONE = "there are no masks of gfx: the pass mask puts some in, to train with"
+_ALL_ABOVE = (
+    "it zeroes nothing: schedule.binarize(alpha), of gfx.schedule(model), was not called, or alpha "
+    "was below all that the penalty left"
+)
+
 
 @dataclass(frozen=True)
 class FoldMasks(Pass):
@@ -96,6 +102,7 @@ class FoldMasks(Pass):
         outcome = Outcome()
         masks = {p: m for p, m in program.module.named_modules() if isinstance(m, _MACHINERY)}
         if not masks:
+            outcome.details["note"] = _NONE
             return outcome
         propagate(program)
         masked = list(write_out(program))
@@ -105,7 +112,7 @@ class FoldMasks(Pass):
         for path, module in masks.items():
             outcome.change(path, _folded(module))
             if _is_whole(module) and getattr(module, "kind", "") in ("slimming", "l1"):
-                outcome.skip(path, "it zeroes nothing; call schedule.binarize(alpha) before")
+                outcome.skip(path, _ALL_ABOVE)
         if all(map(_is_whole, masks.values())):
             outcome.details["note"] = _NOTHING
         if zeroed:

@@ -19,6 +19,8 @@ from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["RemoveZeros"]
 
+_NOTHING = "no channel that may go is the same for every input, or read by nothing"
+
 
 @dataclass(frozen=True)
 class RemoveZeros(Pass):
@@ -57,7 +59,7 @@ class RemoveZeros(Pass):
         """Removes what nothing needs, and says which filters of zeros stay."""
         outcome = Outcome()
         if on_meta(program):
-            outcome.details["note"] = "weights on the meta device have no zeros"
+            outcome.details["note"] = "on the meta device weights have no values"
             return outcome
         propagate(program)
         groups = analyse(program)
@@ -68,6 +70,7 @@ class RemoveZeros(Pass):
             outcome.skip(path, f"{count} {filters}: {why}")
         removed = found.removed
         if not removed.any():
+            outcome.details["note"] = _NOTHING
             return outcome
         held = hold_constants(reads, found)
         for path, (count, new) in held.items():
