@@ -61,7 +61,15 @@ _HIDDEN = {
     "torch.nn.GRU": _RNN[:-1],
 }
 # bookkeeping that other attributes decide
-_DERIVED = {"_flat_weights", "_flat_weight_refs", "training", "_parameters", "_buffers", "_modules"}
+_DERIVED = {
+    "_flat_weights",
+    "_flat_weight_refs",
+    "training",
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_placed",
+}
 
 
 def is_container(module: nn.Module) -> bool:
