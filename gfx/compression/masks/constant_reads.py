@@ -235,8 +235,7 @@ def _reason(reads: Sequence[ConstantRead], found: Needless, root: int) -> str:
         if not len(at):
             continue
         who = str(r.read.node.target) if r.read.node.op == "call_module" else r.read.node.name
-        number = r.numbers[at[0]]
-        if np.isnan(number):
+        if np.isnan(r.numbers[at[0]]):
             return f"{who} reads values there that depend on the input"
-        return f"{who} reads a constant of {number:.3g} there, which it has no weights to hold"
+        return f"{who} reads a constant there, which it has no weights to hold"
     return found.why.get(root, "others write these channels too")
