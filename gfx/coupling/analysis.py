@@ -19,6 +19,7 @@ from gfx.coupling.rules.movement import unknown, unlabelled
 from gfx.coupling.rules.reductions import centre
 from gfx.coupling.weight_statistics import find_constants
 from gfx.ir.ops import op_name
+from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
@@ -131,7 +132,7 @@ def _get_attr(flow: Flow, node: fx.Node) -> Any:
 def _call_module(flow: Flow, node: fx.Node) -> Any:
     module = flow.program.submodule(node)
     call = _call(flow, node, type(module).__name__, module)
-    why = _not_plain(module, str(node.target))
+    why = _not_plain(flow.program, module, str(node.target))
     if why:
         flow.refused[str(node.target)] = why
     rule = None if why else module_rule(module)
@@ -152,10 +153,10 @@ def _call_module(flow: Flow, node: fx.Node) -> Any:
     return Labeled(out.shape, made.fields, out.why)
 
 
-def _not_plain(module: nn.Module, path: str) -> str | None:
+def _not_plain(program: Program, module: nn.Module, path: str) -> str | None:
     """Says why the parameters of a module are not what they seem."""
     if any(_holds(module, name) for name in ("parametrizations", "weight_orig", "weight_g")):
-        return f"a parametrization computes the weight of {path}; run fold_parametrizations first"
+        return f"a parametrization computes the weight of {path}; {folding_in(program, path)}"
     if module._forward_hooks or module._forward_pre_hooks:
         return f"{path} has hooks, which may do anything to its channels"
     return None

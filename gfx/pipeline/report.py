@@ -154,6 +154,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _cut([f"  note: {sentence}" for sentence in report.notes])
     yield ""
     yield from _costs(report)
+    if report.passes and not any(pass_.changes for pass_ in report.passes):
+        yield "no pass found anything to change: the model computes what it did, as it did"
     for number, pass_ in enumerate(report.passes, 1):
         yield ""
         yield from _pass(number, pass_, report.verified)

@@ -107,7 +107,7 @@ def test_an_operation_without_a_rule_pins_what_passes_through_it():
 def test_parametrized_weights_ask_to_be_folded():
     model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 3, 1))
     groups = gfx.channels(trace(model, (1, 3, 8, 8)))
-    assert "run fold_parametrizations first" in str(groups["1.in"].pinned)
+    assert "run fold_parametrizations before" in str(groups["1.in"].pinned)
 
 
 @pytest.mark.parametrize("size", [64, 1024])

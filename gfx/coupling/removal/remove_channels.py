@@ -14,7 +14,7 @@ from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labels import Mask
 from gfx.coupling.removal.literals import repair
-from gfx.coupling.removal.module_attributes import fit, renumber
+from gfx.coupling.removal.module_attributes import fit, note_indices, renumber
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.removal.norm_corrections import rms_norm
 from gfx.coupling.removal.stored_statistics import store
@@ -47,6 +47,7 @@ def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
     stored = store(program, sizes)
     renumber(program, sizes)
     _slice_tensors(program, sizes)
+    note_indices(program)
     for node in program.nodes():
         if node.op == "output" or not sizes.changed(node):
             continue

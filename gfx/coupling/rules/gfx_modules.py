@@ -14,6 +14,7 @@ from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules import convolution as contraction
 from gfx.coupling.rules.elementwise import elementwise
+from gfx.errors import InputError
 from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, Tap
 from gfx.ir.program import Program
 
@@ -23,7 +24,8 @@ __all__ = ["MODULES", "period", "positions"]
 def positions(program: Program, node: fx.Node) -> Tensor | None:
     """Returns the `index` that a mask is called with, or None if it has none.
 
-    Raises: TypeError if it is computed, and not a tensor of the program, or has no values.
+    Raises: TypeError if it is computed, and not a tensor of the program, or has no values;
+        InputError if something wrote over it.
     """
     index = node.args[2] if len(node.args) > 2 else node.kwargs.get("index")
     if index is None:
@@ -33,6 +35,14 @@ def positions(program: Program, node: fx.Node) -> Tensor | None:
     found = program.tensor(str(index.target))
     if found.is_meta:
         raise TypeError("the index of a mask is on the meta device, without values")
+    mask, name = program.submodule(node), str(index.target).rpartition(".")[2]
+    moved = mask.spoiled(name) if isinstance(mask, ChannelMask) else 0
+    if moved:
+        raise InputError(
+            f"{index.target} says where the channels of a mask are, and {moved} of its "
+            f"{len(found)} entries are not what they were, as after an average (EMA) over buffers "
+            "of integers; copy buffers that are not floating from the trained model instead"
+        )
     return found
 
 

@@ -85,6 +85,7 @@ def _members(module: fx.GraphModule, inputs: Any, report: Any) -> dict[str, byte
 
 def _modules(module: fx.GraphModule) -> dict[str, Any]:
     """Returns the spec of every module but the root; parts of a leaf come with the leaf."""
+    whole = Program(module, ())
     targets = {str(node.target) for node in module.graph.nodes if node.op == "call_module"}
     called = {id(part) for t in targets for part in module.get_submodule(t).modules()}
     first: dict[int, str] = {}
@@ -98,7 +99,7 @@ def _modules(module: fx.GraphModule) -> dict[str, Any]:
         if known != path:
             specs[path] = {"same": known}
         elif id(part) in called:
-            specs[path] = module_spec(part, path)
+            specs[path] = module_spec(part, path, whole)
         else:
             specs[path] = {"class": "torch.nn.Module"}  # only a place for what lies below
         if "same" in specs[path] or "args" in specs[path]:
