@@ -60,7 +60,7 @@ def evaluate(
     Example:
         >>> found = evaluate(["l1"], torch.zeros(2, 3, 4, 4), targets=torch.ones(2, 3, 4, 4))
         >>> print(found["l1"])
-        l1 1 (2 images)
+        l1 1.000 (2 images)
     """
     named = check_metrics(metrics, reals=reals is not None, targets=targets is not None)
     reference = reals if isinstance(reals, Reference) or reals is None else Reference(reals)

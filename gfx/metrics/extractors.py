@@ -108,15 +108,16 @@ def make_extractor(
 def _rgb(images: Tensor) -> Tensor:
     """Turns images in [-1, 1] to RGB in [0, 1], cut down to the 256 values that a file holds.
 
-    Cut, not rounded: so the code of pix2pix, CycleGAN and GAN Compression writes its images, and a
-    distance of rounded images is about half a percent smaller.
+    Cut, not rounded: so the code of pix2pix, CycleGAN and GAN Compression writes its images. It
+    matters: a white background of 0.9999 is 254 of 255, and a Fréchet distance moves by a percent.
     """
     if images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)
     if images.shape[1] != 3:
         raise ValueError(f"images have {images.shape[1]} channels, and the network takes 3")
-    # the thousandth: an image that was read from a file keeps its values in spite of rounding
-    return ((images.float() + 1) * 127.5 + 1e-3).floor().clamp(0, 255) / 255
+    # an image that was read from a file keeps its values in spite of what rounding took from them
+    levels = ((images.double() + 1) * 127.5 + 1e-5).floor().clamp(0, 255)
+    return levels.float() / 255
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

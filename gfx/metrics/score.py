@@ -41,4 +41,5 @@ class Score:
         counts = f"{self.fakes:,} images"
         if self.reals is not None:
             counts = f"{self.fakes:,} fakes, {self.reals:,} real"
-        return f"{self.metric} {self.value:.4g}{spread} ({counts})"
+        value = f"{self.value:,.1f}" if 100 <= abs(self.value) else f"{self.value:#.4g}"
+        return f"{self.metric} {value}{spread} ({counts})"

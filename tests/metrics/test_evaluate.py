@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gfx.errors import InputError
 from gfx.metrics import Reference, Score, evaluate
 from gfx.metrics.efficientnet_lite0 import load_efficientnet_lite0
+from gfx.metrics.extractors import _rgb
 from gfx.metrics.set_distances import frechet
 
 EFFICIENT = "fd[efficientnet_lite0]"
@@ -217,6 +218,18 @@ def test_the_distance_is_that_of_the_reference_figures() -> None:
     found = evaluate([EFFICIENT], fakes, reals=reals)[EFFICIENT]
     assert found.value == pytest.approx(reference_distance(fakes, reals), rel=1e-3)
     assert "(20 fakes, 80 real)" in str(found)
+
+
+def test_images_are_cut_to_levels_and_those_of_files_keep_theirs() -> None:
+    levels = torch.arange(256.0).view(1, 1, 16, 16).expand(2, 3, -1, -1)
+    for read in (levels / 127.5 - 1, (levels / 255 - 0.5) / 0.5, levels / 255 * 2 - 1):
+        assert torch.equal((_rgb(read) * 255).round(), levels)
+    assert torch.equal(
+        (_rgb(torch.full((1, 3, 2, 2), 0.9999)) * 255).round().unique(), torch.tensor([254.0])
+    )
+    assert torch.equal(
+        (_rgb(torch.full((1, 3, 2, 2), 1.001)) * 255).round().unique(), torch.tensor([255.0])
+    )
 
 
 def test_grey_images_are_judged_as_their_colours() -> None:
