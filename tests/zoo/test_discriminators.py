@@ -48,7 +48,7 @@ def test_generators_and_discriminators_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "params"),
     [
-        # the training logs of CycleGAN's code print 2.765 M, and 2.769 M with pix2pix's pairs
+        # the training logs of CycleGAN and pix2pix print 2.765 M and 2.769 M
         ("patchgan", {}, 2_764_737),
         ("patchgan", {"input_nc": 6, "norm": "batch"}, 2_768_705),
         # one grey image and its translation, printed as 2.765 M, and as 0.662 M with two layers
@@ -58,11 +58,11 @@ def test_generators_and_discriminators_are_told_apart() -> None:
         ("multiscale_patchgan", {"num_scales": 2, "spectral": True}, 5_601_410),
         ("multiscale_patchgan", {}, 8_404_803),
         ("dcgan_discriminator", {}, 2_765_568),
-        # published to the last digit; no shortcut in the last block, which changes nothing
+        # compare_gan, which is of BigGAN's authors, states this integer
         ("biggan_discriminator", {}, 87_982_370),
+        # no count is published of these: by arithmetic from the tables of the papers
         ("stargan_discriminator", {}, 44_762_048),
         ("stargan_discriminator", {"n_labels": 8}, 44_786_624),
-        # nothing is published of these: by arithmetic
         ("patchgan_pixel", {}, 256 + 8_320 + 129),
         (
             "sagan_discriminator",
