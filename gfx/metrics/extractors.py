@@ -10,8 +10,8 @@ import hashlib
 import importlib
 import io
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,14 @@ class Extractor:
     def __call__(self, images: Tensor) -> Tensor:
         """Returns the features of images, (N, d) in double precision on the CPU.
 
-        Maps of features are averaged over positions.
+        Maps of features are averaged over positions. The caller's random numbers and autocast have
+        no part in it.
 
         Raises: InputError if the network fails, or its features are no numbers for each image.
         """
         with ExitStack() as restored:
+            restored.enter_context(_own_random_numbers())
+            restored.enter_context(torch.autocast("cpu", enabled=False))
             if self.module is not None:
                 for module in self.module.modules():
                     restored.callback(setattr, module, "training", module.training)
@@ -164,6 +167,16 @@ def _inception(metric: MetricName, weights: str | Path | None) -> Extractor:
     return Extractor("inception", identity, call, None, metric.axes or 0)
 
 
+@contextmanager
+def _own_random_numbers() -> Iterator[None]:
+    """Keeps the caller's random numbers as they are; a run must not depend on when it is judged."""
+    with torch.random.fork_rng(devices=[]):
+        # of the CPU alone: seeding all devices would reach those that are not kept
+        torch.random.default_generator.manual_seed(0)
+        yield
+
+
+@_own_random_numbers()
 def _imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:

@@ -48,6 +48,7 @@ class Reference:
         self._images = images
         self._store = store
         self._features: dict[str, Tensor] = {}
+        self._axes: dict[tuple[str, int], Tensor] = {}
         self._read: tuple[str, int] | None = None
 
     @property
@@ -70,6 +71,21 @@ class Reference:
             key = f"{self.digest[:32]}-{name[:32]}"
             self._features[extractor.identity] = self._stored(key, extractor)
         return self._features[extractor.identity]
+
+    def axes(self, extractor: Extractor) -> Tensor | None:
+        """Returns the axes along which the features spread most, (d, axes); None for all.
+
+        Raises: InputError if the features cannot be computed.
+        """
+        features = self.features(extractor)
+        if not extractor.axes or extractor.axes >= features.shape[1]:
+            return None
+        key = extractor.identity, extractor.axes
+        if key not in self._axes:
+            # of the covariance, d x d, whatever the number of images
+            vectors = torch.linalg.eigh(torch.cov(features.T)).eigenvectors
+            self._axes[key] = vectors[:, -extractor.axes :]
+        return self._axes[key]
 
     def _stored(self, key: str, extractor: Extractor) -> Tensor:
         content = None if self._store is None else self._store.read(key)

@@ -41,5 +41,5 @@ class Score:
         counts = f"{self.fakes:,} images"
         if self.reals is not None:
             counts = f"{self.fakes:,} fakes, {self.reals:,} real"
-        value = f"{self.value:,.1f}" if 100 <= abs(self.value) else f"{self.value:#.4g}"
+        value = f"{self.value:,.1f}" if abs(self.value) >= 100 else f"{self.value:#.4g}"
         return f"{self.metric} {value}{spread} ({counts})"

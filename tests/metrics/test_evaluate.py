@@ -44,7 +44,7 @@ class Corners(nn.Module):
 @pytest.fixture
 def corners(monkeypatch: pytest.MonkeyPatch) -> type[Corners]:
     module = types.ModuleType("own_features")
-    module.Corners = Corners
+    module.Corners, module.Noisy = Corners, Noisy
     module.lines = lambda: "no network"
     monkeypatch.setitem(sys.modules, "own_features", module)
     return Corners
@@ -128,6 +128,41 @@ def test_features_of_real_images_are_computed_once() -> None:
         net.weight.mul_(2)  # another network
     evaluate(names, images(5), reals=reference, extractors={"my:net": net})
     assert net.seen[-3:] == [5, 50, 10]
+
+
+class Noisy(nn.Module):
+    """Features by random weights, with noise of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 5, 4, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        made = self.mix(image)
+        return made + torch.randn_like(made)
+
+
+@pytest.mark.parametrize("features", ["efficientnet_lite0", "own_features:Noisy"])
+@pytest.mark.usefixtures("corners")
+def test_judging_depends_on_no_random_numbers_and_draws_none(features: str) -> None:
+    names = [f"{kind}[{features}]" for kind in ("fd", "kd", "precision", "recall")]
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = evaluate(names, images(6), reals=images(8, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert evaluate(names, images(6), reals=images(8, 1)) == first
+
+
+def test_the_default_dtype_and_device_are_no_part_of_a_distance() -> None:
+    before = evaluate([EFFICIENT], images(6), reals=images(8, 1))
+    fakes, reals = images(6), images(8, 1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert evaluate([EFFICIENT], fakes, reals=reals) == before
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 class Shelf:
