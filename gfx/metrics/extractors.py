@@ -172,7 +172,7 @@ def _own_random_numbers() -> Iterator[None]:
     """Keeps the caller's random numbers as they are; a run must not depend on when it is judged."""
     with torch.random.fork_rng(devices=[]):
         # of the CPU alone: seeding all devices would reach those that are not kept
-        torch.random.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         yield
 
 

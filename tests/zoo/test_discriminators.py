@@ -265,3 +265,31 @@ def test_a_wrong_option_of_a_discriminator_is_an_error_that_says_what_to_do(
     for call in (zoo.build, zoo.example_inputs):
         with pytest.raises(InputError, match=message):
             call(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(("patchgan", {"n_layers": n, "image_size": 3 * 2**n, "ndf": 2}) for n in (1, 2, 3, 4)),
+        *(
+            (
+                "multiscale_patchgan",
+                {"n_layers": n, "num_scales": s, "image_size": 2 ** (n + s - 1)},
+            )
+            for n in (1, 2, 3)
+            for s in (1, 2, 3)
+        ),
+        ("patchgan_pixel", {"image_size": 2}),
+        ("dcgan_discriminator", {"image_size": 8}),
+        ("sagan_discriminator", {"image_size": 16, "ndf": 8}),
+        ("biggan_discriminator", {"image_size": 16, "ch": 8}),
+        ("stargan_discriminator", {"image_size": 2, "n_layers": 1}),
+        ("srgan_discriminator", {"image_size": 16}),
+    ],
+)
+def test_the_smallest_image_that_the_options_take_is_scored(
+    name: str, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    model = zoo.build(name, **options)
+    assert total(model(*zoo.example_inputs(name, batch=2, **options))).isfinite()
