@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfx.errors import InputError
+from gfx.ir.random_state import keep_random_state
 from gfx.metrics.efficientnet_lite0 import SHA256, load_efficientnet_lite0
 from gfx.metrics.metric_name import MetricName
 
@@ -170,7 +171,7 @@ def _inception(metric: MetricName, weights: str | Path | None) -> Extractor:
 @contextmanager
 def _own_random_numbers() -> Iterator[None]:
     """Keeps the caller's random numbers as they are; a run must not depend on when it is judged."""
-    with torch.random.fork_rng(devices=[]):
+    with keep_random_state(python=True):
         # of the CPU alone: seeding all devices would reach those that are not kept
         torch.default_generator.manual_seed(0)
         yield
