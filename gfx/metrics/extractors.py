@@ -185,7 +185,8 @@ def _imported(name: str) -> Any:
         return factory if isinstance(factory, nn.Module) else factory()
     except Exception as error:  # of the user's own code
         raise InputError(
-            f"the features {name} cannot be made: {type(error).__name__}: {error}"
+            f"the features {name} cannot be made: {type(error).__name__}: {error}; name a module "
+            f"that can be imported, or hand the network over as extractors={{{name!r}: network}}"
         ) from error
 
 

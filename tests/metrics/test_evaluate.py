@@ -324,7 +324,7 @@ def test_inception_is_the_users_own_file(tmp_path: Path) -> None:
         ("fd[efficientnet_lite0", "cannot be read; write one of l1, psnr, ssim"),
         (3, "metric 3 cannot be read"),
         ("fd[own_features:Cornrs]", "the features own_features:Cornrs cannot be made"),
-        ("fd[no_such_module:f]", "No module named 'no_such_module'"),
+        ("fd[no_such_module:f]", "No module named 'no_such_module'; name a module that can be imp"),
         ("fd[own_features:lines]", "own_features:lines are a str; give a module"),
     ],
 )
