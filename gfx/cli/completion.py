@@ -44,7 +44,7 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Completes MODEL: reference generators as zoo:NAME, and files of models.
+    """Completes MODEL: reference networks as zoo:NAME, and files of models.
 
     Example:
         >>> complete_model("zoo:un")
@@ -55,11 +55,11 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 def complete_zoo_name(incomplete: str) -> list[str]:
-    """Completes the name of a reference generator.
+    """Completes the name of a reference generator or discriminator.
 
     Example:
-        >>> complete_zoo_name("sa")
-        ['sagan']
+        >>> complete_zoo_name("sag")
+        ['sagan', 'sagan_discriminator']
     """
     return _beginning(incomplete, _names_in(_GFX / "zoo"))
 
@@ -125,7 +125,7 @@ def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
 
 def _names_in(folder: Path) -> Iterator[str]:
     """Lists the names that the classes of a folder give themselves (rule 1)."""
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         yield from _NAME.findall(path.read_text("utf-8"))
 
 

@@ -93,24 +93,29 @@ def zoo(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the reference generators, for MODEL as zoo:NAME or zoo:NAME?option=value."""
-    from gfx import zoo as generators
+    """List the reference networks, for MODEL as zoo:NAME or zoo:NAME?option=value."""
+    from gfx import zoo as networks
 
-    listed = generators.names() if name is None else (name.removeprefix("zoo:"),)
-    found = [(each, generators.about(each), generators.options(each)) for each in listed]
+    groups = {"generator": networks.names(), "discriminator": networks.discriminators()}
+    kinds = {each: kind for kind, names in groups.items() for each in names}
+    listed = tuple(kinds) if name is None else (name.removeprefix("zoo:"),)
+    found = [
+        {"name": n, "about": networks.about(n), "options": networks.options(n), "kind": kinds[n]}
+        for n in listed
+    ]
     if as_json:
-        rows = [dict(zip(("name", "about", "options"), row, strict=True)) for row in found]
-        print_json(rows if name is None else rows[0])
+        print_json(found if name is None else found[0])
         return
     if name is not None:
-        ((_, about, options),) = found
-        print_text(about)
-        _print_fields(options)
+        print_text(networks.about(listed[0]))
+        _print_fields(networks.options(listed[0]))
         return
-    print_table(
-        ("generator", "about", "options"),
-        [(n, text, ", ".join(f"{k}={v}" for k, v in known.items())) for n, text, known in found],
-    )
+    for kind, names in groups.items():
+        rows = []
+        for each in names:
+            known = ", ".join(f"{k}={v}" for k, v in networks.options(each).items())
+            rows.append((each, networks.about(each), known))
+        print_table((kind, "about", "options"), rows)
 
 
 def _print_fields(fields: dict[str, Any]) -> None:

@@ -212,7 +212,7 @@ def test_an_unknown_recipe_is_explained(tmp_path):
     ("model", "parts"),
     [
         ("missing.pt", ["missing.pt does not exist"]),
-        ("zoo:dcgam", ["no generator 'dcgam'", "dcgan"]),
+        ("zoo:dcgam", ["no generator or discriminator 'dcgam'", "dcgan"]),
         ("zoo:dcgan?nfg=8", ["no option 'nfg'", "ngf"]),
         ("zoo:dcgan?ngf=many", ["ngf is 'many'"]),
         ("zoo:dcgan?ngf", ["zoo option 'ngf' has no value"]),

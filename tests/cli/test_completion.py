@@ -22,10 +22,12 @@ from gfx.pipeline.recipe import shipped
 def test_all_names_are_known_to_the_completion(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert complete_recipe("") == sorted(shipped())
-    assert complete_zoo_name("") == sorted(gfx.zoo.names())
+    assert complete_zoo_name("") == sorted((*gfx.zoo.names(), *gfx.zoo.discriminators()))
     ours = [n for n, kind in gfx.passes().items() if kind.__module__.startswith("passes.")]
     assert complete_pass("") == sorted(ours)
-    assert complete_model("") == [f"zoo:{name}" for name in sorted(gfx.zoo.names())]
+    assert complete_model("") == [
+        f"zoo:{name}" for name in sorted((*gfx.zoo.names(), *gfx.zoo.discriminators()))
+    ]
 
 
 def test_files_of_the_kind_and_folders_are_offered(tmp_path, monkeypatch):
@@ -61,7 +63,7 @@ def test_words_that_bash_breaks_at_colons_are_joined(words, place, joined, has):
     [
         (
             {"_GFX_COMPLETE": "complete_bash", "COMP_WORDS": "gfx\ncost\nzoo\n:\nsa"},
-            ["sagan"],
+            ["sagan", "sagan_discriminator"],
         ),
         ({"_GFX_COMPLETE": "complete_bash", "COMP_WORDS": "gfx\npasses\nfus"}, ["fuse_batch_norm"]),
     ],

@@ -123,7 +123,7 @@ def _check_no_zoo_name(path: str | os.PathLike[str]) -> None:
         return
     from gfx import zoo
 
-    if str(path) in zoo.names():
+    if str(path) in (*zoo.names(), *zoo.discriminators()):
         raise ArchiveError(f"{path} does not exist; did you mean {ZOO}{path}?")
 
 
