@@ -1,0 +1,280 @@
+"""The tasks from image to image: paired, unpaired, super-resolution."""
+
+import copy
+import random
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gfx.errors import InputError
+from gfx.io.data.value_range import Range
+from gfx.train.tasks.example_source import ExampleSource
+from gfx.train.tasks.task import Batch, Example, Task
+from gfx.train.tasks.views import Views, as_image, scaled
+
+__all__ = ["PairedTask", "SourceTask", "SuperResolutionTask", "UnpairedTask"]
+
+RANGE: Range = (-1.0, 1.0)
+
+
+class SourceTask(Task):
+    """A task whose examples are the rows of one source."""
+
+    def __init__(self, source: ExampleSource, views: Views, range: Range = RANGE) -> None:
+        self.source, self.views, self.range = source, views, range
+        self.draws = source.draws
+
+    @property
+    def length(self) -> int:
+        """The number of rows."""
+        return len(self.source)
+
+    @property
+    def variants(self) -> int | None:
+        """In how many forms an example comes."""
+        return None if self.draws else self.views.variants
+
+    def part(self, indices: Sequence[int]) -> Self:
+        """Returns the task with some of the rows."""
+        made = copy.copy(self)
+        made.source = self.source.part(indices)
+        return made
+
+    def for_judging(self) -> Self:
+        """Returns the task without augmentation."""
+        made = copy.copy(self)
+        made.views = self.views.for_judging()
+        return made
+
+    def keep_decoded(self, most: int) -> None:
+        """Keeps decoded pictures, up to so many bytes in all."""
+        self.source.keep_decoded(most)
+
+    def row(self, index: int, dice: random.Random) -> tuple[Any, ...]:
+        """Reads a row; its own random numbers, if it draws any, come from the dice."""
+        return self.source.read(index, dice.getrandbits(32) if self.draws else 0)
+
+    def key(self, index: int, view: str) -> str:
+        """Returns the key of a row in a view."""
+        key = self.source.key(index)
+        return key and key + view
+
+
+class PairedTask(SourceTask):
+    """Image to image, with the truth: a discriminator sees input and image together.
+
+    Rows are (x, y); a row (x,) has no target. `labelled` says of which rows the target is used.
+    Targets that there are not are NaN: whoever takes them all the same does not go on unnoticed.
+    """
+
+    name: ClassVar[str] = "paired"
+
+    def __init__(
+        self,
+        source: ExampleSource,
+        views: Views,
+        range: Range = RANGE,
+        target_range: Range | None = None,
+        labelled: Sequence[bool] | None = None,
+    ) -> None:
+        super().__init__(source, views, range)
+        self.target_range = range if target_range is None else target_range
+        self.labelled = None if labelled is None else tuple(labelled)
+        first = source.read(0)
+        if len(first) < 2:
+            raise InputError(
+                "an example of the data is one image, and pairs are two: give paired(x, y), or a "
+                "Dataset whose items are (input, target)"
+            )
+        self._channels = as_image(first[1], source.name(0)).shape[0]
+
+    def example(self, index: int, dice: random.Random) -> Example:
+        """Makes a pair in one view."""
+        row, name = self.row(index, dice), self.source.name(index)
+        labelled = None if self.labelled is None else self.labelled[index]
+        images = [as_image(x, name) for x in (row[:2] if labelled is not False else row[:1])]
+        if labelled is not False and len(images) < 2:
+            raise InputError(f"{name} has no target; pairs are an input and a target")
+        seen, view = self.views.view(images, dice, name)
+        x = scaled(seen[0], self.range)
+        if len(seen) == 2:
+            y = scaled(seen[1], self.target_range)
+        else:
+            y = torch.full((self._channels, *x.shape[1:]), float("nan"))
+        key = self.key(index, view)
+        return Example({"x": x, "y": y}, key and key + "-" * (labelled is False), key, labelled)
+
+    def part(self, indices: Sequence[int]) -> Self:
+        """Returns the task with some of the pairs."""
+        made = super().part(indices)
+        if self.labelled is not None:
+            made.labelled = tuple(self.labelled[i] for i in indices)
+        return made
+
+    def with_labels(self, share: float, seed: int) -> Self:
+        """Returns the task where a share of the pairs, chosen by the seed, has its target."""
+        order = [i for i in range(self.length) if self.labelled is None or self.labelled[i]]
+        random.Random(f"labels {seed}").shuffle(order)
+        kept = set(order[: max(1, round(len(order) * share))])
+        made = copy.copy(self)
+        made.labelled = tuple(i in kept for i in range(self.length))
+        return made
+
+    def only(self, *, labelled: bool) -> Self | None:
+        """Returns the task with the examples that have targets, or those that have none, if any."""
+        known = self.labelled or (True,) * self.length
+        chosen = [i for i, has in enumerate(known) if has == labelled]
+        return self.part(chosen) if chosen else None
+
+    def inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """Returns the input images."""
+        return (batch.tensors["x"],)
+
+    def target(self, batch: Batch) -> Tensor | None:
+        """Returns the truth; None unless each example has one."""
+        known = batch.labelled is None or bool(batch.labelled.all())
+        return batch.tensors["y"] if known else None
+
+    def real(self, batch: Batch) -> Tensor:
+        """Returns the truth.
+
+        Raises: InputError if an example has none.
+        """
+        found = self.target(batch)
+        if found is None:
+            assert batch.labelled is not None
+            missing = int((~batch.labelled).sum())
+            raise InputError(
+                f"{missing} of {len(batch)} examples of the batch have no target, and so no real "
+                "image; take batch.where(batch.labelled)"
+            )
+        return found
+
+    def judged(self, batch: Batch, image: Tensor) -> tuple[Any, ...]:
+        """Returns input and image side by side in the channels."""
+        return (torch.cat((batch.tensors["x"], image), 1),)
+
+    def default_discriminator(self, made: Tensor, batch: Batch) -> str:
+        """Returns the PatchGAN of pix2pix; for maps of labels SPADE's, of two scales."""
+        given = batch.tensors["x"].shape[1]
+        if given > 4:
+            return f"zoo:multiscale_patchgan?input_nc={made.shape[1] + given}"
+        return f"zoo:patchgan?input_nc={made.shape[1] + given}"
+
+
+class UnpairedTask(SourceTask):
+    """Image to image, without pairs: real images are any of the second set."""
+
+    name: ClassVar[str] = "unpaired"
+
+    def __init__(
+        self,
+        source: ExampleSource,
+        reals: ExampleSource,
+        views: Views,
+        range: Range = RANGE,
+        target_range: Range | None = None,
+    ) -> None:
+        super().__init__(source, views, range)
+        self.reals = reals
+        self.target_range = range if target_range is None else target_range
+        self.draws = source.draws or reals.draws
+
+    def example(self, index: int, dice: random.Random) -> Example:
+        """Makes an input in one view, and some real image in another."""
+        name = self.source.name(index)
+        given, view = self.views.view([as_image(self.row(index, dice)[0], name)], dice, name)
+        other = dice.randrange(len(self.reals))
+        theirs = self.reals.name(other)
+        row = self.reals.read(other, dice.getrandbits(32))
+        real, their_view = self.views.view([as_image(row[0], theirs)], dice, theirs)
+        x, y = scaled(given[0], self.range), scaled(real[0], self.target_range)
+        key, other_key = self.key(index, view), self.reals.key(other)
+        whole = f"{key}|{other_key}{their_view}" if key and other_key else ""
+        return Example({"x": x, "y": y}, whole, key)
+
+    def part_of_reals(self, indices: Sequence[int]) -> Self:
+        """Returns the task with some of the real images."""
+        made = copy.copy(self)
+        made.reals = self.reals.part(indices)
+        return made
+
+    def keep_decoded(self, most: int) -> None:
+        """Keeps decoded pictures, up to so many bytes in all."""
+        self.source.keep_decoded(most // 2)
+        self.reals.keep_decoded(most // 2)
+
+    def inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """Returns the input images."""
+        return (batch.tensors["x"],)
+
+    def real(self, batch: Batch) -> Tensor:
+        """Returns images of the second set."""
+        return batch.tensors["y"]
+
+    def default_discriminator(self, made: Tensor, batch: Batch) -> str:
+        """Returns the PatchGAN of CycleGAN."""
+        return f"zoo:patchgan?input_nc={made.shape[1]}"
+
+
+class SuperResolutionTask(SourceTask):
+    """Small image to large: the small one is the large one, scaled down.
+
+    Source: Ledig et al. 2017, arXiv:1609.04802, section 3.2 (bicubic, the small images in [0, 1]).
+    """
+
+    name: ClassVar[str] = "super_resolution"
+
+    def __init__(
+        self,
+        source: ExampleSource,
+        scale: int,
+        views: Views,
+        range: Range = RANGE,
+        target_range: Range | None = None,
+    ) -> None:
+        super().__init__(source, views, range)
+        self.scale = scale
+        self.target_range = range if target_range is None else target_range
+
+    def example(self, index: int, dice: random.Random) -> Example:
+        """Makes a large image in one view, and the small one."""
+        row, name = self.row(index, dice), self.source.name(index)
+        (large,), view = self.views.view([as_image(row[0], name)], dice, name)
+        height, width = large.shape[-2:]
+        if height % self.scale or width % self.scale:
+            raise InputError(
+                f"{name} is {width} wide and {height} high, and the generator makes images "
+                f"{self.scale} times as large; give crop= (in the shell --crop), a multiple of "
+                f"{self.scale}"
+            )
+        y = scaled(large, self.target_range)
+        low, high = self.target_range
+        small = F.interpolate(
+            ((y - low) / (high - low))[None],
+            (height // self.scale, width // self.scale),
+            mode="bicubic",
+            align_corners=False,
+            antialias=True,
+        )[0].clamp(0, 1)
+        x = small * (self.range[1] - self.range[0]) + self.range[0]
+        return Example({"x": x, "y": y}, self.key(index, view))
+
+    def inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """Returns the small images."""
+        return (batch.tensors["x"],)
+
+    def target(self, batch: Batch) -> Tensor | None:
+        """Returns the large images."""
+        return batch.tensors["y"]
+
+    def real(self, batch: Batch) -> Tensor:
+        """Returns the large images."""
+        return batch.tensors["y"]
+
+    def default_discriminator(self, made: Tensor, batch: Batch) -> str:
+        """Returns the discriminator of SRGAN."""
+        return f"zoo:srgan_discriminator?channels={made.shape[1]}&image_size={made.shape[2]}"
