@@ -3,8 +3,10 @@
 task = gfx.train.tasks.paired("outlines", "colours", size=64)
 """
 
-from gfx.train.tasks.constructors import inputs, latent, paired, super_resolution, unpaired
+from gfx.train.tasks.constructors import inputs, paired, super_resolution, unpaired
 from gfx.train.tasks.example_source import ExampleSource
+from gfx.train.tasks.label_constructors import attributes, labelled, latent
+from gfx.train.tasks.open_task import open_task
 from gfx.train.tasks.task import Batch, Example, Task
 
 __all__ = [
@@ -12,8 +14,11 @@ __all__ = [
     "Example",
     "ExampleSource",
     "Task",
+    "attributes",
     "inputs",
+    "labelled",
     "latent",
+    "open_task",
     "paired",
     "super_resolution",
     "unpaired",

@@ -1,120 +1,29 @@
-"""Makes tasks of what the user has: folders, tensors, Datasets, DataLoaders, lists.
+"""Makes tasks from image to image of folders, tensors, Datasets, DataLoaders, lists.
 
-1. Pictures of files are scaled to cover `size` and cut to `crop`: anywhere if `crop` was given,
-   else from the middle to `size`. A number stands for a square.
-2. Values of 8 bits become `range`; floats are taken as they are.
-3. `call(generator, batch)` runs generators that take their arguments otherwise.
+`call(generator, batch)` runs generators that take their arguments otherwise.
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gfx.errors import InputError
-from gfx.io.data.datasets.paired_files import check_sizes, partners
-from gfx.io.data.datasets.picture_set import PictureSet, Size
-from gfx.io.data.image_folder import ImageFolder
+from gfx.io.data.datasets.paired_files import partners
 from gfx.io.data.picture_paths import check_folder, picture_paths
-from gfx.io.data.value_range import Range, parse_range
 from gfx.train.tasks.example_source import (
     Concatenated,
     ExampleSource,
     PictureRows,
     Zipped,
-    open_rows,
 )
+from gfx.train.tasks.image_options import ImageOptions
 from gfx.train.tasks.image_tasks import PairedTask, SuperResolutionTask, UnpairedTask
-from gfx.train.tasks.label_tasks import InputsTask, LatentTask
+from gfx.train.tasks.label_tasks import InputsTask
 from gfx.train.tasks.task import Call, Task
-from gfx.train.tasks.views import Views
 
-__all__ = ["ImageOptions", "inputs", "latent", "paired", "super_resolution", "unpaired"]
+__all__ = ["called", "inputs", "paired", "super_resolution", "unpaired"]
 
 T = TypeVar("T", bound=Task)
-Lengths = int | tuple[int, int] | None
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """How images are seen: `size` and `crop` are height and width, or one number for both.
-
-    Raises: InputError if a field is no size, or no range.
-    """
-
-    size: Lengths = None
-    crop: Lengths = None
-    flip: bool = True
-    range: Any = (-1.0, 1.0)  # of what the generator takes
-    target_range: Any = None  # of what it makes; None: the same
-    channels: int = 3  # of what it takes, where that are pictures of files
-    target_channels: int = 3
-
-    def __post_init__(self) -> None:
-        for name in ("size", "crop"):
-            object.__setattr__(self, name, _lengths(name, getattr(self, name)))
-        size, crop = self.cover, self.cut
-        if size and crop and (size[0] < crop[0] or size[1] < crop[1]):
-            raise InputError(
-                f"crop={crop[0]}x{crop[1]} is larger than size={size[0]}x{size[1]} (height x "
-                "width); pictures are scaled to size first, then cut"
-            )
-
-    @property
-    def cover(self) -> Size | None:
-        """The size that pictures are scaled to cover."""
-        return self.size  # type: ignore[return-value]
-
-    @property
-    def cut(self) -> Size | None:
-        """The size that is cut out."""
-        return self.size if self.crop is None else self.crop  # type: ignore[return-value]
-
-    @property
-    def views(self) -> Views:
-        """The views of training (rule 1)."""
-        return Views(self.cut, self.flip, anywhere=self.crop is not None)
-
-    @property
-    def given(self) -> Range:
-        """The range of inputs."""
-        return parse_range(self.range)
-
-    @property
-    def made(self) -> Range:
-        """The range of targets."""
-        return self.given if self.target_range is None else parse_range(self.target_range)
-
-    def pictures(
-        self, paths: list[Path], *, target: bool = False, half: str | None = None
-    ) -> PictureSet:
-        """Opens files, whose sizes are checked.
-
-        Raises: InputError naming files and sizes.
-        """
-        channels = self.target_channels if target else self.channels
-        found = PictureSet(paths, channels=channels, size=self.cover, half=half)
-        check_sizes(found, self.cut)
-        return found
-
-    def source(self, data: Any, *, target: bool = False, mark: str = "") -> ExampleSource:
-        """Opens a folder, or whatever else holds images.
-
-        Raises: InputError if it cannot be opened.
-        """
-        half = None
-        if isinstance(data, ImageFolder):
-            data, half = data.path, data.half
-        if isinstance(data, str | os.PathLike):
-            check_folder(data)
-            paths = picture_paths(Path(data))
-            return PictureRows(self.pictures(paths, target=target, half=half), mark=mark)
-        if self.size is not None and not isinstance(data, ExampleSource):
-            raise InputError(
-                f"size={self.size} scales pictures of files, and data is a {type(data).__name__}; "
-                "scale its images before, or give crop="
-            )
-        return open_rows(data)
 
 
 def paired(
@@ -145,7 +54,7 @@ def paired(
     made.about = (f"task paired: {len(source)} pairs",)
     if unlabelled is not None:
         made.about = (f"task paired: {sum(labelled or ())} pairs, and {len(more)} inputs without",)
-    return _called(made, call)
+    return called(made, call)
 
 
 def unpaired(a: Any, b: Any, *, call: Call | None = None, **seen: Any) -> UnpairedTask:
@@ -160,24 +69,7 @@ def unpaired(a: Any, b: Any, *, call: Call | None = None, **seen: Any) -> Unpair
     source, reals = how.source(a), how.source(b, target=True)
     made = UnpairedTask(source, reals, how.views, how.given, how.made)
     made.about = (f"task unpaired: {len(source)} inputs and {len(reals)} real images",)
-    return _called(made, call)
-
-
-def latent(images: Any, z: Any, *, call: Call | None = None, **seen: Any) -> LatentTask:
-    """Makes the task from noise of shape `z`, without the batch, to images like the real ones.
-
-    Example:
-        >>> import torch
-        >>> task = latent(torch.zeros(8, 3, 16, 16), z=100)
-        >>> task.z
-        (100,)
-    """
-    how = ImageOptions(**seen)
-    shape = (z,) if isinstance(z, int) else tuple(z)
-    source = how.source(images, target=True)
-    made = LatentTask(source, shape, how.views, how.made)
-    made.about = (f"task latent: {len(source)} real images, noise of {'x'.join(map(str, shape))}",)
-    return _called(made, call)
+    return called(made, call)
 
 
 def super_resolution(
@@ -196,7 +88,7 @@ def super_resolution(
     source = how.source(images, target=True)
     made = SuperResolutionTask(source, scale, how.views, how.given, how.made)
     made.about = (f"task super_resolution: {len(source)} images, {scale} times as large",)
-    return _called(made, call)
+    return called(made, call)
 
 
 def inputs(x: Any, *, call: Call | None = None, **seen: Any) -> InputsTask:
@@ -211,7 +103,7 @@ def inputs(x: Any, *, call: Call | None = None, **seen: Any) -> InputsTask:
     source = how.source(x)
     made = InputsTask(source, how.views, how.given)
     made.about = (f"task self: {len(source)} inputs, and what the model makes of them",)
-    return _called(made, call)
+    return called(made, call)
 
 
 class _Inputs(ExampleSource):
@@ -241,12 +133,13 @@ def _pairs(x: Any, y: Any, how: ImageOptions) -> ExampleSource:
     folders = [isinstance(data, str | os.PathLike) for data in (x, y)]
     if folders == [True, True]:
         a, b = partners(Path(x), Path(y))
-        return Zipped(PictureRows(how.pictures(a)), PictureRows(how.pictures(b, target=True)))
+        rows = PictureRows(how.pictures(a), mark=how.mark)
+        return Zipped(rows, PictureRows(how.pictures(b, target=True)))
     if folders == [True, False] and y is None:
         check_folder(x)
         paths = picture_paths(Path(x))
         return Zipped(
-            PictureRows(how.pictures(paths, half="left")),
+            PictureRows(how.pictures(paths, half="left"), mark=how.mark),
             PictureRows(how.pictures(paths, target=True, half="right")),
         )
     if y is None:
@@ -259,17 +152,7 @@ def _pairs(x: Any, y: Any, how: ImageOptions) -> ExampleSource:
     return Zipped(a_rows, b_rows)
 
 
-def _called(task: T, call: Call | None) -> T:
+def called(task: T, call: Call | None) -> T:
+    """Gives a task a call of its own."""
     task.call = call
     return task
-
-
-def _lengths(name: str, value: Any) -> Size | None:
-    """Reads a size: a number for a square, or height and width."""
-    if value is None:
-        return None
-    pair = (value, value) if isinstance(value, int) else value
-    good = isinstance(pair, tuple | list) and len(pair) == 2
-    if not good or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in pair):
-        raise InputError(f"{name}={value!r} is no size; give pixels, as 64, or (height, width)")
-    return pair[0], pair[1]

@@ -74,9 +74,10 @@ class ClassTask(LatentTask):
         *,
         classes: int,
         one_hot: bool = False,
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__(source, z, views, range)
-        self.classes, self.one_hot = classes, one_hot
+        self.classes, self.one_hot, self.names = classes, one_hot, tuple(names)
 
     def example(self, index: int, dice: random.Random) -> Example:
         """Makes noise, a real image, and its class."""
@@ -188,7 +189,7 @@ class InputsTask(SourceTask):
     def example(self, index: int, dice: random.Random) -> Example:
         """Returns inputs as they are; images of 8 bits are brought into the range."""
         row, name = self.row(index, dice), self.source.name(index)
-        values = [value if isinstance(value, Tensor) else torch.as_tensor(value) for value in row]
+        values = [_as_tensor(value, name) for value in row]
         pictures = [v for v in values if v.dtype == torch.uint8 and v.ndim == 3]
         seen, view = self.views.view(pictures, dice, name) if pictures else ([], "")
         after = iter(seen)
@@ -218,6 +219,19 @@ class InputsTask(SourceTask):
         Raises: InputError.
         """
         raise InputError("the task self needs no discriminator: the original is the target")
+
+
+def _as_tensor(value: Any, name: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if hasattr(value, "convert"):  # a picture of Pillow's
+        return as_image(value, name)
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{name} holds a {type(value).__name__}; inputs are tensors, arrays or numbers"
+        ) from error
 
 
 def _noise(shape: tuple[int, ...], dice: random.Random) -> Tensor:
