@@ -2,6 +2,7 @@
 
 import random
 import threading
+import warnings
 from itertools import islice
 
 import numpy as np
@@ -162,6 +163,16 @@ def test_only_a_bounded_number_of_batches_is_made_ahead():
     next(stream)
     stream.close()
     assert len(read) <= 6
+
+
+def test_threads_that_read_pictures_silence_nobody_else(tmp_path):
+    folder = write_pictures(tmp_path / "a", 8)
+    stream = Loader(tasks.latent(folder, 4), 4, workers=3, cache_bytes=0).stream()
+    for _ in range(40):
+        next(stream)
+        with pytest.warns(UserWarning, match="of the training"):
+            warnings.warn("of the training", stacklevel=1)
+    stream.close()
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from gfx.errors import InputError
 from gfx.io.data.value_range import Range
+from gfx.train.tasks.default_discriminators import patchgan, patchgan_of_labels, srgan
 from gfx.train.tasks.example_source import ExampleSource
-from gfx.train.tasks.task import Batch, Example, Task
+from gfx.train.tasks.task import Batch, Example, Task, size_of
 from gfx.train.tasks.views import Views, as_image, scaled
 
 __all__ = ["PairedTask", "SourceTask", "SuperResolutionTask", "UnpairedTask"]
 
 RANGE: Range = (-1.0, 1.0)
+_MOST_COLOURS = 4  # channels; more are a map of labels
 
 
 class SourceTask(Task):
@@ -160,9 +162,8 @@ class PairedTask(SourceTask):
     def default_discriminator(self, made: Tensor, batch: Batch) -> str:
         """Returns the PatchGAN of pix2pix; for maps of labels SPADE's, of two scales."""
         given = batch.tensors["x"].shape[1]
-        if given > 4:
-            return f"zoo:multiscale_patchgan?input_nc={made.shape[1] + given}"
-        return f"zoo:patchgan?input_nc={made.shape[1] + given}"
+        named = patchgan if given <= _MOST_COLOURS else patchgan_of_labels
+        return named(made.shape[1] + given, size_of(made))
 
 
 class UnpairedTask(SourceTask):
@@ -217,7 +218,7 @@ class UnpairedTask(SourceTask):
 
     def default_discriminator(self, made: Tensor, batch: Batch) -> str:
         """Returns the PatchGAN of CycleGAN."""
-        return f"zoo:patchgan?input_nc={made.shape[1]}"
+        return patchgan(made.shape[1], size_of(made))
 
 
 class SuperResolutionTask(SourceTask):
@@ -277,4 +278,4 @@ class SuperResolutionTask(SourceTask):
 
     def default_discriminator(self, made: Tensor, batch: Batch) -> str:
         """Returns the discriminator of SRGAN."""
-        return f"zoo:srgan_discriminator?channels={made.shape[1]}&image_size={made.shape[2]}"
+        return srgan(made.shape[1], size_of(made))

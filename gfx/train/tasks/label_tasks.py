@@ -10,9 +10,10 @@ from torch import Tensor
 
 from gfx.errors import InputError
 from gfx.io.data.value_range import Range
+from gfx.train.tasks.default_discriminators import conditional, dcgan, stargan
 from gfx.train.tasks.example_source import ExampleSource
 from gfx.train.tasks.image_tasks import RANGE, SourceTask
-from gfx.train.tasks.task import Batch, Example, cross_entropy, shape_of
+from gfx.train.tasks.task import Batch, Example, cross_entropy, shape_of, size_of
 from gfx.train.tasks.views import Views, as_image, scaled
 
 __all__ = ["ClassTask", "InputsTask", "LabelsTask", "LatentTask"]
@@ -54,7 +55,7 @@ class LatentTask(SourceTask):
 
     def default_discriminator(self, made: Tensor, batch: Batch) -> str:
         """Returns the discriminator of DCGAN."""
-        return f"zoo:dcgan_discriminator?channels={made.shape[1]}&image_size={made.shape[2]}"
+        return dcgan(made.shape[1], size_of(made))
 
 
 class ClassTask(LatentTask):
@@ -109,9 +110,7 @@ class ClassTask(LatentTask):
 
     def default_discriminator(self, made: Tensor, batch: Batch) -> str:
         """Returns the projection discriminator of SAGAN, for large images that of BigGAN."""
-        net = "biggan_discriminator" if made.shape[2] >= 128 else "sagan_discriminator"
-        fields = f"channels={made.shape[1]}&image_size={made.shape[2]}&n_classes={self.classes}"
-        return f"zoo:{net}?{fields}"
+        return conditional(made.shape[1], size_of(made), self.classes) or _none(made, self.name)
 
 
 class LabelsTask(SourceTask):
@@ -178,7 +177,7 @@ class LabelsTask(SourceTask):
     def default_discriminator(self, made: Tensor, batch: Batch) -> str:
         """Returns the discriminator of StarGAN, for source and classes."""
         count = batch.tensors["c_org"].shape[1]
-        return f"zoo:stargan_discriminator?image_size={made.shape[2]}&n_labels={count}"
+        return stargan(made.shape[1], size_of(made), count) or _none(made, self.name)
 
 
 class InputsTask(SourceTask):
@@ -219,6 +218,14 @@ class InputsTask(SourceTask):
         Raises: InputError.
         """
         raise InputError("the task self needs no discriminator: the original is the target")
+
+
+def _none(made: Tensor, task: str) -> str:
+    raise InputError(
+        f"no discriminator of the zoo for the task {task} takes images of {shape_of(made[0])}: "
+        "they are square, of a power of two; give a discriminator of your own (in the shell "
+        "--discriminator)"
+    )
 
 
 def _as_tensor(value: Any, name: str) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gfx.errors import InputError
 
-__all__ = ["Batch", "Example", "Task", "shape_of"]
+__all__ = ["Batch", "Example", "Task", "cross_entropy", "shape_of", "size_of"]
 
 Call = Callable[[nn.Module, "Batch"], Any]
 
@@ -211,6 +211,11 @@ class Task(ABC):
 def shape_of(value: Tensor) -> str:
     """Writes a shape: "3x64x64"."""
     return "x".join(map(str, value.shape)) or "a number"
+
+
+def size_of(images: Tensor) -> tuple[int, int]:
+    """Returns height and width of images (N, C, H, W)."""
+    return images.shape[2], images.shape[3]
 
 
 def _stacked(name: str, values: list[Tensor]) -> Tensor:
