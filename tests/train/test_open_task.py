@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
@@ -111,8 +113,6 @@ def test_a_value_is_that_of_the_picture(tmp_path, translator):
     write_pictures(tmp_path / "A", 1)
     write_pictures(tmp_path / "B", 1, first=1)
     batch = Loader(open_task(tmp_path, translator, flip=False), 1).at(0)
-    import numpy as np
-
     for name, number in (("x", 0), ("y", 1)):
         wanted = torch.from_numpy(np.array(picture(number))).permute(2, 0, 1) / 127.5 - 1
         assert torch.allclose(batch.tensors[name][0], wanted, atol=1e-6)
@@ -575,6 +575,48 @@ def test_labels_that_are_not_there_are_missed(translator):
 )
 def test_images_that_do_not_fit_the_generator_are_refused(translator, data, match):
     refused(match, data, translator)
+
+
+def map_folder(folder, numbers, mode="L"):
+    write_pictures(folder / "B", len(numbers))
+    (folder / "A").mkdir()
+    for place, number in enumerate(numbers):
+        array = np.full((8, 8), number, np.uint8)
+        array[0, 0] = 0
+        made = Image.fromarray(array)
+        if mode == "P":
+            made.putpalette(list(range(255, -1, -1)) * 3)
+        made.convert(made.mode if mode == "P" else mode).save(folder / "A" / f"{place:02}.png")
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_maps_of_labels_are_a_channel_for_each(tmp_path, mode):
+    program = gfx.trace(nn.Conv2d(7, 3, 1), torch.zeros(1, 7, 8, 8))
+    task = open_task(map_folder(tmp_path, [5, 6], mode), program)
+    batch = Loader(task, 2).at(0)
+    x = batch.tensors["x"]
+    assert (task.name, x.shape) == ("paired", (2, 7, 8, 8))
+    assert torch.equal(x.sum(1), torch.ones(2, 8, 8))
+    assert sorted(x.sum((2, 3)).argmax(1).tolist()) == [5, 6]
+    assert task.default_discriminator(batch.tensors["y"], batch).startswith(
+        "zoo:patchgan?input_nc=10"
+    )
+    assert "maps of 7 labels" in said(task)
+
+
+def test_a_map_of_labels_that_is_none_is_named(tmp_path):
+    program = gfx.trace(nn.Conv2d(7, 3, 1), torch.zeros(1, 7, 8, 8))
+    refused(
+        r"00\.png holds the label 255, and the generator takes 7, from 0 to 6",
+        map_folder(tmp_path / "a", [255]),
+        program,
+    )
+    refused(
+        r"00\.png is in colours \(RGB\), and the generator takes maps of 7 labels",
+        map_folder(tmp_path / "b", [1], "RGB"),
+        program,
+    )
 
 
 def test_more_channels_than_pictures_have_are_refused(tmp_path):

@@ -50,7 +50,7 @@ def paired(
         more = _Inputs(how.source(unlabelled))
         labelled = [True] * len(source) + [False] * len(more)
         source = Concatenated(source, more)
-    made = PairedTask(source, how.views, how.given, how.made, labelled)
+    made = PairedTask(source, how.views, how.given, how.made, labelled, how.labels)
     made.about = (f"task paired: {len(source)} pairs",)
     if unlabelled is not None:
         made.about = (f"task paired: {sum(labelled or ())} pairs, and {len(more)} inputs without",)

@@ -59,7 +59,14 @@ def task_of_folder(
 
     Raises: InputError if its layout is not the task's, showing what is understood.
     """
-    how = {**how, "channels": _channels(needs.image), "target_channels": _channels(needs.made)}
+    how = {**how, "target_channels": _channels(needs.made)}
+    if kind == "paired" and layout.kind == "two folders" and _is_map(needs.image):
+        assert needs.image is not None
+        made = paired(*layout.folders, labels=needs.image[0], **how)
+        about = f"inputs are maps of {needs.image[0]} labels, a channel for each"
+        made.about = (*made.about, about)
+        return made
+    how["channels"] = _channels(needs.image)
     if kind == "labels":
         return _labels(layout, needs, chosen, how)
     return _MAKES[kind](layout, needs, how)
@@ -108,12 +115,18 @@ def _sizes(layout: FolderLayout) -> set[Size]:
 def _channels(shape: tuple[int, ...] | None) -> int:
     if shape is None:
         return 3
-    if shape[0] not in _COLOURS:
+    if _is_map(shape):
         raise InputError(
             f"the generator has images of {shape[0]} channels, and pictures of files have 1, 3 or "
-            "4; give a Dataset of tensors (in Python)"
+            "4; maps of labels are read for the task paired, from A/ and B/; else give a Dataset "
+            "of tensors (in Python)"
         )
     return shape[0]
+
+
+def _is_map(shape: tuple[int, ...] | None) -> bool:
+    """Whether an input is a map of labels: it has more channels than pictures have."""
+    return shape is not None and shape[0] not in _COLOURS
 
 
 def _paired(layout: FolderLayout, needs: GeneratorNeeds, how: dict[str, Any]) -> Task:

@@ -38,6 +38,7 @@ class ImageOptions:
     target_range: Any = None  # of what it makes; None: the same
     channels: int = 3  # of what it takes, where that are pictures of files
     target_channels: int = 3
+    labels: int = 0  # of maps of labels: how many the generator takes, a channel for each
     half: str | None = None  # of pictures side by side: "left" or "right"
     mark: str = ""  # begins the keys of examples
 
@@ -84,7 +85,8 @@ class ImageOptions:
         Raises: InputError naming files and sizes.
         """
         channels = self.target_channels if target else self.channels
-        found = PictureSet(paths, channels=channels, size=self.cover, half=half)
+        labels = 0 if target else self.labels
+        found = PictureSet(paths, channels=channels, size=self.cover, half=half, labels=labels)
         check_sizes(found, self.cut)
         return found
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfx.errors import InputError
+from gfx.io.data.datasets.label_maps import one_hot
 from gfx.io.data.value_range import Range
 from gfx.train.tasks.default_discriminators import patchgan, patchgan_of_labels, srgan
 from gfx.train.tasks.example_source import ExampleSource
@@ -69,7 +70,8 @@ class PairedTask(SourceTask):
     """Image to image, with the truth: a discriminator sees input and image together.
 
     Rows are (x, y); a row (x,) has no target. `labelled` says of which rows the target is used.
-    Targets that there are not are NaN: whoever takes them all the same does not go on unnoticed.
+    With `one_hot` inputs are maps of so many labels. Targets that there are not are NaN: whoever
+    takes them all the same does not go on unnoticed.
     """
 
     name: ClassVar[str] = "paired"
@@ -81,8 +83,10 @@ class PairedTask(SourceTask):
         range: Range = RANGE,
         target_range: Range | None = None,
         labelled: Sequence[bool] | None = None,
+        one_hot: int = 0,
     ) -> None:
         super().__init__(source, views, range)
+        self.one_hot = one_hot
         self.target_range = range if target_range is None else target_range
         self.labelled = None if labelled is None else tuple(labelled)
         first = source.read(0)
@@ -101,7 +105,7 @@ class PairedTask(SourceTask):
         if labelled is not False and len(images) < 2:
             raise InputError(f"{name} has no target; pairs are an input and a target")
         seen, view = self.views.view(images, dice, name)
-        x = scaled(seen[0], self.range)
+        x = one_hot(seen[0][0], self.one_hot) if self.one_hot else scaled(seen[0], self.range)
         if len(seen) == 2:
             y = scaled(seen[1], self.target_range)
         else:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gfx.errors import InputError
+from gfx.io.data.datasets.label_maps import read_label_map, resized_map
 from gfx.io.data.picture_files import PictureFile, picture_size, read_picture
 from gfx.io.data.pillow_images import pillow
 from gfx.io.guards import printable
@@ -33,7 +35,7 @@ class PictureSet:
     """Pictures by number: `PictureSet(paths, channels=3, size=(64, 64))[0]` is (3, H, W), 8 bits.
 
     `half` is of pairs, A|B side by side in one file: "left" or "right". `keep` bounds the bytes
-    that are kept.
+    that are kept. With `labels` the files are maps of so many labels, and a picture is (1, H, W).
 
     Example:
         >>> len(PictureSet([Path("a.png"), Path("b.png")]))
@@ -48,9 +50,11 @@ class PictureSet:
         size: Size | None = None,
         half: str | None = None,
         keep: int = 0,
+        labels: int = 0,
     ) -> None:
         self.paths = list(paths)
         self.channels, self.size, self.half, self.keep = channels, size, half, keep
+        self.labels = labels
         self._stamps = [_stamp(path) for path in self.paths]
         self._kept: dict[int, Tensor] = {}
         self._bytes = 0
@@ -84,11 +88,19 @@ class PictureSet:
         path = self.paths[index]
         self._check_unchanged(index)
         try:
-            picture = read_picture(path)
+            found = read_label_map(path, self.labels) if self.labels else read_picture(path)
         except InputError:
             self._check_unchanged(index)
             raise
         self._check_unchanged(index)
+        return self._map(found) if isinstance(found, np.ndarray) else self._colours(found)
+
+    def _map(self, numbers: NDArray[np.uint8]) -> Tensor:
+        if self.size is not None:
+            numbers = resized_map(numbers, *_covering(self.size, *numbers.shape))
+        return torch.from_numpy(numbers[None].copy())
+
+    def _colours(self, picture: PictureFile) -> Tensor:
         planes = [_resized(p, self.size) for p in self._part(picture).planes(self.channels)]
         values = np.clip(np.stack(planes) * 255, 0, 255).round().astype(np.uint8)
         return torch.from_numpy(values)
@@ -126,13 +138,17 @@ def _resized(plane: np.ndarray, size: Size | None) -> np.ndarray:
     height, width = plane.shape
     if size is None:
         return plane
-    ratio = max(size[0] / height, size[1] / width)
-    new = max(size[0], round(height * ratio)), max(size[1], round(width * ratio))
+    new = _covering(size, height, width)
     if new == (height, width):
         return plane
     image = pillow()
     whole = image.fromarray(np.ascontiguousarray(plane))  # floats: nothing is rounded
     return np.asarray(whole.resize((new[1], new[0]), image.Resampling.BICUBIC))
+
+
+def _covering(size: Size, height: int, width: int) -> Size:
+    ratio = max(size[0] / height, size[1] / width)
+    return max(size[0], round(height * ratio)), max(size[1], round(width * ratio))
 
 
 def _stamp(path: Path) -> Stamp:
