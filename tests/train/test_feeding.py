@@ -133,7 +133,8 @@ def test_what_a_worker_raises_is_raised_at_its_step(workers):
     stream = loader.stream()
     for _ in range(bad):
         assert int(next(stream).tensors["x0"]) != 5
-    with pytest.raises(OSError, match="the disk is on fire"):
+    match = "reading example 5 of the Failing fails: OSError: the disk is on fire"
+    with pytest.raises(InputError, match=match):
         next(stream)
     assert threads() == []
 

@@ -1,6 +1,7 @@
 """Whatever holds examples becomes the task of the generator, or a sentence says why not."""
 
 import re
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -139,6 +140,55 @@ def test_the_folder_to_judge_with_is_found(tmp_path, translator, folders, held):
     assert (task.name, task.length, task.held_out.length) == ("paired", 3, 2)
     keys = {k for part in (task, task.held_out) for k in Loader(part, 2).at(0).keys}
     assert sum(key.startswith("v") for key in keys) == 2
+
+
+def test_the_half_that_is_the_input_is_the_users_choice(tmp_path, translator):
+    folder = side_by_side(tmp_path / "pairs")
+    left, right, whole = (
+        open_task(gfx.images(folder, half=half), translator, flip=False)
+        for half in ("left", "right", "middle")
+    )
+    a, b = (
+        {key: (x, y) for key, x, y in zip(t.keys, t.tensors["x"], t.tensors["y"], strict=True)}
+        for t in (Loader(task, 4).at(0) for task in (left, right))
+    )
+    assert len(a) == 4
+    assert all(torch.equal(a[key][0], b[key][1]) for key in a)
+    assert all(torch.equal(a[key][1], b[key][0]) for key in a)
+    assert whole.name == "self"
+
+
+def test_a_folder_of_its_own_is_held_out(tmp_path, translator):
+    write_pictures(tmp_path / "a", 12)
+    write_pictures(tmp_path / "b", 3, first=20)
+    task = open_task(tmp_path / "a", translator, val=tmp_path / "b")
+    assert (task.length, task.held_out.length) == (12, 3)
+
+
+def test_labels_that_a_dataset_states_are_not_read_item_by_item():
+    class Stated(Dataset):
+        targets: ClassVar = [0, 1, 2] * 4
+        read = 0
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            self.read += 1
+            return images(1)[0], self.targets[index]
+
+    data = Stated()
+    task = open_task(data, conditional())
+    assert (task.name, task.classes) == ("class", 3)
+    assert data.read <= 6
+
+
+def test_inputs_of_another_type_are_refused(translator):
+    refused(
+        r"gives the generator float64 of 1x3x8x8, and it takes float32; convert",
+        torch.zeros(4, 3, 8, 8, dtype=torch.float64),
+        translator,
+    )
 
 
 def test_sets_of_other_names_are_unpaired(tmp_path, translator):

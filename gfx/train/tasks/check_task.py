@@ -2,6 +2,8 @@
 
 import random
 
+import torch
+
 from gfx.errors import InputError
 from gfx.train.tasks.generator_needs import GeneratorNeeds
 from gfx.train.tasks.task import Batch, Task, shape_of
@@ -26,13 +28,19 @@ def check_fits(task: Task, needs: GeneratorNeeds) -> None:
             f"({', '.join(shape_of(x) for x in given)}), and it takes {len(needs.shapes)} "
             f"({', '.join(needs.shapes)}); take another task, or give call=lambda g, batch: …"
         )
-    for value, wanted in zip(given, needs.shapes, strict=True):
+    for value, wanted, dtype in zip(given, needs.shapes, needs.dtypes, strict=True):
         shape = [int(length) for length in wanted.split("x") if length.isdigit()]
         alike = value.ndim == len(shape) and value.shape[1:2] == tuple(shape[1:2])
         if not alike:
             raise InputError(
                 f"the task {task.name} gives the generator {shape_of(value)}, and it takes "
                 f"{wanted}: the channels differ; give images with as many"
+            )
+        if value.is_floating_point() != dtype.is_floating_point or value.itemsize != dtype.itemsize:
+            raise InputError(
+                f"the task {task.name} gives the generator {_kind(value.dtype)} of "
+                f"{shape_of(value)}, and it takes {_kind(dtype)}; convert the "
+                f"data, as with .to(torch.{_kind(dtype)})"
             )
     if needs.made is None or task.name == "self":
         return
@@ -42,3 +50,7 @@ def check_fits(task: Task, needs: GeneratorNeeds) -> None:
             f"real images of the task {task.name} have {real.shape[1]} channels, and the generator "
             f"makes {needs.made[0]}; give images with as many"
         )
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

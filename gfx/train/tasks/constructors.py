@@ -138,9 +138,11 @@ def _pairs(x: Any, y: Any, how: ImageOptions) -> ExampleSource:
     if folders == [True, False] and y is None:
         check_folder(x)
         paths = picture_paths(Path(x))
+        half = how.half or "left"
+        other = "right" if half == "left" else "left"
         return Zipped(
-            PictureRows(how.pictures(paths, half="left"), mark=how.mark),
-            PictureRows(how.pictures(paths, target=True, half="right")),
+            PictureRows(how.pictures(paths, half=half), mark=how.mark),
+            PictureRows(how.pictures(paths, target=True, half=other)),
         )
     if y is None:
         return how.source(x)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from gfx.errors import InputError
 from gfx.io.data.datasets import PictureSet
+from gfx.io.guards import running
 from gfx.ir.random_state import (
     drawn_in_python,
     drawn_in_torch,
@@ -25,7 +26,7 @@ from gfx.ir.random_state import (
     seed_all,
 )
 
-__all__ = ["Concatenated", "ExampleSource", "PictureRows", "Rows", "Zipped", "open_rows"]
+__all__ = ["Concatenated", "ExampleSource", "Items", "PictureRows", "Rows", "Zipped", "open_rows"]
 
 Row = tuple[Any, ...]
 
@@ -155,11 +156,21 @@ class Items(ExampleSource):
 
     def read(self, index: int, seed: int = 0) -> Row:
         """Returns an item as a row."""
-        if not self.draws:
-            return as_row(self.items[index])
-        with keep_random_state(python=True):
-            seed_all(seed % 2**32)
-            return as_row(self.items[index])
+        with running(f"reading example {index} of the {type(self.items).__name__}"):
+            if not self.draws:
+                return as_row(self.items[index])
+            with keep_random_state(python=True):
+                seed_all(seed % 2**32)
+                return as_row(self.items[index])
+
+    def labels(self) -> Tensor | None:
+        """Returns the labels that a Dataset states, as `targets`: no image is read for them."""
+        stated = getattr(self.items, "targets", None)
+        tensors: Sequence[Any] = getattr(self.items, "tensors", ())
+        if stated is None and len(tensors) > 1:
+            stated = tensors[1]
+        known = isinstance(stated, Tensor | list) and len(stated) == len(self)
+        return torch.as_tensor(stated) if known else None
 
     def key(self, index: int) -> str:
         """Returns the number of the item."""
@@ -292,7 +303,7 @@ def _unbatched(row: Row) -> Iterator[Row]:
     if not (isinstance(first, Tensor) and first.ndim == 4):
         yield row
         return
-    for place in range(len(first)):
+    for place in range(len(first)):  # a batch
         yield tuple(column[place] for column in row)
 
 
@@ -300,5 +311,6 @@ def _draws(items: Any) -> bool:
     """Whether reading the first items draws random numbers."""
     with keep_random_state(python=True), drawn_in_torch() as torchs, drawn_in_python() as pythons:
         for index in range(min(_ASKED, len(items))):
-            _ = items[index]
+            with running(f"reading example {index} of the {type(items).__name__}"):
+                _ = items[index]
     return torchs[0] or pythons[0]

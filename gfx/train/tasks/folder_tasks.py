@@ -174,8 +174,9 @@ def _self(layout: FolderLayout, needs: GeneratorNeeds, how: dict[str, Any]) -> T
             "task self give its inputs as a tensor or Dataset (in Python)"
         )
     folder = layout.folders[0] if layout.kind == "two folders" else layout.root
-    half = "left" if layout.kind == "side by side" else None
-    return inputs(folder, half=half, **how)
+    if layout.kind == "side by side" and how.get("half") is None:
+        how = {**how, "half": "left"}
+    return inputs(folder, **how)
 
 
 def _labels(

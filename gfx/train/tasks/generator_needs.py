@@ -29,6 +29,7 @@ class GeneratorNeeds:
     attributes: int = 0  # how many it takes
     made: tuple[int, ...] | None = None  # (C, H, W)
     shapes: tuple[str, ...] = ()  # of all inputs, for messages
+    dtypes: tuple[torch.dtype, ...] = ()
 
     @staticmethod
     def of(program: Program) -> "GeneratorNeeds":
@@ -54,7 +55,9 @@ class GeneratorNeeds:
             else:
                 found.setdefault("noise", shape)
         shapes = tuple("x".join(map(str, value.shape)) for value in given)
-        return GeneratorNeeds(**found, made=_made(program, program.example_inputs), shapes=shapes)
+        dtypes = tuple(value.dtype for value in given)
+        made = _made(program, program.example_inputs)
+        return GeneratorNeeds(**found, made=made, shapes=shapes, dtypes=dtypes)
 
     @property
     def scale(self) -> int:

@@ -17,7 +17,7 @@ from gfx.io.data.datasets.folder_layout import find_layout, layout_error
 from gfx.io.data.datasets.picture_set import listed
 from gfx.io.data.picture_paths import picture_paths
 from gfx.train.tasks.constructors import called
-from gfx.train.tasks.example_source import ExampleSource, PictureRows, Rows, Zipped
+from gfx.train.tasks.example_source import ExampleSource, Items, PictureRows, Rows, Zipped
 from gfx.train.tasks.image_options import ImageOptions
 from gfx.train.tasks.label_tasks import ClassTask, LabelsTask, LatentTask
 from gfx.train.tasks.task import Call
@@ -189,6 +189,9 @@ def _labels_of(source: ExampleSource, vectors: bool = False) -> Tensor:
 
     Raises: InputError if there are none, or they are of another kind.
     """
+    stated = source.labels() if isinstance(source, Items) else None
+    if stated is not None and stated.ndim == 1 + vectors:
+        return stated.float() if vectors else stated.long()
     if len(source) > _LOOKED_AT:
         raise InputError(
             f"the data holds {len(source):,} examples, too many to look for labels in; give "

@@ -62,7 +62,8 @@ def open_task(
 
     Args:
         data: a folder, a Task, a tensor, a Dataset, a DataLoader, or a list of examples; a tuple of
-            two are inputs and targets, or two sets.
+            two are inputs and targets, or two sets. Of pictures A|B the left half is the input;
+            gfx.images(folder, half="right") takes the other.
         program: the generator.
         task: the name of the task; None infers it.
         size: height and width that pictures of files are scaled to cover, or one number.
@@ -90,11 +91,12 @@ def open_task(
     if not 0 < labels <= 1:
         raise InputError(f"labels={labels} must be above 0 and at most 1: a share of the pairs")
     needs = GeneratorNeeds.of(program)
+    half = None
     if isinstance(data, ImageFolder):
         range = data.range if range is None else range
-        data = data.path
+        data, half = data.path, data.half
     how, said = _ranges(program, model, range)
-    how.update(flip=flip, call=call)
+    how.update(flip=flip, call=call, half=half)
     if isinstance(data, Task):
         made = copy.copy(data)
         made.call = made.call if call is None else call
@@ -143,6 +145,9 @@ def _of_folder(
     val: Any,
 ) -> Task:
     layout = find_layout(root)
+    if how["half"] == "middle":  # the user says that they are no pairs
+        layout = replace(layout, kind="pictures") if layout.kind == "side by side" else layout
+        how = {**how, "half": None}
     if isinstance(val, str | os.PathLike):
         layout = replace(layout, held_out=find_layout(val))
     kind = kind_of_folder(layout, needs) if task is None else task
