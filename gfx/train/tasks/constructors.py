@@ -13,12 +13,14 @@ from gfx.io.data.picture_paths import check_folder, picture_paths
 from gfx.train.tasks.example_source import (
     Concatenated,
     ExampleSource,
-    PictureRows,
+    FirstColumn,
     Zipped,
 )
 from gfx.train.tasks.image_options import ImageOptions
-from gfx.train.tasks.image_tasks import PairedTask, SuperResolutionTask, UnpairedTask
+from gfx.train.tasks.image_tasks import SuperResolutionTask, UnpairedTask
 from gfx.train.tasks.label_tasks import InputsTask
+from gfx.train.tasks.open_rows import PictureRows
+from gfx.train.tasks.paired_task import PairedTask
 from gfx.train.tasks.task import Call, Task
 
 __all__ = ["called", "inputs", "paired", "super_resolution", "unpaired"]
@@ -47,7 +49,7 @@ def paired(
     source = _pairs(x, y, how)
     labelled = None
     if unlabelled is not None:
-        more = _Inputs(how.source(unlabelled))
+        more = FirstColumn(how.source(unlabelled))
         labelled = [True] * len(source) + [False] * len(more)
         source = Concatenated(source, more)
     made = PairedTask(source, how.views, how.given, how.made, labelled, how.labels)
@@ -104,28 +106,6 @@ def inputs(x: Any, *, call: Call | None = None, **seen: Any) -> InputsTask:
     made = InputsTask(source, how.views, how.given)
     made.about = (f"task self: {len(source)} inputs, and what the model makes of them",)
     return called(made, call)
-
-
-class _Inputs(ExampleSource):
-    """The first column of a source: rows without targets."""
-
-    def __init__(self, whole: ExampleSource) -> None:
-        self.whole, self.draws = whole, whole.draws
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def read(self, index: int, seed: int = 0) -> tuple[Any, ...]:
-        return self.whole.read(index, seed)[:1]
-
-    def key(self, index: int) -> str:
-        return self.whole.key(index)
-
-    def name(self, index: int) -> str:
-        return self.whole.name(index)
-
-    def keep_decoded(self, most: int) -> None:
-        self.whole.keep_decoded(most)
 
 
 def _pairs(x: Any, y: Any, how: ImageOptions) -> ExampleSource:

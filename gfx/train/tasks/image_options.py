@@ -16,7 +16,8 @@ from gfx.io.data.datasets.picture_set import PictureSet, Size
 from gfx.io.data.image_folder import ImageFolder
 from gfx.io.data.picture_paths import check_folder, picture_paths
 from gfx.io.data.value_range import Range, parse_range
-from gfx.train.tasks.example_source import ExampleSource, PictureRows, open_rows
+from gfx.train.tasks.example_source import ExampleSource
+from gfx.train.tasks.open_rows import PictureRows, open_rows
 from gfx.train.tasks.views import Views
 
 __all__ = ["ImageOptions"]

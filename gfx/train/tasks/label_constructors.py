@@ -17,9 +17,10 @@ from gfx.io.data.datasets.folder_layout import find_layout, layout_error
 from gfx.io.data.datasets.picture_set import listed
 from gfx.io.data.picture_paths import picture_paths
 from gfx.train.tasks.constructors import called
-from gfx.train.tasks.example_source import ExampleSource, Items, PictureRows, Rows, Zipped
+from gfx.train.tasks.example_source import ExampleSource, Zipped
 from gfx.train.tasks.image_options import ImageOptions
 from gfx.train.tasks.label_tasks import ClassTask, LabelsTask, LatentTask
+from gfx.train.tasks.open_rows import Items, PictureRows, Rows
 from gfx.train.tasks.task import Call
 
 __all__ = ["attributes", "class_rows", "labelled", "latent", "table_rows"]

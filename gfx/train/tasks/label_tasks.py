@@ -12,7 +12,7 @@ from gfx.errors import InputError
 from gfx.io.data.value_range import Range
 from gfx.train.tasks.default_discriminators import conditional, dcgan, stargan
 from gfx.train.tasks.example_source import ExampleSource
-from gfx.train.tasks.image_tasks import RANGE, SourceTask
+from gfx.train.tasks.source_task import RANGE, SourceTask
 from gfx.train.tasks.task import Batch, Example, cross_entropy, shape_of, size_of
 from gfx.train.tasks.views import Views, as_image, scaled
 

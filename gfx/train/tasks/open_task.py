@@ -29,14 +29,14 @@ from gfx.io.guards import printable
 from gfx.ir.program import Program
 from gfx.train.tasks.check_task import check_fits
 from gfx.train.tasks.constructors import inputs, paired, super_resolution, unpaired
-from gfx.train.tasks.example_source import open_rows
 from gfx.train.tasks.folder_tasks import TASKS, kind_of_folder, sizes_for, task_of_folder
 from gfx.train.tasks.generator_needs import GeneratorNeeds
 from gfx.train.tasks.held_out import hold_out
 from gfx.train.tasks.image_options import Lengths
-from gfx.train.tasks.image_tasks import PairedTask
 from gfx.train.tasks.label_constructors import attributes as attribute_task
 from gfx.train.tasks.label_constructors import labelled, latent
+from gfx.train.tasks.open_rows import open_rows
+from gfx.train.tasks.paired_task import PairedTask
 from gfx.train.tasks.task import Call, Task
 
 __all__ = ["open_task"]
