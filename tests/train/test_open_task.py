@@ -112,6 +112,16 @@ def test_the_half_that_is_the_input_is_the_users_choice(tmp_path, translator):
     assert whole.name == "self"
 
 
+@pytest.mark.parametrize("second", [0, 5])
+def test_two_folders_may_be_anywhere(tmp_path, translator, second):
+    write_pictures(tmp_path / "x", 4)
+    names = [f"{n:02}.png" for n in range(second, second + 4)]
+    write_pictures(tmp_path / "y" / "z", names)
+    task = open_task((tmp_path / "x", str(tmp_path / "y" / "z")), translator)
+    assert (task.name, task.length) == ("unpaired" if second else "paired", 4)
+    assert "holds x/ and y/z/" in said(task)
+
+
 def test_a_folder_of_its_own_is_held_out(tmp_path, translator):
     write_pictures(tmp_path / "a", 12)
     write_pictures(tmp_path / "b", 3, first=20)
@@ -252,7 +262,8 @@ def test_the_target_has_the_range_of_the_output(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["tensors", "datasets", "items", "loader", "list", "batches", "generator", "dicts"]
+    "kind",
+    ["tensors", "datasets", "items", "loader", "list", "batches", "generator", "dicts", "dict"],
 )
 def test_pairs_of_any_form_are_the_same_pairs(translator, kind):
     x, y = images(12).float(), images(12, 1).float()
@@ -265,6 +276,7 @@ def test_pairs_of_any_form_are_the_same_pairs(translator, kind):
         "list": both,
         "batches": [(x[:7], y[:7]), (x[7:], y[7:])],
         "generator": (pair for pair in both),
+        "dict": {"x": x, "y": y},
         "dicts": [{"x": a, "y": b} for a, b in both],
     }[kind]
     task = open_task(data, translator)

@@ -41,6 +41,27 @@ def test_unmatched_pairs_are_named(tmp_path, translator):
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"size": 8}, {"crop": 8}])
+def test_pairs_of_other_sizes_are_named(tmp_path, translator, options):
+    for name in ("A", "B"):
+        write_pictures(tmp_path / name, 3)
+    write_pictures(tmp_path / "B", ["02.png"], (9, 8))
+    match = r"1 of 3 pairs are not of one size .*: 02\.png 8x8 and 8x9; input and target"
+    refused(match, tmp_path, translator, **options)
+
+
+@pytest.mark.parametrize("task", ["latent", "class", "labels", "super_resolution"])
+def test_a_task_that_the_generator_is_not_for_is_refused(tmp_path, translator, task):
+    match = rf"takes 1x3x8x8, and makes 3x8x8; for the task {task} it has to take"
+    refused(match, write_pictures(tmp_path), translator, task=task)
+    refused(match, images(4), translator, task=task)
+
+
+def test_a_task_of_another_name_is_refused(translator):
+    match = "task='self', and data is of the task paired; leave task out"
+    refused(match, tasks.paired(images(4), images(4)), translator, task="self")
+
+
 def test_two_partners_of_one_name_are_named(tmp_path, translator):
     write_pictures(tmp_path / "A", ["1.png", "1.bmp"])
     write_pictures(tmp_path / "B", ["1.png"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gfx.errors import InputError
-from gfx.io.data.datasets.paired_files import partners
+from gfx.io.data.datasets.paired_files import check_alike, partners
 from gfx.io.data.picture_paths import check_folder, picture_paths
 from gfx.train.tasks.example_source import (
     Concatenated,
@@ -113,8 +113,9 @@ def _pairs(x: Any, y: Any, how: ImageOptions) -> ExampleSource:
     folders = [isinstance(data, str | os.PathLike) for data in (x, y)]
     if folders == [True, True]:
         a, b = partners(Path(x), Path(y))
-        rows = PictureRows(how.pictures(a), mark=how.mark)
-        return Zipped(rows, PictureRows(how.pictures(b, target=True)))
+        given, made = how.pictures(a), how.pictures(b, target=True)
+        check_alike(given, made)
+        return Zipped(PictureRows(given, mark=how.mark), PictureRows(made))
     if folders == [True, False] and y is None:
         check_folder(x)
         paths = picture_paths(Path(x))

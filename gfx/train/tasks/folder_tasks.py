@@ -159,11 +159,6 @@ def _class(layout: FolderLayout, needs: GeneratorNeeds, how: dict[str, Any]) -> 
 def _larger(layout: FolderLayout, needs: GeneratorNeeds, how: dict[str, Any]) -> Task:
     if layout.kind in ("two folders", "side by side"):
         raise layout_error(layout.root, "super_resolution")
-    if needs.scale < 2:
-        raise InputError(
-            f"the generator makes {needs.made} of {needs.image}: images are not made larger, so "
-            "the task super_resolution does not fit; take another"
-        )
     return super_resolution(layout.root, needs.scale, **how)
 
 

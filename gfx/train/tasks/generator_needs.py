@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfx.errors import GfxError
+from gfx.errors import GfxError, InputError
 from gfx.ir.execute import run, tensors
 from gfx.ir.program import Program
 
-__all__ = ["GeneratorNeeds"]
+__all__ = ["GeneratorNeeds", "check_kind", "takes"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,27 @@ class GeneratorNeeds:
         if self.image is None or self.made is None:
             return 1
         return max(1, self.made[1] // self.image[1])
+
+
+def check_kind(kind: str, needs: GeneratorNeeds) -> None:
+    """Checks that a generator takes what a task gives: noise, a class, attributes, an image.
+
+    Raises: InputError saying what it takes.
+    """
+    lacks = {
+        "latent": needs.noise is None and "noise, (N, C) or (N, C, 1, 1)",
+        "class": (needs.noise is None or not needs.classes) and "noise and a class",
+        "labels": not needs.attributes and "an image and a vector of attributes",
+        "super_resolution": (needs.image is None or needs.scale < 2) and "a smaller image",
+        "paired": needs.image is None and "an image",
+        "unpaired": needs.image is None and "an image",
+    }.get(kind)
+    if lacks:
+        made = f", and makes {'x'.join(map(str, needs.made))}" if needs.made else ""
+        raise InputError(
+            f"the generator takes {' and '.join(needs.shapes)}{made}; for the task {kind} it has "
+            f"to take {lacks}: take another task, or leave it to be inferred"
+        )
 
 
 def takes(program: Program, channels: int, size: tuple[int, int]) -> bool:

@@ -125,6 +125,8 @@ def open_rows(data: Any) -> ExampleSource:
         data = torch.from_numpy(data)
     if isinstance(data, Tensor):
         return Rows(data.detach())
+    if isinstance(data, Mapping) and data and all(isinstance(x, Tensor) for x in data.values()):
+        data = tuple(data.values())
     if isinstance(data, tuple) and data and all(isinstance(x, Tensor) for x in data):
         return Rows(*(x.detach() for x in data))
     if isinstance(data, DataLoader) and _is_plain(data):

@@ -20,9 +20,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from gfx.errors import InputError, did_you_mean
-from gfx.io.data.datasets.folder_layout import find_layout
+from gfx.io.data.datasets.folder_layout import FolderLayout, find_layout
 from gfx.io.data.datasets.picture_set import listed
 from gfx.io.data.image_folder import ImageFolder
+from gfx.io.data.picture_paths import check_folder
 from gfx.io.data.range_from_graph import told_by_output
 from gfx.io.data.value_range import find_range, parse_range, written
 from gfx.io.guards import printable
@@ -30,7 +31,7 @@ from gfx.ir.program import Program
 from gfx.train.tasks.check_task import check_fits
 from gfx.train.tasks.constructors import inputs, paired, super_resolution, unpaired
 from gfx.train.tasks.folder_tasks import TASKS, kind_of_folder, sizes_for, task_of_folder
-from gfx.train.tasks.generator_needs import GeneratorNeeds
+from gfx.train.tasks.generator_needs import GeneratorNeeds, check_kind
 from gfx.train.tasks.held_out import hold_out
 from gfx.train.tasks.image_options import Lengths
 from gfx.train.tasks.label_constructors import attributes as attribute_task
@@ -62,8 +63,8 @@ def open_task(
 
     Args:
         data: a folder, a Task, a tensor, a Dataset, a DataLoader, or a list of examples; a tuple of
-            two are inputs and targets, or two sets. Of pictures A|B the left half is the input;
-            gfx.images(folder, half="right") takes the other.
+            two, folders too, are inputs and targets, or two sets. Of pictures A|B the left half is
+            the input; gfx.images(folder, half="right") takes the other.
         program: the generator.
         task: the name of the task; None infers it.
         size: height and width that pictures of files are scaled to cover, or one number.
@@ -97,12 +98,19 @@ def open_task(
         data, half = data.path, data.half
     how, said = _ranges(program, model, range)
     how.update(flip=flip, call=call, half=half)
+    if task is not None and call is None and not isinstance(data, Task):
+        check_kind(task, needs)
+    if _are_paths(data):
+        data = _two_folders(*data)
     if isinstance(data, Task):
+        if task not in (None, data.name):
+            raise InputError(f"task={task!r}, and data is of the task {data.name}; leave task out")
         made = copy.copy(data)
         made.call = made.call if call is None else call
         said = ()
-    elif isinstance(data, str | os.PathLike):
-        made = _of_folder(Path(data), program, needs, task, (size, crop), attributes, how, val)
+    elif isinstance(data, str | os.PathLike | FolderLayout):
+        layout = data if isinstance(data, FolderLayout) else find_layout(data)
+        made = _of_folder(layout, program, needs, task, (size, crop), attributes, how, val)
     else:
         if size is not None:
             raise InputError(
@@ -116,6 +124,19 @@ def open_task(
     if labels < 1:
         made = _with_labels(made, labels, seed)
     return made
+
+
+def _are_paths(data: Any) -> bool:
+    both = isinstance(data, tuple) and len(data) == 2
+    return both and all(isinstance(part, str | os.PathLike) for part in data)
+
+
+def _two_folders(first: Any, second: Any) -> FolderLayout:
+    """Makes a layout of two folders, wherever they are."""
+    for folder in (first, second):
+        check_folder(folder)
+    a, b = Path(first).absolute(), Path(second).absolute()
+    return FolderLayout("two folders", Path(os.path.commonpath((a.parent, b.parent))), (a, b))
 
 
 def _ranges(
@@ -135,7 +156,7 @@ def _ranges(
 
 
 def _of_folder(
-    root: Path,
+    layout: FolderLayout,
     program: Program,
     needs: GeneratorNeeds,
     task: str | None,
@@ -144,7 +165,6 @@ def _of_folder(
     how: dict[str, Any],
     val: Any,
 ) -> Task:
-    layout = find_layout(root)
     if how["half"] == "middle":  # the user says that they are no pairs
         layout = replace(layout, kind="pictures") if layout.kind == "side by side" else layout
         how = {**how, "half": None}
@@ -175,6 +195,8 @@ def _of_values(data: Any, needs: GeneratorNeeds, task: str | None, how: dict[str
     if both and task == "unpaired":
         return unpaired(*data, **how)
     if both and (task == "paired" or (task is None and needs.image and not needs.attributes)):
+        if any(isinstance(part, str | os.PathLike) for part in data):
+            return paired(*data, **how)
         a, b = (open_rows(part) for part in data)
         alike = len(a) == len(b) or task == "paired"
         return paired(a, b, **how) if alike else unpaired(a, b, **how)
@@ -182,9 +204,9 @@ def _of_values(data: Any, needs: GeneratorNeeds, task: str | None, how: dict[str
     columns = source.read(0)
     kind = task or _kind_of_rows(columns, needs)
     if kind == "latent":
-        return latent(source, needs.noise or _no_noise(needs), **how)
+        return latent(source, needs.noise or (), **how)
     if kind == "class":
-        z, hot = needs.noise or _no_noise(needs), needs.one_hot
+        z, hot = needs.noise or (), needs.one_hot
         return labelled(source, z=z, classes=hot or None, one_hot=bool(hot), **how)
     if kind == "labels":
         return attribute_task(source, **how)
@@ -211,13 +233,6 @@ def _kind_of_rows(columns: tuple[Any, ...], needs: GeneratorNeeds) -> str:
     if needs.image is not None and needs.scale > 1 and shape != needs.image:
         return "super_resolution"
     return "self"
-
-
-def _no_noise(needs: GeneratorNeeds) -> tuple[int, ...]:
-    raise InputError(
-        f"the generator takes {' and '.join(needs.shapes)}, which is no noise (N, C) or (N, C, 1, "
-        "1); take another task"
-    )
 
 
 def _with_labels(task: Task, share: float, seed: int) -> Task:

@@ -13,7 +13,7 @@ from gfx.io.data.datasets.picture_set import PictureSet, Size, listed
 from gfx.io.data.picture_paths import check_folder, picture_paths
 from gfx.io.guards import printable
 
-__all__ = ["check_sizes", "names_of", "partners"]
+__all__ = ["check_alike", "check_sizes", "names_of", "partners"]
 
 _LOOKED_AT = 20_000  # files whose headers are read: a second or two
 
@@ -86,6 +86,23 @@ def check_sizes(pictures: PictureSet, crop: Size | None) -> Size | None:
             "shell --size, --crop)"
         )
     return None
+
+
+def check_alike(first: PictureSet, second: PictureSet) -> None:
+    """Checks that partners are of one size, once they are scaled (rule 2).
+
+    Raises: InputError naming files and sizes.
+    """
+    unlike = []
+    for i in range(min(len(first), _LOOKED_AT)):
+        (a, b), name = (first.shown_size(i), second.shown_size(i)), first.paths[i].name
+        if first.covering(a) != second.covering(b):
+            unlike.append(f"{name} {a[1]}x{a[0]} and {b[1]}x{b[0]}")
+    if unlike:
+        raise InputError(
+            f"{len(unlike)} of {len(first)} pairs are not of one size (width x height): "
+            f"{listed(unlike)}; input and target of a pair show the same, so scale one of them"
+        )
 
 
 def _one_size(pictures: PictureSet, sizes: dict[int, Size]) -> Size:

@@ -84,6 +84,10 @@ class PictureSet:
         width, height = picture_size(self.paths[index])
         return height, width if self.half is None else width // 2
 
+    def covering(self, shown: Size) -> Size:
+        """Returns the size to which a picture of a size is scaled (rule 1)."""
+        return shown if self.size is None or 0 in shown else _covering(self.size, *shown)
+
     def _decoded(self, index: int) -> Tensor:
         path = self.paths[index]
         self._check_unchanged(index)
