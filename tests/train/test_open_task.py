@@ -244,7 +244,27 @@ def test_other_folders_are_inputs_of_a_translator(tmp_path, translator):
 def test_pictures_smaller_than_the_example_stay_where_the_generator_runs(tmp_path, translator):
     task = open_task(write_pictures(tmp_path, 4, (6, 7)), translator)
     assert Loader(task, 2).at(0).tensors["x0"].shape == (2, 3, 6, 7)
-    assert "pictures stay 7x6" in said(task)
+    assert "pictures are taken 7x6" in said(task)
+
+
+def test_pictures_of_many_sizes_are_brought_to_what_all_have(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Tanh())
+    program = gfx.trace(net, torch.zeros(1, 3, 64, 64))
+    write_pictures(tmp_path, ["a.png"], (80, 90))
+    write_pictures(tmp_path, ["b.png"], (40, 35))
+    task = open_task(tmp_path, program)
+    assert Loader(task, 2).at(0).tensors["x0"].shape == (2, 3, 32, 32)
+    assert "pictures are taken 32x32" in said(task)
+
+
+def test_an_upscaler_takes_pieces_of_pictures_smaller_than_its_example(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
+    program = gfx.trace(net, torch.zeros(1, 3, 64, 64))
+    write_pictures(tmp_path, ["a.png"], (80, 90))
+    write_pictures(tmp_path, ["b.png"], (41, 35))
+    batch = Loader(open_task(tmp_path, program), 2).at(0)
+    assert batch.tensors["y"].shape == (2, 3, 40, 34)
+    assert batch.tensors["x"].shape == (2, 3, 20, 17)
 
 
 def test_the_target_has_the_range_of_the_output(tmp_path):

@@ -2,8 +2,8 @@
 
 1. Pictures are brought to the size that the generator was traced with: its image's, or that of what
    it makes. For super-resolution larger pictures are cut, not scaled.
-2. Pictures are never enlarged. Where all are smaller and of one size, and the generator runs at it,
-   they stay as they are.
+2. Pictures are never enlarged. Where some are smaller, and the generator runs at the largest size
+   that all have, they are brought to that.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +30,7 @@ TASKS = ("paired", "unpaired", "latent", "class", "labels", "super_resolution", 
 _CHOSEN = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young")
 _LOOKED_AT = 2000  # pictures whose sizes are compared
 _COLOURS = (1, 3, 4)
+_STEP = 16  # pixels that down-sampling divides, where sizes differ
 
 Make = Callable[[FolderLayout, GeneratorNeeds, dict[str, Any]], Task]
 
@@ -93,13 +94,30 @@ def sizes_for(
     said = f"{wanted[1]}x{wanted[0]} (width x height)"
     if one == wanted:
         return {"size": None, "crop": None}, (f"pictures are {said}, as the generator has them",)
-    smaller = one is not None and (one[0] < wanted[0] or one[1] < wanted[1])
-    if one is not None and smaller and not large and takes(program, shape[0], one):
-        stay = f"pictures stay {one[1]}x{one[0]}: the generator was traced with {said} and runs at"
-        return {"size": None, "crop": None}, (f"{stay} their size too",)
+    least = min(size[0] for size in sizes), min(size[1] for size in sizes)
+    if least[0] < wanted[0] or least[1] < wanted[1]:
+        stay = _smaller(program, needs, kind, one, least)
+        if stay is not None:
+            traced = f"the generator was traced with {said}, some are smaller, and it runs so too"
+            what = f"pictures are taken {stay[1]}x{stay[0]}: {traced}"
+            cut = kind == "super_resolution"
+            return {"size": None if one or cut else stay, "crop": stay if cut else None}, (what,)
     if kind == "super_resolution":
         return {"size": None, "crop": wanted}, (f"pieces of {said} are cut from the pictures",)
     return {"size": wanted, "crop": None}, (f"pictures are scaled and cut to {said}",)
+
+
+def _smaller(
+    program: Program, needs: GeneratorNeeds, kind: str, one: Size | None, least: Size
+) -> Size | None:
+    """Returns the largest size that all pictures have, if the generator runs at it (rule 2)."""
+    if kind in ("latent", "class") or needs.image is None or 0 in least:
+        return None
+    step = needs.scale if kind == "super_resolution" else 1 if one else _STEP
+    size = least[0] // step * step, least[1] // step * step
+    scale = needs.scale
+    given = (size[0] // scale, size[1] // scale) if kind == "super_resolution" else size
+    return size if 0 not in given and takes(program, needs.image[0], given, scale) else None
 
 
 def _sizes(layout: FolderLayout) -> set[Size]:

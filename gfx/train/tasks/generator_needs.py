@@ -88,13 +88,14 @@ def check_kind(kind: str, needs: GeneratorNeeds) -> None:
         )
 
 
-def takes(program: Program, channels: int, size: tuple[int, int]) -> bool:
-    """Whether a generator of one image runs at another size."""
+def takes(program: Program, channels: int, size: tuple[int, int], scale: int = 1) -> bool:
+    """Whether a generator of one image runs at another size, and makes images `scale` as large."""
     example = program.example_inputs[0]
     if len(program.example_inputs) != 1 or not isinstance(example, Tensor):
         return False
     given = torch.zeros(example.shape[0], channels, *size, dtype=example.dtype)
-    return _made(program, (given.to(example.device),)) is not None
+    made = _made(program, (given.to(example.device),))
+    return made is not None and made[1:] == (size[0] * scale, size[1] * scale)
 
 
 def _made(program: Program, inputs: tuple[Any, ...]) -> tuple[int, ...] | None:

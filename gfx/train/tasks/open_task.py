@@ -4,8 +4,8 @@
    `class`, noise `latent`. With an image alone the data tells it: two sets or A|B are `paired`, of
    unequal names `unpaired`; of one set the images are made larger (`super_resolution`), or they are
    inputs alone (`self`).
-2. Pictures of files are brought to the size that the generator was traced with, never enlarged. If
-   all are smaller and of one size, at which the generator runs too, they stay.
+2. Pictures of files are brought to the size that the generator was traced with, never enlarged.
+   Where some are smaller, they are brought to the largest that all have, if it runs at that.
 3. The range is the model's (gfx/io/data/value_range.py), that of its output for real images.
 4. `val/` or `test/` is held out, else a share of the examples.
 """
