@@ -1,5 +1,5 @@
-"""Trains compressed models: losses, and the schedule of masks and penalties."""
+"""Trains compressed models: losses, tasks with their data, the schedule of masks and penalties."""
 
-from gfx.train import losses
+from gfx.train import losses, tasks
 
-__all__ = ["losses"]
+__all__ = ["losses", "tasks"]
