@@ -176,7 +176,7 @@ def _notes(
         if fixed:
             sizes = " and ".join(f"dimension {i} is {shape[i]}" for i in fixed)
             yield f"torch.export fixed sizes of the input {name}: {sizes}"
-    example = [t.shape for t in pytree.tree_leaves(arguments.values()) if _is_tensor(t)]
+    example = [t.shape for t in leaves(arguments.values()) if _is_tensor(t)]
     shapes = [node.meta["val"].shape for node in inputs]
     for i, words in sizes_in_words(asked, shapes, example):
         yield (

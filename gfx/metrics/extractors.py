@@ -139,12 +139,12 @@ def _inception(metric: MetricName, weights: str | Path | None) -> Extractor:
     if weights is None:
         raise InputError(
             f"metric {metric.text!r} needs the weights of Inception-v3, which gfx does not bring; "
-            "give the file inception-2015-12-05.pt as --fid-weights FILE (fid_weights=), or use "
+            "give the file inception-2015-12-05.pt as fid_weights=, or use "
             "efficientnet_lite0, which needs none"
         )
     path = Path(weights)
     if not path.is_file():
-        raise InputError(f"--fid-weights {path}: there is no such file")
+        raise InputError(f"fid_weights={str(path)!r}: there is no such file")
     content = path.read_bytes()
     try:
         with warnings.catch_warnings():
@@ -154,10 +154,10 @@ def _inception(metric: MetricName, weights: str | Path | None) -> Extractor:
             net = load(io.BytesIO(content), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"--fid-weights {path} is not a TorchScript file; give inception-2015-12-05.pt, which "
-            "holds the network with its weights. A state dict does not say which variant of "
-            "Inception it belongs to: build that network yourself, and name it as "
-            f"{metric.kind}[module:factory]"
+            f"fid_weights={str(path)!r} is not a TorchScript file; give "
+            "inception-2015-12-05.pt, which holds the network with its weights. A state dict does "
+            "not say which variant of Inception it belongs to: build that network yourself, and "
+            f"name it as {metric.kind}[module:factory]"
         ) from error
     identity = f"inception:{hashlib.sha256(content).hexdigest()}"
 

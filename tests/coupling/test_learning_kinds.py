@@ -52,7 +52,6 @@ LEARN = {
     "std_mean": by_std_mean,
     "squares": by_squares,
     "flat variance": by_flat_variance,
-    "layer_norm": lambda w: F.layer_norm(w, w.shape[1:]),
     "norm": lambda w: w / w.flatten(1).norm(dim=1)[:, None, None, None],
     "norm 1": lambda w: w / torch.linalg.vector_norm(w, 1, dim=ALL, keepdim=True),
     "norm 3": lambda w: w / torch.linalg.vector_norm(w, 3, dim=ALL, keepdim=True),
@@ -60,9 +59,6 @@ LEARN = {
     "norm of all": lambda w: w / w.norm(),
     "linalg.norm": lambda w: w / torch.linalg.norm(w.flatten(1), dim=1)[:, None, None, None],
     "matrix_norm": lambda w: w / torch.linalg.matrix_norm(w.flatten(1)),
-    "normalize": lambda w: F.normalize(w, dim=1),
-    "softmax": lambda w: w.softmax(1),
-    "log_softmax": lambda w: F.log_softmax(w, 1),
     "logsumexp": lambda w: w - torch.logsumexp(w, ALL, keepdim=True),
     "amax": lambda w: w / w.abs().amax(ALL, keepdim=True),
     "amin": lambda w: w - w.amin(dim=1, keepdim=True),
@@ -74,6 +70,10 @@ LEARN = {
 }
 FROZEN = {
     "median": lambda w: w - w.median(),
+    "layer_norm": lambda w: F.layer_norm(w, w.shape[1:]),
+    "normalize": lambda w: F.normalize(w, dim=1),
+    "softmax": lambda w: w.softmax(1),
+    "log_softmax": lambda w: F.log_softmax(w, 1),
     "dot": lambda w: w / torch.dot(w.flatten(), w.flatten()),
 }
 

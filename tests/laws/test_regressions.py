@@ -7,6 +7,7 @@ import pytest
 import gfx
 from passes.channel_prune import ChannelPrune
 from support.blocks import (
+    Branches,
     Concat,
     Conv,
     Deconv,
@@ -26,6 +27,7 @@ from support.blocks import (
     Subclass,
     Swap,
     TimeResidual,
+    Twice,
     WindowAttention,
 )
 from support.laws import (
@@ -200,3 +202,12 @@ def test_no_field_removes_the_whole_of_a_part(fields):
     (field, value), name = *fields.items(), "body.layers.0.layers.0"
     with pytest.raises(gfx.RecipeError, match=r"last of their group|all 2 channels of .*keep one"):
         ChannelPrune(**{field: {name: value}}).apply(gfx.trace(*spec.build()), gfx.Context())
+
+
+def test_a_norm_without_tensors_may_have_other_widths_in_other_places():
+    spec = Spec(blocks=(Branches(), Twice(norm="instance")))
+    model, inputs = spec.build()
+    for ratio in (0.25, 0.5):
+        prune = {"channel_prune": {"ratio": ratio, "min_channels": 1}}
+        small = gfx.apply({"passes": [prune]}, model, inputs)
+        assert small(*inputs) is not None

@@ -36,8 +36,8 @@ def learn(program: Program, sizes: Sizes, node: fx.Node) -> bool:
     The tensors of the program are still whole. Where it could not, the graph computes what it did.
     """
     what = asked(node)
-    if what is None:
-        return False
+    if what is None or what.whole_weight:
+        return False  # a whole weight is stored as one: to compute it anew would cost a run more
     x, about = what.source, None
     left = left_of(program, sizes, x)
     if left is None and what.kind in ("sum", "mean"):

@@ -47,6 +47,8 @@ def left_of(program: Program, sizes: Sizes, node: fx.Node) -> Left | None:
     above = ancestors([node])
     if not all(_places(n) for n in above):
         return None
+    if any(n.op == "get_attr" and program.tensor(str(n.target)).is_meta for n in above):
+        return None  # without content there is nothing to learn, and what is stored costs as much
     runner = Interpreter(program.module)
     whole: dict[fx.Node, Any] = {}
     stays: dict[fx.Node, Any] = {}

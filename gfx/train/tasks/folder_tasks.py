@@ -206,8 +206,7 @@ def _labels(
     if needs.attributes and count != needs.attributes:
         raise InputError(
             f"{layout.root} has {count} attributes, and the generator takes {needs.attributes}: "
-            f"choose them, as attributes={list(made.names[: needs.attributes])} (in the shell "
-            "--attributes)"
+            f"choose them, as attributes={list(made.names[: needs.attributes])} "
         )
     return made
 

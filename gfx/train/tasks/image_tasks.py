@@ -102,7 +102,7 @@ class SuperResolutionTask(SourceTask):
         if height % self.scale or width % self.scale:
             raise InputError(
                 f"{name} is {width} wide and {height} high, and the generator makes images "
-                f"{self.scale} times as large; give crop= (in the shell --crop), a multiple of "
+                f"{self.scale} times as large; give crop=, a multiple of "
                 f"{self.scale}"
             )
         y = scaled(large, self.target_range)

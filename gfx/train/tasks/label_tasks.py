@@ -223,8 +223,7 @@ class InputsTask(SourceTask):
 def _none(made: Tensor, task: str) -> str:
     raise InputError(
         f"no discriminator of the zoo for the task {task} takes images of {shape_of(made[0])}: "
-        "they are square, of a power of two; give a discriminator of your own (in the shell "
-        "--discriminator)"
+        "they are square, of a power of two; give a discriminator of your own"
     )
 
 

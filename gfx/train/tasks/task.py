@@ -223,7 +223,7 @@ def _stacked(name: str, values: list[Tensor]) -> Tensor:
     if len(shapes) > 1:
         raise InputError(
             f"examples of one batch differ in shape: {name} is {' and '.join(list(shapes)[:3])}; "
-            "give size= (in the shell --size), so that all are alike"
+            "give size=, so that all are alike"
         )
     if values[0].dtype in (torch.float32, torch.float64, torch.int64, torch.uint8):
         # by numpy: torch would start threads of its own beside those that train

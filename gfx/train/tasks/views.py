@@ -60,8 +60,7 @@ class Views:
             if rows < 0 or columns < 0:
                 raise InputError(
                     f"{name} is {width} wide and {height} high, smaller than the crop "
-                    f"{self.crop[1]}x{self.crop[0]}; give larger images, or a smaller crop (in the "
-                    "shell --crop)"
+                    f"{self.crop[1]}x{self.crop[0]}; give larger images, or a smaller crop"
                 )
             top, left = rows // 2, columns // 2
             if self.anywhere:

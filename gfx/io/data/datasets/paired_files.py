@@ -52,7 +52,7 @@ def partners(first: Path, second: Path) -> tuple[list[Path], list[Path]]:
         raise InputError(
             f"{len(lone)} of {len(a) + len(b)} pictures of {printable(first)} and "
             f"{printable(second)} have no partner of the same name: {listed(lone)}; remove or "
-            "rename them, or take the task unpaired (in the shell --task unpaired)"
+            "rename them, or take the task unpaired"
         )
     return list(a.values()), [b[name] for name in a]
 
@@ -82,8 +82,7 @@ def check_sizes(pictures: PictureSet, crop: Size | None) -> Size | None:
     if small:
         raise InputError(
             f"{len(small)} of {len(sizes)} pictures are smaller than the crop {crop[1]}x{crop[0]} "
-            f"(width x height): {listed(small)}; give larger pictures, or a smaller size (in the "
-            "shell --size, --crop)"
+            f"(width x height): {listed(small)}; give larger pictures, or a smaller crop"
         )
     return None
 
@@ -112,7 +111,7 @@ def _one_size(pictures: PictureSet, sizes: dict[int, Size]) -> Size:
     if len(different) > 1:
         said = [f"{name} {w}x{h}" for (h, w), name in sorted(different.items())]
         raise InputError(
-            f"the pictures are of {len(different)} sizes: {listed(said)}; give size= (in the shell "
-            "--size), to which all are scaled and cut"
+            f"the pictures are of {len(different)} sizes: {listed(said)}; give size=, to "
+            "which all are scaled and cut"
         )
     return next(iter(different))
