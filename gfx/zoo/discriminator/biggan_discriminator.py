@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gfx.zoo.biggan import BigGanAttention
 from gfx.zoo.discriminator.discriminator_spec import WEIGHTED, DiscriminatorSpec
-from gfx.zoo.spec import integers, normal
+from gfx.zoo.spec import integers
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BigganDiscriminatorSpec(DiscriminatorSpec):
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
         """Makes an image and a class number."""
-        image = normal(batch, self.input_nc, self.image_size, self.image_size)
+        image = self.image(batch)
         return image, integers(self.n_classes, batch)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from gfx.zoo.building_blocks import sequence
 from gfx.zoo.discriminator.discriminator_spec import DiscriminatorSpec
-from gfx.zoo.spec import normal
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,6 @@ class DcganDiscriminatorSpec(DiscriminatorSpec):
         """Makes the layers."""
         stages = self.image_size.bit_length() - 3  # image_size/2 -> 4x4
         return DcganDiscriminator(self.input_nc, [self.ndf * 2**step for step in range(stages)])
-
-    def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Makes an image."""
-        return (normal(batch, self.input_nc, self.image_size, self.image_size),)
 
 
 class DcganDiscriminator(nn.Module):

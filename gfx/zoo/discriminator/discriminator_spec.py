@@ -4,10 +4,10 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Final
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gfx.zoo.spec import Spec, nearest_choice
+from gfx.zoo.spec import Spec, nearest_choice, normal
 
 INITS: Final = ("normal", "xavier", "orthogonal", "default")
 WEIGHTED: Final = (nn.Conv2d, nn.Linear, nn.Embedding)
@@ -32,7 +32,10 @@ class DiscriminatorSpec(Spec):
     (orthogonal).
     """
 
-    init: str  # a field of every discriminator, the last
+    # fields of every discriminator; init is the last
+    input_nc: int
+    image_size: int  # pixels
+    init: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +57,14 @@ class DiscriminatorSpec(Spec):
         for layer in list(self.normalised(network)):
             spectral_norm(layer)
         return network
+
+    def image(self, batch: int) -> Tensor:
+        """Makes what it judges: an image, or several in the channels of one."""
+        return normal(batch, self.input_nc, self.image_size, self.image_size)
+
+    def inputs(self, batch: int) -> tuple[Tensor, ...]:
+        """Makes an image."""
+        return (self.image(batch),)
 
     def require_choice(self, option: str, known: Iterable[str]) -> None:
         """Refuses a word that an option does not know."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from gfx.zoo.building_blocks import sequence
 from gfx.zoo.discriminator.discriminator_spec import DiscriminatorSpec
 from gfx.zoo.discriminator.patchgan import NORMS, WIDEST
-from gfx.zoo.spec import normal
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,6 @@ class MultiscalePatchgan(DiscriminatorSpec):
             return ()
         convs = (path_layer for path_layer in network.named_modules() if "middle" in path_layer[0])
         return [layer for _, layer in convs if isinstance(layer, nn.Conv2d)]
-
-    def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Makes labels and an image in one."""
-        return (normal(batch, self.input_nc, self.image_size, self.image_size),)
 
 
 class MultiscaleDiscriminator(nn.Module):

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from gfx.zoo.building_blocks import sequence
 from gfx.zoo.discriminator.discriminator_spec import DiscriminatorSpec
-from gfx.zoo.spec import normal
 
 NORMS: Final[dict[str, Callable[[int], nn.Module]]] = {
     "instance": nn.InstanceNorm2d,
@@ -57,10 +56,6 @@ class Patchgan(DiscriminatorSpec):
     def network(self) -> nn.Module:
         """Makes the layers."""
         return PatchDiscriminator(self.input_nc, self.ndf, self.n_layers, self.norm)
-
-    def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Makes an image, or a pair in one."""
-        return (normal(batch, self.input_nc, self.image_size, self.image_size),)
 
 
 class PatchDiscriminator(nn.Module):

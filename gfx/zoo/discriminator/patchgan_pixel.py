@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from gfx.zoo.building_blocks import sequence
 from gfx.zoo.discriminator.discriminator_spec import DiscriminatorSpec
 from gfx.zoo.discriminator.patchgan import NORMS
-from gfx.zoo.spec import normal
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,6 @@ class PatchganPixel(DiscriminatorSpec):
     def network(self) -> nn.Module:
         """Makes the layers."""
         return PixelDiscriminator(self.input_nc, self.ndf, self.norm)
-
-    def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Makes an image, or a pair in one."""
-        return (normal(batch, self.input_nc, self.image_size, self.image_size),)
 
 
 class PixelDiscriminator(nn.Module):

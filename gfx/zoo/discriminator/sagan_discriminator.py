@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gfx.zoo.building_blocks import sequence
 from gfx.zoo.discriminator.discriminator_spec import WEIGHTED, DiscriminatorSpec
 from gfx.zoo.sagan import SaganAttention
-from gfx.zoo.spec import integers, normal
+from gfx.zoo.spec import integers
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SaganDiscriminatorSpec(DiscriminatorSpec):
 
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
         """Makes an image, and a class number where there are classes."""
-        image = normal(batch, self.input_nc, self.image_size, self.image_size)
+        image = self.image(batch)
         return (image,) if self.n_classes is None else (image, integers(self.n_classes, batch))
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from gfx.zoo.building_blocks import sequence
 from gfx.zoo.discriminator.discriminator_spec import DiscriminatorSpec
-from gfx.zoo.spec import normal
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,6 @@ class SrganDiscriminatorSpec(DiscriminatorSpec):
         """Makes the layers."""
         widths = [self.ndf * 2**step for step in range(4)]
         return SrganDiscriminator(self.input_nc, widths, self.hidden, self.image_size // 16)
-
-    def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Makes an image."""
-        return (normal(batch, self.input_nc, self.image_size, self.image_size),)
 
 
 class SrganDiscriminator(nn.Module):

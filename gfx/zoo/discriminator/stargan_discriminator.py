@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from gfx.zoo.building_blocks import sequence
 from gfx.zoo.discriminator.discriminator_spec import DiscriminatorSpec
-from gfx.zoo.spec import normal
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,6 @@ class StarganDiscriminatorSpec(DiscriminatorSpec):
         widths = [self.ndf * 2**step for step in range(self.n_layers)]
         rest = self.image_size // 2**self.n_layers
         return StarganDiscriminator(self.input_nc, widths, self.n_labels, rest)
-
-    def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Makes an image."""
-        return (normal(batch, self.input_nc, self.image_size, self.image_size),)
 
 
 class StarganDiscriminator(nn.Module):
