@@ -15,6 +15,8 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
+from gfx.io.shipped_recipes import shipped
+
 __all__ = [
     "complete_model",
     "complete_pass",
@@ -37,10 +39,7 @@ def complete_recipe(incomplete: str) -> list[str]:
         >>> complete_recipe("ha")
         ['half', 'half-latency', 'half-refit']
     """
-    inside = _GFX / "recipes"
-    folder = inside if inside.is_dir() else _GFX.parent / "recipes"
-    shipped = (path.stem for path in folder.glob("*.yaml"))
-    return _beginning(incomplete, shipped) + _files(incomplete, (".yaml", ".yml"))
+    return _beginning(incomplete, shipped()) + _files(incomplete, (".yaml", ".yml"))
 
 
 def complete_model(incomplete: str) -> list[str]:

@@ -8,7 +8,6 @@
 
 import json
 import shutil
-import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -16,6 +15,7 @@ from typing import Any
 
 import typer
 
+from gfx.io.text_lines import between_words, wrapped
 from gfx.progress import LiveLine, listening, stage
 
 __all__ = ["Progress", "columns_of_screen", "print_json", "print_table", "print_text"]
@@ -63,31 +63,8 @@ def columns_of_screen() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Breaks a line between words; what follows is indented further.
-
-    Example:
-        >>> wrapped("  left alone: a.very.long.name", 16)
-        ['  left alone:', '    a.very.long.name']
-    """
-    if len(text) <= width:
-        return [text.rstrip()]
-    indent = " " * (len(text) - len(text.lstrip()) + 2)
-    return _wrap(text, width, indent) or [""]
-
-
-def _wrap(text: str, width: int, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text,
-        max(width, 1),
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
 def _broken(lines: Sequence[str], width: int) -> list[str]:
-    return [part for line in lines for part in (_wrap(line, width) or [""])]
+    return [part for line in lines for part in (between_words(line, width) or [""])]
 
 
 def _widths(

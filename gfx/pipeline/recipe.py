@@ -28,6 +28,7 @@ from gfx.costs import check_spec
 from gfx.errors import RecipeError, RegistryError, did_you_mean
 from gfx.io.guards import printable, reason, unreachable
 from gfx.io.plain_data import coerce, plain, shown
+from gfx.io.shipped_recipes import recipes_folder, shipped
 from gfx.io.yaml_text import LONGEST, dump, parse
 from gfx.ir.ambient_modes import shielded
 from gfx.pipeline.registry import get
@@ -157,16 +158,6 @@ class Recipe:
         return dump(self.spec())
 
 
-def shipped() -> tuple[str, ...]:
-    """Returns the names of the recipes that ship with gfx.
-
-    Example:
-        >>> "half" in shipped()
-        True
-    """
-    return tuple(sorted(path.stem for path in _recipes_folder().glob("*.yaml")))
-
-
 def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe") -> Pass:
     """Builds a pass from plain data (rule 1); `where` begins the messages.
 
@@ -198,17 +189,10 @@ def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe
         ) from error
 
 
-def _recipes_folder() -> Path:
-    """Returns where the recipes are: inside gfx once installed, beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
-
-
 def _read(source: str | Path) -> tuple[str, str]:
     """Returns a recipe's text, and its name in messages."""
     if isinstance(source, str) and source in shipped():
-        return (_recipes_folder() / f"{source}.yaml").read_text("utf-8"), source
+        return (recipes_folder() / f"{source}.yaml").read_text("utf-8"), source
     path, said = Path(source), printable(source)
     try:
         plain_file = path.is_file()

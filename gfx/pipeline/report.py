@@ -6,7 +6,6 @@ reports. As text a report is about forty lines; long lists are cut with a count.
 
 import json
 import shutil
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from gfx.costs import Cost
 from gfx.errors import GfxError
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.plain_data import coerce, plain
+from gfx.io.text_lines import wrapped
 from gfx.io.yaml_text import one_line
 from gfx.ir.ambient_modes import shielded
 from gfx.ir.model_kinds import require_module
@@ -136,14 +136,7 @@ def render(report: Report, width: int | None = None) -> str:
     None: as wide as the terminal, or as the variable COLUMNS says, else 80.
     """
     width = width or shutil.get_terminal_size((80, 24)).columns
-    return "\n".join(line for text in _lines(report) for line in _wrapped(text, width))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Breaks a line between words; what follows is indented further."""
-    indent = " " * (len(text) - len(text.lstrip()) + 2)
-    options: Any = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, width, subsequent_indent=indent, **options) or [text]
+    return "\n".join(line for text in _lines(report) for line in wrapped(text, width))
 
 
 def _lines(report: Report) -> Iterator[str]:

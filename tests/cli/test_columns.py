@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import gfx
 from gfx.cli.commands import EXAMPLES, app
-from gfx.cli.screen import print_table, wrapped
+from gfx.cli.screen import print_table
+from gfx.io.text_lines import wrapped
 from gfx.pipeline.recipe import shipped
 
 LONG = "a_module_with_a_name_that_people_give_when_they_want_to_be_quite_clear_about_it"
