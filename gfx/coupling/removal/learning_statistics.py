@@ -36,8 +36,8 @@ def learn(program: Program, sizes: Sizes, node: fx.Node) -> bool:
     The tensors of the program are still whole. Where it could not, the graph computes what it did.
     """
     what = asked(node)
-    if what is None or what.whole_weight:
-        return False  # a whole weight is stored as one: to compute it anew would cost a run more
+    if what is None:  # such as a softmax: a whole weight is stored as one, which costs a run less
+        return False
     x, about = what.source, None
     left = left_of(program, sizes, x)
     if left is None and what.kind in ("sum", "mean"):
@@ -80,11 +80,7 @@ class _Writer:
 
     def cut_shape(self) -> torch.Size:
         """Returns the shape that the statistic will have, by the analysis."""
-        if self.what.whole_weight:
-            shape = self.sizes.after[self.x].shape
-            return torch.empty(shape, device="meta").sum(self.what.dims, self.what.keepdim).shape
-        shape = self.sizes.after[self.node].shape
-        return torch.Size(shape)
+        return torch.Size(self.sizes.after[self.node].shape)
 
     def emit(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """Adds a node before the statistic."""
@@ -173,15 +169,6 @@ class _Writer:
         found = self.emit(torch.logsumexp, self.x, dims, keepdim=keepdim)
         return self.emit(torch.logaddexp, found, self.buffer(rest))
 
-    def normalized(self) -> fx.Node:
-        norm = self.emit(torch.clamp_min, self.norm(True), self.what.eps)
-        return self.emit(torch.div, self.x, norm)
-
-    def layer_norm(self) -> fx.Node:
-        away = self.emit(torch.sub, self.x, self.mean(True))
-        variance = self.emit(torch.add, self.variance(True), self.what.eps)
-        return self.emit(torch.div, away, self.emit(torch.sqrt, variance))
-
 
 _KINDS: dict[str, Callable[[_Writer], fx.Node]] = {
     "sum": lambda w: w.sum_of(w.what.keepdim),
@@ -192,8 +179,4 @@ _KINDS: dict[str, Callable[[_Writer], fx.Node]] = {
     "amax": lambda w: w.extreme(w.what.keepdim, torch.amax),
     "amin": lambda w: w.extreme(w.what.keepdim, torch.amin),
     "logsumexp": lambda w: w.logsumexp(w.what.keepdim),
-    "normalize": lambda w: w.normalized(),
-    "layer_norm": lambda w: w.layer_norm(),
-    "log_softmax": lambda w: w.emit(torch.sub, w.x, w.logsumexp(True)),
-    "softmax": lambda w: w.emit(torch.exp, w.emit(torch.sub, w.x, w.logsumexp(True))),
 }

@@ -30,12 +30,10 @@ class Asked:
     dims: tuple[int, ...]  # from 0, all if none were given
     keepdim: bool = False
     number: float = 0.0  # order of a norm, correction of a variance
-    eps: float = 0.0
-    whole_weight: bool = False  # whether the result has the shape of the source
 
     def norm_of_zero(self, whole: Tensor) -> bool:
         """Whether a norm, or a deviation, is 0 somewhere: a root has no gradient there."""
-        if self.kind in ("norm", "normalize"):
+        if self.kind == "norm":
             return bool((whole.abs().sum(self.dims) == 0).any())
         return self.kind == "std" and bool((whole.var(self.dims) == 0).any())
 
@@ -77,7 +75,7 @@ def _read(node: fx.Node) -> Asked | None:
         return _spread(_SPREADS[name], node, source)
     if name in _NORMS or name in _MATRIX_NORMS:
         return _norm(name, node, source)
-    return _whole_weight(name, node, source)
+    return None
 
 
 def _made(kind: str, node: fx.Node, source: fx.Node, at: int, number: float = 0.0) -> Asked | None:
@@ -131,31 +129,6 @@ def _norm(name: str, node: fx.Node, source: fx.Node) -> Asked | None:
         several = source.meta["val"].ndim > 1 if dim is None else not isinstance(dim, int)
         if matrix or (name == "linalg_norm" and several):
             return None  # of a matrix, such as its largest singular value
-    found = _made("norm", node, source, 2, float(order))
-    if found is None:
-        return None
     dims = _dims(dim, source)
     keepdim = bool(argument(node, 3, "keepdim", default=False))
     return None if dims is None else Asked("norm", source, dims, keepdim, float(order))
-
-
-def _whole_weight(name: str, node: fx.Node, source: fx.Node) -> Asked | None:
-    if name == "normalize":
-        order = argument(node, 1, "p", default=2.0)
-        dims = _dims(argument(node, 2, "dim", default=1), source)
-        eps = argument(node, 3, "eps", default=1e-12)
-        fits = dims is not None and isinstance(order, int | float) and 1 <= order <= math.inf
-        return Asked(name, source, dims or (), True, float(order), eps, True) if fits else None
-    if name in ("softmax", "log_softmax"):
-        dim = argument(node, 1, "dim")
-        dims = None if dim is None else _dims(dim, source)
-        return None if dims is None else Asked(name, source, dims, True, whole_weight=True)
-    if name == "layer_norm":
-        shape = argument(node, 1, "normalized_shape")
-        if any(argument(node, i, n) is not None for i, n in ((2, "weight"), (3, "bias"))):
-            return None
-        ndim = source.meta["val"].ndim
-        count = 1 if isinstance(shape, int) else len(shape)
-        dims, eps = tuple(range(ndim - count, ndim)), argument(node, 4, "eps", default=1e-5)
-        return Asked(name, source, dims, True, 0.0, eps, True)
-    return None
