@@ -24,6 +24,12 @@ class Beside(nn.Module):
         return self.last(self.side(x).tanh() + self.make(self.two(x)))
 
 
+def reasons_beside(change):
+    """Maps the groups of a program in which a change meets what it changes to their reasons."""
+    program = gfx.trace(Beside(change).eval(), torch.zeros(1, 3, 4, 4))
+    return {g.name: str(g.pinned) for g in gfx.channels(program) if g.producers}
+
+
 REJOINED = {
     "chunked": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
     "split": lambda x: torch.cat(torch.split(x, 1, 1), 1),
@@ -43,8 +49,7 @@ REJOINED = {
 
 @pytest.mark.parametrize("name", REJOINED)
 def test_channels_that_are_picked_out_and_rejoined_say_so(name):
-    program = gfx.trace(Beside(REJOINED[name]).eval(), torch.zeros(1, 3, 4, 4))
-    reasons = {g.name: str(g.pinned) for g in gfx.channels(program) if g.producers}
+    reasons = reasons_beside(REJOINED[name])
     assert PICKED in reasons["two"]
     assert PICKED in reasons["side"]
 
@@ -62,7 +67,6 @@ MIXED = {
 
 @pytest.mark.parametrize("why", MIXED)
 def test_channels_that_something_mixes_say_so(why):
-    program = gfx.trace(Beside(MIXED[why]).eval(), torch.zeros(1, 3, 4, 4))
-    reasons = {g.name: str(g.pinned) for g in gfx.channels(program) if g.producers}
+    reasons = reasons_beside(MIXED[why])
     assert why in reasons["two"]
     assert why in reasons["side"]

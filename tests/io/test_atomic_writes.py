@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -117,8 +118,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_command(tmp_path, mon
 CALLS = ("link", "replace", "unlink", "pwrite", "open", "fsync", "close")
 
 
-def killed_before(number, folder, files, first=()):
-    """Writes files in a process that is killed before its n-th such call; says whether it was."""
+def killed_before(number, action):
+    """Does something in a process that is killed before its n-th such call; says whether it was."""
     child = os.fork()
     if child == 0:
         count = [0]
@@ -135,7 +136,7 @@ def killed_before(number, folder, files, first=()):
         for name in CALLS:
             setattr(os, name, dying(getattr(os, name)))
         try:
-            write_files(files)
+            action()
         finally:
             os._exit(0)
     return os.waitpid(child, 0)[1] == signal.SIGKILL
@@ -156,7 +157,8 @@ def test_killed_at_any_call_all_or_none_are_there_after_the_next_command(
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.name in older:
                 target.write_text("old")
-        dies = killed_before(number, top, {target: put("new") for target in targets})
+        files = {target: put("new") for target in targets}
+        dies = killed_before(number, partial(write_files, files))
         killed += dies
         for folder in dict.fromkeys(target.parent for target in targets):
             recover(folder)
@@ -177,24 +179,7 @@ def test_killed_while_it_is_undone_the_next_command_goes_on(tmp_path, way):
         # somewhere between the names
         at = next(n for n in range(1, 200) if _between(top, files, n))
         assert at
-        child = os.fork()
-        if child == 0:
-            count = [0]
-
-            def dying(call, count=count, number=number):
-                def asked(*given, **named):
-                    count[0] += 1
-                    if count[0] == number:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return call(*given, **named)
-
-                return asked
-
-            for name in CALLS:
-                setattr(os, name, dying(getattr(os, name)))
-            recover(top)
-            os._exit(0)
-        killed = os.waitpid(child, 0)[1] == signal.SIGKILL
+        killed = killed_before(number, partial(recover, top))
         recover(top)
         assert texts(top) == {"a.txt": "old"}
         if not killed:
@@ -204,7 +189,7 @@ def test_killed_while_it_is_undone_the_next_command_goes_on(tmp_path, way):
 
 def _between(top, files, number):
     """Whether a process that is killed before its n-th call leaves some names of several."""
-    killed_before(number, top, files)
+    killed_before(number, partial(write_files, files))
     found = {path.name for path in top.iterdir() if not path.name.startswith(".gfx-")}
     if "b.txt" in found and "c.txt" not in found:
         return True

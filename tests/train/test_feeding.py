@@ -26,8 +26,8 @@ def threads():
     return [t for t in threading.enumerate() if t.name.startswith("gfx batches")]
 
 
-@given(kinds, st.integers(1, 12), st.integers(1, 5), st.integers(0, 9), st.integers(1, 3))
 @law(60)
+@given(kinds, st.integers(1, 12), st.integers(1, 5), st.integers(0, 9), st.integers(1, 3))
 def test_a_stream_gives_the_batch_of_each_step_whatever_the_workers_and_the_start(
     kind, count, size, start, workers
 ):
@@ -40,16 +40,16 @@ def test_a_stream_gives_the_batch_of_each_step_whatever_the_workers_and_the_star
     assert threads() == []
 
 
-@given(kinds, st.integers(1, 20), st.integers(1, 3), st.sampled_from([2, 4]), st.integers(0, 5))
 @law(60)
+@given(kinds, st.integers(1, 20), st.integers(1, 3), st.sampled_from([2, 4]), st.integers(0, 5))
 def test_ranks_see_together_what_one_sees_with_the_whole_batch(kind, count, size, ranks, step):
     task = KINDS[kind](count)
     parts = [Loader(task, size, 1, rank, ranks).at(step) for rank in range(ranks)]
     assert same_batch(joined(parts), Loader(task, size * ranks, 1).at(step))
 
 
-@given(kinds, st.integers(1, 6), st.integers(0, 3))
 @law(60)
+@given(kinds, st.integers(1, 6), st.integers(0, 3))
 def test_equal_keys_mean_equal_tensors(kind, count, seed):
     loader = Loader(KINDS[kind](count), 3, seed)
     seen, given_to = {}, {}
@@ -64,8 +64,8 @@ def test_equal_keys_mean_equal_tensors(kind, count, seed):
                 assert given_to.setdefault(one.input_keys[0], inputs) == inputs
 
 
-@given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 3))
 @law(40)
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 3))
 def test_an_epoch_sees_every_example_once(count, size, epoch):
     loader = Loader(tasks.inputs(torch.arange(count)), size)
     steps = loader.steps_per_epoch

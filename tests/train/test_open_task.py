@@ -16,18 +16,8 @@ from gfx.train.feeding import Loader
 from gfx.train.tasks import open_task
 from support.map_pictures import map_folder
 from support.picture_folders import picture, write_pictures
-from support.task_generators import conditional, dcgan, editor, translator, upscaler
+from support.task_generators import conditional, editor, upscaler
 from support.task_kinds import Noisy, images, same_batch
-
-
-@pytest.fixture(scope="module", name="translator")
-def translator_program():
-    return translator()
-
-
-@pytest.fixture(scope="module", name="dcgan")
-def dcgan_program():
-    return dcgan()
 
 
 def side_by_side(folder, count=4):

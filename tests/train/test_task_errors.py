@@ -11,18 +11,8 @@ from gfx.train.feeding import Loader
 from gfx.train.tasks import open_task
 from support.map_pictures import map_folder
 from support.picture_folders import write_pictures
-from support.task_generators import conditional, dcgan, editor, translator
+from support.task_generators import conditional, editor
 from support.task_kinds import images
-
-
-@pytest.fixture(scope="module", name="translator")
-def translator_program():
-    return translator()
-
-
-@pytest.fixture(scope="module", name="dcgan")
-def dcgan_program():
-    return dcgan()
 
 
 def refused(match, *args, **options):
