@@ -11,6 +11,8 @@ from passes.fold_parametrizations import FoldParametrizations
 from passes.fuse_batch_norm import FuseBatchNorm
 from passes.mask import Mask
 from passes.refit import Refit
+from passes.reinitialise import Reinitialise
+from passes.remove_zeros import RemoveZeros
 from passes.strip_taps import StripTaps
 from passes.write_in_place import WriteInPlace
 
@@ -28,6 +30,8 @@ PASSES = (
     FuseBatchNorm,
     Mask,
     Refit,
+    Reinitialise,
+    RemoveZeros,
     StripTaps,
     WriteInPlace,
 )

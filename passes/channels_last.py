@@ -19,6 +19,7 @@ from gfx.ir.interpreter import descendants
 from gfx.ir.modules import FAST, is_known
 from gfx.ir.node_origin import stands_for
 from gfx.ir.ops import is_inplace, op_name
+from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
@@ -78,10 +79,9 @@ class ChannelsLast(Pass):
                 outcome.skip(node, why)
             return outcome
         for node, module in found.items():
-            if not _is_last(module.weight):  # of two calls of one layer the first stores it
-                module.weight.data = module.weight.data.contiguous(
-                    memory_format=torch.channels_last
-                )
+            last = torch.channels_last
+            if not module.weight.is_contiguous(memory_format=last):  # a call before may store it
+                module.weight.data = module.weight.data.contiguous(memory_format=last)
                 outcome.change(node, "weight", "row-major", "channels last")
         if found:
             _reshape(program, reached, outcome)
@@ -97,25 +97,23 @@ class ChannelsLast(Pass):
             module = program.submodule(node) if node.op == "call_module" else None
             if not isinstance(module, _CONVS):
                 continue
-            why = self._refusal(str(node.target), module)
+            why = self._refusal(program, str(node.target), module)
             if why:
                 outcome.skip(node, why)
-            elif not _is_last(module.weight):
+            elif not module.weight.is_contiguous(memory_format=torch.channels_last):  # rule 3
                 yield node, module  # type: ignore[misc]
 
-    def _refusal(self, path: str, module: nn.Module) -> str:
+    def _refusal(self, program: Program, path: str, module: nn.Module) -> str:
         """Says why a weight keeps its order; "" if it can be stored channels-last."""
         if not self.named(path):
             return f"not in targets {', '.join(self.targets)}"
         weight = module._parameters.get("weight")
-        if weight is None or module._forward_pre_hooks or not is_known(module):  # rule 4
-            return "its weight is computed before it runs; run fold_parametrizations before"
+        if weight is None or module._forward_pre_hooks:  # rule 4
+            return f"its weight is computed before it runs; {folding_in(program, path)}"
+        if not is_known(module):
+            kind = type(module).__name__
+            return f"{kind} is a class of its own: what it computes is not known"
         return ""
-
-
-def _is_last(weight: torch.Tensor) -> bool:
-    """Whether a weight is in channels-last order, or has only one order (rule 3)."""
-    return weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def _obstacles(program: Program, reached: set[fx.Node]) -> Iterator[str]:
@@ -149,7 +147,9 @@ def _slow(node: fx.Node, module: nn.Module) -> Iterator[str]:
     if not is_known(module):
         yield f"{node.target} is opaque: its code may ask how its input lies in memory"
     elif isinstance(module, _InstanceNorm) and type(module) not in FAST.values():
-        yield f"{node.target} would copy what it normalises; run fast_instance_norm before"
+        hooked = module._forward_hooks or module._forward_pre_hooks or module.track_running_stats
+        does = "" if hooked or type(module) not in FAST else "; run fast_instance_norm before"
+        yield f"{node.target} would copy what it normalises{does}"
     elif isinstance(module, nn.GroupNorm) and node.meta["val"].ndim == 4:
         yield f"{node.target}: {_INEXACT}"
 

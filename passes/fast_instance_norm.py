@@ -12,6 +12,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.ir.modules import FAST, is_own
+from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 
 __all__ = ["FastInstanceNorm"]
@@ -54,7 +55,7 @@ class FastInstanceNorm(Pass):
             if not isinstance(module, _InstanceNorm) or is_own(module) or id(module) in seen:
                 continue
             seen.add(id(module))
-            why = self._refusal(str(node.target), module)
+            why = self._refusal(program, str(node.target), module)
             if why:
                 outcome.skip(node, why)
                 continue
@@ -65,7 +66,7 @@ class FastInstanceNorm(Pass):
         program.recompile()
         return outcome
 
-    def _refusal(self, path: str, module: nn.Module) -> str:
+    def _refusal(self, program: Program, path: str, module: nn.Module) -> str:
         """Says why a norm cannot be replaced; "" if it can."""
         if not self.named(path):
             return f"not in targets {', '.join(self.targets)}"
@@ -75,5 +76,5 @@ class FastInstanceNorm(Pass):
             return "it uses running statistics (track_running_stats=True)"
         hooks = (*module._forward_hooks, *module._forward_pre_hooks)
         if hooks or hasattr(module, "parametrizations"):  # rule 3
-            return "it has a hook or parametrization; run fold_parametrizations before"
+            return f"it has a hook or parametrization; {folding_in(program, path)}"
         return ""

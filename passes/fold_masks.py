@@ -13,15 +13,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from gfx.compression.masks.fold import carried, judge
+from gfx.compression.masks.hold_constants import take_out
 from gfx.compression.masks.sparse_layouts import Layout, lay_out, unfit
 from gfx.compression.masks.strip_masks import Zeroed, strip, write_out
 from gfx.compression.masks.write_zeros import write_zeros
-from gfx.compression.selection import record
 from gfx.contract import Context, Keeps, Outcome, Pass
-from gfx.coupling import Groups, analyse
-from gfx.coupling.channel_names import stays
-from gfx.coupling.labels import Mask
-from gfx.coupling.removal import remove
+from gfx.coupling import analyse
 from gfx.errors import PreconditionError, VerificationError
 from gfx.ir.modules import ChannelMask, LearnedMask, MaskedLayer, MaskedLinear, Penalty
 from gfx.ir.program import Program
@@ -32,6 +29,12 @@ __all__ = ["FoldMasks"]
 _MACHINERY = (ChannelMask, MaskedLayer, Penalty)
 _NOTHING = """no mask zeroes anything: none was set yet, or this is an average of a model (EMA) \
 whose buffers were neither averaged nor copied with its weights"""
+
+_NONE = "there are no masks of gfx: the pass mask puts some in, to train with"
+_ALL_ABOVE = (
+    "it zeroes nothing: schedule.binarize(alpha), of gfx.schedule(model), was not called, or alpha "
+    "was below all that the penalty left"
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class FoldMasks(Pass):
         outcome = Outcome()
         masks = {p: m for p, m in program.module.named_modules() if isinstance(m, _MACHINERY)}
         if not masks:
+            outcome.details["note"] = _NONE
             return outcome
         propagate(program)
         masked = list(write_out(program))
@@ -108,7 +112,7 @@ class FoldMasks(Pass):
         for path, module in masks.items():
             outcome.change(path, _folded(module))
             if _is_whole(module) and getattr(module, "kind", "") in ("slimming", "l1"):
-                outcome.skip(path, "it zeroes nothing; call schedule.binarize(alpha) before")
+                outcome.skip(path, _ALL_ABOVE)
         if all(map(_is_whole, masks.values())):
             outcome.details["note"] = _NOTHING
         if zeroed:
@@ -153,21 +157,12 @@ def _fold_channels(program: Program, zeroed: list[Zeroed], outcome: Outcome) -> 
         old, groups = groups, analyse(program)
         removed = carried(old, removed, groups)
     if removed.any():
-        _remove(program, groups, removed, outcome)
+        widths, details = take_out(program, groups, removed)
+        for name, (before, after) in widths.items():
+            outcome.change(name, "channels", before, after)
+        outcome.details |= details
     program.recompile()
     return {w.where for w in written if not w.product}
-
-
-def _remove(program: Program, groups: Groups, removed: Mask, outcome: Outcome) -> None:
-    """Removes channels and lists what each module has left."""
-    stay = stays(groups, removed)
-    for name, (before, indices) in stay.items():
-        outcome.change(name, "channels", before, len(indices))
-    kept = {name: indices for name, (_, indices) in stay.items()}
-    outcome.details |= record(groups, removed, kept)
-    stored = remove(program, groups, removed)
-    if stored:  # statistics of weights, such as a spectral norm that the model computes
-        outcome.details["stored"] = list(stored)
 
 
 def _is_whole(module: Any) -> bool:

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.errors import PreconditionError
+from gfx.ir.computed_tensors import folding
 from gfx.ir.modules import is_known, penalised
 from gfx.ir.node_origin import stands_for
 from gfx.ir.program import Program
@@ -149,17 +150,14 @@ def _obstacle(layer: Layer, norm: _BatchNorm) -> str:
         return "it keeps no running statistics (track_running_stats=False)"
     for module in (layer, norm):
         kind = type(module).__name__
-        if hasattr(module, "parametrizations") or _hooked(module):
-            return f"its {kind} has a hook or parametrization; run fold_parametrizations before"
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        if hasattr(module, "parametrizations") or hooked:
+            return f"its {kind} has a hook or parametrization; {folding(module)}"
         if not is_known(module):
             return f"{kind} is a class of its own: what it computes is not known"
     if layer.bias is None and norm.bias is None:
         return "neither the norm nor the layer has a bias to hold the shift"
     return ""
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 @torch.no_grad()

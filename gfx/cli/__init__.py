@@ -15,12 +15,15 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Runs the shell."""
+    import os
+
+    from gfx.cli.completion import join_words_at_colons, without_beginning
     from gfx.cli.stopping import stoppable
 
-    with stoppable():
+    with stoppable(), without_beginning(join_words_at_colons(os.environ)):
         from gfx.cli.commands import app
 
-        app()
+        app(prog_name="gfx")  # as which completion knows it, also of `python -m gfx`
 
 
 def __getattr__(name: str) -> Any:

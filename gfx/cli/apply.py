@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gfx.cli.completion import complete_recipe
 from gfx.cli.error_handling import guarded, warn
 from gfx.cli.model_argument import open_named
 from gfx.cli.options import (
@@ -39,7 +40,12 @@ def _output(path: Path) -> Path:
 @guarded
 def apply(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe file, or the name of a shipped one.",
+            autocompletion=complete_recipe,
+        ),
     ],
     model: Model,
     output: Annotated[

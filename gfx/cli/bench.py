@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gfx.cli.completion import complete_model
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import Opened, open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Seed, Trust
-from gfx.cli.screen import Progress, print_json, print_table
+from gfx.cli.screen import Progress, print_json, print_table, print_text
 from gfx.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -28,7 +29,12 @@ def bench(
     model: Model,
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="OTHER", help="The model to compare with, as MODEL."),
+        typer.Option(
+            "--against",
+            metavar="OTHER",
+            help="The model to compare with, as MODEL.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     inputs: Input = None,
     factory: Factory = None,
@@ -95,7 +101,7 @@ def bench(
     if as_json:
         print_json(found.to_dict())
         return
-    typer.echo(str(found))
+    print_text(str(found))
     _print_profile(found.profile, model, top)
 
 

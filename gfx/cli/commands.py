@@ -13,12 +13,11 @@ from gfx.cli.inspect import inspect
 from gfx.cli.listings import passes, recipes, zoo
 from gfx.cli.report import report
 
-__all__ = ["app"]
+__all__ = ["EXAMPLES", "app"]
 
 app = typer.Typer(
     name="gfx",
     help="Make image generators small and fast.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -48,6 +47,18 @@ def _root(
     pass
 
 
-# in the order in which --help lists them
-for command in (apply, cost, channels, inspect, bench, export, recipes, passes, zoo, report):
-    app.command()(command)
+# in the order in which --help lists them; each with an example, which the tests run
+EXAMPLES = {
+    apply: "gfx apply half zoo:dcgan -o small.gfx",
+    cost: "gfx cost zoo:resnet_9blocks --input 1x3x256x256",
+    channels: "gfx channels zoo:unet_256",
+    inspect: "gfx inspect zoo:dcgan --fast --csv table.csv",
+    bench: "gfx bench 'zoo:dcgan?ngf=16' --against zoo:dcgan --rounds 5",
+    export: "gfx export zoo:dcgan -o dcgan.pt2",
+    recipes: "gfx recipes half",
+    passes: "gfx passes channel_prune",
+    zoo: "gfx zoo dcgan",
+    report: "gfx report small.gfx --html small.html",
+}
+for command, example in EXAMPLES.items():
+    app.command(epilog=f"Example: {example}")(command)

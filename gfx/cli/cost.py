@@ -7,7 +7,7 @@ import typer
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Trust
-from gfx.cli.screen import Progress, print_json, print_table
+from gfx.cli.screen import Progress, print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from gfx.costs import Cost
@@ -39,7 +39,7 @@ def cost(
     if as_json:
         print_json(figures.to_dict())
         return
-    typer.echo(str(figures))
+    print_text(str(figures))
     _print_layers(figures, top)
 
 

@@ -8,7 +8,7 @@ import typer
 from gfx.cli.error_handling import guarded, warn
 from gfx.cli.model_argument import open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Seed, Trust
-from gfx.cli.screen import Progress, print_json
+from gfx.cli.screen import Progress, print_json, print_text
 from gfx.cli.stopping import note_written
 
 __all__ = ["export"]
@@ -62,5 +62,5 @@ def export(
     if as_json:
         print_json(done.to_dict())
     else:
-        typer.echo(str(done))
+        print_text(str(done))
     typer.echo(f"wrote {output} ({done.bytes:,} bytes)", err=True)

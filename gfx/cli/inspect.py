@@ -88,7 +88,11 @@ def inspect(
         typer.Option("--layers", metavar="GLOB", help="Only these layers; may be repeated."),
     ] = None,
     kind: Annotated[
-        Kind, typer.Option(help="The decomposition to try.")
+        Kind,
+        typer.Option(
+            metavar="FORM",
+            help="What to decompose to: depthwise_separable, spatial, tucker or low_rank.",
+        ),
     ] = Kind.depthwise_separable,
     rank: Annotated[
         Any, typer.Option("--rank", parser=_rank, help="Its rank, or a share of the full.")

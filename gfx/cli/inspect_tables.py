@@ -4,9 +4,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from gfx.cli.screen import columns_of_screen, print_table
+from gfx.cli.screen import columns_of_screen, print_table, print_text
 
 if TYPE_CHECKING:
     from gfx.sensitivity import Key, Row, Table
@@ -21,11 +19,11 @@ def print_findings(table: "Table") -> None:
     from gfx.reports.sensitivity.table_text import described, remarks
 
     for name, text in described(table).items():
-        typer.echo(f"{name:<14}{text}")
+        print_text(f"{name:<14}{text}")
     _print_layers(table)
     _print_stages(table)
     for text in remarks(table, table):
-        typer.echo(text)
+        print_text(text)
 
 
 def _print_layers(table: "Table") -> None:

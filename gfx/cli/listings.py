@@ -1,11 +1,15 @@
 """`gfx recipes`, `gfx passes`, `gfx zoo`: list what is installed."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from gfx.cli.completion import complete_pass, complete_recipe, complete_zoo_name
 from gfx.cli.error_handling import guarded, warn
 from gfx.cli.options import Debug, Json
-from gfx.cli.screen import print_json, print_table
+from gfx.cli.screen import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from gfx.contract import Pass
@@ -14,10 +18,24 @@ __all__ = ["describe_pass", "passes", "recipes", "zoo"]
 
 
 @guarded
-def recipes(as_json: Json = False, debug: Debug = False) -> None:
-    """List the recipes that ship with gfx."""
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Print this one.", autocompletion=complete_recipe),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the recipes that ship with gfx, or print one with all its defaults."""
     from gfx.pipeline.recipe import Recipe, shipped
 
+    if name is not None:
+        recipe = Recipe.load(name)
+        if as_json:
+            print_json(recipe.spec())
+        else:
+            print_text(recipe.to_yaml())
+        return
     loaded = {name: Recipe.load(name) for name in shipped()}
     if as_json:
         print_json({name: recipe.spec() for name, recipe in loaded.items()})
@@ -30,37 +48,78 @@ def recipes(as_json: Json = False, debug: Debug = False) -> None:
 
 
 @guarded
-def passes(as_json: Json = False, debug: Debug = False) -> None:
-    """List the passes that are installed, with their fields."""
-    from gfx.pipeline.registry import discover
+def passes(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Describe this one.", autocompletion=complete_pass),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the passes that are installed, with their fields, or describe one."""
+    from gfx.pipeline.registry import discover, get
 
     found = discover()
     for broken in found.broken:
         warn(f"plugin {broken.plugin} could not be loaded: {broken.why}")
-    described = [describe_pass(kind, found.origins[name]) for name, kind in found.passes.items()]
+    if name is not None:
+        kind = get(name)
+        described = describe_pass(kind, found.origins[name])
+        if as_json:
+            print_json(described)
+            return
+        print_text(inspect.cleandoc(kind.__doc__ or ""))
+        _print_fields(described["fields"])
+        return
+    listed = [describe_pass(kind, found.origins[name]) for name, kind in found.passes.items()]
     if as_json:
-        print_json(described)
+        print_json(listed)
         return
     rows = [
         (d["name"], d["about"], ", ".join(f"{k}={v}" for k, v in d["fields"].items()), d["origin"])
-        for d in described
+        for d in listed
     ]
     print_table(("pass", "about", "fields", "from"), rows)
 
 
 @guarded
-def zoo(as_json: Json = False, debug: Debug = False) -> None:
-    """List the reference generators, for MODEL as zoo:NAME or zoo:NAME?option=value."""
-    from gfx import zoo as generators
+def zoo(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Describe this one.", autocompletion=complete_zoo_name
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the reference networks, for MODEL as zoo:NAME or zoo:NAME?option=value."""
+    from gfx import zoo as networks
 
+    groups = {"generator": networks.names(), "discriminator": networks.discriminators()}
+    kinds = {each: kind for kind, names in groups.items() for each in names}
+    listed = tuple(kinds) if name is None else (name.removeprefix("zoo:"),)
     found = [
-        (name, generators.about(name), generators.options(name)) for name in generators.names()
+        {"name": n, "about": networks.about(n), "options": networks.options(n), "kind": kinds[n]}
+        for n in listed
     ]
     if as_json:
-        print_json([dict(zip(("name", "about", "options"), row, strict=True)) for row in found])
+        print_json(found if name is None else found[0])
         return
-    rows = [(n, text, ", ".join(f"{k}={v}" for k, v in known.items())) for n, text, known in found]
-    print_table(("generator", "about", "options"), rows)
+    if name is not None:
+        print_text(networks.about(listed[0]))
+        _print_fields(networks.options(listed[0]))
+        return
+    for kind, names in groups.items():
+        rows = []
+        for each in names:
+            known = ", ".join(f"{k}={v}" for k, v in networks.options(each).items())
+            rows.append((each, networks.about(each), known))
+        print_table((kind, "about", "options"), rows)
+
+
+def _print_fields(fields: dict[str, Any]) -> None:
+    print_table(("field", "default"), [(field, str(value)) for field, value in fields.items()])
 
 
 def describe_pass(kind: "type[Pass]", origin: str) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from gfx.cli.completion import complete_model
 from gfx.cli.model_argument import parse_input
 from gfx.errors import InputError
+from gfx.io.plain_data import shown
 
 __all__ = [
     "Attention",
@@ -60,6 +62,16 @@ def parse_range_option(text: str) -> tuple[float, float]:
         raise typer.BadParameter(str(error)) from error
 
 
+def check_seed(seed: int | None) -> int | None:
+    """Checks that torch takes a seed.
+
+    Raises: typer.BadParameter if it is too large.
+    """
+    if seed is not None and seed >= 2**63:
+        raise typer.BadParameter(f"{shown(seed)} is no seed from 0 to {2**63 - 1}")
+    return seed
+
+
 def check_images(folder: Path | None) -> Path | None:
     """Checks that --data is a folder.
 
@@ -92,7 +104,9 @@ def image_data(folder: Path | None, half: HalfOption | None) -> Any:
 Model = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A .gfx, .pt, .pth, .pt2 or .safetensors file, or zoo:NAME."
+        metavar="MODEL",
+        help="A .gfx, .pt, .pth, .pt2 or .safetensors file, or zoo:NAME.",
+        autocompletion=complete_model,
     ),
 ]
 Input = Annotated[
@@ -146,7 +160,10 @@ PairHalf = Annotated[
     typer.Option("--half", help="Of pictures A|B in --data: which half the model takes."),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", min=0, callback=check_seed, help="Seed of everything random."
+    ),
 ]
 Time = Annotated[
     float | None,

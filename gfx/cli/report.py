@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from gfx.cli.completion import complete_model
 from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import Opened, open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Trust
@@ -40,6 +41,7 @@ def report(
             "--original",
             metavar="MODEL",
             help="What the file was made from, if the file keeps too little of it.",
+            autocompletion=complete_model,
         ),
     ] = None,
     factory: Factory = None,

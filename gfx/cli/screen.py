@@ -1,7 +1,13 @@
-"""Prints the output of commands: tables or JSON on stdout, progress on stderr."""
+"""Prints the output of commands: tables or JSON on stdout, progress on stderr.
+
+1. No line is wider than the screen: the terminal, else the variable COLUMNS, else 80.
+2. Text is broken between words, never within a name: a name that is wider than the screen stands on
+   a line of its own, whole.
+3. A table whose columns would not fit, each as wide as its longest word, becomes one block a row.
+"""
 
 import json
-import sys
+import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -9,11 +15,12 @@ from typing import Any
 
 import typer
 
+from gfx.io.text_lines import between_words, wrapped
 from gfx.progress import LiveLine, listening, stage
 
-__all__ = ["Progress", "columns_of_screen", "print_json", "print_table"]
+__all__ = ["Progress", "columns_of_screen", "print_json", "print_table", "print_text"]
 
-_WIDE = 160  # columns where there is no terminal to fit
+_GAP = 2  # blanks between columns
 
 
 def print_json(data: Any) -> None:
@@ -21,29 +28,90 @@ def print_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2))
 
 
+def print_text(text: str) -> None:
+    """Prints text on stdout, broken between words (rules 1 and 2)."""
+    width = columns_of_screen()
+    for line in text.splitlines():
+        typer.echo("\n".join(wrapped(line, width)))
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Prints a table on stdout; columns whose name starts with "#" hold numbers."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        right = name.startswith("#")
-        table.add_column(
-            name.removeprefix("#"), justify="right" if right else "left", overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a path may hold [brackets]
-    Console(width=columns_of_screen()).print(table)
+    width = columns_of_screen()
+    cells = [[cell.splitlines() or [""] for cell in row] for row in rows]
+    names = [name.removeprefix("#") for name in columns]
+    if title:
+        print_text(title)
+    widths = _widths(columns, names, cells, width)
+    if widths is None:
+        _print_blocks(names, cells, width)
+        return
+    right = [name.startswith("#") for name in columns]
+    typer.echo()
+    typer.echo(_line(names, widths, right))
+    typer.echo((" " * _GAP).join("-" * each for each in widths))
+    for row in cells:
+        broken = [_broken(lines, each) for lines, each in zip(row, widths, strict=True)]
+        for number in range(max(map(len, broken))):
+            parts = [lines[number] if number < len(lines) else "" for lines in broken]
+            typer.echo(_line(parts, widths, right))
+    typer.echo()
 
 
 def columns_of_screen() -> int:
-    """Returns how many characters fit on a line of stdout; _WIDE if it is no terminal."""
-    from rich.console import Console
+    """Returns how many characters fit on a line of stdout (rule 1)."""
+    return shutil.get_terminal_size((80, 24)).columns
 
-    return Console().width if sys.stdout.isatty() else _WIDE
+
+def _broken(lines: Sequence[str], width: int) -> list[str]:
+    return [part for line in lines for part in (between_words(line, width) or [""])]
+
+
+def _widths(
+    columns: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[list[str]]], width: int
+) -> list[int] | None:
+    """Shares the screen among columns; None if the longest words do not fit (rule 3)."""
+    least, most = [], []
+    for place, name in enumerate(names):
+        texts = [name, *(line for row in cells for line in row[place])]
+        most.append(max(map(len, texts)))
+        words = [len(word) for text in texts for word in text.split()]
+        # numbers are not broken, nor what names the row
+        whole = columns[place].startswith("#") or place == 0
+        least.append(most[-1] if whole else max(words, default=1))
+    room = width - _GAP * (len(names) - 1)
+    if sum(least) > room:
+        return None
+    found = list(least)
+    spare = room - sum(least)
+    for place in sorted(range(len(names)), key=lambda n: most[n] - least[n]):
+        waiting = sum(1 for n in range(len(names)) if most[n] - found[n] > 0) or 1
+        more = min(most[place] - found[place], spare // waiting if waiting > 1 else spare)
+        found[place] += more
+        spare -= more
+    return found
+
+
+def _line(parts: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    made = [
+        part.rjust(width) if is_right else part.ljust(width)
+        for part, width, is_right in zip(parts, widths, right, strict=True)
+    ]
+    return (" " * _GAP).join(made).rstrip()
+
+
+def _print_blocks(names: Sequence[str], cells: Sequence[Sequence[list[str]]], width: int) -> None:
+    """Prints a block a row: its name, then what the other columns say of it (rule 3)."""
+    for row in cells:
+        typer.echo()
+        head, *rest = zip(names, row, strict=True)
+        typer.echo("\n".join(line for text in head[1] for line in wrapped(text, width)))
+        for name, lines in rest:
+            text = ", ".join(line.rstrip(",") for line in lines if line)
+            if text:
+                said = f"  {name}: {text}" if name else f"  {text}"
+                typer.echo("\n".join(wrapped(said, width)))
+    typer.echo()
 
 
 class Progress:

@@ -11,6 +11,8 @@ Three ways of counting multiply-accumulates (MACs) are in use; papers mix them:
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gfx.ir.ambient_modes import shielded
+
 __all__ = ["CONVENTIONS", "Cost", "Macs", "NodeCost", "human"]
 
 CONVENTIONS = {"exact": "exact", "output": "output", "output+norm": "output_norm"}
@@ -65,6 +67,7 @@ class NodeCost:
     peak_activation_bytes: int  # activations alive while it runs
 
 
+@shielded
 @dataclass(frozen=True)
 class Cost:
     """Holds what a program costs at the batch and size of its example inputs.

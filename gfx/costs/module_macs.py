@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from gfx.costs import mac_formulas as formulas
 from gfx.costs.cost import Macs
 from gfx.ir.modules import ChannelMask, CsrLinear, SemiStructuredLinear, is_known
+from gfx.ir.setting_hooks import setting_hooks
 
 __all__ = ["module_macs"]
 
@@ -23,18 +26,33 @@ def module_macs(
 ) -> Macs | None:
     """Counts a call of a layer of torch.nn or gfx on fake tensors; None if there is no formula.
 
+    There is none for a layer with hooks: what it is given and gives back may be anything.
+
     Example:
         >>> x, layer = torch.empty(1, 3, 8, 8), nn.Conv2d(3, 4, 1)
         >>> module_macs(layer, (x,), {}, layer(x))
         Macs(exact=768, output=768, output_norm=768)
     """
-    if not is_known(module):
+    if not is_known(module) or _hooked(module):
         return None
     for kinds, rule in _RULES:
         if isinstance(module, kinds):
             return rule(module, args, kwargs, _first(out))
     simple = not any(True for _ in module.children())
     return Macs() if simple and not any(True for _ in module.parameters()) else None
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Says whether a hook stands between call and layer; one that only sets weights does not."""
+    if not module._forward_pre_hooks and not module._forward_hooks:
+        return False
+    setting = {hook.key for hook in setting_hooks(module)}
+    before = [
+        hook
+        for key, hook in module._forward_pre_hooks.items()
+        if key not in setting and not isinstance(hook, SpectralNorm | WeightNorm)
+    ]
+    return bool(before or module._forward_hooks)
 
 
 def _conv(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> Macs:

@@ -1,6 +1,7 @@
 """Finds the channel groups of a program by running every node on labels."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from gfx.coupling.flow import Attention, Flow, GroupNorms
 from gfx.coupling.form_groups import collect
 from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, tensors, varying
+from gfx.coupling.long_dimensions import LongDimensions
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown, unlabelled
 from gfx.coupling.rules.reductions import centre
 from gfx.coupling.weight_statistics import find_constants
 from gfx.ir.ops import op_name
+from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
@@ -53,11 +56,11 @@ def analyse(
     flow = _run(Flow(program, attention, group_norm))
     while True:
         stuck = _stuck(flow) if group_norm == "auto" else set()
-        met = {name for why, name in flow.long.items() if why in flow.labels.pins().texts}
+        met = flow.long.met(flow.labels.pins().texts)
         if not stuck and not met:
             return collect(flow)
-        labelled, regrouped = flow.labelled | met, flow.regrouped | stuck
-        flow = _run(Flow(program, attention, group_norm, regrouped, labelled))
+        long, regrouped = LongDimensions(flow.long.labelled | met), flow.regrouped | stuck
+        flow = _run(Flow(program, attention, group_norm, regrouped, long))
 
 
 def analyse_like(groups: Groups, program: Program) -> Groups:
@@ -102,7 +105,15 @@ def _value(flow: Flow, node: fx.Node) -> Any:
 
 
 def _placeholder(flow: Flow, node: fx.Node) -> Any:
-    value = node.meta["val"]
+    return _given(flow, node, node.meta["val"])
+
+
+def _given(flow: Flow, node: fx.Node, value: Any) -> Any:
+    """Labels the tensors of an input, which may be a container of some."""
+    if isinstance(value, dict):
+        return {key: _given(flow, node, part) for key, part in value.items()}
+    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+        return tuple(_given(flow, node, part) for part in value)
     if not isinstance(value, Tensor):
         return value
     shape = tuple(value.shape)
@@ -121,12 +132,15 @@ def _get_attr(flow: Flow, node: fx.Node) -> Any:
 def _call_module(flow: Flow, node: fx.Node) -> Any:
     module = flow.program.submodule(node)
     call = _call(flow, node, type(module).__name__, module)
-    why = _not_plain(module, str(node.target))
+    why = _not_plain(flow.program, module, str(node.target))
     if why:
         flow.refused[str(node.target)] = why
     rule = None if why else module_rule(module)
     if rule is not None:
-        return _followed(rule, flow, call)
+        try:
+            return rule(flow, call)
+        except _GIVES_UP as error:
+            why = _not_followed(call, error)
     out = unknown(flow, call, why)
     for name, _ in [*module.named_parameters(), *module.named_buffers()]:
         tensor = flow.tensor(f"{node.target}.{name}")  # may be tied to another module's
@@ -139,10 +153,10 @@ def _call_module(flow: Flow, node: fx.Node) -> Any:
     return Labeled(out.shape, made.fields, out.why)
 
 
-def _not_plain(module: nn.Module, path: str) -> str | None:
+def _not_plain(program: Program, module: nn.Module, path: str) -> str | None:
     """Says why the parameters of a module are not what they seem."""
     if any(_holds(module, name) for name in ("parametrizations", "weight_orig", "weight_g")):
-        return f"a parametrization computes the weight of {path}; run fold_parametrizations first"
+        return f"a parametrization computes the weight of {path}; {folding_in(program, path)}"
     if module._forward_hooks or module._forward_pre_hooks:
         return f"{path} has hooks, which may do anything to its channels"
     return None
@@ -169,9 +183,16 @@ def _followed(rule: Callable[[Flow, Call], Any], flow: Flow, call: Call) -> Any:
     """
     try:
         return rule(flow, call)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        what = f"{call.name} at {call.node.name}"
-        return unknown(flow, call, f"gfx cannot follow {what} ({type(e).__name__}: {e})")
+    except _GIVES_UP as error:
+        return unknown(flow, call, _not_followed(call, error))
+
+
+_GIVES_UP = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def _not_followed(call: Call, error: Exception) -> str:
+    what = f"{call.name} at {call.node.name}"
+    return f"gfx cannot follow {what} ({type(error).__name__}: {error})"
 
 
 def _output(flow: Flow, node: fx.Node) -> None:
@@ -215,6 +236,35 @@ def _straighten(flow: Flow) -> None:
                 over = varying(labels)
                 if len(over) > 1:
                     _straighten_field(flow, labels, over)
+    for node, value in flow.values.items():
+        flow.values[node] = _straight(flow, value)
+
+
+def _straight(flow: Flow, value: Any) -> Any:
+    """Leaves each field constant where all that it has there is one class.
+
+    The positions of a latent's map are one channel: they stay, also where all channels of a part
+    are gone.
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)(_straight(flow, one) for one in value)
+    if isinstance(value, dict):
+        return {key: _straight(flow, one) for key, one in value.items()}
+    if not isinstance(value, Labeled) or all(len(varying(f)) < 2 for f in value.fields):
+        return value
+    return replace(value, fields=tuple(_on_one(flow, labels) for labels in value.fields))
+
+
+def _on_one(flow: Flow, labels: Tensor) -> Tensor:
+    """Leaves a field varying on the one dimension that its classes vary on."""
+    dims = varying(labels)
+    if len(dims) < 2:
+        return labels
+    stay = flow.over(labels)[0]  # of one class alone the first, as channels are before positions
+    cut = core(labels)
+    for d in dims:
+        cut = cut if d == stay else cut.narrow(d, 0, 1)
+    return cut.expand(labels.shape)
 
 
 def _straighten_field(flow: Flow, labels: Tensor, over: tuple[int, ...]) -> None:

@@ -5,6 +5,7 @@ meets, pin what may not be narrowed, and run the operation itself on labels.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from gfx.coupling.labelled_tensor import (
 )
 from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import LONGEST, Axis, Ids, Labels
+from gfx.coupling.long_dimensions import LongDimensions
 from gfx.coupling.weight_statistics import Constants
 from gfx.ir.execute import tensors as tensors_in
 from gfx.ir.program import Program
@@ -33,6 +35,8 @@ __all__ = ["Attention", "Flow", "GroupNorms"]
 Attention = Literal["width", "heads"]
 GroupNorms = Literal["auto", "whole", "regroup"]
 
+# the labels along one dimension, and why there are none if there are none
+Side = tuple[Ids | None, str]
 UNKNOWN = "its size is set by something that gfx does not follow"
 
 
@@ -44,8 +48,7 @@ class Flow:
     attention: Attention = "width"
     group_norm: GroupNorms = "auto"
     regrouped: set[fx.Node] = field(default_factory=set)  # GroupNorms that keep all their groups
-    labelled: frozenset[str] = frozenset()  # what is long and has labels all the same, by `long`
-    long: dict[str, str] = field(default_factory=dict)  # why → tensor or node without labels for it
+    long: LongDimensions = field(default_factory=LongDimensions)
     labels: Labels = field(default_factory=Labels)
     constants: Constants = field(default_factory=Constants)
     values: dict[fx.Node, Any] = field(default_factory=dict)
@@ -89,16 +92,12 @@ class Flow:
         return Labeled(shape, tuple(fields), self._too_long(path, left))
 
     def _may_be_channels(self, name: str, size: int) -> bool:
-        return size <= LONGEST or name in self.labelled
+        return size <= LONGEST or name in self.long.labelled
 
     def _too_long(self, name: str, sizes: Iterable[int]) -> str:
         """Says which dimension has no labels for its length, and notes it; "" if none has."""
         longest = max(sizes, default=0)
-        if self._may_be_channels(name, longest):
-            return ""
-        why = f"{name} has {longest:,} entries there, more than layers have channels"
-        self.long[why] = name
-        return why
+        return "" if self._may_be_channels(name, longest) else self.long.note(name, longest)
 
     def member(self, call: Call, name: str) -> Labeled | None:
         """Labels a tensor of the module that is called, or returns None if it has none."""
@@ -115,7 +114,7 @@ class Flow:
         """
         dim %= value.ndim
         found: Ids | None = None
-        for labels in value.fields:
+        for labels in self.deciding(value):
             if dim not in self.over(labels):
                 continue
             rows = rows_of(labels, dim)
@@ -126,6 +125,24 @@ class Flow:
                 self.labels.unite(found, first)
             found = first if found is None else found
         return found
+
+    def deciding(self, value: Labeled) -> list[Tensor]:
+        """Lists the fields that decide which positions there are.
+
+        Where channels are laid out along with something pinned, as all tokens of an input in one
+        row, the channels alone decide: what is pinned is always there.
+        """
+        left = list(value.fields)
+        if len(left) < 2:
+            return left
+        several = Counter(d for labels in left for d in self.over(labels))
+        for labels in value.fields:
+            dims = self.over(labels)
+            shared = bool(dims) and all(several[d] > 1 for d in dims)
+            if shared and self.labels.pinned(core(labels).numpy()):
+                left = [other for other in left if other is not labels]
+                several.subtract(dims)
+        return left
 
     def over(self, labels: Tensor) -> tuple[int, ...]:
         """Returns the dimensions on which a field still varies, after all that was united."""
@@ -157,12 +174,18 @@ class Flow:
             for d in wanted.intersection(over):
                 self.labels.unite(cut.narrow(d, 0, 1).numpy(), cut.numpy())
 
-    def connect(self, a: Ids | None, b: Ids | None, why: str = UNKNOWN) -> None:
-        """Unites two sides of a dimension; if one has no labels the other cannot be narrowed."""
-        if a is not None and b is not None:
-            self.labels.unite(a, b)
+    def connect(self, a: Side, b: Side, otherwise: str = UNKNOWN) -> None:
+        """Unites two sides of a dimension; if one has no labels the other cannot be narrowed.
+
+        The reason is that of the side without labels, or `otherwise` if it has none.
+        """
+        (one, lacking_one), (other, lacking_other) = a, b
+        if one is not None and other is not None:
+            self.labels.unite(one, other)
+        elif one is None:
+            self.pin(other, lacking_one or otherwise)
         else:
-            self.pin(a if b is None else b, why)
+            self.pin(one, lacking_other or otherwise)
 
     def keep(
         self,
@@ -175,7 +198,7 @@ class Flow:
         """Carries the labels of some dimensions into an output of the given shape.
 
         Those dimensions keep their place; those in `read` were consumed. A field that varies only
-        on others is pinned.
+        on others is pinned, and that is why they have no labels from here on.
         """
         # a dimension that was split in two (heads and width) is carried as it is
         split = [f for f in value.fields if len(varying(f)) > 1 and {*dims} >= {*varying(f)}]
@@ -185,21 +208,22 @@ class Flow:
             ids = None if d in met else self.along(value, d)
             if ids is not None:
                 fields.append(make_field(ids, d, shape))
-        kept = {*dims, *read}
+        kept, lost = {*dims, *read}, ""
         for labels in value.fields:
             over = self.over(labels)
             if over and not kept.intersection(over):
-                self.pin(core(labels).numpy().ravel(), why)
-        return Labeled(shape, tuple(fields), value.why)
+                lost = self.long.first(value.why, why)
+                self.pin(core(labels).numpy().ravel(), lost)
+        return Labeled(shape, tuple(fields), self.long.first(value.why, lost))
 
     def meet(self, values: Sequence[Labeled], shape: tuple[int, ...]) -> Labeled:
         """Combines broadcast values elementwise: labels that meet at a position are one channel."""
-        fields = [spread(f, shape) for value in values for f in value.fields]
+        fields = [spread(f, shape) for value in values for f in self.deciding(value)]
         merged: list[Tensor] = []
         # those that vary on few dimensions first: a field over a split dimension then joins them
         for labels in sorted(fields, key=lambda f: (len(varying(f)), varying(f))):
             self._merge(merged, labels)
-        why = next((v.why for v in values if v.why), "")
+        why = self.long.first(*(v.why for v in values))
         left = []
         for labels in merged:
             if not any([self._check_sized(labels, value, len(shape)) for value in values]):
@@ -303,19 +327,3 @@ class Flow:
     def prices(self, call: Call, *sizes: Ids | None) -> None:
         """Records the labelled sizes whose product the node's MACs are proportional to."""
         self.factors[call.node] = [ids for ids in sizes if ids is not None]
-
-
-def channel_dims(shape: tuple[int, ...]) -> list[int]:
-    """Lists the dimensions of a made tensor that may be channels.
-
-    Dimension 1 of an activation, the only one of a vector, and dimension 0 of what is laid out
-    like the weight of a depthwise convolution.
-    """
-    if len(shape) == 1:
-        return [0]
-    return [0, 1] if len(shape) > 2 and shape[1] == 1 else [1]
-
-
-def empty_like(value: Labeled) -> Tensor:
-    """Makes a tensor that has the shape of an activation and no content."""
-    return torch.empty(1, dtype=torch.int64).expand(value.shape)

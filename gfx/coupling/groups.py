@@ -16,6 +16,7 @@ from gfx.coupling.flow import Flow
 from gfx.coupling.labelled_tensor import Labeled, core
 from gfx.coupling.labels import Axis, Ids
 from gfx.coupling.weight_statistics import Constants
+from gfx.ir.ambient_modes import shielded
 from gfx.ir.program import Program
 
 __all__ = ["Channel", "Group", "Groups", "Member"]
@@ -41,6 +42,7 @@ class Channel:
     members: frozenset[tuple[str, int, int]]  # (tensor, dim, index)
 
 
+@shielded
 @dataclass(frozen=True)
 class Group:
     """Channels that reach into the same dimensions of the same tensors.
@@ -115,6 +117,7 @@ class Group:
         }
 
 
+@shielded
 @dataclass(frozen=True)
 class Groups:
     """All channel groups of a program, in the order in which their channels appear.

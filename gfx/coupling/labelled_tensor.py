@@ -15,7 +15,18 @@ from torch import Tensor
 
 from gfx.coupling.labels import Ids
 
-__all__ = ["Labeled", "core", "expand_constant", "field", "rows_of", "spread", "varying"]
+__all__ = [
+    "Labeled",
+    "channel_dims",
+    "core",
+    "empty_like",
+    "expand_constant",
+    "field",
+    "rows_of",
+    "spread",
+    "tensors",
+    "varying",
+]
 
 
 @dataclass(frozen=True)
@@ -87,3 +98,19 @@ def tensors(value: Any) -> list[Labeled]:
     if isinstance(value, (list, tuple)):
         return [found for item in value for found in tensors(item)]
     return []
+
+
+def channel_dims(shape: tuple[int, ...]) -> list[int]:
+    """Lists the dimensions of a made tensor that may be channels.
+
+    Dimension 1 of an activation, the only one of a vector, and dimension 0 of what is laid out
+    like the weight of a depthwise convolution.
+    """
+    if len(shape) == 1:
+        return [0]
+    return [0, 1] if len(shape) > 2 and shape[1] == 1 else [1]
+
+
+def empty_like(value: Labeled) -> Tensor:
+    """Makes a tensor that has the shape of an activation and no content."""
+    return torch.empty(1, dtype=torch.int64).expand(value.shape)

@@ -156,6 +156,15 @@ class Labels:
                 return why
         return ""
 
+    def pinned(self, ids: Ids) -> bool:
+        """Whether none of these labels' channels may go."""
+        left = np.unique(self.find(ids))
+        for pinned, _ in self._pins:
+            left = left[np.isin(left, self.find(pinned), invert=True)]
+            if not left.size:
+                return True
+        return not left.size
+
     def marks(self) -> Reasons:
         """Returns the first reason why each class is not exact."""
         return self._reasons(self._marks)

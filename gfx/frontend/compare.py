@@ -16,6 +16,7 @@ from gfx.ir.execute import tolerance_of
 from gfx.ir.random_state import seed_all
 from gfx.ir.shapes.fake_tensors import fake_of
 from gfx.ir.torch_logging import quiet_torch
+from gfx.objects.take_apart import plain
 
 __all__ = [
     "difference",
@@ -203,8 +204,8 @@ def _set_mode(module: nn.Module, training: bool) -> None:
 
 
 def _leaves(value: Any) -> list[Any]:
-    """Flattens a result, including mappings that pytree does not know."""
-    leaves = pytree.tree_leaves(value)
+    """Flattens a result, with its objects and the mappings that pytree does not know."""
+    leaves = pytree.tree_leaves(plain(value))
     nested = [_leaves(dict(x)) if isinstance(x, Mapping) else [x] for x in leaves]
     return [leaf for group in nested for leaf in group]
 

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from torch import fx, nn
-from torch.fx.graph import CodeGen
 
 from gfx.errors import GfxError, TraceError
 from gfx.frontend.call_arguments import by_place
@@ -25,6 +24,7 @@ from gfx.io.archive import ModelPath, as_module
 from gfx.ir.program import Program, Provenance
 from gfx.ir.shapes.fake_runner import leaf_results
 from gfx.ir.shapes.propagate import forget_shapes, note_shapes
+from gfx.objects.call_form import is_plain_call, stand_ins
 from gfx.progress import Progress, reported, stage
 
 __all__ = ["trace", "traced"]
@@ -86,7 +86,7 @@ def traced(model: nn.Module, example_inputs: Any, *, check: bool) -> Program:
         inputs = Inferred(bind(twin, example_inputs))
     else:
         inputs = remembered(twin) or infer(twin, smaller=check)
-    if isinstance(twin, fx.GraphModule) and type(twin.graph._codegen) is CodeGen:
+    if isinstance(twin, fx.GraphModule) and is_plain_call(twin.graph):
         return _given(twin, inputs, type(model).__name__, check)
     return _Search(twin, inputs, check).run()
 
@@ -99,7 +99,12 @@ def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -
     if not equivalence.fits(module, keep=not check):
         equivalence.result(training=False)
     _written_out(module, equivalence)
-    provenance = Provenance(source, "given", inputs.assumed)
+    notes = tuple(
+        f"the graph returns a dictionary with attributes in the place of {kind}; "
+        "gfx.open_model(file, trust=True) imports the class"
+        for kind in stand_ins(module.graph)
+    )
+    provenance = Provenance(source, "given", inputs.assumed, notes=notes)
     program = Program(module, inputs.arguments.inputs(), provenance)
     leaf_results(provenance).update(equivalence.leaves)
     note_shapes(program)
@@ -171,10 +176,15 @@ class _Search:
         arguments = self.inputs.arguments
         recorded = record(self.model, arguments, opaque)
         last = Refusal("not tried")
+        enough = False  # a quick export came through: with proofs it takes minutes, to the same end
         for attempt in attempts(arguments, opaque):
+            if enough and attempt.open_sizes == "all" and not attempt.quick:
+                enough = False
+                continue
             stage("tracing by torch.export")
             try:
                 graph, notes = exported_graph(self.model, attempt, opaque, recorded)
+                enough = attempt.quick
                 module = self.written_out(normal_form(self.model, graph), self.check)
                 notes += self.check.notes(module, gradients=True)
                 return self.program(module, "export", opaque, notes)
@@ -195,10 +205,12 @@ class _Search:
             f"the argument {item.name} is fixed at {item.value!r}"
             for item in self.inputs.arguments.fixed()
         ]
-        kinds = sorted(self.inputs.arguments.taken_apart)
-        if kinds:
-            names = ", ".join(kinds)
-            fixed.append(f"the graph returns a dictionary of fields in the place of {names}")
+        fixed += self.inputs.arguments.fixed_inside()
+        lost = self.inputs.arguments.returned.lost
+        fixed += [
+            f"the graph returns a dictionary of fields in the place of {kind}: {reason}"
+            for kind, reason in sorted(lost.items())
+        ]
         provenance = Provenance(
             type(self.model).__name__,
             frontend,

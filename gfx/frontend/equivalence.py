@@ -25,6 +25,7 @@ from gfx.ir.computed_tensors import unknown_hooks
 from gfx.ir.execute import draw_like
 from gfx.ir.shapes.fake_runner import FakeRunner
 from gfx.ir.torch_logging import quiet_torch
+from gfx.objects.take_apart import leaves, plain
 
 __all__ = ["EquivalenceCheck"]
 
@@ -54,8 +55,8 @@ class EquivalenceCheck:
     leaves: dict[Any, Any] = field(default_factory=dict)  # see gfx.ir.shapes.fake_runner
 
     def __post_init__(self) -> None:
-        leaves = pytree.tree_leaves(self.arguments.values())
-        tensors = [t for t in leaves if isinstance(t, torch.Tensor)] + list(self.model.parameters())
+        values = leaves(self.arguments.values())
+        tensors = [t for t in values if isinstance(t, torch.Tensor)] + list(self.model.parameters())
         self.shapes_only = any(t.is_meta for t in tensors)
 
     def look(self) -> None:
@@ -77,7 +78,7 @@ class EquivalenceCheck:
         got, problem = self.compare(module, training=False)
         if problem is None:
             self.look_closer(module, gradients)
-            same = pytree.tree_structure(expected) == pytree.tree_structure(got)
+            same = pytree.tree_structure(expected) == pytree.tree_structure(plain(got))
             return self.remarks + ([] if same else [_STRUCTURE])
         may_train = self.model.training and not self.shapes_only
         if may_train and self.compare(module, training=True)[1] is None:

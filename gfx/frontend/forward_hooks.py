@@ -58,7 +58,8 @@ def leave_hooks(module: fx.GraphModule) -> list[str]:
         owner, _, name = path.rpartition(".")
         layer = module.get_submodule(path)
         notes.append(
-            f"the forward hook {' and '.join(hook_names(layer))} of {path} is in the graph"
+            f"the forward hook {' and '.join(hook_names(layer))} of {path} is in the graph: "
+            "the result does not call it"
         )
         twin = copy.copy(layer)
         for hooks in _HOOKS:

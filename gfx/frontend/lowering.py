@@ -14,7 +14,8 @@ from gfx.frontend.inputs.bind import Arguments, has_tensor
 from gfx.frontend.leaf_ops import Calls, Slot
 from gfx.frontend.refusal import Refusal
 from gfx.frontend.regions import mark_region
-from gfx.frontend.symbolic_trace import unpack
+from gfx.frontend.traced_values import unpack
+from gfx.objects.take_apart import take_apart
 
 __all__ = ["lower"]
 
@@ -28,8 +29,8 @@ def lower(
     """Builds the normal-form graph of an exported program, and the constants it refers to.
 
     1. Leaf calls become call_module nodes on the module's own path.
-    2. Parameters, buffers and constants become get_attr nodes on their own paths; a constant that
-       has none gets a name.
+    2. Parameters, buffers and constants become get_attr nodes on their own paths, of several on
+       the first, as in symbolic trace; a constant that has none gets a name.
     3. Other operations are spelled as a user of torch would spell them; guards are dropped.
     4. An in-place layer's result takes the place of what it wrote to.
 
@@ -51,6 +52,8 @@ class _Lowering:
         self.graph = fx.Graph()
         self.env: dict[fx.Node, Any] = {}
         self.constants: dict[str, torch.Tensor] = {}
+        held = (*model.named_parameters(), *model.named_buffers())
+        self.paths = {id(tensor): path for path, tensor in held}  # the first of each
         self.tensors: dict[fx.Node, str] = {}  # old placeholders of parameters and the like: path
 
     def run(self, arguments: Arguments) -> fx.Graph:
@@ -72,14 +75,15 @@ class _Lowering:
                 continue
             proxy = fx.Proxy(self.graph.placeholder(item.name))
             if has_tensor(item.value):
-                leaves = pytree.tree_leaves(unpack(proxy, item.value))
+                leaves = pytree.tree_leaves(unpack(proxy, take_apart(item.value, named=False)[0]))
                 yield from (leaf.node for leaf in leaves if isinstance(leaf, fx.Proxy))
 
     def path(self, target: str) -> str:
         """Returns the path on the model of a lifted tensor; names constants (rule 2)."""
         own = target.removeprefix(_PREFIX)
-        if _has(self.model, own):
-            return own
+        held = _held(self.model, own)
+        if held is not None:
+            return self.paths.get(id(held), own)
         name = f"constant_{target.rpartition('_')[2]}"
         while hasattr(self.model, name):
             name += "_"
@@ -179,13 +183,14 @@ class _Lowering:
         self.graph.output(_plain(pytree.tree_unflatten(results, out_spec)))
 
 
-def _has(model: nn.Module, path: str) -> bool:
-    """Whether a model has a tensor at a path."""
+def _held(model: nn.Module, path: str) -> torch.Tensor | None:
+    """Returns the tensor that a model has at a path; None if there is none."""
     owner, _, name = path.rpartition(".")
     try:
-        return isinstance(getattr(model.get_submodule(owner), name, None), torch.Tensor)
+        found = getattr(model.get_submodule(owner), name, None)
     except AttributeError:
-        return False
+        return None
+    return found if isinstance(found, torch.Tensor) else None
 
 
 def _places(proxy: Any, template: Any) -> Any:

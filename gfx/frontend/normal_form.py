@@ -12,6 +12,7 @@ from gfx.frontend.call_arguments import by_place, require_spelled
 from gfx.frontend.regions import same_region
 from gfx.ir.ops import is_inplace, is_inplace_module
 from gfx.ir.program import Program
+from gfx.objects.call_form import PlainTracer
 
 __all__ = ["normal_form"]
 
@@ -32,7 +33,8 @@ def normal_form(model: nn.Module, graph: fx.Graph, *, late: bool = False) -> fx.
 
     Raises: Refusal if code cannot spell an argument.
     """
-    graph._tracer_cls = fx.Tracer  # pickle traces the generated code again, with this class
+    if graph._tracer_cls is not PlainTracer:
+        graph._tracer_cls = fx.Tracer  # pickle traces the generated code again, with this class
     for node in list(graph.nodes):
         _tidy(graph, node)
     by_place(model, graph)

@@ -8,7 +8,6 @@ import contextlib
 import io
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,9 +21,13 @@ from gfx.frontend.lowering import lower
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
 from gfx.frontend.regions import refused_contexts
+from gfx.frontend.size_guards import decisions, sizes_in_words
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.random_state import ONE_DRAW, drawn_in_python
 from gfx.ir.torch_logging import quiet_torch
+from gfx.objects.call_form import set_call_form
+from gfx.objects.object_form import put_together
+from gfx.objects.take_apart import leaves, take_apart
 
 __all__ = ["attempts", "exported_graph"]
 
@@ -35,12 +38,15 @@ class ExportCall:
 
     arguments: Arguments
     open_sizes: Literal["all", "batch", "none"]
-    quick: bool = False  # see _views_without_guards
+    quick: bool = False  # see _settings, rule 1
 
 
 def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCall]:
-    """Yields ways to export a model, the one with the most general result first."""
-    tensors = [t for t in pytree.tree_leaves(arguments.values()) if isinstance(t, torch.Tensor)]
+    """Yields ways to export a model, the one with the most general result first.
+
+    After a quick one comes the same with proofs; what the first exported need not be tried so.
+    """
+    tensors = [t for t in leaves(arguments.values()) if isinstance(t, torch.Tensor)]
     if not opaque:  # the results of opaque leaves are known for these sizes only
         several = arguments
         if all(t.shape[0] == 1 for t in tensors if t.dim()):
@@ -48,8 +54,7 @@ def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCa
             several = arguments.map(lambda t: t.repeat_interleave(2, 0) if t.dim() else t)
             yield ExportCall(several, "all", quick=True)
             yield ExportCall(several, "all")
-        else:
-            yield ExportCall(arguments, "all", quick=True)
+        yield ExportCall(arguments, "all", quick=True)
         yield ExportCall(arguments, "all")
         yield ExportCall(several, "batch")
     yield ExportCall(arguments, "none")
@@ -71,29 +76,31 @@ def exported_graph(
     try:
         with untouched(model), drawn_in_python() as drawn, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to the model's author, about our copy
-            leaves = leaf_paths(model, opaque)
+            paths = leaf_paths(model, opaque)
             with (
                 plain_forwards(model),
-                leaves_as_operations(leaves, recorded) as calls,
+                leaves_as_operations(paths, recorded) as calls,
                 refused_contexts(),
+                decisions(_Entry.forward.__code__) as asked,
             ):
                 program = _export(model, attempt)
             graph, constants = lower(program, model, attempt.arguments, calls)
+            set_call_form(graph, attempt.arguments.forms(), attempt.arguments.returned.form)
     except Refusal as refusal:
         path = refusal.path or blamed_module(refusal, model)
         raise Refusal(refusal.reason, path) from refusal
     except Exception as error:  # user code on fake tensors: anything may be raised
         raise Refusal(first_line(error), blamed_module(error, model)) from error
     vars(model).update(constants)
-    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments)]
+    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments, asked)]
 
 
 def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgram:
-    leaves = pytree.tree_leaves(attempt.arguments.values())
+    values = leaves(attempt.arguments.values())
     # tensors of their own: torch.export marks on them which sizes are open, also when it fails
     tensors = [
         leaf.detach().requires_grad_(leaf.requires_grad)
-        for leaf in leaves
+        for leaf in values
         if isinstance(leaf, torch.Tensor)
     ]
     most = 1 if attempt.open_sizes == "batch" else None
@@ -102,8 +109,7 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
         for t in tensors
     ]
     # torch prints the graph it had so far when a value decides the control flow
-    guards = _views_without_guards() if attempt.quick else contextlib.nullcontext()
-    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), guards:
+    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), _settings(attempt):
         return torch.export.export(
             _Entry(model, attempt.arguments),
             (tensors,),
@@ -112,19 +118,27 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
         )
 
 
-def _views_without_guards() -> AbstractContextManager[None]:
-    """Lets torch take a view of open sizes without a proof for each of its dimensions.
+@contextlib.contextmanager
+def _settings(attempt: ExportCall) -> Iterator[None]:
+    """Sets what torch.export takes from its configuration.
 
-    Attention in windows of an image of open size costs minutes otherwise: every `view` asks
-    several times whether one polynomial of the sizes divides another.
+    1. A quick attempt takes a view of open sizes without a proof for each of its dimensions.
+       Attention in windows of an image of open size costs minutes otherwise: every `view` asks
+       several times whether one polynomial of the sizes divides another.
+    2. Results on fake tensors are not kept: to look one up, torch writes out the formulas of all
+       its sizes, which takes longer than to compute it again.
     """
+    import torch._dynamo.config
     from torch.fx.experimental import _config
 
-    config: Any = _config
-    if not hasattr(config, "backed_size_oblivious"):  # torch 2.6 has it not
-        return contextlib.nullcontext()
-    patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
-    return patched
+    sizes: Any = _config
+    kept: Any = torch._dynamo.config
+    with contextlib.ExitStack() as stack:
+        if attempt.quick and hasattr(sizes, "backed_size_oblivious"):  # torch 2.6 has it not
+            stack.enter_context(sizes.patch(backed_size_oblivious=True))
+        if hasattr(kept, "fake_tensor_cache_enabled"):
+            stack.enter_context(kept.patch(fake_tensor_cache_enabled=False))
+        yield
 
 
 class _Entry(nn.Module):
@@ -135,19 +149,24 @@ class _Entry(nn.Module):
         self.model = model
         self.training = model.training
         self.arguments = arguments
-        leaves, self.spec = pytree.tree_flatten(arguments.values())
-        self.leaves = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        self.tensors = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+        plain, self.form = take_apart(arguments.values())
+        values, self.spec = pytree.tree_flatten(plain)
+        self.leaves = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in values]
+        self.tensors = [isinstance(leaf, torch.Tensor) for leaf in values]
 
     def forward(self, tensors: list[torch.Tensor]) -> Any:
         given = iter(tensors)
         pairs = zip(self.leaves, self.tensors, strict=True)
-        leaves = [next(given) if is_tensor else leaf for leaf, is_tensor in pairs]
-        return self.arguments.call(self.model, pytree.tree_unflatten(leaves, self.spec))
+        found = [next(given) if is_tensor else leaf for leaf, is_tensor in pairs]
+        values = pytree.tree_unflatten(found, self.spec)
+        values = values if self.form is None else put_together(values, self.form)
+        return self.arguments.call(self.model, values)
 
 
-def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Iterator[str]:
-    """Yields which batch and image sizes the graph is fixed to."""
+def _notes(
+    program: torch.export.ExportedProgram, arguments: Arguments, asked: set[Any]
+) -> Iterator[str]:
+    """Yields which sizes the graph is fixed to, and for which of the open ones it stands."""
     names = _tensor_names(arguments)
     signature = program.graph_signature
     inputs = [n for n in program.graph.nodes if n.name in signature.user_inputs]
@@ -157,12 +176,23 @@ def _notes(program: torch.export.ExportedProgram, arguments: Arguments) -> Itera
         if fixed:
             sizes = " and ".join(f"dimension {i} is {shape[i]}" for i in fixed)
             yield f"torch.export fixed sizes of the input {name}: {sizes}"
+    example = [t.shape for t in leaves(arguments.values()) if _is_tensor(t)]
+    shapes = [node.meta["val"].shape for node in inputs]
+    for i, words in sizes_in_words(asked, shapes, example):
+        yield (
+            f"the graph stands for sizes at which forward decides as on the example: in the input "
+            f"{names[i]} {words}; trace it on an input of another size for others"
+        )
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def _tensor_names(arguments: Arguments) -> list[str]:
     return [
         item.name
         for item in arguments.items
-        for leaf in pytree.tree_leaves(item.value)
+        for leaf in leaves(item.value)
         if isinstance(leaf, torch.Tensor)
     ]

@@ -24,6 +24,7 @@ __all__ = [
     "computed_tensors",
     "computed_values",
     "fold_tensors",
+    "folding",
     "store_tensor",
     "unknown_hooks",
 ]
@@ -137,6 +138,28 @@ def unknown_hooks(module: nn.Module) -> list[str]:
     """
     known = {setting.key for setting in setting_hooks(module)} | _norm_hooks(module).keys()
     return [hook_name(h) for key, h in module._forward_pre_hooks.items() if key not in known]
+
+
+def folding(module: nn.Module, obstacle: str = "") -> str:
+    """Says what to do about the hooks and parametrizations of a module: fold them, or why not.
+
+    Args:
+        module: one that has some.
+        obstacle: what else keeps its computed tensors from being folded.
+
+    Example:
+        >>> folding(nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)))
+        'run fold_parametrizations before'
+        >>> layer = nn.Linear(4, 2)
+        >>> _ = layer.register_forward_hook(print)
+        >>> folding(layer)
+        'nothing folds its forward hook builtins.print'
+    """
+    if unknown := unknown_hooks(module):
+        return f"nothing folds its pre-hook {unknown[0]}, which does more than set tensors"
+    if hooks := list(module._forward_hooks.values()):
+        return f"nothing folds its forward hook {hook_name(hooks[0])}"
+    return f"it cannot be folded: {obstacle}" if obstacle else "run fold_parametrizations before"
 
 
 def _norm_hooks(module: nn.Module) -> dict[int, Any]:

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from gfx.errors import InputError, PreconditionError
 from gfx.ir.preserve import evaluating
 from gfx.ir.program import Program
+from gfx.objects.take_apart import leaves, mapped, plain
 
 __all__ = [
     "copied",
@@ -76,6 +77,8 @@ def draw_like(example: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 def run(program: Program, inputs: tuple[Any, ...], seed: int = 0) -> Any:
     """Runs a program in eval mode, without gradients, under a seeded random state.
 
+    Objects that it returns are taken apart, into dictionaries of their fields.
+
     The inputs are cloned: a model that writes into its input does not change them.
 
     Example:
@@ -86,7 +89,7 @@ def run(program: Program, inputs: tuple[Any, ...], seed: int = 0) -> Any:
     """
     given = copied(inputs)
     with evaluating(program, seed=seed):
-        return program.module(*given)
+        return plain(program.module(*given))
 
 
 def distance(reference: Any, got: Any) -> float:
@@ -99,11 +102,11 @@ def distance(reference: Any, got: Any) -> float:
         >>> distance(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 3.0]))
         0.25
     """
-    leaves, spec = pytree.tree_flatten(reference)
-    others, other_spec = pytree.tree_flatten(got)
+    ours, spec = pytree.tree_flatten(plain(reference))
+    others, other_spec = pytree.tree_flatten(plain(got))
     if spec != other_spec:
         return float("inf")
-    return max((_leaf(a, b) for a, b in zip(leaves, others, strict=True)), default=0.0)
+    return max((_leaf(a, b) for a, b in zip(ours, others, strict=True)), default=0.0)
 
 
 def tolerance(program: Program) -> float:
@@ -200,7 +203,7 @@ def parts(program: Program, inputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 
 def tensors(value: Any) -> list[Tensor]:
     """Lists the tensors of a nested value."""
-    return [x for x in pytree.tree_leaves(value) if isinstance(x, Tensor)]
+    return [x for x in leaves(value) if isinstance(x, Tensor)]
 
 
 def tensors_of(program: Program) -> list[Tensor]:
@@ -227,7 +230,7 @@ def own(value: Tensor) -> Tensor:
 
 def copied(value: Any) -> Any:
     """Clones every tensor of a nested value."""
-    return pytree.tree_map_only(Tensor, torch.clone, value)
+    return mapped(torch.clone, value)
 
 
 def _rows(inputs: tuple[Any, ...], rows: slice) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from gfx.ir.modules import MaskedLayer, penalised
 from gfx.ir.ops import op_name
+from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
@@ -74,7 +75,7 @@ def obstacle(program: Program, layer: Layer) -> str:
     hooks = (module._forward_hooks, module._forward_pre_hooks)
     if hasattr(module, "parametrizations") or any(hooks):
         kind = kind.removeprefix("Parametrized")
-        return f"its {kind} has a hook or a parametrization; run fold_parametrizations before"
+        return f"its {kind} has a hook or a parametrization; {folding_in(program, layer.path)}"
     if isinstance(module, MaskedLayer):
         return "a mask multiplies its weight; run fold_masks before"
     if not type(module).__module__.startswith("torch.nn."):

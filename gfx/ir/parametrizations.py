@@ -14,13 +14,27 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from gfx.ir.computed_tensors import ComputedTensor, computed_values, store_tensor
+from gfx.ir.computed_tensors import (
+    ComputedTensor,
+    computed_tensors,
+    computed_values,
+    folding,
+    store_tensor,
+)
 from gfx.ir.interpreter import Interpreter, ancestors
 from gfx.ir.modules import OWN
 from gfx.ir.preserve import preserved
 from gfx.ir.program import Program
 
-__all__ = ["Chain", "ParametrizationUses", "chains", "evaluate", "fold_chain", "read_plainly"]
+__all__ = [
+    "Chain",
+    "ParametrizationUses",
+    "chains",
+    "evaluate",
+    "fold_chain",
+    "folding_in",
+    "read_plainly",
+]
 
 _PART = re.compile(r"(?:(?P<owner>.+)\.)?parametrizations\.(?P<name>[^.]+)(?:\..+)?")
 
@@ -110,6 +124,23 @@ def fold_chain(program: Program, chain: Chain) -> bool:
     store_tensor(owner, chain.name, evaluate(program, chain.ends[0]), originals)
     read_plainly(program, chain)
     return True
+
+
+def folding_in(program: Program, path: str) -> str:
+    """Says what to do about the computed tensors of a module of a program, see `folding`.
+
+    Example:
+        >>> import gfx
+        >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        >>> model = nn.Sequential(layer, nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+        >>> program = gfx.trace(model, torch.zeros(1, 4))
+        >>> folding_in(program, "0")
+        'run fold_parametrizations before'
+    """
+    module = program.module.get_submodule(path)
+    computed = computed_tensors(module)
+    obstacle = ParametrizationUses(program).obstacle(path, computed) if computed else ""
+    return folding(module, obstacle)
 
 
 class ParametrizationUses:

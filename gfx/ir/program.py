@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from gfx.ir.ambient_modes import shielded
 from gfx.ir.copy_on_write import clone_on_write
 from gfx.ir.deepcopy import deepcopy
 from gfx.ir.ops import is_inplace, is_inplace_module
@@ -31,6 +32,7 @@ class Provenance:
     notes: tuple[str, ...] = ()  # sentences: anything else a user should know
 
 
+@shielded
 @dataclass
 class Program:
     """Holds a traced generator while passes rewrite it.

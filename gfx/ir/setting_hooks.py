@@ -38,7 +38,8 @@ def setting_hooks(module: nn.Module) -> list[SettingHook]:
     """Lists the pre-hooks of a torch.nn layer that only set tensors.
 
     Example:
-        >>> layer = nn.utils.prune.l1_unstructured(nn.Linear(4, 2), "weight", 0.5)
+        >>> from torch.nn.utils import prune
+        >>> layer = prune.l1_unstructured(nn.Linear(4, 2), "weight", 0.5)
         >>> (hook,) = setting_hooks(layer)
         >>> hook.sets, hook.originals
         (('weight',), ('weight_orig', 'weight_mask'))
@@ -57,7 +58,8 @@ def hook_name(hook: Any) -> str:
     """Returns the qualified name of a hook's function, or of its class.
 
     Example:
-        >>> hook_name(nn.utils.prune.RandomUnstructured(0.5))
+        >>> from torch.nn.utils import prune
+        >>> hook_name(prune.RandomUnstructured(0.5))
         'torch.nn.utils.prune.RandomUnstructured'
     """
     named = hook if hasattr(hook, "__qualname__") else type(hook)

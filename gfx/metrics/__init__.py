@@ -1,6 +1,21 @@
-"""Measures: how far outputs are from the original's, and how good the images of a generator are."""
+"""Measures images and outputs: distances of outputs, of images, and of sets of images.
 
-from gfx.metrics.image_scores import IMAGE_SCORES, Score, evaluate
+`metric` compares what a smaller generator returns with what the original returns;
+`evaluate` compares sets of images, with their ground truth or with real ones.
+"""
+
+from gfx.metrics.evaluate import check_metrics, evaluate
 from gfx.metrics.output_distance import METRICS, Metric, image_metrics, metric
+from gfx.metrics.reference import Reference
+from gfx.metrics.score import Score
 
-__all__ = ["IMAGE_SCORES", "METRICS", "Metric", "Score", "evaluate", "image_metrics", "metric"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Reference",
+    "Score",
+    "check_metrics",
+    "evaluate",
+    "image_metrics",
+    "metric",
+]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError, did_you_mean
+from gfx.objects.take_apart import mapped, plain
 
 __all__ = ["METRICS", "Metric", "image_metrics", "metric"]
 
@@ -137,7 +138,7 @@ def _shielded(measure: Measure) -> Measure:
 
 
 def _copied(output: Any) -> Any:
-    return pytree.tree_map_only(Tensor, torch.clone, output)
+    return mapped(torch.clone, output)
 
 
 def _named(spec: Any) -> str:
@@ -146,8 +147,8 @@ def _named(spec: Any) -> str:
 
 def _pairs(name: str, teacher: Any, student: Any) -> list[tuple[Tensor, Tensor]]:
     """Pairs the floating tensors of two outputs, in double precision."""
-    ours, spec = pytree.tree_flatten(teacher)
-    theirs, other = pytree.tree_flatten(student)
+    ours, spec = pytree.tree_flatten(plain(teacher))
+    theirs, other = pytree.tree_flatten(plain(student))
     if spec != other:
         raise InputError(f"metric {name}: the two outputs are not of one structure")
     pairs = []

@@ -28,7 +28,9 @@ from gfx.costs import check_spec
 from gfx.errors import RecipeError, RegistryError, did_you_mean
 from gfx.io.guards import printable, reason, unreachable
 from gfx.io.plain_data import coerce, plain, shown
+from gfx.io.shipped_recipes import recipes_folder, shipped
 from gfx.io.yaml_text import LONGEST, dump, parse
+from gfx.ir.ambient_modes import shielded
 from gfx.pipeline.registry import get
 
 __all__ = [
@@ -37,7 +39,6 @@ __all__ = [
     "build_pass",
     "input_specs",
     "read_text",
-    "recipes_folder",
     "shipped",
 ]
 
@@ -47,6 +48,7 @@ _DIMENSIONS, _ELEMENTS = 16, 2**30  # of an input: a batch of 1 is 18,900 pixels
 Source = Union[str, Path, Mapping[str, Any], "Recipe"]
 
 
+@shielded
 @dataclass(frozen=True)
 class InputSpec:
     """The shape of one model input, and its dtype where it is not the model's.
@@ -95,6 +97,7 @@ def _fills(dtype: torch.dtype) -> bool:
     return True
 
 
+@shielded
 @dataclass(frozen=True)
 class Recipe:
     """The passes to apply to a model, with their budget, seed and inputs.
@@ -165,16 +168,6 @@ class Recipe:
         return dump(self.spec())
 
 
-def shipped() -> tuple[str, ...]:
-    """Returns the names of the recipes that ship with gfx.
-
-    Example:
-        >>> "half" in shipped()
-        True
-    """
-    return tuple(sorted(path.stem for path in recipes_folder().glob("*.yaml")))
-
-
 def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe") -> Pass:
     """Builds a pass from plain data (rule 1); `where` begins the messages.
 
@@ -206,13 +199,6 @@ def build_pass(kind: type[Pass], fields: Mapping[str, Any], where: str = "recipe
         ) from error
 
 
-def recipes_folder() -> Path:
-    """Returns where the recipes are: inside gfx once installed, beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
-
-
 def read_text(source: str | Path, known: Iterable[str]) -> tuple[str, str]:
     """Returns the text of a recipe's file, and its name in messages; `known` are those that ship.
 
@@ -222,9 +208,7 @@ def read_text(source: str | Path, known: Iterable[str]) -> tuple[str, str]:
     try:
         plain_file = path.is_file()
         if path.suffix not in (".yaml", ".yml") and not plain_file:
-            raise RecipeError(
-                f"unknown recipe {shown(str(source))}{did_you_mean(source, known)}"
-            )
+            raise RecipeError(f"unknown recipe {shown(str(source))}{did_you_mean(source, known)}")
         if path.exists() and not plain_file:  # a pipe would keep us waiting
             raise RecipeError(f"recipe file {said} is no file; name one")
         with path.open("rb") as file:

@@ -6,7 +6,6 @@ reports. As text a report is about forty lines; long lists are cut with a count.
 
 import json
 import shutil
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +17,15 @@ from gfx.costs import Cost
 from gfx.errors import GfxError
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.plain_data import coerce, plain
+from gfx.io.text_lines import wrapped
 from gfx.io.yaml_text import one_line
+from gfx.ir.ambient_modes import shielded
 from gfx.ir.model_kinds import require_module
 from gfx.pipeline.pass_report import PassReport, Timing
 from gfx.pipeline.record import Record
 from gfx.pipeline.verify import Check
 
-__all__ = ["ROWS", "Report", "attach", "render", "report"]
+__all__ = ["ROWS", "Report", "attach", "render", "report", "said"]
 
 ATTRIBUTE = "gfx_report"
 _SHOWN = 6  # entries of a list before it is cut
@@ -40,6 +41,7 @@ ROWS: tuple[tuple[str, Callable[[Cost], int]], ...] = (
 )
 
 
+@shielded
 @dataclass(frozen=True)
 class Report:
     """Reports what a recipe did to a model.
@@ -131,17 +133,10 @@ def report(module: nn.Module | ModelPath) -> Report:
 def render(report: Report, width: int | None = None) -> str:
     """Writes a report as plain text, no line wider than `width` but for a name that is.
 
-    None: as wide as the terminal, or as the variable COLUMNS says, else 100.
+    None: as wide as the terminal, or as the variable COLUMNS says, else 80.
     """
-    width = width or shutil.get_terminal_size((100, 24)).columns
-    return "\n".join(line for text in _lines(report) for line in _wrapped(text, width))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Breaks a line between words; what follows is indented further."""
-    indent = " " * (len(text) - len(text.lstrip()) + 2)
-    options: Any = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, width, subsequent_indent=indent, **options) or [text]
+    width = width or shutil.get_terminal_size((80, 24)).columns
+    return "\n".join(line for text in _lines(report) for line in wrapped(text, width))
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -152,6 +147,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _cut([f"  note: {sentence}" for sentence in report.notes])
     yield ""
     yield from _costs(report)
+    if report.passes and not any(pass_.changes for pass_ in report.passes):
+        yield "no pass found anything to change: the model computes what it did, as it did"
     for number, pass_ in enumerate(report.passes, 1):
         yield ""
         yield from _pass(number, pass_, report.verified)
@@ -198,7 +195,7 @@ def _timing(timing: Timing) -> Iterator[str]:
 
 
 def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
-    fields = ", ".join(f"{name}={_said(pass_.spec[name])}" for name in pass_.asked)
+    fields = ", ".join(f"{name}={said(pass_.spec[name])}" for name in pass_.asked)
     yield f"{number}. {pass_.name}({fields}): {pass_.seconds:.1f} s"
     yield f"   changed {len(pass_.changes)}, left alone {len(pass_.skips)}"
     yield from _cut([f"     {_change(change)}" for change in pass_.changes])
@@ -212,7 +209,7 @@ def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
     if isinstance(reasons, Mapping):  # a sentence for each group, too long for one line
         yield from _cut([f"     approximate {name}: {why}" for name, why in reasons.items()])
     details |= {f"ms {key}": value for key, value in pass_.timings.items()}
-    yield from _cut([f"   {key}: {_said(value)}" for key, value in details.items()])
+    yield from _cut([f"   {key}: {said(value)}" for key, value in details.items()])
     if pass_.before is not None and pass_.after is not None:
         yield (
             f"   exact MACs {pass_.before.macs.exact:,} → {pass_.after.macs.exact:,}, "
@@ -225,7 +222,7 @@ def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
 def _change(change: Change) -> str:
     if change.before is None and change.after is None:
         return f"{change.node}: {change.what}"
-    return f"{change.node}: {change.what} {_said(change.before)} → {_said(change.after)}"
+    return f"{change.node}: {change.what} {said(change.before)} → {said(change.after)}"
 
 
 def _check(check: Check) -> str:
@@ -244,19 +241,24 @@ def _cut(lines: Iterable[str]) -> Iterator[str]:
         yield f"{indent}... and {len(lines) - _SHOWN} more"
 
 
-def _said(value: Any) -> str:
-    """Writes plain data as a reader wants it; long lists of numbers are counted."""
+def said(value: Any) -> str:
+    """Writes plain data as a reader wants it; long lists of numbers are counted.
+
+    Example:
+        >>> said([{"group": "stem", "removed": 4}, {"group": "up", "removed": 8}])
+        'group stem, removed 4; group up, removed 8'
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        said = [f"{key} {_said(item)}" for key, item in value.items() if item is not None]
-        return ", ".join(said) or "none"
+        parts = [f"{key} {said(item)}" for key, item in value.items() if item is not None]
+        return ", ".join(parts) or "none"
     if isinstance(value, list | tuple):
         numbers = all(isinstance(item, int | float) for item in value)
         if numbers and len(value) > _NUMBERS:
             return f"({len(value)} numbers)"
-        parts = "; " if any(isinstance(item, Mapping) for item in value) else ", "
-        return parts.join(map(_said, value)) or "none"
+        between = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        return between.join(map(said, value)) or "none"
     if isinstance(value, float):
         return f"{int(value):,}" if value.is_integer() and abs(value) > 1 else f"{value:.6g}"
     return json.dumps(value, default=str)

@@ -72,7 +72,7 @@ def sensitivity_table(
         data: batches to run on: a tensor, a list, a DataLoader, a folder of images; None makes
             uses smooth synthetic images or noise.
         metric: how far two outputs are apart: relative_l2, psnr, ssim, feature, or a function
-            (original output, changed output) -> float, lower is better (gfx/metrics.py).
+            (original output, changed output) -> float, lower is better; see `gfx.metrics.metric`.
         extractor: extracts the features that metric="feature" compares.
         layers: globs over module paths, or names of stages, that say which layers get a row.
         kind: how a layer is decomposed (gfx/compression/factor/forms.py); so are rank, norm and

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gfx.ir.ambient_modes import shielded
+
 __all__ = ["DECOMPOSE", "LEAVE", "Key", "Row", "narrowed", "spelled"]
 
 DECOMPOSE: Literal["decompose"] = "decompose"
@@ -11,6 +13,7 @@ LEAVE = "leave"
 Key = str | float  # "decompose", or the share of channels that a narrowing leaves, as 0.5
 
 
+@shielded
 @dataclass(frozen=True)
 class Row:
     """The facts and measurements of one layer.

@@ -30,6 +30,7 @@ from gfx.io.archive import save
 from gfx.io.archive.loading import load
 from gfx.io.data import replayable
 from gfx.io.plain_data import plain
+from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.execute import draw, on_meta, run
 from gfx.ir.program import Program
 from gfx.ir.structure import differences
@@ -56,6 +57,7 @@ class Summary:
     not_saved: tuple[tuple[str, str], ...]  # (program, reason): law 6 could not be tested
 
 
+@in_neutral_modes
 def check_pass(pass_: Pass, programs: Iterable[Program] | None = None, data: Any = None) -> Summary:
     """Runs the laws on a pass; the default programs are a few small generators.
 

@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 from gfx.frontend import trace
+from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.program import Program
 from gfx.ir.random_state import keep_random_state
 
 __all__ = ["sample_programs"]
 
 
+@in_neutral_modes
 def sample_programs() -> tuple[Program, ...]:
     """Makes a few small generators, in eval mode and float64.
 

@@ -6,8 +6,8 @@
 3. Before the first step every stage is built and takes one step.
 """
 
-import hashlib
 import os
+import random
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import fx, nn
 
 from gfx.errors import InputError, check_range
@@ -28,12 +27,14 @@ from gfx.pipeline import apply
 from gfx.progress import Progress, reported, stage
 from gfx.train.loop.devices import devices as devices_of
 from gfx.train.runs.critic_source import CriticSource
-from gfx.train.runs.logbook import Row
+from gfx.train.runs.logbook import Row, check_trackers
 from gfx.train.runs.preflight import Plan, preflight
+from gfx.train.runs.real_images import real_images
 from gfx.train.runs.run_folder import RunFolder
+from gfx.train.runs.run_identity import fingerprint, identity
 from gfx.train.runs.run_system import RunSettings, SystemRun
 from gfx.train.systems.read_system import SystemSource, load_system
-from gfx.train.tasks import Task, open_task
+from gfx.train.tasks import Batch, Task, open_task
 
 __all__ = ["CompressionRun", "compress"]
 
@@ -67,16 +68,22 @@ def compress(
     model: nn.Module | ModelPath,
     *,
     data: Any,
+    preset: str | None = None,
     discriminator: nn.Module | ModelPath | None = None,
     task: str | None = None,
     run: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     scale: float = 1.0,
-    size: int | None = None,
-    crop: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    crop: int | tuple[int, int] | None = None,
     flip: bool = True,
     range: Any = None,
+    val: float | str | os.PathLike[str] | None = None,
+    labels: float = 1.0,
+    attributes: Sequence[str] | None = None,
+    call: Any = None,
     metrics: Sequence[str] = (),
+    evaluate: int | None = None,
     device: str | None = None,
     log: Sequence[str] = (),
     time: float | None = None,
@@ -92,9 +99,11 @@ def compress(
         model: the generator, or what `gfx.open_model` opens.
         data: a folder, a tensor or Dataset of images, a pair of these, or a task of
             `gfx.train.tasks`.
+        preset: a name under `presets:` of the recipe, as of a published data set.
         discriminator: a trained one, its file, or what builds one, as "zoo:patchgan"; None takes
             the one that suits the task.
-        task: paired, unpaired, latent, super_resolution or self; None: by model and data.
+        task: paired, unpaired, latent, class, labels, super_resolution or self; None: by model and
+            data.
         run: the folder of the run; None is a new one among the temporary files.
         seed: of data, weights and noise; None: the recipe's, else 0.
         scale: what all lengths are multiplied by, one step at least: 0.001 is a trial.
@@ -102,127 +111,97 @@ def compress(
         crop: what training images are cut to, in pixels.
         flip: whether training images are mirrored at random.
         range: what black and white of images become, such as (0, 1).
+        val: the share of the examples that is held out, or a folder of others.
+        labels: the share of the pairs whose targets are used, above 0.
+        attributes: which columns of a table of attributes the generator takes.
+        call: runs a generator on a batch, `call(generator, batch)`, where its arguments are odd.
         metrics: what held-out images are judged by, the first decides.
+        evaluate: steps between evaluations, where the recipe does not say; None: at the end.
         device: "cpu", "cuda"; None: the accelerator, if there is one.
         log: tensorboard, wandb, trackio, through accelerate.
         time: seconds after which the run stops, to be taken up again.
         checkpoint_seconds: between states that are written.
         dry_run: whether to build everything and train nothing.
+        example_inputs: for the generator, where they cannot be inferred.
+        progress: whether to show what is done, or a function that is told.
 
     Raises: GfxError of the kind of what went wrong; what is finished stays in the folder.
 
     Example:
-        >>> import gfx
+        >>> import gfx, torch
         >>> pairs = torch.rand(8, 3, 32, 32), torch.rand(8, 3, 32, 32)
         >>> made = compress(
         ...     {"stages": {"slim": {"do": [{"channel_prune": {"ratio": 0.5}}],
         ...      "fit": {"discriminator": "none", "losses": {"l1": 1}, "steps": 2}}}},
-        ...     gfx.zoo.build("unet_256", ngf=4, image_size=32), data=pairs)
+        ...     gfx.zoo.build("resnet_9blocks", ngf=4, image_size=32), data=pairs)
         >>> made.finished, sorted(made.scores["slim"])
         (True, ['l1', 'psnr'])
     """
-    system = load_system(recipe)
+    system = load_system(recipe, preset)
+    system.refuse_unrunnable()
     check_range("scale", scale, above=0, at_most=1000)
+    check_trackers(log)
     module = as_module(model)
     require_module(module)
     devices = devices_of(device)
-    stage("tracing")
-    begun = system.seed if seed is None else seed
     settings = RunSettings(
-        seed=0 if begun is None else begun,
+        seed=_seed(system.seed if seed is None else seed),
         scale=scale,
         metrics=tuple(metrics),
+        evaluate=evaluate,
         checkpoint_seconds=checkpoint_seconds,
         seconds=time,
         log=tuple(log),
     )
+    how = {
+        "size": size, "crop": crop, "flip": flip, "range": range,
+        "val": val, "labels": labels, "attributes": attributes,
+    }  # fmt: skip
     with ExitStack() as stack:
         stack.enter_context(keep_random_state([devices.device], python=True))
-        program = traced(module, example_inputs, check=True)
-        opened = open_task(
-            data, program, task=task, size=size, crop=crop, flip=flip, range=range,
-            seed=settings.seed,
-        )
+        stage("tracing")
         given = apply({"passes": []}, module, example_inputs)
+        program = traced(given, None, check=False)
+        stage("opening the data")
+        opened = open_task(
+            data, program, task=task, seed=settings.seed, model=module, call=call, **how
+        )
         critics = _critics(discriminator, opened)
         path = Path(tempfile.mkdtemp(prefix="gfx-run-")) if run is None else Path(run)
         folder = RunFolder(path)
         made = SystemRun(system, given, opened, critics, folder, devices, settings)
-        made.said += opened.about
+        made.say(opened.about)
         if dry_run:
             plan = preflight(made)
             return CompressionRun(path, None, (), (), {}, plan, tuple(made.said))
-        stack.enter_context(
-            folder.opened(_asked(system.spec(), given, critics, opened, settings, crop, size, flip))
-        )
+        asked = identity(system, fingerprint(given), critics, opened, settings, how)
+        stack.enter_context(folder.opened(asked, claims=devices.main))
+        devices.wait()
         plan = preflight(made)
         made.run()
-        small = None if made.stopped else _final(made)
-    samples = tuple(sorted((path / "samples").glob("*.png")))
+        small = None if made.stopped else apply("convert", made.nets.student)
+        samples = tuple(sorted((path / "samples").glob("*.png")))
     return CompressionRun(
         path, small, tuple(made.book.rows), samples, made.scores, plan, tuple(made.said)
     )
 
 
-def _critics(given: Any, task: Task) -> CriticSource:
-    default = ""
-    try:
-        from gfx.train.feeding import Loader
+def _seed(given: Any) -> int:
+    if given is None:
+        return 0
+    if type(given) is not int or not 0 <= given < 2**63:
+        raise InputError(f"seed is {given!r}; it is an integer between 0 and 2**63 - 1")
+    return given
 
-        first = Loader(task, 1).at(0)
-        default = task.default_discriminator(task.real(first), first)
-    except InputError:  # a task without real images
-        if given is not None:
-            raise
+
+def _critics(given: Any, task: Task) -> CriticSource:
+    """Returns where discriminators come from: the user's, or the one that suits the task."""
+    first = Batch.of([task.example(0, random.Random(0))])
+    real = real_images(task, first)
+    # of inputs alone nothing is real: no discriminator suits them
+    default = "" if real is None or real.ndim != 4 else task.default_discriminator(real, first)
     if given is None or isinstance(given, nn.Module):
         return CriticSource(given, default)
     if isinstance(given, str) and given.startswith("zoo:"):
         return CriticSource(given, default)
     return CriticSource(as_module(given), default)
-
-
-def _asked(
-    system: dict[str, Any],
-    model: nn.Module,
-    critics: CriticSource,
-    task: Task,
-    settings: RunSettings,
-    crop: int | None,
-    size: int | None,
-    flip: bool,
-) -> dict[str, Any]:
-    """Returns all that decides the result, as plain data: recipe.yaml (rule 1)."""
-    given = critics.given
-    return {
-        **system,
-        "run": {
-            "model": _fingerprint(model),
-            "discriminator": _fingerprint(given) if isinstance(given, nn.Module) else given,
-            "task": task.name,
-            "examples": task.length,
-            "held out": 0 if task.held_out is None else task.held_out.length,
-            "crop": crop,
-            "size": size,
-            "flip": flip,
-            "seed": settings.seed,
-            "scale": settings.scale,
-        },
-    }
-
-
-def _fingerprint(model: nn.Module) -> str:
-    """Returns a hash of the names, shapes and values of a state."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if isinstance(value, torch.Tensor):
-            held = value.detach().cpu().contiguous()
-            digest.update(f"{name} {held.dtype} {tuple(held.shape)}".encode())
-            digest.update(held.reshape(-1).view(torch.uint8).numpy().tobytes() if held.numel() else b"")
-    return f"{type(model).__name__} {digest.hexdigest()[:16]}"
-
-
-def _final(made: SystemRun) -> fx.GraphModule:
-    """Returns the student as it ships: masks and taps are taken out."""
-    return apply("convert", made.nets.student)
-
-

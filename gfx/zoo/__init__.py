@@ -1,5 +1,8 @@
-"""Provides reference generators of the papers, to compile, to test and to compare against."""
+"""Provides reference generators of the papers, to compile, to test and to compare against.
 
-from gfx.zoo.catalogue import about, build, example_inputs, names, options
+`names()` lists the generators, `discriminators()` the networks that train against them.
+"""
 
-__all__ = ["about", "build", "example_inputs", "names", "options"]
+from gfx.zoo.catalogue import about, build, discriminators, example_inputs, names, options
+
+__all__ = ["about", "build", "discriminators", "example_inputs", "names", "options"]

@@ -139,18 +139,23 @@ class ConditionalBatchNorm2d(nn.Module):
 class BigGanAttention(nn.Module):
     """Adds a mix of all positions; keys and values are pooled to a quarter of the positions.
 
+    `spectral=False` leaves the spectral norms to the caller.
+
     Shapes: (N, C, H, W) -> (N, C, H, W), H and W even.
     Source: Zhang et al. 2019, arXiv:1805.08318, as used by Brock et al. 2019, section 3.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, spectral: bool = True) -> None:
         super().__init__()
         self.keys = channels // 8
         self.values = channels // 2
-        self.query = spectral_norm(nn.Conv2d(channels, self.keys, 1, bias=False))
-        self.key = spectral_norm(nn.Conv2d(channels, self.keys, 1, bias=False))
-        self.value = spectral_norm(nn.Conv2d(channels, self.values, 1, bias=False))
-        self.out = spectral_norm(nn.Conv2d(self.values, channels, 1, bias=False))
+        self.query = nn.Conv2d(channels, self.keys, 1, bias=False)
+        self.key = nn.Conv2d(channels, self.keys, 1, bias=False)
+        self.value = nn.Conv2d(channels, self.values, 1, bias=False)
+        self.out = nn.Conv2d(self.values, channels, 1, bias=False)
+        if spectral:
+            for layer in (self.query, self.key, self.value, self.out):
+                spectral_norm(layer)
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Finds a reference generator by name and hands it its options."""
+"""Finds a reference generator or discriminator by name and hands it its options."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,6 +10,15 @@ from torch import Tensor, nn
 from gfx.errors import InputError
 from gfx.zoo.biggan import Biggan128
 from gfx.zoo.dcgan import Dcgan
+from gfx.zoo.discriminator.biggan_discriminator import BigganDiscriminatorSpec
+from gfx.zoo.discriminator.dcgan_discriminator import DcganDiscriminatorSpec
+from gfx.zoo.discriminator.discriminator_spec import DiscriminatorSpec
+from gfx.zoo.discriminator.multiscale_patchgan import MultiscalePatchgan
+from gfx.zoo.discriminator.patchgan import Patchgan
+from gfx.zoo.discriminator.patchgan_pixel import PatchganPixel
+from gfx.zoo.discriminator.sagan_discriminator import SaganDiscriminatorSpec
+from gfx.zoo.discriminator.srgan_discriminator import SrganDiscriminatorSpec
+from gfx.zoo.discriminator.stargan_discriminator import StarganDiscriminatorSpec
 from gfx.zoo.resnet import MobileResnet9Blocks, Pix2pixhdGlobal, Resnet9Blocks
 from gfx.zoo.sagan import Sagan
 from gfx.zoo.spade import Spade
@@ -32,6 +41,14 @@ SPECS: Final[Mapping[str, type[Spec]]] = MappingProxyType(
             Dcgan,
             Sagan,
             Biggan128,
+            Patchgan,
+            PatchganPixel,
+            MultiscalePatchgan,
+            DcganDiscriminatorSpec,
+            SaganDiscriminatorSpec,
+            BigganDiscriminatorSpec,
+            StarganDiscriminatorSpec,
+            SrganDiscriminatorSpec,
         )
     }
 )
@@ -41,17 +58,28 @@ def names() -> tuple[str, ...]:
     """Lists the reference generators.
 
     Example:
-        >>> "dcgan" in names()
+        >>> "dcgan" in names(), "patchgan" in names()
+        (True, False)
+    """
+    return tuple(name for name, spec in SPECS.items() if not issubclass(spec, DiscriminatorSpec))
+
+
+def discriminators() -> tuple[str, ...]:
+    """Lists the reference discriminators.
+
+    Example:
+        >>> "patchgan" in discriminators()
         True
     """
-    return tuple(SPECS)
+    return tuple(name for name, spec in SPECS.items() if issubclass(spec, DiscriminatorSpec))
 
 
 def build(name: str, **options: Any) -> nn.Module:
-    """Builds a reference generator with torch's default initialisation, in training mode.
+    """Builds a reference generator or discriminator, in training mode.
 
-    Seed torch first for the same weights each time. What the options mean stands in the
-    generator's file; `options(name)` lists them with their defaults.
+    A generator has torch's default initialisation, a discriminator that of its option `init`. Seed
+    torch first for the same weights each time. What the options mean stands in the network's file;
+    `options(name)` lists them with their defaults.
 
     Raises: InputError for an unknown name or option, or a value out of range.
 
@@ -68,7 +96,7 @@ def build(name: str, **options: Any) -> nn.Module:
 
 
 def example_inputs(name: str, *, batch: int = 1, **options: Any) -> tuple[Tensor, ...]:
-    """Makes seeded inputs for the generator that `build` makes from the same options.
+    """Makes seeded inputs for the network that `build` makes from the same options.
 
     They have torch's default dtype and lie on torch's default device.
 
@@ -88,7 +116,7 @@ def example_inputs(name: str, *, batch: int = 1, **options: Any) -> tuple[Tensor
 
 
 def options(name: str) -> dict[str, Any]:
-    """Lists the options of a generator with their defaults.
+    """Lists the options of a generator or discriminator with their defaults.
 
     Raises: InputError for an unknown name.
 
@@ -100,7 +128,7 @@ def options(name: str) -> dict[str, Any]:
 
 
 def about(name: str) -> str:
-    """Says in one line what a generator is.
+    """Says in one line what a generator or discriminator is.
 
     Raises: InputError for an unknown name.
 
@@ -114,7 +142,7 @@ def about(name: str) -> str:
 def _find(name: str) -> type[Spec]:
     if str(name) not in SPECS:
         hint = nearest_choice(str(name), SPECS)
-        raise InputError(f"zoo: there is no generator {name!r}{hint}")
+        raise InputError(f"zoo: there is no generator or discriminator {name!r}{hint}")
     return SPECS[name]
 
 

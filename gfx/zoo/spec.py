@@ -1,6 +1,6 @@
-"""Defines what every reference generator of the zoo states about itself.
+"""Defines what every reference network of the zoo states about itself.
 
-A spec is a frozen dataclass: its fields are the options of the generator, with their defaults.
+A spec is a frozen dataclass: its fields are the options of the network, with their defaults.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ _MOST = 16_384  # channels, blocks, pixels: of any option that is a count
 
 @dataclass(frozen=True)
 class Spec(ABC):
-    """Describes one generator: its options, how to build it, its inputs.
+    """Describes one network: its options, how to build it, its inputs.
 
     Raises: InputError if an option has the wrong type or is out of range.
     """
 
-    name: ClassVar[str]  # what the zoo calls the generator
+    name: ClassVar[str]  # what the zoo calls the network
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -38,14 +38,14 @@ class Spec(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """Builds the generator with torch's default initialisation, in training mode."""
+        """Builds the network, in training mode."""
 
     @abstractmethod
     def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Makes seeded inputs for one call of the generator."""
+        """Makes seeded inputs for one call of the network."""
 
     def error(self, what: str) -> InputError:
-        """Makes an error that names this generator."""
+        """Makes an error that names this network."""
         return InputError(f"zoo: {self.name}: {what}")
 
     def require_power_of_two(self, option: str, least: int) -> None:

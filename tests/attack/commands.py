@@ -84,10 +84,10 @@ def _run(action: Callable[[], object], errors: Path) -> NoReturn:
         os._exit(code)
 
 
-def check_left(asked: Writing, *, leftovers: bool = False) -> bool:
+def check_left(asked: Writing) -> bool:
     """Checks that outputs are all new and whole, or all as before, with nothing beside them.
 
-    Returns whether they are new. `leftovers`: the next run may have hidden files to remove.
+    Returns whether they are new.
     """
     new = [path for path in asked.outputs if _content(path) != asked.before.get(path)]
     if new and len(new) != len(asked.outputs):
@@ -96,8 +96,6 @@ def check_left(asked: Writing, *, leftovers: bool = False) -> bool:
         _check_whole(path)
     known = {*asked.outputs, *asked.inputs}
     left = [p.name for p in asked.inputs[0].parent.iterdir() if p not in known]
-    if leftovers:
-        left = [name for name in left if not name.startswith(".")]
     if left:
         raise AttackSucceeded("partial", f"{asked.arguments} left {left}")
     return bool(new)

@@ -1,8 +1,7 @@
 """Kills commands that write files, at any moment, and looks at what is left.
 
 Half of the kills come at a random time, half when the process is about to ask the system for
-something with a file. Two names cannot appear in one step of the system, so no kill is aimed
-between the names of several outputs: nothing else happens there.
+something with a file, between the names of several outputs too: the next command undoes those.
 """
 
 import os
@@ -15,6 +14,7 @@ from typing import Any
 
 from attack.commands import Writing, check_left, started, writing
 from attack.verdicts import AttackSucceeded, Verdict
+from gfx.io.write_journal import recover
 
 __all__ = ["attack_kill"]
 
@@ -30,14 +30,15 @@ def attack_kill(dice: random.Random, folder: Path) -> Verdict | None:
         time.sleep(dice.random() ** 2 * 1.5)
         os.kill(child, signal.SIGKILL)
     else:
-        number = dice.randrange(1, 7)
+        number = dice.randrange(1, 24)
         child = started(lambda: _dying(asked, number), errors)
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
         raise AttackSucceeded(
             "traceback", f"exit {os.WEXITSTATUS(status)}: {errors.read_text()[-2000:]}"
         )
-    check_left(asked, leftovers=True)
+    recover(asked.outputs[0].parent)  # as the next command does first
+    check_left(asked)
     child = started(lambda: _main(asked), errors)
     _, status = os.waitpid(child, 0)
     if status != 0:
@@ -55,15 +56,14 @@ def _main(asked: Writing) -> None:
 
 def _dying(asked: Writing, number: int) -> None:
     """Runs a command that is killed at the n-th event near its outputs, before it happens."""
-    seen = {"events": 0, "names": 0}
+    seen = {"events": 0}
     near = str(asked.outputs[0].parent)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in EVENTS or not any(near in str(a) for a in arguments):
             return
-        seen["names"] += event in ("os.link", "os.rename")
         seen["events"] += 1
-        if seen["events"] >= number and (seen["names"] <= 1 or len(asked.outputs) == 1):
+        if seen["events"] >= number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)

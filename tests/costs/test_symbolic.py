@@ -43,7 +43,7 @@ def test_the_prices_of_the_zoo_are_those_of_the_pruned_program(name):
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_the_prices_of_a_pattern_are_those_of_the_pruned_program(name):
-    check(traced_pattern(name), 2)
+    check(traced_pattern(name), 2, peak=name != "CosineWeights")
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

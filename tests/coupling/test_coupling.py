@@ -107,7 +107,7 @@ def test_an_operation_without_a_rule_pins_what_passes_through_it():
 def test_parametrized_weights_ask_to_be_folded():
     model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 3, 1))
     groups = gfx.channels(trace(model, (1, 3, 8, 8)))
-    assert "run fold_parametrizations first" in str(groups["1.in"].pinned)
+    assert "run fold_parametrizations before" in str(groups["1.in"].pinned)
 
 
 @pytest.mark.parametrize("size", [64, 1024])
@@ -260,3 +260,44 @@ def test_groups_answer_for_tensors_by_any_path_and_for_nodes():
     assert [len(ids) for ids in groups.mac_sizes(last)] == [3, 8]
     assert not groups.regroups(norm)
     assert not groups.averages(norm)
+
+
+@pytest.mark.parametrize("container", ["dict", "tuple", "nested"])
+def test_channels_are_followed_from_inputs_in_containers(container):
+    class Taking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 1)
+
+        def forward(self, given):
+            for key in keys:
+                given = given[key]
+            return self.last(self.conv(given))
+
+    x = torch.rand(1, 3, 8, 8)
+    keys = {"dict": ["x"], "tuple": [0], "nested": ["x", 0]}[container]
+    inputs = {"dict": {"x": x}, "tuple": (x, x), "nested": {"x": [x, {"y": x}]}}[container]
+    program = gfx.trace(Taking().eval(), (inputs,))
+    groups = gfx.channels(program)
+    free = {group.name: group.width for group in groups if group.free}
+    assert free == {"conv": 8}
+    small = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, program.module, (inputs,))
+    assert small.conv.out_channels == small.last.in_channels == 4
+
+
+def test_a_layer_whose_rule_gives_up_keeps_its_channels(monkeypatch):
+    from gfx.coupling import analysis
+
+    rules = analysis.module_rule
+
+    def failing(module):
+        def fail(flow, call):
+            raise ValueError("no such form")
+
+        return fail if getattr(module, "out_channels", 0) == 8 else rules(module)
+
+    monkeypatch.setattr(analysis, "module_rule", failing)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3))
+    groups = gfx.channels(trace(net, (1, 3, 8, 8)))
+    assert not [group.name for group in groups if group.free]
+    assert any("gfx cannot follow Conv2d at _0" in str(group.pinned) for group in groups)

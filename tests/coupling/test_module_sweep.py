@@ -8,7 +8,7 @@ import torch
 import gfx
 from gfx.coupling.channel_names import modules_of
 from passes.channel_prune import ChannelPrune
-from support.laws import staying
+from support.laws import long_changes, staying
 from support.module_sweeps import FUNCTIONS, LAYERS, NOT_LAYERS, built
 from support.oracle import assert_equal_outputs, zeroed
 
@@ -29,6 +29,7 @@ def judge(name):
     groups = list(gfx.channels(program))
     assert not [g.pinned for g in groups if "cannot follow" in str(g.pinned)]
     assert program.provenance.opaque == ()
+    assert not long_changes(program)
     if not any(g.free for g in groups):
         with pytest.raises(gfx.PreconditionError):
             ChannelPrune(ratio=0.5, min_channels=1).apply(program, gfx.Context())

@@ -7,7 +7,7 @@ from torch import nn
 import gfx
 from gfx.coupling import analyse
 from passes.channel_prune import ChannelPrune
-from support.laws import prune_as_told, staying
+from support.laws import long_changes, prune_as_told, staying
 from support.oracle import assert_equal_outputs, zeroed
 from support.patterns import PATTERNS
 
@@ -99,6 +99,11 @@ def test_no_rule_gives_up_on_a_pattern(name):
     assert not [why for why in reasons if "cannot follow" in why]
 
 
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_groups_of_a_pattern_do_not_depend_on_what_is_called_long(name):
+    assert not long_changes(traced(name))
+
+
 def test_a_removal_tells_which_statistics_of_weights_it_stored():
     model, inputs = built("SpectralByHand")
     program = gfx.trace(model, inputs)
@@ -107,5 +112,6 @@ def test_a_removal_tells_which_statistics_of_weights_it_stored():
     assert "dot_0" in dict(program.module.named_buffers())
     model, inputs = built("CosineWeights")
     program = gfx.trace(model, inputs)
-    ChannelPrune(ratio=0.5, min_channels=1).apply(program, gfx.Context())
+    outcome = ChannelPrune(ratio=0.5, min_channels=1).apply(program, gfx.Context())
+    assert outcome.details["stored"] == ["normalize"]  # the norm beside it goes on learning
     assert "normalize_0" in dict(program.module.named_parameters())

@@ -4,7 +4,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from gfx.ir.ops import op_name
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 from support import frontend_models as models
+from support.laws import through
 from support.zoo_small import SMALL
 
 
@@ -230,6 +231,28 @@ def test_shared_parameters_stay_shared(branch: bool) -> None:
     module = trace(build(models.Shared, branch=branch), image()).module
     assert module.one.weight is module.two.weight
     assert sum(p.numel() for p in module.parameters()) == 3 * 3 * 9 + 3 + 3
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+def test_a_tensor_with_several_paths_goes_by_the_first(
+    frontend: Literal["symbolic", "export"],
+) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(4))
+            self.layer, self.one, self.two = nn.Linear(3, 4), nn.Module(), nn.Module()
+            self.one.shift = nn.Parameter(torch.ones(4))
+            self.one.register_buffer("noise", torch.ones(4))
+            self.two.shift, self.three, self.again = self.one.shift, self.one, self.gain
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.layer(x) * self.again + self.two.shift + self.three.noise
+            return x * self.gain + self.one.shift
+
+    graph = through(frontend, Tied(), (torch.ones(1, 3),)).graph
+    paths = [n.target for n in graph.nodes if n.op == "get_attr"]
+    assert sorted(paths) == ["gain", "one.noise", "one.shift"]
 
 
 @pytest.mark.parametrize("branch", [False, True])

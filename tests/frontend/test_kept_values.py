@@ -219,6 +219,28 @@ def test_the_model_and_its_hooks_stay_as_they_were(model):
     model(X)  # it still runs
 
 
+def test_a_hook_that_only_looks_is_taken_off_the_result_and_the_report_says_so():
+    seen = []
+
+    def look(module, args, result):
+        seen.append(result)
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 3, 3))
+    model.eval()[0].register_forward_hook(look)
+    small = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, model, X)
+    said = "look of 0 is in the graph: the result does not call it"
+    assert [note for note in gfx.report(small).notes if note.endswith(said)]
+    assert said in " ".join(str(gfx.report(small)).split())
+    assert list(model[0]._forward_hooks.values()) == [look]
+    assert not any(part._forward_hooks for part in small.modules())
+    assert seen == []
+    small(X)
+    assert seen == []  # the result looks no more
+    model(X)
+    assert [value.shape[1] for value in seen] == [8]  # the model still does
+
+
 class Number(Net):
     """A hook makes a number of one run, which no graph holds."""
 

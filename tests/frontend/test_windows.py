@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental import _config
+from torch.utils import _pytree as pytree
 
 import gfx
 from gfx.frontend import torch_export
@@ -83,3 +84,47 @@ def test_what_fails_without_guards_is_tried_with_them(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch_export, "_export", export)
     assert gfx.trace(Loop(), torch.rand(1, 3, 4, 4)).provenance.frontend == "export"
     assert tried == [True, False]
+
+
+class CountedWindows(nn.Module):
+    """Counts its images by a division of floats, as DCTLSA does: their number is then fixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        y = x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, 4, c)
+        n = int(len(y) / (h * w / 4 / 4))
+        y = self.mix(y).view(n, h // 4, w // 4, 4, 4, c).permute(0, 1, 3, 2, 4, 5)
+        return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def test_what_exports_without_proofs_is_not_exported_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+    plain = torch_export._export
+
+    def export(model: nn.Module, attempt: torch_export.ExportCall) -> torch.export.ExportedProgram:
+        tried.append((attempt.quick, len(pytree.tree_leaves(attempt.arguments.values())[0])))
+        return plain(model, attempt)
+
+    monkeypatch.setattr(torch_export, "_export", export)
+    torch.manual_seed(0)
+    model = CountedWindows().eval()
+    program = gfx.trace(model, torch.rand(1, 8, 16, 24))
+    assert tried == [(True, 2), (True, 1)]
+    assert any("dimension 0 is 1" in note for note in program.provenance.notes)
+    x = torch.rand(1, 8, 24, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module(x), model(x))
+
+
+def test_an_export_leaves_the_settings_of_torch_as_they_were() -> None:
+    import torch._dynamo.config as dynamo
+
+    before = dynamo.fake_tensor_cache_enabled, _config.backed_size_oblivious
+    gfx.trace(Windows().eval(), torch.rand(1, 3, 16, 16))
+    assert (dynamo.fake_tensor_cache_enabled, _config.backed_size_oblivious) == before

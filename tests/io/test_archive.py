@@ -284,7 +284,7 @@ def hooked():
 @pytest.mark.parametrize(
     ("leaf", "message"),
     [
-        (Doubler, r"module leaf is a .*Doubler; a .gfx file holds classes of torch.nn and gfx"),
+        (Doubler, r"module leaf is a .*Doubler; a .gfx file holds classes of torch.nn and of gfx"),
         (
             lambda: type(
                 "ChannelMask", (ChannelMask,), {"__module__": "gfx.ir.modules.channel_masks"}
@@ -295,11 +295,11 @@ def hooked():
         (hooked, "module leaf carries a hook"),
         (
             lambda: nn.utils.spectral_norm(nn.Conv2d(2, 2, 1)),
-            r"in a hook \(SpectralNorm\); run fold_parametrizations first",
+            r"in a hook \(SpectralNorm\); run fold_parametrizations before",
         ),
         (
             lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 2, 1)),
-            "parametrized weights .*; run fold_parametrizations first",
+            "parametrized weights .*; run fold_parametrizations before",
         ),
         (lambda: nn.Conv2d(2, 2, 1, device="meta"), "leaf.weight has no data"),
         (lambda: nn.LazyConv2d(2, 1), "leaf.weight is a UninitializedParameter"),

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from torch import fx, nn
 
 import gfx
 from gfx.errors import ArchiveError
-from gfx.io import atomic_writes
+from gfx.io import hidden_files
 from gfx.io.atomic_writes import check_writable, write_atomic, write_files
+from gfx.io.pending_file import PendingFile
+from gfx.io.write_journal import recover
 
 NAMES = ("a.txt", "b.txt", "c.txt")
 
@@ -20,7 +23,7 @@ NAMES = ("a.txt", "b.txt", "c.txt")
 def way(request, monkeypatch):
     """Both ways to write: files without names, and hidden ones where there are none."""
     if request.param == "hidden":
-        monkeypatch.setattr(atomic_writes, "_NAMELESS", None)
+        monkeypatch.setattr(hidden_files, "_NAMELESS", None)
     return request.param
 
 
@@ -61,14 +64,14 @@ def test_one_that_cannot_be_written_keeps_all_from_appearing(tmp_path, way, olde
 def test_one_that_cannot_be_named_takes_the_others_back(tmp_path, way, older, error, monkeypatch):
     for name in older:
         (tmp_path / name).write_text("old")
-    appear = atomic_writes._Pending.appear
+    appear = PendingFile.appear
 
     def third(self):
         if self.target.name == "c.txt":
             raise error
         appear(self)
 
-    monkeypatch.setattr(atomic_writes._Pending, "appear", third)
+    monkeypatch.setattr(PendingFile, "appear", third)
     with pytest.raises(type(error)):
         write_files({tmp_path / name: put("new") for name in NAMES})
     assert texts(tmp_path) == dict.fromkeys(older, "old")
@@ -93,21 +96,129 @@ def test_a_killed_process_leaves_nothing(tmp_path, older, moment):
     assert texts(tmp_path) == ({"a.txt": "old"} if older else {})
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic_writes, "_NAMELESS", None)
+@pytest.mark.parametrize("then", ["write", "other", "check", "read"])
+def test_what_a_killed_process_left_is_removed_by_the_next_command(tmp_path, monkeypatch, then):
+    monkeypatch.setattr(hidden_files, "_NAMELESS", None)
     child = os.fork()
     if child == 0:
         write_atomic(tmp_path / "a.txt", lambda file: os.kill(os.getpid(), signal.SIGKILL))
     os.waitpid(child, 0)
     assert [name[:5] for name in texts(tmp_path)] == [".gfx-"]
-    write_atomic(tmp_path / "b.txt", put("other"))
-    assert len(texts(tmp_path)) == 2  # it may not be this one's to remove
-    write_atomic(tmp_path / "a.txt", put("new"))
-    assert texts(tmp_path) == {"a.txt": "new", "b.txt": "other"}
+    if then == "check":
+        check_writable(tmp_path / "b.txt")
+    elif then == "read":
+        with pytest.raises(ArchiveError, match=r"b\.gfx does not exist"):
+            gfx.load(tmp_path / "b.gfx")
+    else:
+        write_atomic(tmp_path / ("a.txt" if then == "write" else "b.txt"), put("new"))
+    assert set(texts(tmp_path)) <= {"a.txt", "b.txt"}
+
+
+# what a process asks of the system with names of files, and may be killed before
+CALLS = ("link", "replace", "unlink", "pwrite", "open", "fsync", "close")
+
+
+def killed_before(number, action):
+    """Does something in a process that is killed before its n-th such call; says whether it was."""
+    child = os.fork()
+    if child == 0:
+        count = [0]
+
+        def dying(call):
+            def asked(*given, **named):
+                count[0] += 1
+                if count[0] == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*given, **named)
+
+            return asked
+
+        for name in CALLS:
+            setattr(os, name, dying(getattr(os, name)))
+        try:
+            action()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+@pytest.mark.parametrize("older", [(), ("a.txt",), NAMES])
+@pytest.mark.parametrize("places", [(".", ".", "."), ("x", "y", "x")])
+def test_killed_at_any_call_all_or_none_are_there_after_the_next_command(
+    tmp_path, way, older, places
+):
+    number = killed = 0
+    dies, seen = True, set()
+    while dies:
+        number += 1
+        top = tmp_path / str(number)
+        targets = [top / place / name for place, name in zip(places, NAMES, strict=True)]
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.name in older:
+                target.write_text("old")
+        files = {target: put("new") for target in targets}
+        dies = killed_before(number, partial(write_files, files))
+        killed += dies
+        for folder in dict.fromkeys(target.parent for target in targets):
+            recover(folder)
+        left = {p.name: p.read_text() for p in top.rglob("*") if p.is_file()}
+        new = dict.fromkeys(NAMES, "new")
+        assert left in (new, dict.fromkeys(older, "old")), number
+        seen.add(left == new)
+    assert killed > 12
+    assert seen == {True, False}
+
+
+def test_killed_while_it_is_undone_the_next_command_goes_on(tmp_path, way):
+    for number in range(1, 40):
+        top = tmp_path / str(number)
+        top.mkdir()
+        (top / "a.txt").write_text("old")
+        files = {top / name: put("new") for name in NAMES}
+        # somewhere between the names
+        at = next(n for n in range(1, 200) if _between(top, files, n))
+        assert at
+        killed = killed_before(number, partial(recover, top))
+        recover(top)
+        assert texts(top) == {"a.txt": "old"}
+        if not killed:
+            return
+    raise AssertionError("the process was always killed")
+
+
+def _between(top, files, number):
+    """Whether a process that is killed before its n-th call leaves some names of several."""
+    killed_before(number, partial(write_files, files))
+    found = {path.name for path in top.iterdir() if not path.name.startswith(".gfx-")}
+    if "b.txt" in found and "c.txt" not in found:
+        return True
+    recover(top)
+    return False
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"U", b"U{", b'U{"files": [{"target": "../b", "hidden": null, "older": null,'
+    b'"known_by": [1, 2, 3]}], "first": null, "others": []}', b"D[]", b"\xff\xfe",
+])  # fmt: skip
+def test_a_journal_that_is_none_touches_nothing(tmp_path, content):
+    (tmp_path / ".gfx-0.journal").write_bytes(content)
+    (tmp_path / "b").write_text("b")
+    recover(tmp_path)
+    assert texts(tmp_path) == {"b": "b"}
+
+
+def test_a_file_that_was_written_since_is_not_undone(tmp_path):
+    files = {tmp_path / name: put("new") for name in NAMES}
+    assert any(_between(tmp_path, files, number) for number in range(1, 200))
+    os.unlink(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_text("mine")
+    recover(tmp_path)
+    assert texts(tmp_path) == {"a.txt": "mine"}
 
 
 def test_a_write_that_runs_keeps_its_hidden_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic_writes, "_NAMELESS", None)
+    monkeypatch.setattr(hidden_files, "_NAMELESS", None)
 
     def slow(file):
         file.write(b"first")
@@ -128,8 +239,8 @@ def test_a_full_disk_under_torch_save_is_called_so(tmp_path, monkeypatch):
         def __getattr__(self, name):
             return getattr(self.file, name)
 
-    opened = atomic_writes._Pending._opened
-    monkeypatch.setattr(atomic_writes._Pending, "_opened", lambda self: Full(opened(self)))
+    opened = PendingFile._opened
+    monkeypatch.setattr(PendingFile, "_opened", lambda self: Full(opened(self)))
     with pytest.raises(ArchiveError, match=r"a.pt: the disk is full; nothing was written"):
         gfx.save(fx.symbolic_trace(nn.Conv2d(3, 3, 1)), tmp_path / "a.pt")
     assert texts(tmp_path) == {}

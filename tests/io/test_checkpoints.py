@@ -391,7 +391,9 @@ def test_the_zoo_builds_and_is_opened_by_name(tmp_path):
     file = saved({"netG": net.state_dict()}, tmp_path)
     assert_holds(open_model(file, model="zoo:dcgan?ngf=4"), net)
     assert open_model("zoo:dcgan?ngf=4").state_dict().keys() == net.state_dict().keys()
-    with pytest.raises(gfx.InputError, match="no generator 'dcgam'; did you mean dcgan"):
+    with pytest.raises(
+        gfx.InputError, match="no generator or discriminator 'dcgam'; did you mean dcgan"
+    ):
         open_model(file, model="zoo:dcgam")
 
 

@@ -14,7 +14,7 @@ from passes.channel_prune import ChannelPrune
 from passes.fold_parametrizations import FoldParametrizations
 from support import generators
 from support.generators.register import GENERATORS, built, inputs
-from support.laws import prune_as_told, staying
+from support.laws import long_changes, prune_as_told, staying
 from support.oracle import assert_equal_outputs, zeroed
 
 for found in iter_modules(generators.__path__):
@@ -82,6 +82,11 @@ def test_removing_half_of_a_generator_equals_zeroing_what_reads_it(name):
             judge = zeroed(original, given, kept) if GENERATORS[name].exact else None
             got = program.module(*given)
             assert_equal_outputs(reference.module(*given) if judge is None else judge, got)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_groups_of_a_generator_do_not_depend_on_what_is_called_long(name):
+    assert not long_changes(traced(name))
 
 
 def test_a_narrowed_generator_is_narrowed_again():

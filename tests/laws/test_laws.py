@@ -33,6 +33,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "decompose": {"keep": ("*",)},
     "distill_taps": {"layers": ()},
     "fold_masks": {},  # there are no masks
+    "remove_zeros": {},  # there are no zeros
 }
 
 
@@ -171,6 +172,6 @@ def save(small: fx.GraphModule, path: Path) -> None:
     try:
         gfx.save(small, path)
     except gfx.ArchiveError as error:
-        if "run fold_parametrizations first" in str(error):
+        if "run fold_parametrizations before" in str(error):
             reject()
         raise

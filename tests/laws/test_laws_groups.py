@@ -23,6 +23,7 @@ from support.laws import (
     restricted,
     staying,
     through,
+    wrongly_pinned,
 )
 from support.oracle import Kept
 from support.strategies import BLOCKS, specs
@@ -136,9 +137,7 @@ def test_both_front_ends_see_the_same_groups(spec):
     both_front_ends_agree(spec)
 
 
-# right reasons why channels that a layer makes may not go
 ENDS = ("the model's input", "the model's output")
-REASONS = (*ENDS, "reads a fixed number of channels", "picks it out by its position", "resampled")
 
 
 @pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.__name__)
@@ -160,12 +159,3 @@ def test_the_channels_that_layers_make_are_free(kind):
 @given(specs(approximate=True))
 def test_what_is_pinned_has_a_right_reason(spec):
     assert not wrongly_pinned(gfx.channels(gfx.trace(*spec.build())))
-
-
-def wrongly_pinned(groups) -> list[str]:
-    """Lists the pins of channels that layers make whose reason is none of those that are known."""
-    return [
-        f"{group.name}: {group.pinned}"
-        for group in groups
-        if group.pinned and group.producers and not any(why in group.pinned for why in REASONS)
-    ]

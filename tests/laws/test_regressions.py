@@ -7,6 +7,7 @@ import pytest
 import gfx
 from passes.channel_prune import ChannelPrune
 from support.blocks import (
+    Branches,
     Concat,
     Conv,
     Deconv,
@@ -15,18 +16,23 @@ from support.blocks import (
     MultiHead,
     Noise,
     Parts,
+    Picked,
     PooledConcat,
     Residual,
+    Separable,
+    Shortcut,
     Source,
     Spec,
     SqueezeExcite,
     Subclass,
     Swap,
     TimeResidual,
+    Twice,
     WindowAttention,
 )
 from support.laws import (
     judge,
+    long_changes,
     partition,
     prune_as_told,
     pruned,
@@ -34,6 +40,7 @@ from support.laws import (
     same,
     staying,
     union,
+    wrongly_pinned,
 )
 from support.oracle import assert_equal_outputs
 
@@ -48,6 +55,12 @@ WRONG = {
     "a batch folded into the channels that a group norm makes": Spec(
         blocks=(Deconv(groups=2, norm="group"), Modulated())
     ),
+}
+GONE = {
+    how: Spec(source=Source("latent_last"), blocks=(Swap(how=how),)) for how in ("swap", "slices")
+} | {
+    "parts": Spec(source=Source("latent", out=8), blocks=(Parts(),)),
+    "groups": Spec(source=Source("latent"), blocks=(Conv(norm="group"), Swap())),
 }
 PINNED = {
     "maxima over the positions of a latent's map": Spec(
@@ -65,6 +78,16 @@ PINNED = {
         source=Source("latent"), blocks=(Noise(like=True),)
     ),
 }
+# what was pinned is so for another reason than it said
+REASONS = {
+    "two channels exchanged beside their copies": Spec(
+        blocks=(Separable(out=2), Swap(), Shortcut()), outputs="dict"
+    ),
+    "two channels of a latent's map exchanged": Spec(
+        source=Source("latent"), blocks=(Swap(how="gate"), Swap()), outputs="features"
+    ),
+}
+LONG = {"a kernel repeated for each channel": Spec(blocks=(Modulated(blur=True),))}
 AGAIN = {
     "a group norm of which one group is left": Spec(
         source=Source(out=8), blocks=(Deconv(), Deconv(norm="group"))
@@ -79,6 +102,13 @@ AGAIN = {
 @pytest.mark.parametrize("name", [*WRONG, *PINNED])
 def test_what_was_found_stays_right(name, seed):
     spec = (WRONG | PINNED)[name]
+    judge(spec, gfx.trace(*spec.build()), ratio=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", GONE)
+def test_a_part_of_a_latents_map_may_lose_all_its_channels(name, seed):
+    spec = GONE[name]
     judge(spec, gfx.trace(*spec.build()), ratio=0.5, seed=seed)
 
 
@@ -146,9 +176,38 @@ def test_what_was_pinned_stays_free(name):
     assert groups["source.layer"].size == 4
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("how", ["gate", "last", "double"])
+def test_a_channel_picked_out_of_a_latents_map_leaves_the_others_free(how, seed):
+    spec = Spec(source=Source("latent"), blocks=(Picked(how=how),))
+    program = gfx.trace(*spec.build())
+    groups = [g for g in gfx.channels(program) if g.name.startswith("source.layer") and g.producers]
+    assert sorted((g.size, g.free) for g in groups) == [(1, False), (3, True)]
+    judge(spec, program, ratio=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_what_is_pinned_says_why(name):
+    assert not wrongly_pinned(gfx.channels(gfx.trace(*REASONS[name].build())))
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_is_called_long_does_not_change_the_groups(name):
+    assert not long_changes(gfx.trace(*LONG[name].build()))
+
+
 @pytest.mark.parametrize("fields", [{"widths": 2}, {"kept": (2, 3)}])
 def test_no_field_removes_the_whole_of_a_part(fields):
     spec = Spec(blocks=(Conv(), Parts()), outputs="features")
     (field, value), name = *fields.items(), "body.layers.0.layers.0"
     with pytest.raises(gfx.RecipeError, match=r"last of their group|all 2 channels of .*keep one"):
         ChannelPrune(**{field: {name: value}}).apply(gfx.trace(*spec.build()), gfx.Context())
+
+
+def test_a_norm_without_tensors_may_have_other_widths_in_other_places():
+    spec = Spec(blocks=(Branches(), Twice(norm="instance")))
+    model, inputs = spec.build()
+    for ratio in (0.25, 0.5):
+        prune = {"channel_prune": {"ratio": ratio, "min_channels": 1}}
+        small = gfx.apply({"passes": [prune]}, model, inputs)
+        assert small(*inputs) is not None

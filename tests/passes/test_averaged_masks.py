@@ -102,7 +102,8 @@ def test_an_average_of_weights_alone_is_told_what_it_lacks():
             old.data.lerp_(new.data, 1 - DECAY)
 
     _, average = trained("channel", weights, 12)
-    details = gfx.report(gfx.apply("convert", average, X)).passes[-1].details
+    report = gfx.report(gfx.apply("convert", average, X))
+    details = next(p for p in report.passes if p.name == "fold_masks").details
     assert details["note"].startswith("no mask zeroes anything: none was set yet, or this is an av")
 
 
@@ -127,3 +128,67 @@ def test_masks_of_booleans_load_into_masks_of_numbers():
     fresh = student("channel")
     fresh.load_state_dict(old)
     assert torch.equal(fresh(X), model(X))
+
+
+# indices, which say where the channels of a mask are
+
+
+def two_heads():
+    """A mask over pixels that are shuffled: several positions are one channel."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.PixelShuffle(2), nn.ReLU(), nn.Conv2d(4, 6, 3),
+        nn.Flatten(), nn.Linear(6 * 14 * 14, 4),
+    )  # fmt: skip
+    mask = {"mask": {"sparsity": 0.5, "end": 4, "every": 2, "granularity": "channel"}}
+    return gfx.apply({"passes": [mask]}, net.eval(), X)
+
+
+def indices(model):
+    return {n: b for n, b in model.named_buffers() if ".index_" in n}
+
+
+def test_an_average_over_a_state_dict_leaves_indices_as_they_are():
+    model = two_heads()
+    assert indices(model)
+    average = copy.deepcopy(model)
+    schedule = gfx.schedule(model, torch.optim.SGD(model.parameters(), lr=0.01))
+    with torch.no_grad():
+        for _ in range(12):
+            if not schedule.done:
+                schedule.step()
+            by_state(average, model)
+    assert all(torch.equal(b, indices(model)[n]) for n, b in indices(average).items())
+    small = gfx.apply("convert", average, X)
+    assert size(small) == size(gfx.apply("convert", model, X)) < size(model)
+    assert alike(small(X), average(X))
+
+
+def test_an_index_that_an_average_has_cut_is_told():
+    model = two_heads()
+    average = AveragedModel(model, multi_avg_fn=cut_average, use_buffers=True)
+    for _ in range(3):
+        average.update_parameters(model)
+    said = r"says where the channels of a mask are, and \d+ of its \d+ entries are not what they "
+    with pytest.raises(gfx.InputError, match=said):
+        gfx.apply("convert", average.module, X)
+    for old, new in zip(average.module.buffers(), model.buffers(), strict=True):
+        if not old.is_floating_point():
+            old.copy_(new)
+    assert alike(gfx.apply("convert", average.module, X)(X), average.module(X))
+
+
+def cut_average(averaged, current, _):
+    """A sum of shares that is a little less than one, as rounding makes it."""
+    with torch.no_grad():
+        for old, new in zip(averaged, current, strict=True):
+            old.copy_(0.8 * old + 0.19999 * new)
+
+
+def test_indices_go_on_being_known_through_copies_pruning_and_loading():
+    model = two_heads()
+    twin = two_heads()
+    twin.load_state_dict(copy.deepcopy(model).state_dict())
+    pruned = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5, "min_channels": 1}}]}, twin, X)
+    again = gfx.apply("convert", pruned, X)
+    assert alike(again(X), pruned(X))

@@ -283,5 +283,5 @@ def test_a_model_of_parametrized_layers_alone_is_told_to_fold_them():
     wrap = nn.utils.parametrizations.spectral_norm
     model = nn.Sequential(wrap(nn.Conv2d(3, 8, 1)), nn.ReLU(), wrap(nn.Conv2d(8, 3, 1))).eval()
     program = gfx.trace(model, torch.randn(1, 3, 8, 8))
-    with pytest.raises(gfx.PreconditionError, match="run fold_parametrizations first"):
+    with pytest.raises(gfx.PreconditionError, match="run fold_parametrizations before"):
         ChannelPrune(ratio=0.5).apply(program, gfx.Context())

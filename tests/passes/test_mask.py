@@ -330,7 +330,7 @@ def test_computed_weights_are_told_to_be_folded_first():
     (skip,) = outcome.skips
     assert (skip.node, skip.why) == (
         "0",
-        "its weight is computed; run fold_parametrizations first",
+        "its weight is computed; run fold_parametrizations before",
     )
 
 

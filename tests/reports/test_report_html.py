@@ -382,6 +382,66 @@ def test_no_window_is_too_narrow(browser, tmp_path, make, width):
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
+CUT = """() => [...document.querySelectorAll("main *")].filter(
+    e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX != "visible"
+         && e.clientWidth > 0).map(e => e.closest("section").querySelector("h2").innerText)"""
+EMPTY = """() => [...document.querySelectorAll("section.card")].filter(
+    e => e.innerText.trim() == e.querySelector("h2").innerText.trim()).map(e => e.innerText)"""
+
+
+@cache
+def long_names():
+    name = "a_block_whose_name_is_as_long_as_in_networks_of_many_nested_modules"
+    inner = nn.ModuleDict({name: nn.Conv2d(3, 8, 1)})
+
+    class Long(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.decoder_up_blocks, self.last = inner, nn.Conv2d(8, 3, 1)
+
+        def forward(self, x):
+            return self.last(self.decoder_up_blocks[name](x).relu())
+
+    return gfx.apply(RECIPE, Long().eval(), image())
+
+
+@needs_browser
+@pytest.mark.parametrize("make", [small, long_names])
+def test_on_a_telephone_tables_are_stacked_under_their_headings(browser, tmp_path, make):
+    nodes = [change.node for pass_ in gfx.report(make()).passes for change in pass_.changes]
+    timed = tuple(TimedNode(node, "ConvTranspose2d", 30.0, 0.2, 2e9) for node in nodes)
+    text = page(
+        make(), latency=Latency(timed, ("40 ms",)), sensitivity=gfx.inspect(make(), fast=True)
+    )
+    with opened(browser, tmp_path / "report.html", text) as tab:
+        tab.set_viewport_size({"width": 375, "height": 900})
+        # the drawing of the network alone is wider, and scrolls
+        assert set(tab.evaluate(CUT)) <= {"The network and its channel groups"}
+        assert tab.evaluate(EMPTY) == []
+        cell = tab.locator('[aria-label="Sensitivity by layer"] td[data-label="narrow to 50 %"]')
+        heading = "cell => getComputedStyle(cell, '::before').content"
+        assert cell.first.evaluate(heading) == '"narrow to 50 %"'
+        tab.set_viewport_size({"width": 1440, "height": 900})
+        assert cell.first.evaluate(heading) == "none"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [800, 1280, 1440, 1920])
+@pytest.mark.parametrize("make", [small, deep])
+def test_no_table_is_cut_and_no_card_is_empty(browser, tmp_path, make, width):
+    table = gfx.inspect(make(), fast=True)
+    with opened(browser, tmp_path / "report.html", page(make(), sensitivity=table)) as tab:
+        tab.set_viewport_size({"width": width, "height": 900})
+        assert tab.evaluate(CUT) == []
+        assert tab.evaluate(EMPTY) == []
+
+
+def test_nothing_is_written_as_cut_json():
+    text = page(small())
+    assert '..."' not in text
+    assert "[{&quot;" not in text
+
+
 @needs_browser
 def test_pictures_are_seen(tab):
     sizes = tab.locator("img").evaluate_all("all => all.map(i => [i.naturalWidth, i.width > 90])")

@@ -1,15 +1,18 @@
 """What laws share: how hard they try, who judges, both front ends, partitions, new names."""
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
+import pytest
 import torch
 from hypothesis import HealthCheck, reject, settings
 from torch import fx, nn
 
 from gfx.contract import Context, Outcome
 from gfx.coupling import Groups, analyse
+from gfx.coupling import flow as flows
 from gfx.errors import PreconditionError
 from gfx.frontend.driver import _Search
 from gfx.frontend.inputs.bind import bind
@@ -25,6 +28,7 @@ __all__ = [
     "Partition",
     "judge",
     "law",
+    "long_changes",
     "moved",
     "partition",
     "prune_as_told",
@@ -35,6 +39,7 @@ __all__ = [
     "staying",
     "through",
     "union",
+    "wrongly_pinned",
 ]
 
 # (tensor path, dimension, index): what goes together, and whether it may go
@@ -143,6 +148,44 @@ def through(frontend: Literal["symbolic", "export"], model: nn.Module, inputs: t
 def partition(groups: Groups) -> Partition:
     """Lists every channel of the groups as what it consists of."""
     return {c.members: group.pinned is None for group in groups for c in group.channels}
+
+
+# right reasons why channels that a layer makes may not go
+REASONS = (
+    "the model's input",
+    "the model's output",
+    "reads a fixed number of channels",
+    "picks it out by its position",
+    "resampled",
+)
+
+
+def wrongly_pinned(groups: Groups) -> list[str]:
+    """Lists the pins of channels that layers make whose reason is none of those that are known."""
+    return [
+        f"{group.name}: {group.pinned}"
+        for group in groups
+        if group.pinned and group.producers and not any(why in group.pinned for why in REASONS)
+    ]
+
+
+def long_changes(program: Program) -> list[tuple[Any, ...]]:
+    """Lists the groups of layers that change where every dimension is called long."""
+    usual = _of_layers(analyse(program))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows, "LONGEST", 1)
+        long = _of_layers(analyse(program))
+    pairs = itertools.zip_longest(usual, long)
+    return [pair for pair in pairs if pair[0] != pair[1]]
+
+
+def _of_layers(groups: Groups) -> list[tuple[Any, ...]]:
+    """Lists the groups that layers write or read, with all that is said of them."""
+    return [
+        (g.name, g.size, g.approximate, g.takes, g.producers, g.consumers)
+        for g in groups.free
+        if g.producers or g.consumers
+    ]
 
 
 def restricted(groups: Partition, kept: Kept, sizes: dict[str, torch.Size]) -> Partition:

@@ -635,6 +635,8 @@ ROWS = {
     "addmm": lambda x, o: torch.addmm(o()[:, 0], x[:, 0], torch.ones(8, 8).double()),
     "mv": lambda x, o: x * torch.mv(x[0], torch.ones(8).double())[:, None],
     "dot": lambda x, o: x * torch.dot(x[0, 0], o()[0, 0]),
+    "outer": lambda x, o: x * torch.outer(torch.ones(5).double(), o()[0, 0]),
+    "ger": lambda x, o: x + o()[0, 0].ger(torch.ones(5).double()).mT,
     "chain": lambda x, o: torch.linalg.multi_dot([x[0], o()[0].T, x[1]]),
     "matrix_norm": lambda x, o: x / torch.linalg.matrix_norm(x)[:, None, None],
     "renorm": lambda x, o: x.renorm(2, 2, 1.0),

@@ -22,8 +22,12 @@ def pruned(program: gfx.Program, widths: list[int], rng: np.random.Generator) ->
     return cost_of(small)
 
 
-def check(program: gfx.Program, configurations: int) -> None:
-    """Compares both prices on random configurations in which some groups stay whole."""
+def check(program: gfx.Program, configurations: int, *, peak: bool = True) -> None:
+    """Compares both prices on random configurations in which some groups stay whole.
+
+    Without `peak` that of memory may be less than the real one: the statistics of weights that a
+    removal lets learn on have values on the way, which no price knows.
+    """
     pricing = Pricing(analyse(program), cost_of(program))
     rng = np.random.default_rng(0)
     for _ in range(configurations):
@@ -35,4 +39,10 @@ def check(program: gfx.Program, configurations: int) -> None:
         cost, price = pruned(program, widths, rng), pricing.price([widths])
         real = (cost.macs.exact, cost.macs.output, cost.macs.output_norm)
         real += (cost.params, cost.param_bytes, cost.peak_activation_bytes)
-        assert tuple(price[name].item() for name in MEASURES) == real, widths
+        priced = tuple(price[name].item() for name in MEASURES)
+        assert priced[:-1] == real[:-1], (widths, priced, real)
+        assert priced[-1] == real[-1] or (not peak and priced[-1] < real[-1]), (
+            widths,
+            priced,
+            real,
+        )

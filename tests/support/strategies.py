@@ -70,6 +70,12 @@ BLOCKS: dict[type[Block], st.SearchStrategy[Block]] = {
         blocks.FunctionalConv, out=widths, how=one("plain", "transposed", "linear")
     ),
     blocks.Shared: st.builds(blocks.Shared, act=acts, pyramid=booleans),
+    blocks.Branches: st.builds(
+        blocks.Branches, out=widths, how=one("select", "cat", "stack", "most", "dense")
+    ),
+    blocks.Picked: st.builds(blocks.Picked, how=one("gate", "last", "double")),
+    blocks.Tied: st.builds(blocks.Tied, out=widths, how=one("back", "back_linear", "dilated")),
+    blocks.Twice: st.builds(blocks.Twice, norm=norms),
     blocks.Resize: st.builds(blocks.Resize, bilinear=booleans, functional=booleans),
     blocks.PixelShuffle: st.builds(blocks.PixelShuffle, out=widths, functional=booleans),
     blocks.Swap: st.builds(

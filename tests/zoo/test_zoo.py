@@ -313,8 +313,12 @@ def test_spectral_norm_comes_in_both_of_torchs_styles() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("dcgann", {}, "there is no generator 'dcgann'; did you mean dcgan?"),
-        ("qqq", {}, "there is no generator 'qqq'; choose one of resnet_9blocks, mobile_resnet"),
+        ("dcgann", {}, "there is no generator or discriminator 'dcgann'; did you mean dcgan?"),
+        (
+            "qqq",
+            {},
+            "there is no generator or discriminator 'qqq'; choose one of resnet_9blocks, ",
+        ),
         ("dcgan", {"ngff": 3}, "dcgan has no option 'ngff'; did you mean ngf?"),
         ("dcgan", {"ngf": 0}, "dcgan: ngf is 0; give a whole number of at least 1"),
         ("dcgan", {"ngf": True}, "dcgan: ngf is True; give a whole number of at least 1"),

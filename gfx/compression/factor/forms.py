@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from gfx.errors import RecipeError
+from gfx.ir.computed_tensors import folding
 
 __all__ = [
     "Convolution",
@@ -140,7 +141,7 @@ def _of_class(module: nn.Module) -> str:
     base = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.ConvTranspose2d
     own = [n for n in ("forward", "_conv_forward", "__call__") if _differs(module, base, n)]
     if "parametrizations" in module._modules or "weight" not in module._parameters:
-        return "its weight is computed by a parametrization; run fold_parametrizations before"
+        return f"its weight is computed by a parametrization; {folding(module)}"
     if own:
         return f"{kind} has a forward of its own: what it computes is not known"
     return ""

@@ -12,6 +12,7 @@ from gfx.ir.layers import unlayered
 from gfx.ir.modules import MASKED, MaskedLayer, Ramp, masked_layer
 from gfx.ir.modules.channel_masks import Scope
 from gfx.ir.modules.masked_layers import Pattern
+from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 from gfx.ir.stages import layer_path
 
@@ -32,7 +33,7 @@ def candidates(program: Program, pattern: Pattern = "free") -> dict[str, str]:
         module = program.submodule(node) if node.op == "call_module" else None
         if isinstance(module, LAYERS):
             path = str(node.target)
-            found[path] = _refusal(module, read[f"{path}.weight"])
+            found[path] = _refusal(program, path, module, read[f"{path}.weight"])
             if pattern == "2:4" and not found[path]:
                 found[path] = _uneven(module)
     found.update((layer_path(node), why) for node, why in unlayered(program))
@@ -57,11 +58,11 @@ def _uneven(module: nn.Module) -> str:
     return f"2:4 counts fours of its inputs, and it has {size} for each output" if size % 4 else ""
 
 
-def _refusal(module: nn.Module, reads: int) -> str:
+def _refusal(program: Program, path: str, module: nn.Module, reads: int) -> str:
     if isinstance(module, MaskedLayer):
         return "its weight is masked already"
     if parametrize.is_parametrized(module) or "weight" not in module._parameters:
-        return "its weight is computed; run fold_parametrizations first"
+        return f"its weight is computed; {folding_in(program, path)}"
     if type(module) not in MASKED:
         return f"{type(module).__name__} is a class of its own: what it computes is not known"
     if reads:

@@ -25,6 +25,7 @@ class Verdict:
     removed: Mask  # by class of labels
     left: tuple[Zeroed, ...]  # reads of channels that stay
     why: dict[str, str]  # by mask: why some of its zeros remove nothing
+    classes: dict[int, str]  # by class of labels that stays though it is read as zero: why
 
 
 def judge(groups: Groups, zeroed: Sequence[Zeroed]) -> Verdict:
@@ -110,7 +111,7 @@ def _verdict(
             left.append(replace(z, zeros=zeros))
             reason = _reason(groups, value, z.dim, zeros, why)
             reasons.update(dict.fromkeys(z.masks, reason))
-    return Verdict(removed, tuple(left), reasons)
+    return Verdict(removed, tuple(left), reasons, why)
 
 
 def _reason(groups: Groups, value: Labeled, dim: int, zeros: Mask, why: dict[int, str]) -> str:

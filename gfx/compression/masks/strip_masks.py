@@ -18,6 +18,7 @@ from gfx.coupling.rules.gfx_modules import positions
 from gfx.errors import PreconditionError
 from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, plain_layer, spread
 from gfx.ir.node_origin import stands_for
+from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 
 __all__ = ["Zeroed", "multiplied", "strip", "write_out"]
@@ -136,8 +137,8 @@ def write_out(program: Program) -> dict[str, tuple[MaskedLayer, nn.Module]]:
     for path, layer in found.items():
         if "weight" not in layer._parameters:
             raise PreconditionError(
-                f"the weight of {path} is masked, and computed by a hook or parametrization; run "
-                "fold_parametrizations before fold_masks"
+                f"the weight of {path} is masked, and computed by a hook or parametrization; "
+                f"{folding_in(program, path)}"
             )
     made: dict[int, nn.Module] = {}
     weights: dict[Any, nn.Parameter] = {}

@@ -1,7 +1,6 @@
 """Writes zeros into the layers around a value, so that it needs no mask to be zero."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from gfx.compression.masks.plain_layers import PlainLayers
 from gfx.compression.masks.strip_masks import Zeroed, multiplied
 from gfx.compression.masks.writers import LAYERS
 from gfx.coupling.labels import Mask
@@ -45,7 +45,7 @@ def write_zeros(program: Program, left: Sequence[Zeroed]) -> list[Written]:
     every: dict[tuple[fx.Node, int], list[Zeroed]] = {}
     for z in left:
         every.setdefault((z.source, z.dim), []).append(z)
-    layers = _Layers(program, {at: _common(at[0], reads) for at, reads in every.items()})
+    layers = PlainLayers(program, {at: _common(at[0], reads) for at, reads in every.items()})
     written: list[Written] = []
     for (source, dim), reads in every.items():
         common = layers.common[source, dim]
@@ -64,64 +64,8 @@ def _common(source: fx.Node, reads: Sequence[Zeroed]) -> Mask:
     return zeros if {z.user for z in reads} == set(source.users) else np.zeros_like(zeros)
 
 
-class _Layers:
-    """Knows which layers may be written into: plain ones that share no tensor.
-
-    What they make is zero at each of their calls, or they are called once.
-    """
-
-    def __init__(self, program: Program, common: Mapping[tuple[fx.Node, int], Mask]) -> None:
-        self.program = program
-        self.common = common  # by value and dimension: what all that reads it reads as zero
-        self.read: dict[tuple[fx.Node, fx.Node], fx.Node] = {}  # products in the place of values
-        self.calls: dict[int, list[fx.Node]] = {}
-        for node in program.nodes():
-            if node.op == "call_module":
-                self.calls.setdefault(id(program.submodule(node)), []).append(node)
-        self.owners = Counter(id(tensor) for tensor in _tensors(program))
-
-    def plain(self, node: Any, kinds: Any, *, once: bool = False) -> Any:
-        """Returns the layer that a node calls, if it is of these kinds and may be written into."""
-        if not isinstance(node, fx.Node) or node.op != "call_module":
-            return None
-        layer = self.program.submodule(node)
-        if not isinstance(layer, kinds) or not type(layer).__module__.startswith("torch.nn."):
-            return None
-        if layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations"):
-            return None  # its tensors are not what runs
-        held = [*layer.parameters(), *layer.buffers()]
-        several = len(self.calls[id(layer)]) > 1
-        if several and (once or not self._alike(layer, node)):
-            return None
-        if any(self.owners[id(t)] > 1 for t in held):
-            return None
-        return layer
-
-    def _alike(self, layer: nn.Module, node: fx.Node) -> bool:
-        """Whether each call of a layer may make the same zeros."""
-        own = {dim: zeros for (n, dim), zeros in self.common.items() if n is node}
-        others = [n for n in self.calls[id(layer)] if n is not node]
-        there = {dim: [self.common.get((n, dim)) for n in others] for dim in own}
-        same = [z is not None and np.array_equal(z, own[d]) for d, zs in there.items() for z in zs]
-        return bool(own) and all(same)
-
-
-def _tensors(program: Program) -> Iterator[Tensor]:
-    """Iterates over all that holds or reads a tensor."""
-    for module in program.module.modules():  # each once, whatever it is called
-        held = (*module._parameters.values(), *module._buffers.values())
-        yield from (tensor for tensor in held if tensor is not None)
-    for node in program.nodes():
-        value: Any = program.module
-        if node.op == "get_attr":
-            for name in str(node.target).split("."):
-                value = getattr(value, name)
-            if isinstance(value, Tensor):
-                yield value
-
-
 @torch.no_grad()
-def _at_source(layers: _Layers, source: fx.Node, dim: int, zeros: Mask) -> str | None:
+def _at_source(layers: PlainLayers, source: fx.Node, dim: int, zeros: Mask) -> str | None:
     """Lets the layer that makes a value make zeros, and tells its path (rule 1)."""
     index = torch.from_numpy(zeros.nonzero()[0])
     norm = layers.plain(source, (_NormBase, *_ACROSS))
@@ -155,7 +99,7 @@ def _silence(norm: Any, index: Tensor, source: fx.Node) -> str:
 
 
 @torch.no_grad()
-def _at_user(layers: _Layers, z: Zeroed) -> Written:
+def _at_user(layers: PlainLayers, z: Zeroed) -> Written:
     """Lets what reads a value read zeros (rules 2 and 3)."""
     count = int(z.zeros.sum())
     layer = layers.plain(z.user, LAYERS, once=True)

@@ -101,7 +101,7 @@ def _target(
     program: Program, original: Program, new: Steps, nodes: list[fx.Node]
 ) -> Target | FitRefusal | None:
     module, path = program.submodule(nodes[0]), str(nodes[0].target)
-    why = refusal(module)
+    why = refusal(module, program, path)
     if why:
         return FitRefusal(path, why) if "is no convolution" not in why else None
     goals = []

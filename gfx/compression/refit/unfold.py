@@ -21,7 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from gfx.ir.computed_tensors import folding
 from gfx.ir.modules import MaskedLayer
+from gfx.ir.parametrizations import folding_in
+from gfx.ir.program import Program
 
 __all__ = ["FitLayer", "Layer", "UnfoldBlock", "UnfoldRows", "refusal"]
 
@@ -39,8 +42,10 @@ _KINDS = (
 )
 
 
-def refusal(module: nn.Module) -> str:
+def refusal(module: nn.Module, program: Program | None = None, path: str = "") -> str:
     """Says why the weights of a layer cannot be solved for; "" if they can.
+
+    A program that it is in, at a path, tells whether a computed weight can be folded there.
 
     Example:
         >>> refusal(nn.Conv2d(3, 8, 3)), refusal(nn.ReLU())
@@ -49,7 +54,8 @@ def refusal(module: nn.Module) -> str:
     if hasattr(module, "parametrizations") or any(
         hasattr(module, f"weight_{part}") for part in ("orig", "g")
     ):
-        return "a parametrization computes its weight; run fold_parametrizations before"
+        does = folding(module) if program is None else folding_in(program, path)
+        return f"a parametrization computes its weight; {does}"
     if isinstance(module, MaskedLayer):
         return "a mask multiplies its weight; run fold_masks before"
     if type(module) not in _KINDS:

@@ -167,7 +167,11 @@ def adapters(
 
 
 def adapters_between(
-    features: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, bias: bool = True, seed: int = 0
+    features: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    *,
+    bias: bool = True,
+    seed: int = 0,
 ) -> Adapters:
     """Builds what `adapters` does from features of one batch, as `gfx.tapped` returns them.
 

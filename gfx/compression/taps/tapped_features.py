@@ -12,6 +12,8 @@ from gfx.ir.model_kinds import require_module
 from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, Tap
 from gfx.ir.ops import is_inplace
 from gfx.ir.program import Program
+from gfx.objects.call_form import call_form, set_call_form
+from gfx.objects.object_form import ObjectForm
 
 __all__ = ["tapped"]
 
@@ -58,6 +60,9 @@ def tapped(model: nn.Module) -> nn.Module:
     features = {name: _kept(program, tap) for name, tap in taps(program.module).items()}
     output = next(node for node in graph.nodes if node.op == "output")
     output.args = ((output.args[0], features),)
+    called = call_form(graph)
+    if called.output is not None:
+        set_call_form(graph, called.inputs, ObjectForm(None, "inside", (), ((0, called.output),)))
     program.module.recompile()
     program.module.meta.update(model.meta, **{_TAPPED: True})
     return program.module

@@ -8,10 +8,10 @@ from torch import nn
 
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.rules.gfx_modules import positions
-from gfx.ir.modules import ChannelMask
+from gfx.ir.modules import ChannelMask, is_index
 from gfx.ir.program import Program
 
-__all__ = ["fit", "renumber"]
+__all__ = ["fit", "note_indices", "renumber"]
 
 Shape = tuple[int, ...]
 
@@ -118,3 +118,11 @@ def renumber(program: Program, sizes: Sizes) -> None:
             now = np.cumsum(sizes.kept[axis.ids]) - 1
             ranks = torch.from_numpy(now).to(index)
             index.copy_(torch.where(index < 0, index, ranks[index]))
+
+
+def note_indices(program: Program) -> None:
+    """Lets masks note what their indices hold now; call it after cutting tensors."""
+    for module in program.module.modules():
+        if isinstance(module, ChannelMask):
+            for name in filter(is_index, module._buffers):
+                module.note_index(name)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from copy import copy
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,7 +15,8 @@ from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labels import Mask
 from gfx.coupling.removal.literals import repair
-from gfx.coupling.removal.module_attributes import fit, renumber
+from gfx.coupling.removal.masked_reference import fresh_name
+from gfx.coupling.removal.module_attributes import fit, note_indices, renumber
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.removal.norm_corrections import rms_norm
 from gfx.coupling.removal.stored_statistics import store
@@ -47,6 +49,7 @@ def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
     stored = store(program, sizes)
     renumber(program, sizes)
     _slice_tensors(program, sizes)
+    note_indices(program)
     for node in program.nodes():
         if node.op == "output" or not sizes.changed(node):
             continue
@@ -74,9 +77,31 @@ def _record(program: Program, sizes: Sizes) -> None:
 
 def _fit(program: Program, node: fx.Node, sizes: Sizes) -> None:
     module = program.submodule(node)
+    if _is_bare_norm(module) and _of_another_width(program, node, sizes):
+        module = _own_copy(program, node, module)
     if isinstance(module, nn.RMSNorm):
         rms_norm(node, sizes)  # its mean is corrected in the graph as well
     fit(module, tuple(sizes.after[node].shape), regroup=sizes.groups.regroups(node))
+
+
+def _is_bare_norm(module: nn.Module) -> bool:
+    """Whether a norm has no tensors, so that its calls may be of several widths."""
+    kind = nn.modules.instancenorm._InstanceNorm
+    return isinstance(module, kind) and not module.state_dict()
+
+
+def _of_another_width(program: Program, node: fx.Node, sizes: Sizes) -> bool:
+    """Whether a layer is called elsewhere on as many channels as it will not have here."""
+    others = [n for n in program.graph.nodes if n.op == "call_module" and n.target == node.target]
+    return any(sizes.after[n].shape[1] != sizes.after[node].shape[1] for n in others)
+
+
+def _own_copy(program: Program, node: fx.Node, module: nn.Module) -> nn.Module:
+    """Gives one call of a layer a copy of it."""
+    name = fresh_name(program.module, str(node.target).replace(".", "_"))
+    program.module.add_submodule(name, copy(module))
+    node.target = name
+    return program.module.get_submodule(name)
 
 
 def _slice_tensors(program: Program, sizes: Sizes) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from gfx.coupling.call import Call
-from gfx.coupling.flow import UNKNOWN, Flow
+from gfx.coupling.flow import Flow
 from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import Ids
@@ -46,7 +46,7 @@ def _joined(flow: Flow, call: Call, parts: Sequence[Labeled], dim: int) -> Label
             fields.append(make_field(joined, d, shape))
             continue
         fields.append(make_field(_agreed(flow, parts, ids), d, shape))
-    return Labeled(shape, tuple(fields))
+    return Labeled(shape, tuple(fields), flow.long.first(*(part.why for part in parts)))
 
 
 def _present(flow: Flow, call: Call, part: Labeled, ids: Ids | None, dim: int) -> Ids:
@@ -64,8 +64,8 @@ def _agreed(flow: Flow, parts: Sequence[Labeled], ids: Sequence[Ids | None]) -> 
     for found in known[1:]:
         flow.labels.unite(known[0], found)
     if len(known) < len(parts):
-        why = next((p.why for p, i in zip(parts, ids, strict=True) if i is None and p.why), UNKNOWN)
-        flow.pin(known[0], why)
+        whys = [part.why for part, found in zip(parts, ids, strict=True) if found is None]
+        flow.pin(known[0], flow.long.first(*whys))
     return known[0]
 
 
@@ -79,14 +79,14 @@ def stack(flow: Flow, call: Call) -> Labeled:
         ids = [flow.along(part, d) for part in parts]
         if any(found is not None for found in ids):
             fields.append(make_field(_agreed(flow, parts, ids), d + (d >= dim), shape))
-    return Labeled(shape, tuple(fields))
+    return Labeled(shape, tuple(fields), flow.long.first(*(part.why for part in parts)))
 
 
 def glu(flow: Flow, call: Call) -> Labeled:
     """Unites each channel with its gate, half the dimension further on."""
     x = call.arg(0, "input")
     dim = (call.module.dim if call.module is not None else call.arg(1, "dim", -1)) % x.ndim
-    fields = []
+    fields, lost = [], ""
     for d in range(x.ndim):
         ids = flow.along(x, d)
         if ids is not None and d == dim:
@@ -96,8 +96,9 @@ def glu(flow: Flow, call: Call) -> Labeled:
         if ids is not None and call.shape[d] > 1:
             fields.append(make_field(ids, d, call.shape))
         elif ids is not None:
-            flow.pin(ids, f"{call.node.name} leaves a single channel of it")
-    return Labeled(call.shape, tuple(fields), x.why)
+            lost = f"{call.node.name} leaves a single channel of it"
+            flow.pin(ids, lost)
+    return Labeled(call.shape, tuple(fields), flow.long.first(x.why, lost))
 
 
 def transform(flow: Flow, call: Call) -> Labeled:

@@ -48,7 +48,7 @@ def _operands(flow: Flow, call: Call) -> tuple[Labeled, Labeled, Labeled | None]
         weight = flow.member(call, "weight")
         assert weight is not None
         return x, weight, flow.member(call, "bias")
-    return x, call.arg(1, "weight"), call.arg(2, "bias")
+    return x, flow.long.weight(call.arg(1, "weight")), call.arg(2, "bias")
 
 
 def _conv(flow: Flow, call: Call, *, transposed: bool) -> Labeled:
@@ -70,12 +70,18 @@ def _conv(flow: Flow, call: Call, *, transposed: bool) -> Labeled:
     else:
         out = _grouped(flow, call, x, ch, (rows, cols), groups, transposed, weight.why)
     if bias is not None and bias.shape[0] > 1:
-        flow.connect(out, flow.along(bias, 0), bias.why)
+        flow.connect((out, weight.why), (flow.along(bias, 0), bias.why))
     carried = flow.keep(x, range(ch), call.shape, f"{call.node.name} slides over it", read=[ch])
     fields = list(carried.fields)
     if out is not None and call.shape[ch] > 1:
         fields.append(make_field(out, ch, call.shape))
-    return Labeled(call.shape, tuple(fields), "" if out is not None else weight.why)
+    return Labeled(call.shape, tuple(fields), _why(flow, out, weight, x))
+
+
+def _why(flow: Flow, out: Ids | None, weight: Labeled, x: Labeled) -> str:
+    """Says why a layer's output has dimensions without labels: its own, or what it carries."""
+    own = weight.why if out is None else ""
+    return flow.long.first(own, flow.long.only(x.why))
 
 
 def _sides(flow: Flow, weight: Labeled) -> tuple[Ids | None, Ids | None]:
@@ -91,9 +97,8 @@ def _sides(flow: Flow, weight: Labeled) -> tuple[Ids | None, Ids | None]:
 def _consume(flow: Flow, call: Call, x: Labeled, dim: int, into: Ids | None, why: str = "") -> None:
     """Unites what a weight reads with the channels it reads."""
     ids = flow.along(x, dim)
-    flow.connect(
-        ids, into, x.why or why or f"{call.node.name} reads a fixed number of channels there"
-    )
+    otherwise = f"{call.node.name} reads a fixed number of channels there"
+    flow.connect((ids, x.why), (into, why), otherwise)
     flow.read(call, call.operand, dim, ids)
 
 
@@ -116,13 +121,13 @@ def _per_channel(
     ids = flow.along(x, ch)
     flow.pass_through(rows, groups / len(rows) if rows is not None else 1)
     if transposed:
-        flow.connect(ids, rows, x.why or why)
+        flow.connect((ids, x.why), (rows, why))
         flow.pin(cols, "it is the depth multiplier of a depthwise transposed convolution")
         return None if rows is None else np.repeat(rows, len(cols) if cols is not None else 1)
     if rows is not None and ids is not None:
         flow.labels.unite(ids[:, None], rows.reshape(groups, -1))
     else:
-        flow.connect(ids, rows, x.why or why)
+        flow.connect((ids, x.why), (rows, why))
     return rows
 
 
@@ -165,14 +170,14 @@ def linear(flow: Flow, call: Call) -> Labeled:
     _roles(flow, cols, out)
     _consume(flow, call, x, last, cols, weight.why)
     if bias is not None and bias.shape[0] > 1:
-        flow.connect(out, flow.along(bias, 0), bias.why)
+        flow.connect((out, weight.why), (flow.along(bias, 0), bias.why))
     carried = [f for f in x.fields if varying(f) and last not in flow.over(f)]
     rows_of = [flow.along(x, d) for f in carried for d in flow.over(f)[:1]]
     flow.prices(call, out, cols, *rows_of)
     fields = [core(f).narrow(last, 0, 1).expand(call.shape) for f in carried]
     if out is not None:
         fields.append(make_field(out, last, call.shape))
-    return Labeled(call.shape, tuple(fields), "" if out is not None else weight.why)
+    return Labeled(call.shape, tuple(fields), _why(flow, out, weight, x))
 
 
 def embedding(flow: Flow, call: Call) -> Labeled:
@@ -190,7 +195,8 @@ def embedding(flow: Flow, call: Call) -> Labeled:
     fields = [f.unsqueeze(-1).expand(call.shape) for f in getattr(looked_up, "fields", ())]
     if ids is not None:
         fields.append(make_field(ids, len(call.shape) - 1, call.shape))
-    return Labeled(call.shape, tuple(fields))
+    why = table.why if ids is None else ""
+    return Labeled(call.shape, tuple(fields), flow.long.first(why, getattr(looked_up, "why", "")))
 
 
 def _table(call: Call) -> Labeled:

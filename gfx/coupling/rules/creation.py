@@ -3,8 +3,8 @@
 from typing import Any
 
 from gfx.coupling.call import Call
-from gfx.coupling.flow import Flow, channel_dims
-from gfx.coupling.labelled_tensor import Labeled
+from gfx.coupling.flow import Flow
+from gfx.coupling.labelled_tensor import Labeled, channel_dims
 from gfx.coupling.rules.elementwise import elementwise
 from gfx.coupling.rules.movement import move, unlabelled
 

@@ -65,7 +65,7 @@ def prelu(flow: Flow, call: Call) -> Labeled:
     x = call.arg(0, "input")
     slope = flow.member(call, "weight") if call.module is not None else call.arg(1, "weight")
     if slope is not None and slope.shape and slope.shape[0] > 1:
-        flow.connect(flow.along(x, 1), flow.along(slope, 0), x.why or slope.why)
+        flow.connect((flow.along(x, 1), x.why), (flow.along(slope, 0), slope.why))
     return flow.meet([x], call.shape)
 
 

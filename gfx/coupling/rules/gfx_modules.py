@@ -14,6 +14,7 @@ from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules import convolution as contraction
 from gfx.coupling.rules.elementwise import elementwise
+from gfx.errors import InputError
 from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, Tap
 from gfx.ir.program import Program
 
@@ -23,7 +24,8 @@ __all__ = ["MODULES", "period", "positions"]
 def positions(program: Program, node: fx.Node) -> Tensor | None:
     """Returns the `index` that a mask is called with, or None if it has none.
 
-    Raises: TypeError if it is computed, and not a tensor of the program, or has no values.
+    Raises: TypeError if it is computed, and not a tensor of the program, or has no values;
+        InputError if something wrote over it.
     """
     index = node.args[2] if len(node.args) > 2 else node.kwargs.get("index")
     if index is None:
@@ -33,6 +35,14 @@ def positions(program: Program, node: fx.Node) -> Tensor | None:
     found = program.tensor(str(index.target))
     if found.is_meta:
         raise TypeError("the index of a mask is on the meta device, without values")
+    mask, name = program.submodule(node), str(index.target).rpartition(".")[2]
+    moved = mask.spoiled(name) if isinstance(mask, ChannelMask) else 0
+    if moved:
+        raise InputError(
+            f"{index.target} says where the channels of a mask are, and {moved} of its "
+            f"{len(found)} entries are not what they were, as after an average (EMA) over buffers "
+            "of integers; copy buffers that are not floating from the trained model instead"
+        )
     return found
 
 
@@ -63,7 +73,8 @@ def channel_mask(flow: Flow, call: Call) -> Labeled:
     ids = flow.along(x, call.arg(1, "dim", 1))
     index = positions(flow.program, call.node)
     if index is not None:
-        flow.connect(ids, _repeated(flow.along(call.arg(2, "index"), 0), ids), x.why)
+        held = call.arg(2, "index")
+        flow.connect((ids, x.why), (_repeated(flow.along(held, 0), ids), held.why))
     for name in ("mask", "m"):
         entries = flow.member(call, name)
         if entries is not None:
@@ -75,7 +86,7 @@ def _entries(
     flow: Flow, ids: Ids | None, entries: Ids | None, index: Tensor | None, why: str
 ) -> None:
     if index is None or ids is None or entries is None:
-        flow.connect(ids if index is None else None, _repeated(entries, ids), why)
+        flow.connect((ids if index is None else None, why), (_repeated(entries, ids), ""))
         return
     numbers = _repeated(index.cpu().numpy(), ids)
     mine = numbers >= 0  # -1: a channel of another group
@@ -88,7 +99,7 @@ def masked_layer(flow: Flow, call: Call) -> Labeled:
     assert weight is not None
     assert mask is not None
     for dim in (0, 1):
-        flow.connect(flow.along(weight, dim), flow.along(mask, dim))
+        flow.connect((flow.along(weight, dim), weight.why), (flow.along(mask, dim), mask.why))
     kinds = type(call.module).__mro__
     rule = next(contraction.MODULES[kind] for kind in kinds if kind in contraction.MODULES)
     found: Labeled = rule(flow, call)

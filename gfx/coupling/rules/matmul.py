@@ -1,4 +1,4 @@
-"""Couples products of two activations: matmul, bmm, einsum, scaled dot-product attention.
+"""Couples products of two activations: matmul, bmm, einsum, outer, scaled dot-product attention.
 
 Each operand's dimensions are named by letters. Letters that both have are united; letters that
 the output lacks are contracted; labels on the others carry on.
@@ -46,7 +46,7 @@ def contract(flow: Flow, call: Call, operands: Sequence[Operand], out: str) -> L
         for found in laid.get(letter, [ids[letter]] if letter in ids else [])
         if call.shape[d] > 1
     ]
-    return Labeled(call.shape, tuple(fields), "; ".join(v.why for v, _, _ in operands if v.why))
+    return Labeled(call.shape, tuple(fields), flow.long.first(*(v.why for v, _, _ in operands)))
 
 
 def _laid_out(operands: Sequence[Operand], out: str) -> dict[str, list[Ids]]:
@@ -143,6 +143,14 @@ def _matmul(flow: Flow, call: Call, a: Labeled, b: Labeled, nodes: Sequence[fx.N
     )
 
 
+def outer(flow: Flow, call: Call) -> Labeled:
+    """Lays the labels of two vectors along the two dimensions of their products (outer, ger)."""
+    rows, columns = call.tensors
+    fields = [labels.unsqueeze(1).expand(call.shape) for labels in rows.fields]
+    fields += [labels.unsqueeze(0).expand(call.shape) for labels in columns.fields]
+    return Labeled(call.shape, tuple(fields), flow.long.first(rows.why, columns.why))
+
+
 def addmm(flow: Flow, call: Call) -> Labeled:
     """Couples input + a @ b (addmm, baddbmm, addmv)."""
     bias, a, b = call.args[:3]
@@ -210,6 +218,7 @@ def attention(flow: Flow, call: Call) -> Labeled:
 
 FUNCTIONS = {
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), matmul),
+    **dict.fromkeys(("outer", "ger"), outer),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), addmm),
     "einsum": einsum,
     "scaled_dot_product_attention": attention,

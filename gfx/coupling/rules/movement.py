@@ -10,8 +10,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx.coupling.call import Call
-from gfx.coupling.flow import Flow, channel_dims, empty_like
-from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, tensors, varying
+from gfx.coupling.flow import Flow
+from gfx.coupling.labelled_tensor import (
+    Labeled,
+    channel_dims,
+    core,
+    empty_like,
+    expand_constant,
+    tensors,
+    varying,
+)
 from gfx.coupling.rules.indexing import picked
 from gfx.ir.ops import only_shape
 
@@ -78,19 +86,41 @@ def _read_fields(
     """Reads the fields of an output off the labels that were moved."""
     sources = {f.untyped_storage().data_ptr(): len(varying(f)) for f in x.fields}
     shaped = only_shape(call.node)
-    fields = []
+    fields, lost = [], ""
     for source, labels in zip(x.fields, moved, strict=True):
         # a view that splits nothing varies on what it did before
         before = sources.get(labels.untyped_storage().data_ptr(), 0)
         if len(varying(labels)) > before:
             labels = expand_constant(labels)
-        if shaped and len(varying(labels)) < len(varying(source)):
+        picked_out = len(varying(labels)) < len(varying(source))
+        if shaped and picked_out:
             continue  # it picks a channel out, and which one does not matter
-        if varying(labels):
+        one = _one_channel(flow, x, source, labels)
+        if picked_out and (one or not varying(labels) or _leaves_one(source, labels)):
+            lost = f"{call.node.name} picks it out by its position"
+        if varying(labels) and not one:
             fields.append(labels)
         elif labels.numel():
-            flow.pin(core(labels).numpy().ravel(), f"{call.node.name} picks it out by its position")
-    return Labeled(shape, tuple(fields), x.why)
+            flow.pin(core(labels).numpy().ravel(), lost)
+    return Labeled(shape, tuple(fields), flow.long.first(x.why, lost))
+
+
+def _one_channel(flow: Flow, x: Labeled, source: Tensor, labels: Tensor) -> bool:
+    """Whether a movement leaves one channel of a latent's map, whose positions are then united."""
+    place = set(range(1, x.ndim))
+    if x.ndim < 4 or labels.ndim != x.ndim or labels.shape[1] > 1 or x.shape[1] == 1:
+        return False
+    if not place.issubset(flow.over(source)) or core(labels).numel() == core(source).numel():
+        return False
+    flow.along(x, 1)
+    return True
+
+
+def _leaves_one(source: Tensor, labels: Tensor) -> bool:
+    """Whether a movement leaves one index of a dimension, and others of what varies there."""
+    if labels.ndim != source.ndim or core(labels).numel() == core(source).numel():
+        return False
+    return any(labels.shape[d] == 1 for d in varying(source))
 
 
 def windows(flow: Flow, call: Call) -> Labeled:
@@ -126,13 +156,14 @@ def stretch(flow: Flow, call: Call) -> Labeled:
     x = call.args[0] if call.args else call.arg(0, "input")
     out: Labeled = move(flow, call)
     offset = out.ndim - x.ndim
-    fields = list(out.fields)
+    fields, whys = list(out.fields), [out.why]
     for d in channel_dims(out.shape):
         if (d >= offset and x.shape[d - offset] > 1) or any(d in varying(f) for f in fields):
             continue
         made = flow.made(call.node, [d], out.shape)
         fields += made.fields
-    out = Labeled(out.shape, tuple(fields), x.why)
+        whys.append(made.why)
+    out = Labeled(out.shape, tuple(fields), flow.long.first(*whys))
     return flow.meet([out, call.args[1]], out.shape) if call.name == "expand_as" else out
 
 

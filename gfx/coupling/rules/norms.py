@@ -26,8 +26,8 @@ def _vectors(flow: Flow, call: Call, start: int) -> list[Labeled]:
 def _normalised(flow: Flow, call: Call, x: Labeled, ids: Ids | None, start: int) -> Labeled:
     """Couples the vectors of a norm to dimension 1 of its input."""
     for vector in _vectors(flow, call, start):
-        why = x.why or vector.why or "it normalises a fixed number of channels"
-        flow.connect(ids, flow.along(vector, 0), why)
+        otherwise = "it normalises a fixed number of channels"
+        flow.connect((ids, x.why), (flow.along(vector, 0), vector.why), otherwise)
     return flow.keep(x, range(min(2, x.ndim)), call.shape, f"{_where(call)} averages over it")
 
 
@@ -99,7 +99,7 @@ def _affine(flow: Flow, call: Call, x: Labeled, dims: range) -> Labeled:
     for vector in given:
         if isinstance(vector, Labeled):
             for i, d in enumerate(dims):
-                flow.connect(ids[d], flow.along(vector, i), x.why or vector.why)
+                flow.connect((ids[d], x.why), (flow.along(vector, i), vector.why))
     return flow.keep(x, range(x.ndim), call.shape, "")
 
 

@@ -70,15 +70,16 @@ def bilinear(flow: Flow, call: Call) -> Any:
     for node, value, into in zip(_nodes(call, "input1", "input2"), (x, y), columns, strict=True):
         ids = flow.along(value, last)
         flow.role(into, "in")
-        flow.connect(ids, into, value.why or weight.why)
+        flow.connect((ids, value.why), (into, weight.why))
         flow.read(call, node, last, ids)
     if isinstance(bias, Labeled):
-        flow.connect(rows, flow.along(bias, 0), bias.why)
+        flow.connect((rows, weight.why), (flow.along(bias, 0), bias.why))
     flow.prices(call, rows, *columns)
     for d in range(last):
-        flow.connect(flow.along(x, d), flow.along(y, d), x.why or y.why)
+        flow.connect((flow.along(x, d), x.why), (flow.along(y, d), y.why))
     out = flow.keep(x, range(last), call.shape, "", read=[last])
-    return Labeled(call.shape, (*out.fields, *_field(rows, last, call.shape)), weight.why)
+    why = flow.long.first(weight.why if rows is None else "", flow.long.only(x.why, y.why))
+    return Labeled(call.shape, (*out.fields, *_field(rows, last, call.shape)), why)
 
 
 def _field(ids: Ids | None, dim: int, shape: tuple[int, ...]) -> list[torch.Tensor]:
@@ -98,7 +99,7 @@ def embedding_bag(flow: Flow, call: Call) -> Any:
         flow.fix(held, f"{call.node.name} limits the norm of its rows")
     ids = flow.along(held, 1)
     flow.role(ids, "out")
-    return Labeled(call.shape, tuple(_field(ids, 1, call.shape)))
+    return Labeled(call.shape, tuple(_field(ids, 1, call.shape)), held.why if ids is None else "")
 
 
 FUNCTIONS = {

@@ -95,10 +95,16 @@ def pixel_shuffle(flow: Flow, call: Call) -> Labeled:
     phases = ids.reshape(-1, factor**2)
     flow.labels.unite(phases[:, :1], phases[:, 1:])
     if len(phases) == 1:
-        flow.pin(ids, f"{call.node.name} makes a single channel of it")
-        return others
+        return _single(flow, call, ids, others)
     merged = make_field(phases[:, 0], x.ndim - 3, call.shape)
-    return Labeled(call.shape, (*others.fields, merged))
+    return Labeled(call.shape, (*others.fields, merged), others.why)
+
+
+def _single(flow: Flow, call: Call, ids: Ids, others: Labeled) -> Labeled:
+    """Pins the channels that become one, which has no labels."""
+    why = f"{call.node.name} makes a single channel of it"
+    flow.pin(ids, why)
+    return Labeled(call.shape, others.fields, flow.long.first(others.why, why))
 
 
 def pixel_unshuffle(flow: Flow, call: Call) -> Labeled:
@@ -113,8 +119,9 @@ def unfold(flow: Flow, call: Call) -> Labeled:
         return windows(flow, call)
     x = call.arg(0, "input")
     if not isinstance(x, Labeled) or x.ndim != 4:
-        flow.fix(x, f"{call.node.name} unfolds it")
-        return Labeled(call.shape)
+        why = f"{call.node.name} unfolds it"
+        flow.fix(x, why)
+        return Labeled(call.shape, (), why)
     return _repeated(flow, call, x, 1, call.shape[1] // x.shape[1])
 
 
@@ -129,17 +136,16 @@ def fold(flow: Flow, call: Call) -> Labeled:
     rows = ids.reshape(channels, -1)
     flow.labels.unite(rows[:, :1], rows[:, 1:])
     if channels == 1:
-        flow.pin(ids, f"{call.node.name} makes a single channel of it")
-        return out
+        return _single(flow, call, ids, out)
     merged = make_field(rows[:, 0], len(call.shape) - 3, call.shape)
-    return Labeled(call.shape, (*out.fields, merged))
+    return Labeled(call.shape, (*out.fields, merged), out.why)
 
 
 def unpool(flow: Flow, call: Call) -> Labeled:
     """Carries batch and channels, which the positions to put them at have as well."""
     x, places = call.arg(0, "input"), call.arg(1, "indices")
     for d in range(min(2, x.ndim)):
-        flow.connect(flow.along(x, d), flow.along(places, d), x.why or places.why)
+        flow.connect((flow.along(x, d), x.why), (flow.along(places, d), places.why))
     return flow.keep(x, range(min(2, x.ndim)), call.shape, _WHY)
 
 
@@ -149,7 +155,7 @@ def _repeated(flow: Flow, call: Call, x: Labeled, dim: int, times: int) -> Label
     if ids is None:
         return others
     repeated = make_field(np.repeat(ids, times), dim, call.shape)
-    return Labeled(call.shape, (*others.fields, repeated))
+    return Labeled(call.shape, (*others.fields, repeated), others.why)
 
 
 def _factor(call: Call, name: str) -> int:

@@ -10,15 +10,18 @@ from gfx.deploy.bench.figures import Figures
 from gfx.deploy.bench.memory import UNASKED, MemoryPeak
 from gfx.deploy.bench.profile import NodeTime, Profile
 from gfx.deploy.timing import Interval, Machine
+from gfx.ir.ambient_modes import shielded
 
 __all__ = ["COLUMNS", "Bench", "rows", "summary"]
 
 COLUMNS = ("layer", "kind", "output", "#ms", "#share", "#MACs exact", "#MACs/s", "")
 _SLOW = "slow"
+_SCREEN = 80  # columns; names that need more stand above the figures
 # two copies of one model differ as much, by their places in memory
 _ALIKE = 0.02
 
 
+@shielded
 @dataclass(frozen=True)
 class Bench:
     """Holds the figures of a model, and of the one it is compared with.
@@ -166,7 +169,7 @@ def _conditions(bench: Bench) -> str:
 
 
 def _table(subjects: list[Figures], *, mean: bool) -> list[str]:
-    """Writes one line for each figure, one column for each model."""
+    """Writes one line for each figure, one column for each model, long names above."""
     cells: list[tuple[str, Callable[[Figures], str]]] = [
         ("latency median", lambda f: _ms(f.latency.median)),
         ("latency p10", lambda f: _ms(f.latency.p10)),
@@ -182,8 +185,17 @@ def _table(subjects: list[Figures], *, mean: bool) -> list[str]:
         (f"MACs {name}", lambda f, at=at: _macs(f.cost, at))  # type: ignore[misc]
         for name, at in CONVENTIONS.items()
     ]
-    lines = [("", *(f.name for f in subjects))]
-    lines += [(label, *(write(f) for f in subjects)) for label, write in cells]
+    rows = [(label, *(write(f) for f in subjects)) for label, write in cells]
+    names = [f.name for f in subjects]
+    lines = _aligned([("", *names), *rows])
+    if max(map(len, lines)) <= _SCREEN:
+        return lines
+    short = ("model", "against")[: len(names)]
+    said = [f"{key}: {name}" for key, name in zip(short, names, strict=True)]
+    return [*said, "", *_aligned([("", *short), *rows])]
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
     return [
         "  ".join(

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from gfx.deploy.bench.timed_model import TimedModel
 from gfx.deploy.timing import Runner
 from gfx.errors import GfxError
 from gfx.io.archive import save
 from gfx.ir.program import Program
+from gfx.objects.take_apart import mapped
 
 __all__ = ["UNASKED", "MemoryPeak", "peak_memory"]
 
@@ -94,7 +94,7 @@ def _request(folder: Path, subject: TimedModel, runner: Runner, program: "Progra
     """
     facts = {"backend": runner.backend, "threads": runner.threads}
     (folder / "request.json").write_text(json.dumps(facts), "utf-8")
-    inputs = pytree.tree_map_only(torch.Tensor, lambda x: x.detach().cpu(), subject.inputs)
+    inputs = mapped(lambda x: x.detach().cpu(), subject.inputs)
     torch.save(inputs, folder / "inputs.pt")
     if runner.written is not None:
         (folder / "model.onnx").write_bytes(runner.written)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gfx.costs import human
+from gfx.ir.ambient_modes import shielded
 
 __all__ = ["NodeTime", "Profile", "marked"]
 
@@ -34,6 +35,7 @@ class NodeTime:
         return self.macs / self.seconds if self.macs and self.seconds > 0 else None
 
 
+@shielded
 @dataclass(frozen=True)
 class Profile:
     """Holds the time of each node of a program, in the order they run.

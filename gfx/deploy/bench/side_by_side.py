@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from gfx.costs import Cost, cost_of
 from gfx.deploy.bench.bench_result import Bench
@@ -21,6 +20,7 @@ from gfx.deploy.timing.interleave import Clock
 from gfx.errors import GfxError
 from gfx.io.archive import ModelPath, as_module
 from gfx.ir.program import Program
+from gfx.objects.take_apart import leaves
 from gfx.progress import Progress, reported, stage
 
 __all__ = ["bench"]
@@ -175,5 +175,5 @@ def _profile(
 
 
 def _described(inputs: Any) -> tuple[tuple[tuple[int, ...], str], ...]:
-    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, torch.Tensor)]
+    tensors = [x for x in leaves(inputs) if isinstance(x, torch.Tensor)]
     return tuple((tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in tensors)

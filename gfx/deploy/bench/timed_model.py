@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from gfx.errors import GfxError, InputError
 from gfx.frontend import trace
@@ -14,6 +13,7 @@ from gfx.frontend.inputs.infer import Inferred, infer, remembered
 from gfx.frontend.private_copy import private_copy, unwrap
 from gfx.ir.model_kinds import require_module
 from gfx.ir.program import Program
+from gfx.objects.take_apart import leaves, mapped
 
 __all__ = ["Bound", "TimedModel", "batch_of", "check_alike", "shapes_of", "subjects"]
 
@@ -123,7 +123,7 @@ def shapes_of(inputs: Any) -> list[tuple[int, ...]]:
         >>> shapes_of((torch.ones(1, 3, 8, 8), 0.5))
         [(1, 3, 8, 8)]
     """
-    return [tuple(x.shape) for x in pytree.tree_leaves(inputs) if isinstance(x, torch.Tensor)]
+    return [tuple(x.shape) for x in leaves(inputs) if isinstance(x, torch.Tensor)]
 
 
 def batch_of(inputs: Any) -> int:
@@ -182,9 +182,7 @@ def _cast(example: Any, model: nn.Module, other: nn.Module) -> Any:
     mine, its = _dtype(model), _dtype(other)
     if mine == its or None in (mine, its):
         return example
-    return pytree.tree_map_only(
-        torch.Tensor, lambda x: x.to(its) if x.dtype == mine else x, example
-    )
+    return mapped(lambda x: x.to(its) if x.dtype == mine else x, example)
 
 
 def _dtype(model: nn.Module) -> torch.dtype | None:

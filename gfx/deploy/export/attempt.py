@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import torch
+from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from gfx.deploy.export.blame import refusal
@@ -100,7 +101,9 @@ def _open_dims(inputs: tuple[Any, ...], free: Iterable[Extent]) -> Any:
 
 
 def _user_inputs(captured: torch.export.ExportedProgram) -> list[torch.fx.Node]:
-    names = captured.graph_signature.user_inputs
+    """Lists the nodes of all leaves of the inputs, in order; of a fixed value too."""
+    specs = captured.graph_signature.input_specs
+    names = {spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT}
     return [n for n in captured.graph.nodes if n.op == "placeholder" and n.name in names]
 
 
@@ -145,7 +148,8 @@ def _signature(
         sizes = [f"({size})" if " " in size else size for size in sizes]
         return f"{str(value.dtype).removeprefix('torch.')} {' x '.join(sizes)}".rstrip()
 
-    inputs = tuple(f"{node.name}: {text(node.meta['val'])}" for node in _user_inputs(captured))
+    nodes = [n for n in _user_inputs(captured) if isinstance(n.meta.get("val"), torch.Tensor)]
+    inputs = tuple(f"{node.name}: {text(node.meta['val'])}" for node in nodes)
     by_name = {node.name: node for node in captured.graph.nodes}
     names = captured.graph_signature.user_outputs
     return inputs, tuple(text(by_name[str(n)].meta["val"]) for n in names if str(n) in by_name)

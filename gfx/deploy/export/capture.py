@@ -12,6 +12,7 @@ from torch import fx, nn
 from gfx.deploy.export.workarounds import apply_workarounds
 from gfx.ir.deepcopy import deepcopy
 from gfx.ir.torch_logging import quiet_torch
+from gfx.objects.call_form import set_call_form
 
 __all__ = ["capture", "hushed", "origin"]
 
@@ -44,6 +45,7 @@ def capture(
     """
     twin = deepcopy(module).eval()  # torch.export may leave tensors of its own on a module
     if isinstance(twin, fx.GraphModule):
+        set_call_form(twin.graph)  # a file returns the tensors, in order
         apply_workarounds(twin)
         for node in twin.graph.nodes:
             node.meta[_NOTE] = node.name

@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.deploy.export.runtimes import Runtime
 from gfx.errors import ExportError
-from gfx.ir.execute import distance, draw
+from gfx.ir.execute import distance, draw, tensors
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program
 
@@ -40,7 +40,7 @@ def compare(runtime: Runtime, wanted: Any, inputs: tuple[Any, ...], allowed: flo
 
     Raises: ExportError if it does not run, or a wanted output is not finite.
     """
-    leaves = [leaf for leaf in pytree.tree_leaves(wanted) if isinstance(leaf, torch.Tensor)]
+    leaves = tensors(wanted)
     for i, leaf in enumerate(leaves):
         if not bool(torch.isfinite(leaf).all()):
             raise ExportError(

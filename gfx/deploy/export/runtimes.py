@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from gfx.deploy.export.capture import hushed
 from gfx.deploy.export.onnx import needed
 from gfx.errors import ExportError
-from gfx.ir.execute import copied
+from gfx.ir.execute import copied, tensors
+from gfx.objects.take_apart import leaves
 
 __all__ = ["Runtime", "in_onnxruntime", "in_torch"]
 
@@ -35,9 +35,9 @@ def in_onnxruntime(data: bytes) -> Runtime:
     names = [item.name for item in session.get_inputs()]
 
     def run(inputs: tuple[Any, ...]) -> list[torch.Tensor]:
-        leaves = [leaf.detach().cpu().numpy() for leaf in pytree.tree_leaves(inputs)]
+        values = [leaf.detach().cpu().numpy() for leaf in tensors(inputs)]
         try:
-            found = session.run(None, dict(zip(names, leaves, strict=True)))
+            found = session.run(None, dict(zip(names, values, strict=True)))
         except Exception as error:
             raise ExportError(
                 f"onnxruntime cannot run what was exported: {_said(error)}"
@@ -61,10 +61,10 @@ def in_torch(data: bytes) -> Runtime:
     def run(inputs: tuple[Any, ...]) -> list[torch.Tensor]:
         try:
             with hushed(), torch.no_grad():
-                leaves = pytree.tree_leaves(module(*copied(inputs)))
+                found = leaves(module(*copied(inputs)))
         except Exception as error:
             raise ExportError(f"torch cannot run what was exported: {_said(error)}") from error
-        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]  # without None
+        return [leaf for leaf in found if isinstance(leaf, torch.Tensor)]  # without None
 
     return run
 

@@ -16,12 +16,14 @@ from gfx.deploy.export.onnx import check_opset, needed
 from gfx.errors import ExportError
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.atomic_writes import check_writable, write_atomic
+from gfx.ir.ambient_modes import shielded
 from gfx.ir.program import Program
 from gfx.progress import Progress, reported, stage
 
 __all__ = ["Exported", "check_target", "export"]
 
 
+@shielded
 @dataclass(frozen=True)
 class Exported:
     """Describes a written file: its sizes that vary, and how it compares with the program."""

@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from gfx.deploy.export import onnx_bytes
 from gfx.deploy.export.onnx import needed
@@ -23,6 +22,7 @@ from gfx.errors import GfxError, InputError
 from gfx.frontend.private_copy import private_copy
 from gfx.ir.random_state import keep_random_state
 from gfx.ir.torch_logging import quiet_torch
+from gfx.objects.take_apart import leaves, mapped
 
 __all__ = ["BACKENDS", "Backend", "Runner", "on_device", "prepare", "threads_of", "using_threads"]
 
@@ -51,7 +51,7 @@ class Runner:
 
     def outputs(self) -> tuple[torch.Tensor, ...]:
         """Runs once and returns the output tensors, in order."""
-        return tuple(x for x in pytree.tree_leaves(self._once()) if isinstance(x, torch.Tensor))
+        return tuple(x for x in leaves(self._once()) if isinstance(x, torch.Tensor))
 
     def _once(self) -> Any:
         with using_threads(self.threads), torch.inference_mode():
@@ -87,7 +87,7 @@ def prepare(
         raise InputError(f"backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
     count, where = threads_of(threads), on_device(module, device)
     twin = private_copy(module).eval().to(where)
-    moved = pytree.tree_map_only(torch.Tensor, lambda x: x.detach().to(where), inputs)
+    moved = mapped(lambda x: x.detach().to(where), inputs)
     with keep_random_state(), using_threads(count):
         return _started(backend, twin, moved, count, where)
 

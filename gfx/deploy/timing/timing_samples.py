@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gfx.costs import human
 from gfx.errors import TimingError
+from gfx.ir.ambient_modes import shielded
 
 __all__ = ["TimingSample", "demand_steady"]
 
@@ -17,6 +18,7 @@ _STEADY = 0.1  # share of the median; a median known less well is noise
 _CONFIDENCE = 0.95
 
 
+@shielded
 @dataclass(frozen=True, eq=False)
 class TimingSample:
     """Times of one runner, one for each round.

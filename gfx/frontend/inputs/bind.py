@@ -3,6 +3,8 @@
 1. Tensors, also those in lists, tuples and dictionaries, become inputs of the graph.
 2. Everything else, and every default that is not replaced, is fixed at its value and is no input.
 3. But a fixed value that was given by place, with a tensor after it, keeps its place.
+4. Objects are taken apart by fields: the graph sees plain containers, and its code takes the
+   objects (gfx/objects/).
 """
 
 import inspect
@@ -15,7 +17,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
-from gfx.frontend.inputs.plain_outputs import plain_output
+from gfx.objects.object_form import ObjectForm
+from gfx.objects.take_apart import leaves, mapped, take_apart
 
 __all__ = ["Argument", "Arguments", "bind", "has_tensor", "required_names"]
 
@@ -30,6 +33,14 @@ class Argument:
     keyword: bool = False  # the model takes it by name only
 
 
+@dataclass
+class Returned:
+    """Notes how the model's last result was taken apart (rule 4)."""
+
+    form: ObjectForm | None = None
+    lost: dict[str, str] = field(default_factory=dict)  # classes that are not made again: reasons
+
+
 @dataclass(frozen=True)
 class Arguments:
     """All arguments of one call, in the order of the signature.
@@ -41,15 +52,30 @@ class Arguments:
     """
 
     items: tuple[Argument, ...]
-    taken_apart: set[str] = field(default_factory=set, compare=False)  # classes of outputs
+    returned: Returned = field(default_factory=Returned, compare=False)
 
     def inputs(self) -> tuple[Any, ...]:
-        """Returns the values of the graph's inputs: the example inputs of the program."""
-        return tuple(item.value for item in self.items if item.is_input)
+        """Returns the values of the graph's inputs, plain: the example inputs of the program."""
+        return tuple(take_apart(x.value, named=False)[0] for x in self.items if x.is_input)
+
+    def forms(self) -> tuple[ObjectForm | None, ...]:
+        """Returns how each of the graph's inputs is taken apart."""
+        return tuple(take_apart(x.value, named=False)[1] for x in self.items if x.is_input)
 
     def fixed(self) -> list[Argument]:
         """Lists the arguments whose value the graph has built in."""
         return [item for item in self.items if not has_tensor(item.value)]
+
+    def fixed_inside(self) -> list[str]:
+        """Says which values the graph has built in that stand beside tensors in an input."""
+        found = []
+        for item in self.items:
+            value = take_apart(item.value)[0] if item.is_input else None
+            for path, leaf in pytree.tree_flatten_with_path(value)[0]:
+                if path and leaf is not None and not isinstance(leaf, torch.Tensor):
+                    place = f"{item.name}{pytree.keystr(path)}"
+                    found.append(f"the value {place} of the input is fixed at {leaf!r}")
+        return found
 
     def values(self) -> list[Any]:
         """Lists the values of all arguments."""
@@ -60,11 +86,12 @@ class Arguments:
         pairs = list(zip(self.items, values, strict=True))
         positional = [value for item, value in pairs if not item.keyword]
         result = function(*positional, **{i.name: value for i, value in pairs if i.keyword})
-        return plain_output(result, self.taken_apart)
+        found, self.returned.form = take_apart(result, self.returned.lost)
+        return found
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Arguments":
         """Returns the same arguments with every tensor changed, in new containers."""
-        changed = [pytree.tree_map_only(torch.Tensor, change, v) for v in self.values()]
+        changed = [mapped(change, v) for v in self.values()]
         pairs = zip(self.items, changed, strict=True)
         items = tuple(replace(item, value=value) for item, value in pairs)
         return replace(self, items=items)
@@ -105,7 +132,7 @@ def required_names(model: nn.Module) -> list[str]:
 
 def has_tensor(value: Any) -> bool:
     """Whether a value is a tensor or a container of some."""
-    return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))
+    return any(isinstance(leaf, torch.Tensor) for leaf in leaves(value))
 
 
 def _signature(model: nn.Module) -> inspect.Signature:
@@ -140,9 +167,15 @@ def _items(parameter: inspect.Parameter, given: dict[str, Any]) -> list[Argument
 
 
 def _argument(name: str, value: Any, keyword: bool = False) -> Argument:
-    for leaf in pytree.tree_leaves(value):
+    lost: dict[str, str] = {}
+    for leaf in pytree.tree_leaves(take_apart(value, lost, named=False)[0]):
         if type(leaf).__module__ == "numpy" and getattr(leaf, "shape", None):
             raise InputError(f"example input {name} is a numpy array; use torch.as_tensor")
+    for kind, reason in lost.items() if has_tensor(value) else ():
+        raise InputError(
+            f"example input {name} holds a {kind}, which gfx cannot make again: {reason}; let the "
+            "model take a dataclass, a tuple or a dictionary"
+        )
     return Argument(name, value, has_tensor(value), keyword)
 
 

@@ -4,11 +4,13 @@ import os
 import stat
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from gfx.errors import ArchiveError
 from gfx.io.guards import printable, reading_file, unreachable
+from gfx.io.write_journal import recover
 
 __all__ = ["members_of", "read_zip", "regular_file", "write_zip"]
 
@@ -56,9 +58,13 @@ def members_of(path: Path) -> list[str]:
 def regular_file(path: str | os.PathLike[str]) -> Path:
     """Returns the path of a file that exists and can be read.
 
+    What a killed process left beside it is undone first.
+
     Raises: ArchiveError if nothing is there, or a folder, a device, an empty file.
     """
     said = printable(path)
+    with suppress(ValueError):  # a name that no file can have
+        recover(Path(path).absolute().parent)
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:

@@ -13,11 +13,11 @@ from unicodedata import normalize
 import numpy as np
 import torch
 from torch import fx
-from torch.fx.graph import CodeGen
 
 from gfx.errors import ArchiveError
 from gfx.io.archive import allow_list as targets
 from gfx.io.archive.named_tuples import describe, stand_in
+from gfx.objects.call_form import is_plain_call
 
 __all__ = [
     "check_path",
@@ -173,7 +173,7 @@ def write_graph(graph: fx.Graph) -> list[dict[str, Any]]:
 
     Raises: ArchiveError if a node calls or holds something that a file cannot name.
     """
-    if type(graph._codegen) is not CodeGen:
+    if not is_plain_call(graph):
         raise ArchiveError(
             "the graph packs its inputs into containers (it comes from torch.export); "
             "run gfx.trace on it first"

@@ -11,6 +11,7 @@ from gfx.errors import ArchiveError
 from gfx.io.archive.files import read_zip, regular_file
 from gfx.io.archive.graph_json import check_path, identifier, read_graph
 from gfx.io.archive.module_json import build_module
+from gfx.io.archive.object_classes import read_call
 from gfx.io.archive.saving import FORMAT
 from gfx.io.archive.tensors import read_tensors, tensors_of
 
@@ -59,7 +60,9 @@ def _build(members: dict[str, bytes]) -> fx.GraphModule:
     for path, (kind, tensor) in tensors.items():
         _place(root, check_path(path), kind, tensor)
     _check_complete(root, graph)
+    read_call(data.get("call"), graph)
     root.graph = graph  # compiles it
+    root._tracer_cls = graph._tracer_cls
     for path in data["eval"]:
         root.get_submodule(path).training = False
     if data["inputs"] is not None:

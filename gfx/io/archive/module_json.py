@@ -15,7 +15,10 @@ from torch import nn
 
 from gfx.errors import ArchiveError
 from gfx.io.archive.graph_json import decode, encode
+from gfx.ir.computed_tensors import folding
 from gfx.ir.modules import MASKED, OWN, ChannelMask, Ramp, is_index
+from gfx.ir.parametrizations import folding_in
+from gfx.ir.program import Program
 
 __all__ = ["build_module", "is_container", "module_spec"]
 
@@ -58,7 +61,15 @@ _HIDDEN = {
     "torch.nn.GRU": _RNN[:-1],
 }
 # bookkeeping that other attributes decide
-_DERIVED = {"_flat_weights", "_flat_weight_refs", "training", "_parameters", "_buffers", "_modules"}
+_DERIVED = {
+    "_flat_weights",
+    "_flat_weight_refs",
+    "training",
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_placed",
+}
 
 
 def is_container(module: nn.Module) -> bool:
@@ -66,8 +77,8 @@ def is_container(module: nn.Module) -> bool:
     return type(module) in _CONTAINERS
 
 
-def module_spec(module: nn.Module, path: str) -> dict[str, Any]:
-    """Writes a called module as `{"class": name, "args": {...}}`.
+def module_spec(module: nn.Module, path: str, within: Program | None = None) -> dict[str, Any]:
+    """Writes a called module as `{"class": name, "args": {...}}`; `within` is what it is part of.
 
     Raises: ArchiveError if its class is not of torch.nn, or the class and its arguments do not say
         all there is to it (hooks, parametrizations, changed attributes).
@@ -76,15 +87,14 @@ def module_spec(module: nn.Module, path: str) -> dict[str, Any]:
         >>> module_spec(nn.ReLU(), "act")
         {'class': 'torch.nn.ReLU', 'args': {}}
     """
-    _refuse_hooks(module, path)
+    _refuse_hooks(module, path, within)
     name = _OWN_NAMES.get(type(module), f"torch.nn.{type(module).__name__}")
     if is_container(module):
         return {"class": name}
     if _classes().get(name) is not type(module):
         raise ArchiveError(
             f"module {path} is a {type(module).__module__}.{type(module).__qualname__}; a .gfx "
-            "file holds classes of torch.nn and gfx.modules only; save as .pt, or let gfx.trace "
-            "see through it"
+            "file holds classes of torch.nn and of gfx only; save as .pt, which holds any class"
         )
     spec = {"class": name, "args": {k: encode(v) for k, v in _arguments(module, name, path)}}
     _compare(module, build_module(spec, path), path)
@@ -205,23 +215,28 @@ def _shapes(tensors: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
     return {name: None if t is None else tuple(t.shape) for name, t in tensors.items()}
 
 
-def _refuse_hooks(module: nn.Module, path: str) -> None:
-    for part in module.modules():
+def _refuse_hooks(module: nn.Module, path: str, within: Program | None) -> None:
+    for name, part in module.named_modules():
+        place = f"{path}.{name}".rstrip(".")
         if hasattr(part, "parametrizations"):
             raise ArchiveError(
                 f"module {path} has parametrized weights ({type(part).__name__}); "
-                "run fold_parametrizations first"
+                f"{_folding(part, place, within)}"
             )
         hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]
         if any(type(hook).__name__ in ("SpectralNorm", "WeightNorm") for hook in hooks):
             raise ArchiveError(
                 f"module {path} computes its weight in a hook ({type(hooks[0]).__name__}); "
-                "run fold_parametrizations first"
+                f"{_folding(part, place, within)}"
             )
         if hooks or part._backward_hooks or part._backward_pre_hooks:
             raise ArchiveError(
                 f"module {path} carries a hook, which a file cannot hold; remove it before saving"
             )
+
+
+def _folding(part: nn.Module, path: str, within: Program | None) -> str:
+    return folding(part) if within is None else folding_in(within, path)
 
 
 def _activation(function: Callable[..., Any]) -> str:

@@ -13,7 +13,7 @@ from torch import fx
 
 from gfx.errors import ArchiveError
 
-__all__ = ["describe", "restored", "stand_in"]
+__all__ = ["describe", "imported", "restored", "stand_in"]
 
 _NAMED = "__gfx_stands_for__"
 
@@ -71,20 +71,30 @@ def restored(graph: fx.Graph, file: object) -> None:
 
 def _imported(kind: Any, file: object) -> Any:
     module, name = getattr(kind, _NAMED)
+    otherwise = "a tuple of those names"
+    found = imported(module, name, file, otherwise)
+    if not issubclass(found, tuple) or getattr(found, "_fields", None) != kind._fields:
+        raise ArchiveError(
+            f"{file} returns a {module}.{name} with the fields {', '.join(kind._fields)}, and the "
+            f"one that is installed has others; open it without trust for {otherwise}"
+        )
+    return found
+
+
+def imported(module: str, name: str, file: object, otherwise: str) -> Any:
+    """Imports a class that a trusted file names; without trust there is something else.
+
+    Raises: ArchiveError if it cannot be imported, or is no class.
+    """
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
+        if not isinstance(found, type):
+            raise TypeError("it is no class")
     except Exception as error:  # user code runs at import
         raise ArchiveError(
             f"{file} returns a {module}.{name}, which cannot be imported "
-            f"({type(error).__name__}: {error}); open it without trust for a tuple of those names"
+            f"({type(error).__name__}: {error}); open it without trust for {otherwise}"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, tuple)) or (
-        getattr(found, "_fields", None) != kind._fields
-    ):
-        raise ArchiveError(
-            f"{file} returns a {module}.{name} with the fields {', '.join(kind._fields)}, and the "
-            "one that is installed has others; open it without trust for a tuple of the same names"
-        )
     return found

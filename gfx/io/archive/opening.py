@@ -15,6 +15,7 @@ from gfx.io.archive.file_kinds import kind_of
 from gfx.io.archive.files import regular_file
 from gfx.io.archive.loading import load as load_archive
 from gfx.io.archive.named_tuples import restored
+from gfx.io.archive.object_classes import import_classes
 from gfx.io.archive.pickles import load_export, load_pickle
 from gfx.io.archive.state_dicts import fill, whole_in
 from gfx.io.guards import reading_file
@@ -34,8 +35,8 @@ def open_model(
 ) -> nn.Module:
     """Opens a model file; the model is on the cpu.
 
-    - a `.gfx` archive; where it returns a named tuple, `trust=True` imports the class, else one of
-      the same name and fields stands for it;
+    - a `.gfx` archive; where it returns an object, `trust=True` imports the class, else a
+      dictionary with attribute access stands for it, and for a named tuple one of the same fields;
     - a pickled module made of torch.nn classes;
     - a state dict (pickled, or safetensors), at any depth of a checkpoint and under any prefix,
       with `model`, what builds its module: `"package.module:factory"` or `"file.py:factory"`, with
@@ -63,6 +64,7 @@ def open_model(
         opened = load_archive(path)
         if trust:
             restored(opened.graph, file)
+            import_classes(opened.graph, file)
             opened.recompile()
         return _whole(opened, file, model, key)
     if kind == "export":
@@ -121,7 +123,7 @@ def _check_no_zoo_name(path: str | os.PathLike[str]) -> None:
         return
     from gfx import zoo
 
-    if str(path) in zoo.names():
+    if str(path) in (*zoo.names(), *zoo.discriminators()):
         raise ArchiveError(f"{path} does not exist; did you mean {ZOO}{path}?")
 
 

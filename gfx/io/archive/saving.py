@@ -13,6 +13,7 @@ from gfx.errors import ArchiveError
 from gfx.io.archive.files import write_zip
 from gfx.io.archive.graph_json import check_path, write_graph
 from gfx.io.archive.module_json import module_spec
+from gfx.io.archive.object_classes import write_call
 from gfx.io.archive.tensors import write_tensors
 from gfx.io.atomic_writes import write_atomic
 from gfx.ir.model_kinds import require_module
@@ -75,12 +76,16 @@ def _members(module: fx.GraphModule, inputs: Any, report: Any) -> dict[str, byte
         "tensors": table,
         "nodes": write_graph(module.graph),
     }
+    call = write_call(module.graph)
+    if call is not None:
+        graph["call"] = call
     members = {"graph.json": _json(graph), "weights.safetensors": save_tensors(arrays)}
     return members if report is None else members | {"report.json": _json(report)}
 
 
 def _modules(module: fx.GraphModule) -> dict[str, Any]:
     """Returns the spec of every module but the root; parts of a leaf come with the leaf."""
+    whole = Program(module, ())
     targets = {str(node.target) for node in module.graph.nodes if node.op == "call_module"}
     called = {id(part) for t in targets for part in module.get_submodule(t).modules()}
     first: dict[int, str] = {}
@@ -94,7 +99,7 @@ def _modules(module: fx.GraphModule) -> dict[str, Any]:
         if known != path:
             specs[path] = {"same": known}
         elif id(part) in called:
-            specs[path] = module_spec(part, path)
+            specs[path] = module_spec(part, path, whole)
         else:
             specs[path] = {"class": "torch.nn.Module"}  # only a place for what lies below
         if "same" in specs[path] or "args" in specs[path]:

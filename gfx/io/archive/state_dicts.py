@@ -8,14 +8,8 @@ import torch
 from torch import nn
 
 from gfx.errors import ArchiveError, did_you_mean
-from gfx.io.archive.checkpoints import (
-    TOP,
-    Candidate,
-    Contents,
-    candidates_of,
-    closest,
-    says_average,
-)
+from gfx.io.archive.checkpoint_contents import TOP, Contents
+from gfx.io.archive.checkpoints import Candidate, candidates_of, closest, says_average
 
 __all__ = ["fill", "whole_in"]
 

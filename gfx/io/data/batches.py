@@ -4,7 +4,8 @@
    and so is a tuple of as many tensors as the program has inputs, if it has several. A path, or an
    ImageFolder, is a folder of images (gfx/io/data/image_folder.py says how they are read).
 2. A batch is a tensor, a tuple or list of tensors in the order of the inputs, or a dict by name.
-   What comes after the inputs, such as labels, is left out.
+   What comes after the inputs, such as labels, is left out. Where an input is a container or an
+   object, so is its batch.
 3. A single example without its batch dimension gets one.
 4. Batch and image sizes may differ from those of the example inputs; channels may not.
 """
@@ -24,6 +25,7 @@ from gfx.errors import InputError
 from gfx.io.data.image_folder import ImageFolder
 from gfx.io.guards import printable
 from gfx.ir.program import Program
+from gfx.objects.take_apart import plain
 from gfx.progress import step
 
 __all__ = ["batches_of", "each_of", "replayable"]
@@ -141,8 +143,8 @@ class _Wanted:
         self.places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
         self.examples: list[Tensor] = [leaves[i] for i in self.places]
         names = [str(n.target) for n in program.graph.nodes if n.op == "placeholder"]
-        flat = len(names) == len(leaves)
-        self.names = [names[i] if flat else f"input {i}" for i in self.places]
+        self.flat = len(names) == len(leaves)
+        self.names = [names[i] if self.flat else f"input {i}" for i in self.places]
 
     @property
     def shapes(self) -> str:
@@ -168,6 +170,8 @@ class _Wanted:
         named = ", ".join(
             f"{n} {_shape(x)}" for n, x in zip(self.names, self.examples, strict=True)
         )
+        if not self.flat and not isinstance(batch, Tensor):
+            batch = [x for x in pytree.tree_leaves(plain(batch)) if isinstance(x, Tensor)]
         if isinstance(batch, Mapping):
             missing = [name for name in self.names if name not in batch]
             if missing:

@@ -28,6 +28,7 @@ from gfx.io.data.picture_paths import check_folder, picture_paths
 from gfx.io.data.pillow_images import pillow
 from gfx.io.data.value_range import Range, RangeFound, find_range, parse_range
 from gfx.io.guards import printable
+from gfx.ir.ambient_modes import shielded
 from gfx.ir.program import Program
 
 __all__ = ["Half", "ImageFolder", "images", "with_range"]
@@ -44,6 +45,7 @@ _NAMED = 3  # files that are named where there are many
 _logger = logging.getLogger(__name__)
 
 
+@shielded
 @dataclass(frozen=True)
 class ImageFolder:
     """A folder of images as data: `gfx.images("photos", range=(0, 1))`.

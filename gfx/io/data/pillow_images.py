@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ Samples = NDArray[Any]
 
 # not, for example, EPS, which Pillow has another program draw
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+_OF_PILLOW = re.compile(r"PIL\.")  # modules whose warnings are ignored
 _ORIENTATION = 0x0112  # tag of EXIF
 _DEEP = re.compile(r"(RGB|RGBA|RGBX|LA);16[BLN]")
 _SRGB_GAMMA = 0.45455  # of a PNG that needs no conversion
@@ -47,12 +49,27 @@ def opened(path: Path) -> Iterator[Any]:
 
     Raises: whatever Pillow raises of a file that it cannot open.
     """
-    with warnings.catch_warnings():
+    with _without_warnings():
         # of Pillow: large pictures are read, bombs are errors; odd metadata does not matter
-        warnings.simplefilter("ignore")
         image = pillow()
         with image.open(path, formats=_formats(image)) as opened_image:
             yield opened_image
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignores warnings; in a thread that reads beside others, those of Pillow alone.
+
+    Filters are the process's: a thread that put them back would do so while another is at work.
+    """
+    if threading.current_thread() is threading.main_thread():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+        return
+    if not warnings.filters or warnings.filters[0][3] != _OF_PILLOW:
+        warnings.filterwarnings("ignore", module=_OF_PILLOW.pattern)
+    yield
 
 
 def _formats(image: Any) -> list[str]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
+from gfx.io.data.value_range import Range, find_range, written
 from gfx.ir.execute import draw, tensors
 from gfx.ir.program import Program
 
@@ -22,7 +23,8 @@ def synthetic(program: Program, count: int, seed: int = 0) -> list[tuple[Any, ..
     """Draws batches in the shapes of the example inputs.
 
     An image (N, C, H, W of more than 8 pixels) is smooth: noise of low frequencies, in the range
-    of the example, or in [-1, 1] where that is constant or itself normal noise. A one-hot map of
+    of the example, or where that is constant or itself normal noise in the range that the program
+    tells, see gfx/io/data/value_range.py, else in [-1, 1]. A one-hot map of
     labels stays one, with smooth regions. Other floating inputs are noise: normal if the example
     looks so, else as `gfx.ir.execute.draw` has it. Integers and truth values are the example's.
 
@@ -35,13 +37,14 @@ def synthetic(program: Program, count: int, seed: int = 0) -> list[tuple[Any, ..
         [((1, 3, 64, 64), True)]
     """
     _check_count(program, count)
-    found = []
+    found, usual = [], find_range(program)
     for number in range(count):
         generator = torch.Generator().manual_seed(seed + number)
         leaves, spec = pytree.tree_flatten(draw(program, seed + number))
         examples = pytree.tree_leaves(program.example_inputs)
         fresh = [
-            _fresh(example, leaf, generator) for leaf, example in zip(leaves, examples, strict=True)
+            _fresh(example, leaf, generator, (usual.low, usual.high))
+            for leaf, example in zip(leaves, examples, strict=True)
         ]
         found.append(pytree.tree_unflatten(fresh, spec))
     return found
@@ -54,11 +57,20 @@ def synthetic_note(program: Program, count: int, seed: int = 0) -> str:
         >>> import gfx
         >>> synthetic_note(gfx.trace(gfx.zoo.build("dcgan", ngf=4)), 2)
         'no data was given: 2 batches of noise were made up (seed 0)'
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.Sigmoid())
+        >>> synthetic_note(gfx.trace(net, torch.zeros(1, 3, 32, 32)), 1).partition("; ")[2]
+        "images are scaled to [0, 1], as the Sigmoid at the model's end tells"
     """
     kinds = {_kind(x) for x in tensors(program.example_inputs)}
     named = " and ".join(sorted(kinds, reverse=True)) or "the example inputs"
     plural = "batch" if count == 1 else "batches"
-    return f"no data was given: {count} {plural} of {named} were made up (seed {seed})"
+    said = f"no data was given: {count} {plural} of {named} were made up (seed {seed})"
+    silent = [x for x in tensors(program.example_inputs) if _is_image(x) and not _tells_range(x)]
+    if not any(not _is_one_hot(x) for x in silent):
+        return said
+    found = find_range(program)
+    told = found.sentence if found.why else f"images in {written((found.low, found.high))}, assumed"
+    return f"{said}; {told}"
 
 
 def _check_count(program: Program, count: int) -> None:
@@ -88,18 +100,18 @@ def _is_one_hot(x: Tensor) -> bool:
     return x.shape[1] > 1 and binary and bool((x.sum(1) == 1).all())
 
 
-def _fresh(example: Any, drawn: Any, generator: torch.Generator) -> Any:
+def _fresh(example: Any, drawn: Any, generator: torch.Generator, usual: Range) -> Any:
     """Draws one input; `drawn` is uniform in the range of the example."""
     if not isinstance(example, Tensor) or not example.is_floating_point() or not example.numel():
         return drawn
     if _is_image(example):
-        return _smooth(example, generator)
+        return _smooth(example, generator, usual)
     if example.is_meta or not _is_normal(example):
         return drawn
     return torch.randn(example.shape, generator=generator).to(example.device, example.dtype)
 
 
-def _smooth(example: Tensor, generator: torch.Generator) -> Tensor:
+def _smooth(example: Tensor, generator: torch.Generator, usual: Range) -> Tensor:
     """Draws an image of low frequencies like an example, or a map of labels."""
     count, channels, height, width = example.shape
     image = torch.zeros(example.shape, dtype=torch.float64)
@@ -111,15 +123,16 @@ def _smooth(example: Tensor, generator: torch.Generator) -> Tensor:
     if _is_one_hot(example):
         image = F.one_hot(image.argmax(1), channels).movedim(-1, 1)
         return image.to(example.device, example.dtype)
-    low, high = _range(example)
+    low, high = usual
+    if _tells_range(example):
+        low, high = float(example.min()), float(example.max())
     image = low + (high - low) * torch.sigmoid(2 * image)
     return image.to(example.device, example.dtype).clamp(low, high)
 
 
-def _range(example: Tensor) -> tuple[float, float]:
-    """Returns the range of an example, or that of most generators' images if it is constant."""
-    low, high = float(example.min()), float(example.max())
-    return (-1.0, 1.0) if low >= high or _is_normal(example) else (low, high)
+def _tells_range(example: Tensor) -> bool:
+    """Whether an example's own range is that of images: it is neither constant nor normal noise."""
+    return bool(example.min() < example.max()) and not _is_normal(example)
 
 
 def _is_normal(example: Tensor) -> bool:

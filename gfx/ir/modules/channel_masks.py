@@ -72,6 +72,7 @@ class ChannelMask(nn.Module):
         self.scope = scope
         self.kind = kind
         self.register_buffer("mask", torch.ones(size))
+        self._placed: dict[str, tuple[int, ...]] = {}  # what each index holds
 
     def add_index(self, index: Tensor) -> str:
         """Registers a buffer that says which channel each position of a place is, -1: of another.
@@ -82,7 +83,36 @@ class ChannelMask(nn.Module):
         """
         name = f"index_{sum(map(is_index, self._buffers))}"
         self.register_buffer(name, index.to(device=self.mask.device, dtype=torch.int64))
+        self.note_index(name)
         return name
+
+    def note_index(self, name: str) -> None:
+        """Notes what an index holds: whoever writes one says so."""
+        index = getattr(self, name)
+        if not index.is_meta:
+            self._placed[name] = tuple(index.tolist())
+
+    def spoiled(self, name: str) -> int:
+        """Counts the entries of an index that are not what was noted, as of an average that is cut.
+
+        Example:
+            >>> mask = ChannelMask(2)
+            >>> name = mask.add_index(torch.tensor([0, 1, -1]))
+            >>> _ = mask.index_0.copy_(0.8 * mask.index_0 + 0.1999 * mask.index_0)
+            >>> mask.spoiled(name)
+            2
+        """
+        noted = self._placed.get(name)
+        if noted is None:
+            return 0
+        now = getattr(self, name).tolist()
+        return sum(a != b for a, b in zip(noted, now, strict=True))
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Gives copies of indices: an average over what a state dict holds would cut them."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in filter(is_index, self._buffers):
+            destination[prefix + name] = destination[prefix + name].clone()
 
     def keep_best(self, keep: Tensor, worth: Tensor) -> Tensor:
         """Returns a mask in which the `least` entries of most worth stay, whatever it says of them.
@@ -99,7 +129,7 @@ class ChannelMask(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores a pickle; those of earlier versions do not say how many entries stay."""
-        super().__setstate__({"least": 1, **state})  # type: ignore[no-untyped-call]
+        super().__setstate__({"least": 1, "_placed": {}, **state})  # type: ignore[no-untyped-call]
 
     @property
     def kept(self) -> Tensor:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gfx.errors import InputError
+from gfx.ir.ambient_modes import shielded
 from gfx.pipeline.record.png import decode, encode
 
 __all__ = ["MOST_BYTES", "Picture", "is_image", "picture"]
@@ -29,6 +30,7 @@ _SIZES = (256, 192, 128, 64, 32)  # of the longer side, largest first
 _USED = 0.25  # share of a usual range below which values are stretched
 
 
+@shielded
 @dataclass(frozen=True)
 class Picture:
     """One image of 8 bits a channel.

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 from gfx.costs import Cost
 from gfx.errors import InputError
 from gfx.io.data import batches_of, synthetic
+from gfx.ir.ambient_modes import shielded
 from gfx.ir.execute import on_meta, run
 from gfx.ir.program import Program
 from gfx.ir.random_state import keep_random_state
@@ -36,6 +37,7 @@ _MOST = 64 * 1024  # bytes of an input that is no image
 _LARGEST = 2**26  # elements of an input that is read back
 
 
+@shielded
 @dataclass(frozen=True)
 class Kept:
     """One input, kept so that it can be restored (rule 2)."""

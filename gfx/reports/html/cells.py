@@ -14,6 +14,7 @@ def cell(
     css: str = "",
     extra: str = "",
     hint: str = "",
+    label: str = "",
 ) -> str:
     """Returns a table cell.
 
@@ -23,6 +24,7 @@ def cell(
         css: its classes.
         extra: HTML that follows the text, such as a bar; not escaped.
         hint: the tooltip.
+        label: the head of its column, which narrow screens show in the cell.
 
     Example:
         >>> cell("<conv>", "<conv>")
@@ -31,7 +33,8 @@ def cell(
     sorts = "" if value is None else f' data-v="{escape(_plain(value))}"'
     classes = f' class="{escape(css)}"' if css else ""
     title = f' title="{escape(hint)}"' if hint else ""
-    return f"<td{classes}{sorts}{title}>{escape(text)}{extra}</td>"
+    named = f' data-label="{escape(label)}"' if label else ""
+    return f"<td{classes}{sorts}{title}{named}>{escape(text)}{extra}</td>"
 
 
 def head(text: str, at: int, *, sorts: str = "", css: str = "", rows: int = 1) -> str:

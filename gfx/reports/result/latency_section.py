@@ -64,7 +64,7 @@ def latency_section(found: Latency | str) -> str:
     )
     return (
         f'{notes}<div class="scroll tall" tabindex="0" role="region" aria-label="Latency by node">'
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<table class="stacks"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -72,9 +72,10 @@ def _timed(row: TimedNode, most: float) -> str:
     speed = "-" if row.macs_per_second is None else human(row.macs_per_second)
     filled = bar(row.milliseconds / most)
     return (
-        f'<tr><th scope="row">{escape(row.node)}</th>{cell(row.kind)}'
-        f"{cell(f'{row.milliseconds:.3g}', css='number', extra=filled)}"
-        f"{cell(f'{row.share:.1%}', css='number')}{cell(speed, css='number')}</tr>"
+        f'<tr><th scope="row">{escape(row.node)}</th>{cell(row.kind, label="kind")}'
+        f"{cell(f'{row.milliseconds:.3g}', css='number', extra=filled, label='ms')}"
+        f"{cell(f'{row.share:.1%}', css='number', label='share')}"
+        f"{cell(speed, css='number', label='MACs a second')}</tr>"
     )
 
 
@@ -90,13 +91,16 @@ def sensitivity_section(found: Table | str) -> str:
     )
     body = ""
     for row in found:
-        cells = f'<th scope="row">{escape(row.layer)}</th>{cell("", extra=badge(row.stage))}'
+        cells = f'<th scope="row">{escape(row.layer)}</th>'
+        cells += cell("", extra=badge(row.stage), label="stage")
         for key in keys:
             damage = row.damage.get(key)
             if damage is None:
-                cells += cell("-", css="number absent", hint=row.notes.get(key, ""))
+                why = row.notes.get(key, "")
+                cells += cell("-", css="number absent", hint=why, label=title(key))
                 continue
-            cells += cell(f"{damage:.3g}", css="number", extra=bar(damage / most))
+            filled = bar(damage / most)
+            cells += cell(f"{damage:.3g}", css="number", extra=filled, label=title(key))
         body += f"<tr>{cells}</tr>"
     how = "measured" if found.facts.measured else "estimated from one backward run (fast)"
     caption = (
@@ -107,7 +111,7 @@ def sensitivity_section(found: Table | str) -> str:
     return (
         f'<p class="soft">{escape(caption)}</p>'
         '<div class="scroll tall" tabindex="0" role="region" aria-label="Sensitivity by layer">'
-        f"<table><thead><tr>{heads}</tr></thead>"
+        f'<table class="stacks"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{notes}"
     )
 

@@ -1,6 +1,5 @@
 """Renders what each pass did as HTML: changes, refusals, checks, details."""
 
-import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from gfx.contract import Change, Skip
 from gfx.costs import human
 from gfx.pipeline.pass_report import PassReport
+from gfx.pipeline.report import said
 from gfx.pipeline.verify import Check
 from gfx.reports.html.cells import cell, fact
 
@@ -23,7 +23,7 @@ def passes(found: Sequence[PassReport], verified: bool) -> str:
 
 
 def _pass(number: int, found: PassReport, verified: bool) -> str:
-    asked = ", ".join(f"{name}={_short(found.spec.get(name))}" for name in found.asked)
+    asked = ", ".join(f"{name}={said(found.spec.get(name))}" for name in found.asked)
     facts = fact("changed", f"{len(found.changes)}") + fact("left alone", f"{len(found.skips)}")
     if found.before is not None and found.after is not None:
         facts += fact("MACs", _moved(found.before.macs.exact, found.after.macs.exact))
@@ -67,7 +67,7 @@ def _changes(changes: Sequence[Change]) -> str:
 def _arrow(change: Change) -> str:
     if change.before is None and change.after is None:
         return ""
-    return f"{_short(change.before)} → {_short(change.after)}"
+    return f"{said(change.before)} → {said(change.after)}"
 
 
 def _skips(skips: Sequence[Skip]) -> str:
@@ -83,7 +83,7 @@ def _skips(skips: Sequence[Skip]) -> str:
 
 def _details(details: dict[str, Any]) -> str:
     items = "".join(
-        f"<div><dt>{escape(key)}</dt><dd class=plain>{escape(_short(value, 600))}</dd></div>"
+        f"<div><dt>{escape(key)}</dt><dd class=plain>{escape(said(value))}</dd></div>"
         for key, value in details.items()
     )
     return _folded("details", f'<dl class="list">{items}</dl>', details)
@@ -100,11 +100,6 @@ def _folded(title: str, inside: str, entries: Any) -> str:
 
 def _moved(old: int, new: int) -> str:
     return human(new) if old == new else f"{human(old)} → {human(new)}"
-
-
-def _short(value: Any, most: int = 80) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def names(found: Iterable[str]) -> str:

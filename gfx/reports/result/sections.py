@@ -54,8 +54,8 @@ def stage_table(facts: ResultFacts) -> str:
     most = max((m.exact for stage in facts.stages for m in stage.macs if m is not None), default=0)
     body = "".join(_stage(stage, most or 1) for stage in facts.stages)
     return (
-        "<table><caption>MACs in the exact convention. The pale bar is the original, the full one "
-        "what is left.</caption>"
+        '<table class="stacks"><caption>MACs in the exact convention. The pale bar is the '
+        "original, the full one what is left.</caption>"
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
     )
 
@@ -65,9 +65,13 @@ def _stage(stage: StageCost, most: int) -> str:
     counts = [n for n in stage.layers if n is not None]
     layers = str(counts[0]) if len(set(counts)) == 1 else " → ".join(map(str, counts))
     cells = f'<th scope="row">{badge(stage.stage)}</th>'
-    cells += cell("" if stage.layers[0] is None and not stage.layers[1] else layers, css="number")
-    cells += cell("-" if old is None else human(old.exact), css="number")
-    cells += cell(human(new.exact), css="number")
+    cells += cell(
+        "" if stage.layers[0] is None and not stage.layers[1] else layers,
+        css="number",
+        label="layers",
+    )
+    cells += cell("-" if old is None else human(old.exact), css="number", label="MACs before")
+    cells += cell(human(new.exact), css="number", label="MACs after")
     was = "" if old is None else f'<i class="was" style="width:{100 * old.exact / most:.1f}%"></i>'
     both = f'{was}<i class="now" style="width:{100 * new.exact / most:.1f}%"></i>'
     share = "" if not old or not old.exact else f"{new.exact / old.exact:.0%}"
@@ -75,8 +79,10 @@ def _stage(stage: StageCost, most: int) -> str:
         f'<td class="wide"><span class="both {escape(stage.stage)}" aria-hidden="true">{both}'
         f'</span><span class="note">{share}</span></td>'
     )
-    cells += cell("-" if stage.params[0] is None else f"{stage.params[0]:,}", css="number")
-    return f"<tr>{cells}{cell(f'{stage.params[1]:,}', css='number')}</tr>"
+    before = "-" if stage.params[0] is None else f"{stage.params[0]:,}"
+    cells += cell(before, css="number", label="parameters before")
+    cells += cell(f"{stage.params[1]:,}", css="number", label="parameters after")
+    return f"<tr>{cells}</tr>"
 
 
 def pictures(found: Compared | str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from functools import wraps
 from typing import Any, ParamSpec
 
+from gfx.ir.ambient_modes import shielded
 from gfx.pipeline.recipe import Recipe
 from gfx.progress import time_limit
 from gfx.reports.sensitivity.sensitivity_figure import drawing
@@ -18,6 +19,7 @@ __all__ = ["Findings", "inspect"]
 P = ParamSpec("P")
 
 
+@shielded
 class Findings(Table):
     """A sensitivity table that writes itself as text, page, figure and recipe.
 

@@ -6,6 +6,7 @@
    as they are, however often and in whatever order a loss needs them.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -53,6 +54,10 @@ class Devices:
         """Returns numbers averaged over all processes."""
         return {name: float(value) for name, value in values.items()}
 
+    def any(self, flag: bool) -> bool:
+        """Tells whether a flag is set in any process."""
+        return flag
+
     def wait(self) -> None:
         """Waits until every process is here."""
 
@@ -96,6 +101,12 @@ class ManyDevices(Devices):
         torch.distributed.all_reduce(flat)
         return dict(zip(values, (flat / self.ranks).tolist(), strict=True))
 
+    def any(self, flag: bool) -> bool:
+        """Tells whether a flag is set in any process."""
+        held = torch.tensor([float(flag)], device=self.device)
+        torch.distributed.all_reduce(held, torch.distributed.ReduceOp.MAX)
+        return bool(held.item())
+
     def wait(self) -> None:
         """Waits until every process is here."""
         self.accelerator.wait_for_everyone()
@@ -131,6 +142,4 @@ def devices(device: str | None = None) -> Devices:
 
 def _launched() -> bool:
     """Whether a launcher started several processes."""
-    import os
-
     return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -69,7 +69,7 @@ class FitLoop:
         self.name, self.players, self.steps = name, tuple(players), steps
         self.stream, self.devices = stream, devices
         self.seed, self.stage = seed, stage
-        self._low = 0  # steps for which the discriminator has been right
+        self.low = 0  # steps for which the discriminator has been right
         self.warnings: list[str] = []
 
     def run(self, start: int, after: Callable[[StepLog], bool]) -> int:
@@ -114,7 +114,9 @@ class FitLoop:
     def _told(self, player: Player, number: int, error: GfxError) -> str:
         """Says where a term failed, and what to lower (rule 2)."""
         said = f"stage {self.name}, step {number + 1}: {error}"
-        if not isinstance(error, InputError) or "NaN" not in str(error) and "inf" not in str(error):
+        if not isinstance(error, InputError) or (
+            "NaN" not in str(error) and "inf" not in str(error)
+        ):
             return said
         rates = ", ".join(
             f"{name} {group['lr']:g}"
@@ -128,8 +130,8 @@ class FitLoop:
         loss = terms.get("discriminator")
         if loss is None or self.warnings:
             return
-        self._low = self._low + 1 if float(loss) < _COLLAPSED else 0
-        if self._low == _PATIENCE:
+        self.low = self.low + 1 if float(loss) < _COLLAPSED else 0
+        if self.low == _PATIENCE:
             self.warnings.append(
                 f"the discriminator's loss has been below {_COLLAPSED} for {_PATIENCE} steps: it is "
                 "right all the time, and its gradient teaches little; the papers lower its learning "

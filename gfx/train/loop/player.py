@@ -117,7 +117,7 @@ class Player:
     def values(self, batch: Batch) -> CutValues:
         """Runs the generator on a batch."""
         with self.devices.autocast(self.fit.precision):
-            output = self._runs(*self.task.inputs(batch))
+            output = self.task.generate(self._runs, batch)
         features: dict[str, Tensor] = {}
         if self._taps:
             output, features = output

@@ -51,9 +51,9 @@ class Teacher:
     @torch.no_grad()
     def show(self, batch: Batch) -> tuple[Tensor, Features]:
         """Returns the image and features for a batch."""
-        if not self.keep or not all(batch.keys):
+        if not self.keep or not all(batch.input_keys):
             return self._run(batch)
-        rows = [self._row(key, number, batch) for number, key in enumerate(batch.keys)]
+        rows = [self._row(key, number, batch) for number, key in enumerate(batch.input_keys)]
         image = torch.cat([row[0] for row in rows])
         return image, {tap: torch.cat([row[1][tap] for row in rows]) for tap in rows[0][1]}
 
@@ -73,7 +73,7 @@ class Teacher:
         return row
 
     def _run(self, batch: Batch) -> tuple[Tensor, Features]:
-        output = self.net(*self.task.inputs(batch))
+        output = self.task.generate(self.net, batch)
         features: Features = {}
         if self.tapped:
             output, features = output

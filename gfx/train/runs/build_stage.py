@@ -24,6 +24,7 @@ from gfx.train.loop.fit_loop import FitLoop
 from gfx.train.loop.player import Player, shown_by
 from gfx.train.loop.teacher import Teacher
 from gfx.train.runs.critic_source import CriticSource, fresh
+from gfx.train.runs.real_images import real_images
 from gfx.train.systems import Fit, Guide, SystemStage
 from gfx.train.systems.fit_fields import GIVEN, Critic
 from gfx.train.systems.run_length import Steps
@@ -80,7 +81,7 @@ def _taps(stage: SystemStage) -> list[Any]:
     found = [
         entry
         for entry in stage.passes
-        if entry == "distill_taps" or isinstance(entry, Mapping) and "distill_taps" in entry
+        if entry == "distill_taps" or (isinstance(entry, Mapping) and "distill_taps" in entry)
     ]
     if stage.fit is not None and stage.fit.taps is not None:
         found.insert(0, {"distill_taps": stage.fit.taps})
@@ -130,7 +131,9 @@ class StageBuilder:
         critic = self._critic(self.fit.discriminator)
         shown = [self._features(t, tapped) for t in teachers]
         seen = _features_of(student, self.task, self.first, tapped)
-        terms = [(t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses]
+        terms = [
+            (t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses
+        ]
         self._check_image(student)
         made = Player(
             self.stage.name, student, critic, terms, self.fit, self.task, self.devices, taps=tapped
@@ -159,7 +162,7 @@ class StageBuilder:
     def _comes_again(self, steps: Steps) -> bool:
         """Whether teachers see the same example often enough for keeping to pay."""
         variants = self.task.variants
-        if variants is None or not all(self.first.keys):
+        if variants is None or not all(self.first.input_keys):
             return False
         seen = steps.total * self.fit.batch * self.fit.accumulate * self.devices.ranks
         return seen >= 3 * variants * self.task.length
@@ -179,7 +182,13 @@ class StageBuilder:
         setting = TermSetting({}, (), self.seed)
         terms = [(term, self._built(term, setting)) for term in guide.losses]
         return Player(
-            f"teacher {guide.stage}", net, critic, terms, self.fit, self.task, self.devices,
+            f"teacher {guide.stage}",
+            net,
+            critic,
+            terms,
+            self.fit,
+            self.task,
+            self.devices,
             taps=tapped,
         )
 
@@ -243,7 +252,13 @@ class StageBuilder:
 
     def _check_critic(self, critic: nn.Module) -> None:
         """Refuses a discriminator that does not take what the task gives it (rule 2)."""
-        given = self.task.judged(self.first, self.task.real(self.first))
+        real = real_images(self.task, self.first)
+        if real is None:
+            raise InputError(
+                f"stage {self.stage.name}: a discriminator compares with real images, and the task "
+                f"{self.task.name} has none; give `discriminator: none`, or data of another task"
+            )
+        given = self.task.judged(self.first, real)
         shapes = ", ".join(_shape(x) for x in given)
         try:
             with torch.no_grad(), preserved(critic), keep_random_state():
@@ -257,11 +272,11 @@ class StageBuilder:
 
     def _check_image(self, student: nn.Module) -> None:
         """Refuses a generator whose images have another shape than the real ones."""
-        real = self.task.real(self.first)
-        with torch.no_grad(), preserved(student), keep_random_state():
-            output = student(*self.task.inputs(self.first))
-        if bool(_taps(self.stage)) and isinstance(output, tuple) and not isinstance(real, Tensor):
+        real = real_images(self.task, self.first)
+        if real is None or real.ndim != 4:
             return
+        with torch.no_grad(), preserved(student), keep_random_state():
+            output = self.task.generate(student, self.first)
         image = self.task.image(output)
         if image.shape[1:] != real.shape[1:]:
             raise InputError(
@@ -289,7 +304,7 @@ def _features_of(
     if not is_tapped:
         return {}
     with torch.no_grad(), preserved(net), keep_random_state():
-        features: dict[str, Tensor] = tapped(net)(*task.inputs(batch))[1]
+        features: dict[str, Tensor] = task.generate(tapped(net), batch)[1]
     return features
 
 

@@ -102,5 +102,3 @@ class CheckpointFiles:
         for path in (self._path(step), self._path(step).with_suffix(".sha256")):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-
-

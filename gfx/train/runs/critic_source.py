@@ -6,6 +6,7 @@ from torch import nn
 
 from gfx.errors import InputError
 from gfx.io.archive.factories import build_module_from
+from gfx.ir.fresh_weights import draw_anew, holders
 from gfx.ir.random_state import keep_random_state
 
 __all__ = ["CriticSource", "fresh"]
@@ -42,6 +43,13 @@ class CriticSource:
         assert isinstance(self.given, nn.Module)
         return copy.deepcopy(self.given).requires_grad_(True)
 
+    def shell(self) -> nn.Module:
+        """Returns one whose weights are about to be loaded."""
+        if self.trained:
+            return self.given_copy()
+        with keep_random_state(seed=0):
+            return build_module_from(self.given or self.default)
+
     def new(self, seed: int) -> nn.Module:
         """Returns one with new weights, drawn from a seed.
 
@@ -64,15 +72,11 @@ def fresh(net: nn.Module, seed: int) -> nn.Module:
         True
     """
     with keep_random_state(seed=seed):
-        for path, module in net.named_modules():
-            if not [*module.parameters(recurse=False)]:
-                continue
-            reset = getattr(module, "reset_parameters", None)
-            if not callable(reset):
+        for path, module in holders(net).items():
+            try:
+                draw_anew(path, module)
+            except InputError as error:
                 raise InputError(
-                    f"{path or type(net).__name__} ({type(module).__name__}) has weights and no "
-                    "reset_parameters(): gfx cannot draw them anew; give a factory, as "
-                    "mynet.py:Discriminator, or discriminator: inherit"
-                )
-            reset()
+                    f"{error}; give a factory, as mynet.py:Discriminator, or discriminator: inherit"
+                ) from error
     return net

@@ -6,9 +6,10 @@
 3. Modes, random streams and buffers are what they were.
 """
 
+import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,17 @@ from torch import Tensor, nn
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.metrics import Score, evaluate
-from gfx.train.feeding import Loader
 from gfx.train.loop.devices import Devices
+from gfx.train.runs.real_images import image_range, real_images
 from gfx.train.runs.sample_grids import difference, grid
 from gfx.train.tasks import Batch, Task
 
 __all__ = ["Evaluation", "default_metrics"]
 
+_BATCH = 16
 _SHOWN = 4  # examples in a picture
 _MOST = 200  # held-out examples that are judged
+_REALS = 2000  # real images that sets are compared with
 
 
 def default_metrics(task: Task) -> tuple[str, ...]:
@@ -50,44 +53,68 @@ class Evaluation:
         self,
         task: Task,
         metrics: Sequence[str],
-        teacher: nn.Module | None,
+        teacher: nn.Module,
         devices: Devices,
         *,
-        batch: int = 16,
+        batch: int = _BATCH,
         seed: int = 0,
     ) -> None:
         self.task, self.metrics, self.teacher = task, tuple(metrics), teacher
         self.devices = devices
-        held = task.held_out or task
-        count = min(_MOST, held.length)
-        self._batch = min(batch, count)
-        self._loader = Loader(held, self._batch, seed)
-        self._batches = [self._loader.at(n) for n in range(max(1, count // self._batch))]
+        held = task.for_judging() if task.held_out is None else task.held_out
         self._held = held
+        self._batches = _batches(held, batch, seed)
+        truths = [held.target(batch) for batch in self._batches]
+        known = [truth for truth in truths if truth is not None]
+        self._truth = torch.cat(known) if len(known) == len(truths) else None
         self._theirs: Tensor | None = None
+        self._real: Tensor | None = None
 
     def judge(self, net: nn.Module) -> Judged:
         """Returns the scores of a net, and a picture of the first examples."""
         images = self._images(net)
-        if self._theirs is None and self.teacher is not None:
+        if self._theirs is None:
             self._theirs = self._images(self.teacher)
-        truths = [self._held.target(batch) for batch in self._batches]
-        truth = None if any(t is None for t in truths) else torch.cat([t for t in truths if t is not None])
-        wanted = truth if truth is not None else self._theirs
-        reals = self._reals()
-        scores = evaluate(self.metrics, images, reals=reals, targets=wanted)
-        first = self._batches[0]
-        shown = _SHOWN if _SHOWN <= self._batch else self._batch
-        given = self._held.inputs(first)[0]
+        truth = self._truth
+        wanted = self._theirs if truth is None else truth
+        if self._is_of_images:
+            ours, targets = self._unit(images), self._unit(wanted)
+            scores = evaluate(self.metrics, ours, reals=self._reals(), targets=targets)
+            return Judged(scores, self._picture(images))
+        return Judged(_of_outputs(images, wanted), None)
+
+    @property
+    def _is_of_images(self) -> bool:
+        """Whether what is made are images, and not outputs of any kind and range."""
+        assert self._theirs is not None
+        made = self._theirs
+        return (
+            made.ndim == 4
+            and made.shape[1] in (1, 3)
+            and (self._held.name != "self" or float(made.abs().max()) <= 1.0)
+        )
+
+    def _picture(self, images: Tensor) -> Tensor:
+        """Draws the first examples: input | teacher | student | difference | truth."""
+        count = min(_SHOWN, len(self._batches[0]))
+        given = self._held.inputs(self._batches[0])[0]
+        is_image = isinstance(given, Tensor) and given.ndim == 4 and given.shape[1] in (1, 3, 4)
+        assert self._theirs is not None
+        theirs, ours = self._unit(self._theirs[:count]), self._unit(images[:count])
+        low, high = getattr(self._held, "range", (-1.0, 1.0))
         columns: list[Tensor | None] = [
-            given[:shown] if isinstance(given, Tensor) and given.ndim == 4 and given.shape[1] in (1, 3, 4) else None,
-            None if self._theirs is None else self._theirs[:shown],
-            images[:shown],
-            None if self._theirs is None else difference(images[:shown], self._theirs[:shown]),
-            None if truth is None else truth[:shown],
+            (given[:count] - low) / (high - low) * 2 - 1 if is_image else None,
+            theirs,
+            ours,
+            difference(ours, theirs),
+            None if self._truth is None else self._unit(self._truth[:count]),
         ]
-        picture = grid(columns) if images.ndim == 4 else None
-        return Judged(scores, picture)
+        return grid(columns)
+
+    def _unit(self, images: Tensor) -> Tensor:
+        """Scales images from the task's range to [-1, 1]; what is beyond white is white."""
+        low, high = image_range(self._held)
+        return ((images - low) / (high - low) * 2 - 1).clamp(-1, 1)
 
     @torch.no_grad()
     def _images(self, net: nn.Module) -> Tensor:
@@ -97,7 +124,7 @@ class Evaluation:
             net.eval()
             for batch in self._batches:
                 here = batch.to(self.devices.device)
-                output: Any = net(*self._held.inputs(here))
+                output = self._held.generate(net, here)
                 found.append(self._held.image(output).float().cpu())
         return torch.cat(found)
 
@@ -105,7 +132,30 @@ class Evaluation:
         """Returns real images of the training set, where a metric asks for them."""
         if not any("[" in name for name in self.metrics):
             return None
-        loader = Loader(self.task, self._batch, 0)
-        count = min(self.task.length, 2000) // self._batch
-        batches: list[Batch] = [loader.at(n) for n in range(max(1, count))]
-        return torch.cat([self.task.real(batch) for batch in batches])
+        if self._real is None:
+            seen = self.task.for_judging()
+            found = [real_images(seen, batch) for batch in _batches(seen, _BATCH, 0, _REALS)]
+            held = [self._unit(images) for images in found if images is not None]
+            self._real = torch.cat(held) if held else None
+        return self._real
+
+
+def _batches(task: Task, size: int, seed: int, most: int = _MOST) -> list[Batch]:
+    """Makes batches of the examples of a task, each once; of many, some by the seed."""
+    indices = list(range(task.length))
+    if len(indices) > most:
+        indices = sorted(random.Random(seed).sample(indices, most))
+    made = [task.example(index, random.Random(f"{seed} {index}")) for index in indices]
+    return [Batch.of(made[first : first + size]) for first in range(0, len(made), size)]
+
+
+def _of_outputs(ours: Tensor, wanted: Tensor) -> dict[str, Score]:
+    """Compares outputs that are no images: the range is that of what is wanted."""
+    error = ours.double() - wanted.double()
+    spread = float(wanted.max() - wanted.min()) or 1.0
+    squared = float((error / spread).square().mean())
+    psnr = float("inf") if squared == 0 else -10 * math.log10(squared)
+    return {
+        "l1": Score("l1", float(error.abs().mean()), False, fakes=len(ours)),
+        "psnr": Score("psnr", psnr, True, fakes=len(ours)),
+    }

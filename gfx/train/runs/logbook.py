@@ -16,7 +16,7 @@ from gfx.errors import InputError
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import reading_file, writing
 
-__all__ = ["Logbook", "Row"]
+__all__ = ["Logbook", "Row", "check_trackers", "flat"]
 
 Row = dict[str, Any]
 TRACKERS = ("tensorboard", "wandb", "trackio")
@@ -33,7 +33,15 @@ class Logbook:
         [{'stage': 1, 'step': 10, 'l1': 0.5}]
     """
 
-    def __init__(self, folder: Path, trackers: Sequence[str] = (), name: str = "gfx") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        trackers: Sequence[str] = (),
+        name: str = "gfx",
+        *,
+        writes: bool = True,
+    ) -> None:
+        self.writes = writes
         self.path, self.table = folder / "log.jsonl", folder / "metrics.csv"
         self.rows: list[Row] = []
         self._trackers = _tracking(trackers, folder, name)
@@ -50,12 +58,16 @@ class Logbook:
         """Takes back the rows after a step of a stage (rule 2)."""
         kept = [row for row in self.rows if (row["stage"], row["step"]) <= (stage, step)]
         self.rows = kept
+        if not self.writes:
+            return
         text = "".join(f"{json.dumps(row)}\n" for row in kept)
         write_files({self.path: lambda file: file.write(text.encode())})
 
     def add(self, row: Row) -> None:
         """Adds a row to the file and to the trackers."""
         self.rows.append(row)
+        if not self.writes:
+            return
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(f"{json.dumps(row)}\n")
         if self._trackers is not None:
@@ -64,6 +76,8 @@ class Logbook:
 
     def write_table(self) -> None:
         """Writes all rows as metrics.csv; a column for each number that any row has."""
+        if not self.writes:
+            return
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         buffer = io.StringIO(newline="")
         writer = csv.DictWriter(buffer, columns, lineterminator="\n")
@@ -82,9 +96,7 @@ def _tracking(trackers: Sequence[str], folder: Path, name: str) -> Any:
     """Returns an accelerator that has the trackers, if any are asked for."""
     if not trackers:
         return None
-    for each in trackers:
-        if each not in TRACKERS:
-            raise InputError(f"log: there is no tracker {each!r}; choose {', '.join(TRACKERS)}")
+    check_trackers(trackers)
     try:
         from accelerate import Accelerator
     except ImportError as error:
@@ -97,10 +109,19 @@ def _tracking(trackers: Sequence[str], folder: Path, name: str) -> Any:
         made.init_trackers(name)
     except Exception as error:  # of another's package
         raise InputError(
-            f"log: {', '.join(trackers)} cannot be used: {type(error).__name__}: "
-            f"{str(error)[:200]}"
+            f"log: {', '.join(trackers)} cannot be used: {type(error).__name__}: {str(error)[:200]}"
         ) from error
     return made
+
+
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Checks the names of trackers.
+
+    Raises: InputError naming one that there is not.
+    """
+    for each in trackers:
+        if each not in TRACKERS:
+            raise InputError(f"log: there is no tracker {each!r}; choose {', '.join(TRACKERS)}")
 
 
 def flat(terms: Mapping[str, Mapping[str, float]], student: str) -> dict[str, float]:

@@ -39,7 +39,9 @@ class StagePlan:
     seconds: float  # estimated, of the training
 
     def __str__(self) -> str:
-        trained = f"{self.steps:,} steps, about {_duration(self.seconds)}" if self.steps else "passes"
+        trained = (
+            f"{self.steps:,} steps, about {_duration(self.seconds)}" if self.steps else "passes"
+        )
         return f"{self.name}: {self.macs:,} MACs, {self.params:,} parameters; {trained}"
 
 

@@ -55,13 +55,16 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @contextmanager
-    def opened(self, asked: Mapping[str, Any]) -> Iterator[None]:
+    def opened(self, asked: Mapping[str, Any], *, claims: bool = True) -> Iterator[None]:
         """Makes the folder for a run, or takes it up again (rules 1 and 2).
 
-        `asked` is all that decides the result: plain data.
+        `asked` is all that decides the result: plain data. Of several processes one `claims` it.
 
         Raises: InputError if it is the folder of another run, or of one that runs now.
         """
+        if not claims:
+            yield
+            return
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "a+b")  # noqa: SIM115 - closed below

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError
+from gfx.ir.ambient_modes import shielded
 from gfx.ir.model_kinds import require_module
 from gfx.ir.modules import ChannelMask, LearnedMask, Ramp
 from gfx.train.schedule.choose_entries import chosen, chosen_together
@@ -80,6 +81,7 @@ def _check_optimizer(model: nn.Module, optimizer: Any) -> None:
         )
 
 
+@shielded
 class Schedule:
     """Holds the masks and penalties of a model, and the step that training is at.
 

@@ -63,6 +63,7 @@ class Critic:
     """
 
     begins: Begins = "inherit"
+    wrap: str | None = None  # what its layers are wrapped in; not run yet
 
     @staticmethod
     def read(value: Any) -> "Critic":
@@ -106,6 +107,8 @@ class Fit:
     every: tuple[tuple[str, int], ...] = ()  # player: it steps at each n-th step
     cache: bool = True  # teachers' values of examples that come again
     evaluate: int | None = None  # steps between evaluations; None: at the end
+    sample: str | None = None  # which subnets of a supernet a step trains; not run yet
+    data: str | None = None  # which examples a step sees; not run yet
     like: str | None = None  # the stage whose fit this one begins from
 
     def __post_init__(self) -> None:
@@ -210,6 +213,8 @@ _KINDS = {
     "precision": Literal["float32", "bf16"],
     "cache": bool,
     "evaluate": int | None,
+    "sample": str | None,
+    "data": str | None,
     "like": str | None,
 }
 

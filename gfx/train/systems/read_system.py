@@ -6,19 +6,18 @@ from typing import Any
 
 from gfx.errors import RecipeError, did_you_mean
 from gfx.io.plain_data import coerce, shown
+from gfx.io.shipped_recipes import recipes_folder, shipped
 from gfx.io.yaml_text import parse
-from gfx.pipeline.recipe import InputSpec, input_specs, read_text, recipes_folder, shipped
+from gfx.pipeline.recipe import InputSpec, input_specs, read_text
 from gfx.train.systems.fit_fields import Fit, read_fit
 from gfx.train.systems.system import Keep, System, SystemStage
 
-__all__ = ["load_system", "shipped_systems"]
+__all__ = ["load_system", "presets_of", "shipped_systems"]
 
 SystemSource = str | Path | Mapping[str, Any] | System
 
-_KEYS = ("recipe", "about", "input", "seed", "stages")
-_STAGE_KEYS = ("do", "fit", "keep")
-# of the grammar, and not run by this version
-_LATER = {"search": "searches", "sample": "trains supernets"}
+_KEYS = ("recipe", "about", "input", "seed", "data", "stages", "presets")
+_STAGE_KEYS = ("do", "fit", "search", "keep")
 
 
 def shipped_systems() -> tuple[str, ...]:
@@ -31,8 +30,10 @@ def shipped_systems() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (recipes_folder() / "systems").glob("*.yaml")))
 
 
-def load_system(source: SystemSource) -> System:
+def load_system(source: SystemSource, preset: str | None = None) -> System:
     """Reads a path, the name of a shipped system, a dict, or a System.
+
+    `preset` is a name under `presets:`, whose fields replace those of the stages.
 
     Raises: RecipeError that says where, what was found and what was expected.
 
@@ -41,9 +42,19 @@ def load_system(source: SystemSource) -> System:
         'train'
     """
     if isinstance(source, System):
+        if preset is not None:
+            raise RecipeError(f"preset={preset!r}: a System is expanded already; leave preset out")
         return source
+    data, origin = _read(source)
+    if preset is not None:
+        data = _with_preset(data, preset, origin)
+    return _from_dict(data, origin)
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[Any, str]:
+    """Returns a recipe as plain data, and its name in messages."""
     if isinstance(source, Mapping):
-        return _from_dict(source, "recipe")
+        return source, "recipe"
     if not isinstance(source, str | Path):
         raise RecipeError(
             "a system is a path, the name of one that ships, a dict or a System, not "
@@ -51,9 +62,55 @@ def load_system(source: SystemSource) -> System:
         )
     if isinstance(source, str) and source in shipped_systems():
         text = (recipes_folder() / "systems" / f"{source}.yaml").read_text("utf-8")
-        return _from_dict(parse(text, source), source)
+        return parse(text, source), source
     text, origin = read_text(source, (*shipped_systems(), *shipped()))
-    return _from_dict(parse(text, origin), origin)
+    return parse(text, origin), origin
+
+
+def presets_of(source: SystemSource) -> tuple[str, ...]:
+    """Returns the names of the presets of a system.
+
+    Example:
+        >>> "horse2zebra" in presets_of("gan-compression-distill")
+        True
+    """
+    data = {} if isinstance(source, System) else _read(source)[0]
+    found = data.get("presets") if isinstance(data, Mapping) else None
+    return tuple(map(str, found)) if isinstance(found, Mapping) else ()
+
+
+def _with_preset(data: Any, preset: str, origin: str) -> Any:
+    """Replaces fields of the stages by those of a preset."""
+    presets = data.get("presets") if isinstance(data, Mapping) else None
+    known = presets if isinstance(presets, Mapping) else {}
+    if preset not in known:
+        raise RecipeError(
+            f"{origin}: there is no preset {shown(preset)}{did_you_mean(preset, known)}"
+            if known
+            else f"{origin}: has no presets; leave preset={preset!r} out"
+        )
+    where = f"{origin}: presets: {preset}"
+    if not isinstance(known[preset], Mapping):
+        raise RecipeError(f"{where}: a mapping of stages is expected, not {shown(known[preset])}")
+    stages = {**data["stages"]}
+    for name, change in known[preset].items():
+        if name not in stages:
+            raise RecipeError(
+                f"{where}: there is no stage {shown(name)}{did_you_mean(name, stages)}"
+            )
+        stages[name] = _merged(stages[name], change)
+    return {**data, "stages": stages}
+
+
+def _merged(before: Any, change: Any) -> Any:
+    """Replaces what a change names; mappings are merged, and a field that becomes null goes."""
+    if not (isinstance(before, Mapping) and isinstance(change, Mapping)):
+        return change
+    made = {**before, **{key: _merged(before.get(key), each) for key, each in change.items()}}
+    length = {"epochs", "steps"} & change.keys()
+    if length:  # one of them says how long
+        made = {k: v for k, v in made.items() if k not in {"epochs", "steps"} - length}
+    return {key: each for key, each in made.items() if each is not None}
 
 
 def _from_dict(data: Any, origin: str) -> System:
@@ -72,8 +129,11 @@ def _from_dict(data: Any, origin: str) -> System:
         raise RecipeError(
             f"{origin}: stages is a mapping of names to stages, at least one, not {shown(stages)}"
         )
-    values: dict[str, Any] = {key: data[key] for key in data if key not in ("stages", "input")}
-    for key, kind in (("recipe", int), ("about", str), ("seed", int | None)):
+    apart = ("stages", "input", "presets")
+    values: dict[str, Any] = {key: data[key] for key in data if key not in apart}
+    for key, kind in (
+        ("recipe", int), ("about", str), ("seed", int | None), ("data", dict[str, float]),
+    ):  # fmt: skip
         if key in values:
             values[key] = _field(values[key], kind, f"{origin}: {key}")
     if data.get("input") is not None:
@@ -90,10 +150,10 @@ def _from_dict(data: Any, origin: str) -> System:
 
 def _stage(name: str, data: Any, where: str, before: list[SystemStage]) -> SystemStage:
     if not isinstance(data, Mapping):
-        raise RecipeError(f"{where}: a mapping of do, fit and keep is expected, not {shown(data)}")
+        raise RecipeError(
+            f"{where}: a mapping of do, fit, search and keep is expected, not {shown(data)}"
+        )
     for key in data:
-        if key in _LATER:
-            raise RecipeError(f"{where}: {key}: this version of gfx does not run what {_LATER[key]}")
         if key not in _STAGE_KEYS:
             raise RecipeError(f"{where}: unknown key {shown(key)}{did_you_mean(key, _STAGE_KEYS)}")
     passes = data.get("do") or ()
@@ -102,18 +162,12 @@ def _stage(name: str, data: Any, where: str, before: list[SystemStage]) -> Syste
     fit = None if data.get("fit") is None else _fit(data["fit"], f"{where}: fit", before)
     keep = _field(data.get("keep", "last"), Keep, f"{where}: keep")
     try:
-        return SystemStage(name, tuple(passes), fit, keep)
+        return SystemStage(name, tuple(passes), fit, keep, _search(data.get("search"), where))
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
 
 
 def _fit(data: Any, where: str, before: list[SystemStage]) -> Fit:
-    if isinstance(data, Mapping):
-        for key in data:
-            if key in _LATER:
-                raise RecipeError(
-                    f"{where}: {key}: this version of gfx does not run what {_LATER[key]}"
-                )
     like = data.get("like") if isinstance(data, Mapping) else None
     if like is None:
         return read_fit(data, where)
@@ -126,10 +180,23 @@ def _fit(data: Any, where: str, before: list[SystemStage]) -> Fit:
     return read_fit(data, where, known[like])
 
 
+def _search(data: Any, where: str) -> dict[str, Any] | None:
+    """Reads `search:` as plain data; `refuse_unrunnable` says that it does not run yet."""
+    if data is None:
+        return None
+    known = ("by", "evaluations", "score", "budget", "pick")
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{where}: search: a mapping is expected, not {shown(data)}")
+    for key in data:
+        if key not in known:
+            raise RecipeError(
+                f"{where}: search: unknown field {shown(key)}{did_you_mean(key, known)}"
+            )
+    return dict(data)
+
+
 def _field(value: Any, kind: Any, where: str) -> Any:
     try:
         return coerce(value, kind)
     except (TypeError, RecipeError) as error:
         raise RecipeError(f"{where}: {error}") from error
-
-

@@ -43,6 +43,7 @@ class SystemStage:
     passes: tuple[Any, ...] = ()  # as a recipe lists them
     fit: Fit | None = None
     keep: Keep = "last"
+    search: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -51,8 +52,10 @@ class SystemStage:
             )
         if self.name == GIVEN:
             raise RecipeError(f"a stage is called {GIVEN!r}, which is the model as it was given")
-        if not self.passes and self.fit is None:
-            raise RecipeError(f"stage {self.name} has neither `do` nor `fit`; give one of them")
+        if not self.passes and self.fit is None and self.search is None:
+            raise RecipeError(
+                f"stage {self.name} has neither `do` nor `fit` nor `search`; give one of them"
+            )
         if self.keep != "last" and self.fit is None:
             raise RecipeError(f"stage {self.name}: keep: {self.keep} judges what a `fit` has made")
 
@@ -79,6 +82,8 @@ class SystemStage:
             found["do"] = [plain(_spelt(entry)) for entry in self.passes]
         if self.fit is not None:
             found |= {"fit": self.fit.spec(), "keep": self.keep}
+        if self.search is not None:
+            found["search"] = plain(self.search)
         return found
 
 
@@ -91,6 +96,7 @@ class System:
     about: str = ""
     input: tuple[InputSpec, ...] | None = None  # None: inferred from the model
     seed: int | None = None  # None: 0
+    data: dict[str, float] = dataclasses.field(default_factory=dict)  # shares kept apart, by use
 
     def __post_init__(self) -> None:
         if self.recipe != 1:
@@ -116,6 +122,28 @@ class System:
     def to_yaml(self) -> str:
         """Writes the system as YAML that `load_system` reads back."""
         return dump(self.spec())
+
+    def refuse_unrunnable(self) -> None:
+        """Refuses what the grammar has, and this version does not run.
+
+        Raises: RecipeError naming the stage and the field.
+        """
+        if self.data:
+            raise RecipeError(f"data: {shown(self.data)}: this version of gfx runs no search")
+        for stage in self.stages:
+            fit = stage.fit
+            asked = {
+                "search": stage.search,
+                "fit: sample": None if fit is None else fit.sample,
+                "fit: data": None if fit is None else fit.data,
+                "fit: discriminator: wrap": None if fit is None else fit.discriminator.wrap,
+            }
+            for field, value in asked.items():
+                if value is not None:
+                    raise RecipeError(
+                        f"stage {stage.name}: {field}: {shown(value)}: this version of gfx reads "
+                        "it, and does not run it"
+                    )
 
     def _check(self, stage: SystemStage, known: list[str]) -> None:
         """Checks what a stage says of those before it."""

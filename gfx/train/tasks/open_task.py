@@ -1,80 +1,46 @@
-"""Opens data as a task: by its kind and its layout, with what was assumed."""
+"""Opens data for a generator: which task it is, and how its images are seen.
 
+1. The generator's inputs tell the task: an image and a vector are `labels`, noise and a class
+   `class`, noise `latent`. With an image alone the data tells it: two sets or A|B are `paired`, of
+   unequal names `unpaired`; of one set the images are made larger (`super_resolution`), or they are
+   inputs alone (`self`).
+2. Pictures of files are brought to the size that the generator was traced with, never enlarged.
+   Where some are smaller, they are brought to the largest that all have, if it runs at that.
+3. The range is the model's (gfx/io/data/value_range.py), that of its output for real images.
+4. `val/` or `test/` is held out, else a share of the examples.
+"""
+
+import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import random as _random
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfx.errors import InputError, did_you_mean
-from gfx.io.data.picture_pairs import is_pair
-from gfx.io.data.picture_files import picture_size
-from gfx.io.data.picture_paths import check_folder, picture_paths
-from gfx.io.data.value_range import find_range, parse_range
+from gfx.io.data.datasets.folder_layout import FolderLayout, find_layout
+from gfx.io.data.datasets.picture_set import listed
+from gfx.io.data.image_folder import ImageFolder
+from gfx.io.data.picture_paths import check_folder
+from gfx.io.data.range_from_graph import told_by_output
+from gfx.io.data.value_range import find_range, parse_range, written
 from gfx.io.guards import printable
 from gfx.ir.program import Program
-from gfx.train.tasks.image_source import ImageSource
-from gfx.train.tasks.image_tasks import (
-    InputsTask,
-    LatentTask,
-    PairedTask,
-    SuperResolutionTask,
-    UnpairedTask,
-)
-from gfx.train.tasks.task import Task
+from gfx.train.tasks.check_task import check_fits
+from gfx.train.tasks.constructors import inputs, paired, super_resolution, unpaired
+from gfx.train.tasks.folder_tasks import TASKS, kind_of_folder, sizes_for, task_of_folder
+from gfx.train.tasks.generator_needs import GeneratorNeeds, check_kind
+from gfx.train.tasks.held_out import hold_out
+from gfx.train.tasks.image_options import Lengths
+from gfx.train.tasks.label_constructors import attributes as attribute_task
+from gfx.train.tasks.label_constructors import labelled, latent
+from gfx.train.tasks.open_rows import open_rows
+from gfx.train.tasks.paired_task import PairedTask
+from gfx.train.tasks.task import Call, Task
 
-__all__ = ["TASKS", "inputs", "latent", "open_task", "paired", "super_resolution", "unpaired"]
-
-TASKS = ("paired", "unpaired", "latent", "super_resolution", "self")
-_LAYOUTS = """layouts that are understood:
-  pairs     A|B side by side in each file; or A/ and B/ (trainA/ and trainB/) with equal names
-  unpaired  trainA/ and trainB/ (A/ and B/) with other names
-  images    a folder of images: noise to image, or super-resolution
-  with train/, val/ or test/ above any of them"""
-_MOST_HELD = 500
-
-
-def paired(x: Any, y: Any, *, crop: int | None = None, flip: bool = True, **how: Any) -> Task:
-    """Makes a task of pairs; inputs and targets are folders, tensors, Datasets or lists.
-
-    Raises: InputError if there are not as many of both.
-
-    Example:
-        >>> import torch
-        >>> paired(torch.zeros(4, 3, 8, 8), torch.ones(4, 1, 8, 8)).length
-        4
-    """
-    return PairedTask(ImageSource.of(x, **how), ImageSource.of(y, **how), crop=crop, flip=flip)
-
-
-def unpaired(a: Any, b: Any, *, crop: int | None = None, flip: bool = True, **how: Any) -> Task:
-    """Makes a task of inputs and of real images that are no pairs."""
-    return UnpairedTask(ImageSource.of(a, **how), ImageSource.of(b, **how), crop=crop, flip=flip)
-
-
-def latent(
-    images: Any, z: Sequence[int], *, crop: int | None = None, flip: bool = True, **how: Any
-) -> Task:
-    """Makes a task of noise and real images; `z` is the shape of one example's noise."""
-    return LatentTask(ImageSource.of(images, **how), z, crop=crop, flip=flip)
-
-
-def super_resolution(
-    images: Any, scale: int = 4, *, crop: int | None = None, flip: bool = True, **how: Any
-) -> Task:
-    """Makes a task of small images and large ones, `scale` times as large."""
-    return SuperResolutionTask(ImageSource.of(images, **how), scale, crop=crop, flip=flip)
-
-
-def inputs(x: Any) -> Task:
-    """Makes a task of inputs alone: a tensor of them, or a list of examples or tuples."""
-    rows = [
-        tuple(row) if isinstance(row, tuple | list) else (row,)
-        for row in (x if not isinstance(x, Tensor) else list(x))
-    ]
-    return InputsTask(rows)
+__all__ = ["open_task"]
 
 
 def open_task(
@@ -82,199 +48,202 @@ def open_task(
     program: Program,
     *,
     task: str | None = None,
-    size: int | None = None,
-    crop: int | None = None,
+    size: Lengths = None,
+    crop: Lengths = None,
     flip: bool = True,
     range: Any = None,
-    held: float = 0.1,
+    val: float | str | os.PathLike[str] | None = None,
+    labels: float = 1.0,
+    attributes: Sequence[str] | None = None,
     seed: int = 0,
+    model: nn.Module | None = None,
+    call: Call | None = None,
 ) -> Task:
-    """Opens data for a generator: a Task, a folder, or a tensor, Dataset or list of images.
+    """Opens data for a generator (rules 1 to 4); `about` of the task says what was assumed.
 
-    The task is that of the generator's inputs and the folder's layout, unless it is named. `held`
-    is the share of the examples that are held out, where there is no folder val/ or test/.
+    Args:
+        data: a folder, a Task, a tensor, a Dataset, a DataLoader, or a list of examples; a tuple of
+            two, folders too, are inputs and targets, or two sets. Of pictures A|B the left half is
+            the input; gfx.images(folder, half="right") takes the other.
+        program: the generator.
+        task: the name of the task; None infers it.
+        size: height and width that pictures of files are scaled to cover, or one number.
+        crop: what is cut out of them, anywhere.
+        flip: whether examples are mirrored half of the time; not for text.
+        range: what black and white become; None finds it by the model.
+        val: the share of the examples that is held out, or a folder; None: val/ or test/, else 0.1.
+        labels: the share of the pairs whose targets are used, above 0.
+        attributes: which columns of a table the generator takes.
+        seed: chooses what is held out and what is labelled.
+        model: what the program was made from, which may state its range.
+        call: runs a generator on a batch, where its arguments are odd.
 
-    Raises: InputError that says what was found and what is understood.
+    Raises: InputError that says what was found, and what is understood.
+
+    Example:
+        >>> import gfx, torch
+        >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
+        >>> task = open_task(torch.zeros(20, 3, 64, 64), program)
+        >>> task.name, task.length, task.held_out.length
+        ('latent', 18, 2)
     """
-    if isinstance(data, Task):
-        return data if data.held_out is not None else _split(data, held, seed)
     if task is not None and task not in TASKS:
         raise InputError(f"there is no task {task!r}{did_you_mean(task, TASKS)}")
-    example = _image_input(program)
-    found = find_range(program) if range is None else None
-    low_high = parse_range(range) if range is not None else (found.low, found.high)  # type: ignore[union-attr]
-    said = [found.sentence] if found is not None else []
-    how = {"channels": 3 if example is None else example.shape[1], "size": size, "range": low_high}
-    how["channels"] = _channels(program, example)
-    views: dict[str, Any] = {"crop": crop, "flip": flip}
-    if isinstance(data, tuple) and len(data) == 2:
-        kind = task or "paired"
-        made = (paired if kind == "paired" else unpaired)(*data, **views, **how)
-    elif isinstance(data, str | os.PathLike):
-        return _of_folder(Path(data), program, task, how, views, said, held, seed)
-    elif example is None and (task in (None, "latent")):
-        made = latent(data, _noise(program), **views, **how)
-    elif task == "super_resolution":
-        made = super_resolution(data, _scale(program), **views, **how)
+    if not 0 < labels <= 1:
+        raise InputError(f"labels={labels} must be above 0 and at most 1: a share of the pairs")
+    needs = GeneratorNeeds.of(program)
+    half = None
+    if isinstance(data, ImageFolder):
+        range = data.range if range is None else range
+        data, half = data.path, data.half
+    how, said = _ranges(program, model, range)
+    how.update(flip=flip, call=call, half=half)
+    if task is not None and call is None and not isinstance(data, Task):
+        check_kind(task, needs)
+    if _are_paths(data):
+        data = _two_folders(*data)
+    if isinstance(data, Task):
+        if task not in (None, data.name):
+            raise InputError(f"task={task!r}, and data is of the task {data.name}; leave task out")
+        made = copy.copy(data)
+        made.call = made.call if call is None else call
+        said = ()
+    elif isinstance(data, str | os.PathLike | FolderLayout):
+        layout = data if isinstance(data, FolderLayout) else find_layout(data)
+        made = _of_folder(layout, program, needs, task, (size, crop), attributes, how, val)
     else:
-        made = inputs(data)
-    made.about = (f"task {made.name}, by what the generator takes", *said)
-    return _split(made, held, seed)
+        if size is not None:
+            raise InputError(
+                f"size={size} scales pictures of files, and data is a {type(data).__name__}; scale "
+                "its images before, or give crop="
+            )
+        made = _of_values(data, needs, task, {**how, "crop": crop})
+    made.about = (*made.about, *said)
+    check_fits(made, needs)
+    made = hold_out(made, val if isinstance(val, int | float) else None, seed)
+    if labels < 1:
+        made = _with_labels(made, labels, seed)
+    return made
+
+
+def _are_paths(data: Any) -> bool:
+    both = isinstance(data, tuple) and len(data) == 2
+    return both and all(isinstance(part, str | os.PathLike) for part in data)
+
+
+def _two_folders(first: Any, second: Any) -> FolderLayout:
+    """Makes a layout of two folders, wherever they are."""
+    for folder in (first, second):
+        check_folder(folder)
+    a, b = Path(first).absolute(), Path(second).absolute()
+    return FolderLayout("two folders", Path(os.path.commonpath((a.parent, b.parent))), (a, b))
+
+
+def _ranges(
+    program: Program, model: nn.Module | None, range: Any
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns the ranges of what a generator takes and makes, and what tells them (rule 3)."""
+    if range is not None:
+        given = parse_range(range)
+        return {"range": given, "target_range": given}, ()
+    found = find_range(program, model)
+    told = told_by_output(program)
+    given, made = (found.low, found.high), (found.low, found.high) if told is None else told[:2]
+    said = found.sentence
+    if made != given:
+        said += f", and real images to {written(made)}"
+    return {"range": given, "target_range": made}, (said,)
 
 
 def _of_folder(
-    folder: Path,
+    layout: FolderLayout,
     program: Program,
+    needs: GeneratorNeeds,
     task: str | None,
+    lengths: tuple[Lengths, Lengths],
+    attributes: Sequence[str] | None,
     how: dict[str, Any],
-    views: dict[str, Any],
-    said: list[str],
-    held: float,
-    seed: int,
+    val: Any,
 ) -> Task:
-    check_folder(folder)
-    below = {p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
-    parts = {"train": folder}
-    if "train" in below:
-        parts = {n: folder / n for n in ("train", "val", "test") if n in below}
-    made = _layout(parts["train"], program, task, how, views)
-    made.about = (*made.about, *said)
-    for name in ("val", "test"):
-        if name in parts:
-            made.held_out = _layout(parts[name], program, task, how, {**views, "flip": False})
-            made.about = (*made.about, f"held out: {made.held_out.length} examples of {name}/")
-            return made
-    for pair in (("testA", "testB"), ("valA", "valB")):
-        if set(pair) <= below:
-            made.held_out = _two(folder, pair, task, how, {**views, "flip": False})
-            made.about = (*made.about, f"held out: {made.held_out.length} of {pair[0]}/, {pair[1]}/")
-            return made
-    return _split(made, held, seed)
-
-
-def _layout(
-    folder: Path, program: Program, task: str | None, how: dict[str, Any], views: dict[str, Any]
-) -> Task:
-    below = {p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
-    for pair in (("trainA", "trainB"), ("A", "B")):
-        if set(pair) <= below and task in (None, "paired", "unpaired"):
-            return _two(folder, pair, task, how, views)
-    try:
-        paths = picture_paths(folder)
-    except InputError as error:
-        raise InputError(f"{error}\n{_LAYOUTS}") from error
-    sizes = [picture_size(path) for path in paths[:8]]
-    side_by_side = all(is_pair(each) for each in sizes if all(each))
-    image = _image_input(program)
-    if task == "paired" or task is None and image is not None and side_by_side:
-        if not side_by_side:
+    if how["half"] == "middle":  # the user says that they are no pairs
+        layout = replace(layout, kind="pictures") if layout.kind == "side by side" else layout
+        how = {**how, "half": None}
+    if isinstance(val, str | os.PathLike):
+        layout = replace(layout, held_out=find_layout(val))
+    kind = kind_of_folder(layout, needs) if task is None else task
+    sizes, said = sizes_for(layout, kind, program, needs, lengths)
+    how = {**how, **sizes}
+    made = task_of_folder(layout, kind, needs, attributes, how)
+    made.about = (*made.about, layout.sentence, *said)
+    if layout.held_out is not None and val != 0:
+        other = replace(layout.held_out, held_out=None)
+        judged = task_of_folder(other, kind, needs, attributes, {**how, "mark": "v"})
+        ours, theirs = getattr(made, "names", ()), getattr(judged, "names", ())
+        if ours != theirs:
             raise InputError(
-                f"{printable(folder)} holds {len(paths)} images and no pairs: {paths[0].name} is "
-                f"{sizes[0][0]} wide and {sizes[0][1]} high, not twice as wide as high\n{_LAYOUTS}"
+                f"{printable(layout.root)} has the labels {listed(ours)}, and "
+                f"{printable(other.root)} {listed(theirs)}; both are to have the same"
             )
-        made = paired_halves(folder, how, views)
-        made.about = (f"task paired: {len(paths)} files of A|B side by side; A is the input",)
-        return made
-    if task == "latent" or task is None and image is None:
-        made = latent(folder, _noise(program), **views, **how)
-        made.about = (f"task latent: the generator takes noise; {len(paths)} real images",)
-        return made
-    if task == "super_resolution" or task is None and _scale(program) > 1:
-        scale = _scale(program)
-        made = super_resolution(folder, scale, **views, **how)
-        made.about = (f"task super_resolution: images {scale} times as large; {len(paths)} images",)
-        return made
-    if task in (None, "self"):
-        source = ImageSource.of(folder, **how)
-        rows = [(source.read(i),) for i in range(source.count)]
-        made = InputsTask(rows)
-        made.about = (f"task self: {len(paths)} inputs, and what the model makes of them",)
-        return made
-    raise InputError(f"{printable(folder)} is no folder for the task {task}\n{_LAYOUTS}")
+        made.held_out = judged.for_judging()
+        made.about = (*made.about, f"held out: {judged.length} examples of their own folder")
+    return made
 
 
-def paired_halves(folder: Path, how: dict[str, Any], views: dict[str, Any]) -> Task:
-    """Makes pairs of files that hold both, A|B side by side."""
-    x = ImageSource.of(folder, half="left", **how)
-    y = ImageSource.of(folder, half="right", **how)
-    return PairedTask(x, y, **views)
+def _of_values(data: Any, needs: GeneratorNeeds, task: str | None, how: dict[str, Any]) -> Task:
+    """Makes a task of what is no folder (rule 1)."""
+    both = isinstance(data, tuple) and len(data) == 2
+    if both and task == "unpaired":
+        return unpaired(*data, **how)
+    if both and (task == "paired" or (task is None and needs.image and not needs.attributes)):
+        if any(isinstance(part, str | os.PathLike) for part in data):
+            return paired(*data, **how)
+        a, b = (open_rows(part) for part in data)
+        alike = len(a) == len(b) or task == "paired"
+        return paired(a, b, **how) if alike else unpaired(a, b, **how)
+    source = open_rows(data)
+    columns = source.read(0)
+    kind = task or _kind_of_rows(columns, needs)
+    if kind == "latent":
+        return latent(source, needs.noise or (), **how)
+    if kind == "class":
+        z, hot = needs.noise or (), needs.one_hot
+        return labelled(source, z=z, classes=hot or None, one_hot=bool(hot), **how)
+    if kind == "labels":
+        return attribute_task(source, **how)
+    if kind == "paired":
+        return paired(source, **how)
+    if kind == "unpaired":
+        raise InputError("the task unpaired takes two sets; give data=(inputs, real images)")
+    if kind == "super_resolution":
+        return super_resolution(source, needs.scale, **how)
+    return inputs(source, **how)
 
 
-def _two(
-    folder: Path, pair: tuple[str, str], task: str | None, how: dict[str, Any], views: dict[str, Any]
-) -> Task:
-    a, b = (ImageSource.of(folder / name, **how) for name in pair)
-    same = sorted(a.names) == sorted(b.names)
-    if task == "unpaired" or task is None and not same:
-        made: Task = UnpairedTask(a, b, **views)
-        made.about = (
-            f"task unpaired: {a.count} images in {pair[0]}/ and {b.count} in {pair[1]}/, of other "
-            "names",
-        )
-        return made
-    if not same:
-        lone = sorted(set(a.names) ^ set(b.names))
-        more = f" and {len(lone) - 5} more" if len(lone) > 5 else ""
+def _kind_of_rows(columns: tuple[Any, ...], needs: GeneratorNeeds) -> str:
+    first = columns[0]
+    shape = tuple(first.shape) if isinstance(first, Tensor) else None
+    if needs.attributes and len(columns) > 1:
+        return "labels"
+    if needs.noise is not None:
+        if shape == needs.noise:
+            return "self"
+        return "class" if needs.classes else "latent"
+    if needs.image is not None and len(columns) == 2 and getattr(columns[1], "ndim", 0) == 3:
+        return "paired"
+    if needs.image is not None and needs.scale > 1 and shape != needs.image:
+        return "super_resolution"
+    return "self"
+
+
+def _with_labels(task: Task, share: float, seed: int) -> Task:
+    if not isinstance(task, PairedTask):
         raise InputError(
-            f"{printable(folder)}: {len(lone)} images of {pair[0]}/ and {pair[1]}/ have no partner "
-            f"of the same name: {', '.join(lone[:5])}{more}; remove them, or take the task unpaired"
+            f"labels={share} keeps a share of the targets, and the task {task.name} has none that "
+            "can be left out; only the task paired has"
         )
-    made = PairedTask(a, b, **views)
-    made.about = (f"task paired: {a.count} images of equal names in {pair[0]}/ and {pair[1]}/",)
+    made = task.with_labels(share, seed)
+    assert made.labelled is not None
+    count = sum(made.labelled)
+    said = f"labels: {count} of {made.length} pairs keep their targets, chosen by the seed"
+    made.about = (*made.about, said)
     return made
-
-
-def _split(task: Task, share: float, seed: int) -> Task:
-    """Holds some examples out, chosen by the seed."""
-    if task.held_out is not None or task.length < 10 or not share:
-        return task
-    order = list(range(task.length))
-    _random.Random(f"held out {seed}").shuffle(order)
-    count = min(_MOST_HELD, max(1, round(task.length * share)))
-    held, rest = sorted(order[:count]), sorted(order[count:])
-    made = _part(task, rest)
-    made.held_out = _part(task, held)
-    made.about = (*task.about, f"held out: {count} of {task.length} examples, chosen by the seed")
-    return made
-
-
-def _part(task: Task, indices: list[int]) -> Task:
-    from gfx.train.tasks.part import PartOfTask
-
-    return PartOfTask(task, indices)
-
-
-def _image_input(program: Program) -> Tensor | None:
-    """Returns the image among the inputs of a generator; None if it takes noise."""
-    for value in program.example_inputs:
-        if isinstance(value, Tensor) and value.ndim == 4 and min(value.shape[2:]) > 1:
-            return value if value.shape[1] in (1, 3, 4) else None
-    return None
-
-
-def _noise(program: Program) -> tuple[int, ...]:
-    value = program.example_inputs[0]
-    if not isinstance(value, Tensor):
-        raise InputError(f"the generator takes a {type(value).__name__} first, and no noise")
-    return tuple(value.shape[1:])
-
-
-def _output(program: Program) -> Tensor | None:
-    from gfx.ir.execute import run
-
-    found = run(program, program.example_inputs)
-    while isinstance(found, tuple | list) and found:
-        found = found[0]
-    return found if isinstance(found, Tensor) and found.ndim == 4 else None
-
-
-def _channels(program: Program, example: Tensor | None) -> int:
-    made = _output(program)
-    return made.shape[1] if made is not None else 3 if example is None else example.shape[1]
-
-
-def _scale(program: Program) -> int:
-    given, made = _image_input(program), _output(program)
-    if given is None or made is None:
-        return 1
-    return made.shape[2] // given.shape[2]

@@ -57,9 +57,7 @@ class _OfTaps(Term):
         """Builds the loss, with adapters for each teacher."""
         losses = []
         for number, shown in enumerate(setting.shown):
-            made = adapters_between(
-                setting.seen, shown, bias=self.bias, seed=setting.seed + number
-            )
+            made = adapters_between(setting.seen, shown, bias=self.bias, seed=setting.seed + number)
             if self.init == "fit":
                 made.fit(setting.seen, dict(shown))
             losses.append(self.loss(made))

@@ -8,6 +8,7 @@ leaves the features alone.
 
 from support.blocks.attention import Attention, MultiHead
 from support.blocks.base import ACTS, SECOND_INPUTS, Block
+from support.blocks.branches import Branches, Picked, Tied, Twice
 from support.blocks.conditions import (
     ClassActivation,
     ConditionalNorm,
@@ -37,6 +38,7 @@ __all__ = [
     "Attention",
     "Block",
     "Blur",
+    "Branches",
     "Cells",
     "ChannelsLast",
     "ClassActivation",
@@ -54,6 +56,7 @@ __all__ = [
     "Noise",
     "OneInput",
     "Parts",
+    "Picked",
     "PixelShuffle",
     "PooledConcat",
     "ReflectConv",
@@ -70,7 +73,9 @@ __all__ = [
     "Subclass",
     "Swap",
     "ThroughLinear",
+    "Tied",
     "TimeResidual",
+    "Twice",
     "TwoInputs",
     "WindowAttention",
 ]

@@ -186,3 +186,5 @@ def parametrize(model: nn.Module, wrap: str) -> None:
             and isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
         ):
             WRAPS[wrap](module)
+    for module in model.modules():
+        vars(module).pop("bare", None)  # a mark of this function alone

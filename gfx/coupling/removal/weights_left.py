@@ -1,0 +1,159 @@
+"""Tells which elements of a tensor computed from weights a removal leaves, and their values.
+
+Before   a node that is computed from the program's tensors, element by element or by moving data
+After    its whole value, which of its elements stay, and its value once the tensors are cut
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from gfx.coupling.removal.new_sizes import Sizes
+from gfx.ir.interpreter import Interpreter, ancestors
+from gfx.ir.ops import op_name
+from gfx.ir.program import Program
+
+__all__ = ["MOVES", "Left", "cut_value", "left_of", "one_in_each_row"]
+
+_ELEMENTWISE = frozenset("pow square abs mul div neg add sub exp sqrt rsqrt".split())
+MOVES = frozenset("flatten reshape view unsqueeze squeeze permute transpose t contiguous".split())
+
+
+@dataclass(frozen=True)
+class Left:
+    """What stays of a tensor: `whole` before the removal, `stays` of the same shape."""
+
+    whole: Tensor
+    stays: Tensor  # bool
+
+    def in_rows_that_stay(self, dims: tuple[int, ...]) -> "Left":
+        """Drops each index, of a dimension not in `dims`, of which no element stays."""
+        whole, stays = self.whole, self.stays
+        for d in range(whole.ndim):
+            if d not in dims:
+                others = [e for e in range(whole.ndim) if e != d]
+                alive = (stays.any(dim=others) if others else stays).nonzero().flatten()
+                whole, stays = whole.index_select(d, alive), stays.index_select(d, alive)
+        return Left(whole, stays)
+
+
+def left_of(program: Program, sizes: Sizes, node: fx.Node) -> Left | None:
+    """Finds what stays of a node's value; None if it is not computed from tensors place by place.
+
+    The nodes on the way get the shapes that they will have.
+    """
+    above = ancestors([node])
+    if not all(_places(n) for n in above):
+        return None
+    if any(n.op == "get_attr" and program.tensor(str(n.target)).is_meta for n in above):
+        return None  # without content there is nothing to learn, and what is stored costs as much
+    runner = Interpreter(program.module)
+    whole: dict[fx.Node, Any] = {}
+    stays: dict[fx.Node, Any] = {}
+    try:
+        with torch.no_grad():
+            for each in program.graph.nodes:
+                if each in above:
+                    whole[each] = _whole(program, runner, each, whole)
+                    stays[each] = _stays(program, sizes, runner, each, whole, stays)
+            cut = cut_value(program, sizes, node)
+    except RuntimeError:  # a literal of the graph fits the whole tensor only
+        return None
+    left = Left(whole[node], stays[node])
+    if cut.shape.numel() != int(left.stays.sum()):
+        return None
+    return left if torch.equal(cut.flatten(), left.whole[left.stays]) else None
+
+
+def one_in_each_row(
+    program: Program, sizes: Sizes, moved: fx.Node, shift: fx.Node, dims: tuple[int, ...]
+) -> bool:
+    """Whether all that a reduction over `dims` of a moved x - shift reads has one shift."""
+    (inner,) = [n for n in moved.all_input_nodes if isinstance(n.meta["val"], Tensor)]
+    try:
+        shape = cut_value(program, sizes, inner).shape
+        own = sizes.after[shift].shape
+        numbers = torch.arange(own.numel()).view(own).expand(shape)
+        placed = Interpreter(program.module).value(
+            moved, lambda n: numbers if n is inner else sizes.after[n]
+        )
+    except RuntimeError:  # a literal of the graph fits the whole tensor only
+        return False
+    return torch.equal(placed.amax(dims), placed.amin(dims))
+
+
+def _places(node: fx.Node) -> bool:
+    name = op_name(node)
+    return node.op == "get_attr" or name in _ELEMENTWISE or name in MOVES or _number(node)
+
+
+def _number(node: fx.Node) -> bool:
+    return op_name(node) in ("size", "dim", "getattr", "getitem", "numel") and not isinstance(
+        node.meta["val"], Tensor
+    )
+
+
+def _whole(program: Program, runner: Interpreter, node: fx.Node, known: dict[fx.Node, Any]) -> Any:
+    if node.op == "get_attr":
+        return program.tensor(str(node.target)).detach()
+    return runner.value(node, known.__getitem__)
+
+
+def _stays(
+    program: Program,
+    sizes: Sizes,
+    runner: Interpreter,
+    node: fx.Node,
+    whole: dict[fx.Node, Any],
+    stays: dict[fx.Node, Any],
+) -> Any:
+    value = whole[node]
+    if not isinstance(value, Tensor):
+        return value
+    if node.op == "get_attr":
+        mask = torch.ones(value.shape, dtype=torch.bool, device=value.device)
+        for dim, alive in _axes(sizes, str(node.target)).items():
+            view = [-1 if d == dim else 1 for d in range(value.ndim)]
+            mask = mask & alive.to(value.device).view(view)
+        return mask
+    if op_name(node) in MOVES:
+        return runner.value(node, stays.__getitem__)
+    mask = torch.ones(value.shape, dtype=torch.bool, device=value.device)
+    for source in node.all_input_nodes:
+        if isinstance(stays[source], Tensor):
+            mask = mask & stays[source]
+    return mask
+
+
+def _axes(sizes: Sizes, path: str) -> dict[int, Tensor]:
+    """Maps the dimensions of a tensor that will be cut to the indices that stay."""
+    found = {}
+    for axis in sizes.groups.axes.get(path, ()):
+        if axis is not None and not (stay := sizes.kept[axis.ids]).all():
+            found[axis.dim] = torch.from_numpy(stay)
+    return found
+
+
+def cut_value(program: Program, sizes: Sizes, node: fx.Node) -> Tensor:
+    """Computes a node from the tensors as they will be cut.
+
+    Raises: RuntimeError if a literal on the way does not fit them.
+    """
+    above, runner = ancestors([node]), Interpreter(program.module)
+    values: dict[fx.Node, Any] = {}
+    with torch.no_grad():
+        for each in program.graph.nodes:
+            if each not in above:
+                continue
+            value = _whole(program, runner, each, values)
+            if each.op == "get_attr":
+                for dim, alive in _axes(sizes, str(each.target)).items():
+                    index = alive.nonzero().flatten().to(value.device)
+                    value = value.index_select(dim, index)
+            values[each] = value
+            if isinstance(value, Tensor):  # what constants have on the way is not predicted
+                sizes.after[each] = torch.empty_like(value, device="meta")
+    found: Tensor = values[node]
+    return found

@@ -1,0 +1,22 @@
+"""Finds the recipes that ship with gfx; nothing of weight is imported for it."""
+
+from pathlib import Path
+
+__all__ = ["recipes_folder", "shipped"]
+
+
+def shipped() -> tuple[str, ...]:
+    """Returns the names of the recipes that ship with gfx.
+
+    Example:
+        >>> "half" in shipped()
+        True
+    """
+    return tuple(sorted(path.stem for path in recipes_folder().glob("*.yaml")))
+
+
+def recipes_folder() -> Path:
+    """Returns where the recipes are: inside gfx once installed, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"

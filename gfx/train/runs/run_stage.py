@@ -1,0 +1,225 @@
+"""Runs one stage: trains its student from the first step or the last checkpoint, keeps the best.
+
+1. The state is written by time, nothing of the result depends on when. A state with a weight that
+   is not finite is not written.
+2. The student before its first step is written too: its passes are not run again.
+3. Of several processes the first writes the files; all of them stop at the same step.
+"""
+
+import io
+import json
+from contextlib import nullcontext
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+
+from gfx.io.archive import load, save
+from gfx.io.atomic_writes import write_files
+from gfx.metrics import Score
+from gfx.pipeline import apply
+from gfx.progress import stage as report_stage
+from gfx.train.loop.fit_loop import StepLog, finite
+from gfx.train.loop.player import Player
+from gfx.train.runs.checkpoint_files import CheckpointFiles
+from gfx.train.runs.evaluation import Judged
+from gfx.train.runs.logbook import flat
+from gfx.train.runs.sample_grids import write_grid
+from gfx.train.systems import SystemStage
+from gfx.train.systems.run_length import Steps
+
+if TYPE_CHECKING:
+    from gfx.train.runs.run_system import SystemRun
+
+__all__ = ["StageRun"]
+
+_ROWS = 200  # rows of the log that a stage has at most, beside those of evaluations
+
+Scores = dict[str, float]
+
+
+class StageRun:
+    """One stage of a run; `number` counts from 0."""
+
+    def __init__(self, run: "SystemRun", number: int, stage: SystemStage) -> None:
+        self.system, self.number, self.stage = run, number, stage
+        self.files = CheckpointFiles(run.folder.checkpoints, number)
+        self.best: dict[str, Any] | None = None
+
+    def run(self) -> dict[str, Any] | None:
+        """Runs the stage, and returns how it ended; None if the time was over."""
+        report_stage(f"stage {self.stage.name}")
+        student = self._begun()
+        modes = {path: part.training for path, part in student.named_modules()}
+        if self.stage.fit is None:
+            return self._ended(student, None, 0, {}, None)
+        builder = self.system.builder(self.number, self.stage)
+        steps = self.system.length(self.stage, builder.loader)
+        self.loop = builder.loop(student, steps)
+        self.system.say((*builder.said, *builder.loader.about))
+        self.judge = self.system.evaluation(self.stage)
+        begun = self._restored()
+        self.system.book.go_on_from(self.number + 1, begun)
+        if begun == 0 and self.stage.keep != "last":
+            self._judge(0)
+        if self._train(begun, steps) < steps.total:
+            return None
+        player = self.loop.players[-1]
+        player.finish()
+        self.system.say(f"stage {self.stage.name}: {said}" for said in self.loop.warnings)
+        kept, judged, scores = self._kept(player)
+        self._log(steps.total, {f"kept.{name}": value for name, value in scores.items()})
+        for path, part in kept.named_modules():  # as they were given
+            part.training = modes.get(path, part.training)
+        ended = self._ended(kept, player.critic, steps.total, scores, judged)
+        if self.system.devices.main:
+            self.files.clear()
+        return ended
+
+    def _begun(self) -> fx.GraphModule:
+        """Returns the student before its first step, read from its file (rule 2)."""
+        run = self.system
+        path = run.folder.stage_file(self.number, self.stage.name, ".begin.gfx")
+        with run.devices.main_first():
+            if not path.exists():
+                loader = run.loader_of(self.stage)
+                steps = 0 if self.stage.fit is None else run.length(self.stage, loader).total
+                save(run.prepared(self.stage, steps), path)
+        net = load(path)
+        assert isinstance(net, fx.GraphModule)
+        return net
+
+    def _restored(self) -> int:
+        """Goes on from the last good checkpoint; returns the steps that are taken."""
+        state = self.files.latest()
+        if state is None:
+            return 0
+        for player, each in zip(self.loop.players, state["players"], strict=True):
+            player.load_state_dict(each)
+        self.best = state["best"]
+        self.loop.low = state["low"]
+        return int(state["step"])
+
+    def _train(self, begun: int, steps: Steps) -> int:
+        """Takes the steps, and writes what is seen and the state on the way; returns how many."""
+        run, fit = self.system, self.stage.fit
+        assert fit is not None
+        rows = max(1, steps.total // _ROWS)
+        interval = run.settings.evaluate if fit.evaluate is None else fit.evaluate
+        written = monotonic()
+
+        def after(log: StepLog) -> bool:
+            nonlocal written
+            taken = log.step
+            last = taken == steps.total
+            if taken % rows == 0 or last:
+                means = {name: run.devices.mean(terms) for name, terms in log.terms.items()}
+                self._log(taken, {**flat(means, self.stage.name), "rate": log.rate})
+            if interval is not None and taken % interval == 0 and not last:
+                self._judge(taken)
+            over = run.deadline is not None and run.devices.any(monotonic() > run.deadline)
+            due = monotonic() - written > run.settings.checkpoint_seconds
+            if not last and (due or over) and run.devices.main:
+                self._checkpoint(taken)
+                written = monotonic()
+            return not over
+
+        return self.loop.run(begun, after)
+
+    def _checkpoint(self, taken: int) -> None:
+        """Writes the state, if it is worth going on from (rule 1)."""
+        if finite(self.loop.players):
+            players = [player.state_dict() for player in self.loop.players]
+            state = {"players": players, "best": self.best, "low": self.loop.low}
+            self.files.write(taken, state)
+
+    def _judge(self, taken: int) -> None:
+        """Evaluates the student, and remembers the best."""
+        player = self.loop.players[-1]
+        with nullcontext() if player.average is None else player.average.applied():
+            judged = self.judge.judge(player.net)
+            values = _values(judged)
+            self._log(taken, {f"held.{name}": value for name, value in values.items()})
+            self._show(judged, taken)
+            first, score = next(iter(judged.scores.items()))
+            if self.stage.keep != "last" and self._is_better(score):
+                state = {k: v.detach().cpu().clone() for k, v in player.net.state_dict().items()}
+                self.best = {
+                    "step": taken,
+                    "metric": first,
+                    "value": score.value,
+                    "higher": score.higher_is_better,
+                    "net": state,
+                    "scores": values,
+                }
+
+    def _is_better(self, score: Score) -> bool:
+        if self.best is None:
+            return True
+        if score.higher_is_better:
+            return bool(score.value > self.best["value"])
+        return bool(score.value < self.best["value"])
+
+    def _kept(self, player: Player) -> tuple[fx.GraphModule, Judged, Scores]:
+        """Returns what the stage keeps, how its end was judged, and the scores of what is kept."""
+        net = player.net
+        assert isinstance(net, fx.GraphModule)
+        judged = self.judge.judge(net)
+        scores = _values(judged)
+        if self.stage.keep == "last" or self._is_better(next(iter(judged.scores.values()))):
+            return net, judged, scores
+        assert self.best is not None
+        begun = self.best["step"] == 0
+        metric = self.best["metric"]
+        self.system.say(
+            [
+                f"stage {self.stage.name}: kept what it {'began with' if begun else 'was'} at step "
+                f"{self.best['step']:,}, where {metric} was {self.best['value']:.4g}; at the end "
+                f"it is {scores[metric]:.4g}"
+            ]
+        )
+        net.load_state_dict(self.best["net"])
+        return net, self.judge.judge(net), self.best["scores"]
+
+    def _ended(
+        self,
+        net: fx.GraphModule,
+        critic: nn.Module | None,
+        steps: int,
+        scores: Scores,
+        judged: Judged | None,
+    ) -> dict[str, Any]:
+        """Writes the files of the stage; the last says that it is finished."""
+        run = self.system
+        ended = {"steps": steps, "scores": scores, "critic": critic is not None, "said": run.said}
+        if not run.devices.main:
+            return ended
+        program = apply({"passes": ["strip_taps"]}, net.to("cpu"), verify=False)
+        save(program, self._file(".gfx"))
+        if critic is not None:
+            buffer = io.BytesIO()
+            torch.save(critic.to("cpu").state_dict(), buffer)
+            write_files({self._file(".critic.pt"): lambda file: file.write(buffer.getvalue())})
+        if judged is not None:
+            self._show(judged, steps)
+        text = json.dumps(ended)
+        write_files({self._file(".json"): lambda file: file.write(text.encode())})
+        self._file(".begin.gfx").unlink(missing_ok=True)
+        return ended
+
+    def _file(self, ending: str) -> Any:
+        return self.system.folder.stage_file(self.number, self.stage.name, ending)
+
+    def _show(self, judged: Judged, taken: int) -> None:
+        if judged.picture is not None and self.system.devices.main:
+            name = f"{self.number + 1:02d}-{self.stage.name}-{taken:09d}.png"
+            write_grid(self.system.folder.path / "samples" / name, judged.picture)
+
+    def _log(self, step: int, values: Scores) -> None:
+        row = {"stage": self.number + 1, "name": self.stage.name, "step": step}
+        self.system.book.add({**row, **values})
+
+
+def _values(judged: Judged) -> Scores:
+    return {name: score.value for name, score in judged.scores.items()}

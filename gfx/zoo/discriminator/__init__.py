@@ -1,0 +1,1 @@
+"""Reference discriminators of the papers, one file each; `gfx.zoo.build` makes them."""

@@ -1,0 +1,146 @@
+"""What commands print fits the screen, and no name in it is cut."""
+
+import fcntl
+import os
+import pty
+import shlex
+import struct
+import subprocess
+import sys
+import termios
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import gfx
+from gfx.cli.commands import EXAMPLES, app
+from gfx.cli.screen import print_table
+from gfx.io.text_lines import wrapped
+from gfx.pipeline.recipe import shipped
+
+LONG = "a_module_with_a_name_that_people_give_when_they_want_to_be_quite_clear_about_it"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with two models, one of long names, and a result with its report."""
+    at = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    inner = nn.Sequential(OrderedDict({LONG: nn.Conv2d(8, 8, 3, padding=1), "act": nn.ReLU()}))
+    net = nn.Sequential(
+        OrderedDict({"stem": nn.Conv2d(3, 8, 3, padding=1), LONG: inner, "out": nn.Conv2d(8, 3, 1)})
+    )
+    x = torch.zeros(1, 3, 16, 16)
+    gfx.save(gfx.trace(net.eval(), x).module, at / "long.gfx")
+    gfx.save(gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, net, x), at / "small.gfx")
+    (at / "quick.yaml").write_text("passes: [{channel_prune: {ratio: 0.5}}]")
+    return at
+
+
+COMMANDS = [
+    "cost long.gfx",
+    "cost zoo:stargan?ngf=8&image_size=32",
+    "channels long.gfx",
+    "channels zoo:sagan?ngf=8",
+    "channels zoo:spade?ngf=4&height=64&width=128",
+    "inspect long.gfx --fast",
+    "inspect zoo:dcgan?ngf=4 --fast",
+    "apply quick.yaml long.gfx -o half.gfx",
+    "apply half-refit zoo:dcgan?ngf=8 -o half.gfx",
+    "report small.gfx",
+    "bench long.gfx --rounds 5 --warmups 1 --no-memory",
+    "export small.gfx -o small.pt2 --force",
+    "recipes",
+    "recipes half-refit",
+    "passes",
+    "passes channel_prune",
+    "zoo",
+    "zoo spade",
+]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_line_is_wider_than_the_screen_unless_one_name_is(folder, monkeypatch, command, columns):
+    monkeypatch.chdir(folder)
+    done = CliRunner(env={"COLUMNS": str(columns)}).invoke(app, shlex.split(command))
+    assert done.exit_code == 0, done.output
+    for line in done.stdout.splitlines():
+        assert len(line) <= columns or len(line.split()) == 1, line
+        assert line == line.rstrip(), repr(line)
+    assert "…" not in done.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_names_are_printed_whole(folder, monkeypatch, columns):
+    monkeypatch.chdir(folder)
+    runner = CliRunner(env={"COLUMNS": str(columns)})
+    words = set()
+    for command in ("cost long.gfx", "channels long.gfx", "recipes", "passes", "zoo"):
+        text = runner.invoke(app, shlex.split(command)).stdout
+        words |= {word.strip(",") for word in text.split()}
+    assert {f"{LONG}.{LONG}", "stem", "out"} <= words
+    assert set(shipped()) | set(gfx.passes()) | set(gfx.zoo.names()) <= words
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_gets_what_fits_it(folder, columns):
+    theirs, ours = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+    command = [sys.executable, "-m", "gfx", "zoo"]
+    with subprocess.Popen(command, stdout=ours, stderr=subprocess.DEVNULL, env=env) as process:
+        os.close(ours)
+        text = b""
+        while True:
+            try:
+                part = os.read(theirs, 65536)
+            except OSError:
+                break
+            if not part:
+                break
+            text += part
+    os.close(theirs)
+    assert process.returncode == 0
+    lines = text.decode().splitlines()
+    assert max(map(len, lines)) <= columns
+    assert any(len(line) > columns - 25 for line in lines)
+
+
+def test_without_a_terminal_and_columns_the_screen_has_80(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_table(("name", "text"), [("a", "word " * 40)])
+    lines = capsys.readouterr().out.splitlines()
+    assert 70 < max(map(len, lines)) <= 80
+
+
+def test_a_table_that_does_not_fit_becomes_blocks(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    print_table(("layer", "#MACs", "read by"), [("a.long.layer.name", "1.00 G", "b, c")])
+    assert capsys.readouterr().out == "\na.long.layer.name\n  MACs: 1.00 G\n  read by: b, c\n\n"
+
+
+def test_a_word_is_never_broken():
+    assert wrapped("read by: a.name.of.30.characters.or.so", 12) == [
+        "read by:",
+        "  a.name.of.30.characters.or.so",
+    ]
+
+
+@pytest.mark.parametrize("command", EXAMPLES, ids=lambda command: command.__name__)
+def test_the_example_of_a_help_runs(folder, monkeypatch, command):
+    monkeypatch.chdir(folder)
+    arguments = shlex.split(EXAMPLES[command])
+    assert arguments[:2] == ["gfx", command.__name__]
+    done = CliRunner().invoke(app, arguments[1:])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("command", EXAMPLES, ids=lambda command: command.__name__)
+def test_a_help_ends_with_the_example(command):
+    done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [command.__name__, "--help"])
+    last = " ".join(done.stdout.split("Example:")[-1].split())
+    assert last == EXAMPLES[command]

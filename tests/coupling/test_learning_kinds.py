@@ -1,0 +1,159 @@
+"""Every statistic of weights goes on learning where weights are removed, or is told as frozen.
+
+The reference is the original whose removed weights are held constant.
+"""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import gfx
+from support.oracle import alike
+
+X = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+ALL = (1, 2, 3)
+
+
+def by_mean_and_std(w):
+    return (w - w.mean(dim=[1, 2, 3], keepdim=True)) / (w.std(dim=[1, 2, 3], keepdim=True) + 1e-5)
+
+
+def by_means_of_means(w):
+    w = w - w.mean(1, keepdim=True).mean(2, keepdim=True).mean(3, keepdim=True)
+    return w / (w.reshape(w.size(0), -1).std(dim=1).view(-1, 1, 1, 1) + 1e-5)
+
+
+def by_var_mean(w):
+    var, mean = torch.var_mean(w, dim=ALL, keepdim=True, unbiased=False)
+    return (w - mean) * torch.rsqrt(var + 1e-5)
+
+
+def by_std_mean(w):
+    std, mean = torch.std_mean(w, dim=ALL, keepdim=True)
+    return (w - mean) / (std + 1e-5)
+
+
+def by_squares(w):
+    away = w - w.mean(ALL, keepdim=True)
+    return away / ((away**2).mean(ALL, keepdim=True) + 1e-5).sqrt()
+
+
+def by_flat_variance(w):
+    return w / (w.flatten(1).var(1, correction=0) + 1e-5).sqrt().view(-1, 1, 1, 1)
+
+
+LEARN = {
+    "mean and std": by_mean_and_std,
+    "means of means": by_means_of_means,
+    "var_mean": by_var_mean,
+    "std_mean": by_std_mean,
+    "squares": by_squares,
+    "flat variance": by_flat_variance,
+    "norm": lambda w: w / w.flatten(1).norm(dim=1)[:, None, None, None],
+    "norm 1": lambda w: w / torch.linalg.vector_norm(w, 1, dim=ALL, keepdim=True),
+    "norm 3": lambda w: w / torch.linalg.vector_norm(w, 3, dim=ALL, keepdim=True),
+    "norm inf": lambda w: w / torch.linalg.vector_norm(w, float("inf"), dim=ALL, keepdim=True),
+    "norm of all": lambda w: w / w.norm(),
+    "linalg.norm": lambda w: w / torch.linalg.norm(w.flatten(1), dim=1)[:, None, None, None],
+    "matrix_norm": lambda w: w / torch.linalg.matrix_norm(w.flatten(1)),
+    "logsumexp": lambda w: w - torch.logsumexp(w, ALL, keepdim=True),
+    "amax": lambda w: w / w.abs().amax(ALL, keepdim=True),
+    "amin": lambda w: w - w.amin(dim=1, keepdim=True),
+    "max": lambda w: w - w.max(1, keepdim=True)[0],
+    "mean of squares": lambda w: w * torch.rsqrt(w.pow(2).mean(ALL, keepdim=True) + 1e-6),
+    "sum of products": lambda w: w / torch.sqrt((w * w).sum(ALL, keepdim=True) + 1e-8),
+    "mean of all": lambda w: w - w.mean(),
+    "std of all": lambda w: w / w.std(),
+}
+FROZEN = {
+    "median": lambda w: w - w.median(),
+    "layer_norm": lambda w: F.layer_norm(w, w.shape[1:]),
+    "normalize": lambda w: F.normalize(w, dim=1),
+    "softmax": lambda w: w.softmax(1),
+    "log_softmax": lambda w: F.log_softmax(w, 1),
+    "dot": lambda w: w / torch.dot(w.flatten(), w.flatten()),
+}
+
+
+class Net(nn.Module):
+    """A convolution whose weight is computed; `stay` masks channels and holds their weights."""
+
+    def __init__(self, weight_of):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight_of, self.stay = weight_of, None
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(6, 3, 1)
+        self.mid = nn.Conv2d(8, 6, 3, padding=1)
+
+    def forward(self, x):
+        w, z = self.mid.weight, torch.tanh(self.first(x))
+        if self.stay is not None:
+            into, out, fixed = self.stay
+            both = into.view(1, -1, 1, 1) * out.view(-1, 1, 1, 1)
+            w, z = w * both + fixed * (1 - both), z * into.view(1, -1, 1, 1)
+        y = torch.tanh(F.conv2d(z, self.weight_of(w), self.mid.bias, padding=1))
+        return self.last(y if self.stay is None else y * out.view(1, -1, 1, 1))
+
+
+def masked(net, kept):
+    found = copy.deepcopy(net)
+    into, out = (torch.zeros(n, dtype=torch.float64) for n in (8, 6))
+    into[kept["first"]], out[kept["mid"]] = 1, 1
+    found.stay = into, out, net.mid.weight.detach().clone()
+    return found
+
+
+def trained(net, optimizer=torch.optim.SGD, lr=0.05):
+    net = copy.deepcopy(net)
+    optimizer = optimizer(net.parameters(), lr=lr)
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(X).square().mean().backward()
+        optimizer.step()
+    return net
+
+
+def pruned(net):
+    ratios = {"first": 0.25, "mid": 0.2}
+    recipe = {"passes": [{"channel_prune": {"ratios": ratios, "min_channels": 1}}]}
+    return gfx.apply(recipe, net, X)
+
+
+def kept_by(net):
+    return gfx.report(net).passes[0].details["kept"]
+
+
+@pytest.mark.parametrize("kind", LEARN)
+def test_a_statistic_of_weights_goes_on_learning(kind, tmp_path):
+    model = Net(LEARN[kind]).double().eval()
+    small = pruned(model)
+    kept = kept_by(small)
+    whole = masked(model, kept)
+    assert "frozen" not in str(gfx.report(small))
+    assert alike(small(X), whole(X))
+    assert alike(trained(small, lr=0.01)(X), trained(whole, lr=0.01)(X))
+    small, whole = trained(small), trained(whole)
+    assert alike(small(X), whole(X))
+
+    again = pruned(small)
+    left = {name: [kept[name][i] for i in rows] for name, rows in kept_by(again).items()}
+    twice = masked(whole, {"first": left["first"], "mid": left["mid"]})
+    assert "frozen" not in str(gfx.report(again))
+    gfx.save(again, tmp_path / "again.gfx")
+    loaded = gfx.load(tmp_path / "again.gfx")
+    for found in (again, loaded):
+        assert alike(found(X), twice(X))
+        assert alike(trained(found)(X), trained(twice)(X))
+    adam = torch.optim.SGD if kind in ("norm inf", "amax", "amin", "max") else torch.optim.Adam
+    assert alike(trained(again, adam, 1e-3)(X), trained(twice, adam, 1e-3)(X))
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+def test_a_statistic_that_cannot_learn_is_told_as_frozen(kind):
+    model = Net(FROZEN[kind]).double().eval()
+    small = pruned(model)
+    assert alike(small(X), masked(model, kept_by(small))(X))
+    assert "frozen" in str(gfx.report(small))
