@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gfx.pipeline.recipe import Recipe
     from gfx.pipeline.registry import passes
     from gfx.pipeline.report import Report, report
+    from gfx.reports.run import CompressionRun, compress
     from gfx.reports.sensitivity import inspect
     from gfx.train.schedule import Schedule, schedule
 
@@ -53,6 +54,7 @@ __all__ = [
     "Budget",
     "BudgetError",
     "Change",
+    "CompressionRun",
     "Context",
     "Cost",
     "EditError",
@@ -80,6 +82,7 @@ __all__ = [
     "apply",
     "bench",
     "channels",
+    "compress",
     "cost",
     "export",
     "images",
@@ -103,6 +106,7 @@ _HOMES = {
     "Bench": "gfx.deploy.bench",
     "Budget": "gfx.costs",
     "Change": "gfx.contract",
+    "CompressionRun": "gfx.reports.run",
     "Context": "gfx.contract",
     "Cost": "gfx.costs",
     "Exported": "gfx.deploy.export",
@@ -119,6 +123,7 @@ _HOMES = {
     "adapters": "gfx.compression.taps",
     "apply": "gfx.pipeline",
     "bench": "gfx.deploy.bench",
+    "compress": "gfx.reports.run",
     "export": "gfx.deploy.export",
     "images": "gfx.io.data",
     "inspect": "gfx.reports.sensitivity",

@@ -35,7 +35,8 @@ class Reinitialise(Pass):
     Example:
         >>> import gfx
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
-        >>> new = gfx.apply({"passes": [{"reinitialise": {"std": 0.02}}]}, model, torch.zeros(1, 3, 8, 8))
+        >>> recipe = {"passes": [{"reinitialise": {"std": 0.02}}]}
+        >>> new = gfx.apply(recipe, model, torch.zeros(1, 3, 8, 8))
         >>> float(new.get_submodule("0").bias.abs().max())
         0.0
     """

@@ -7,6 +7,7 @@ import typer
 from gfx.cli.apply import apply
 from gfx.cli.bench import bench
 from gfx.cli.channels import channels
+from gfx.cli.compress import compress
 from gfx.cli.cost import cost
 from gfx.cli.export import export
 from gfx.cli.inspect import inspect
@@ -50,6 +51,7 @@ def _root(
 # in the order in which --help lists them; each with an example, which the tests run
 EXAMPLES = {
     apply: "gfx apply half zoo:dcgan -o small.gfx",
+    compress: "gfx compress self-distill zoo:dcgan --data images --scale 0.001 -o small.gfx",
     cost: "gfx cost zoo:resnet_9blocks --input 1x3x256x256",
     channels: "gfx channels zoo:unet_256",
     inspect: "gfx inspect zoo:dcgan --fast --csv table.csv",

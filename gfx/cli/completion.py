@@ -15,12 +15,13 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
-from gfx.io.shipped_recipes import shipped
+from gfx.io.shipped_recipes import shipped, shipped_systems
 
 __all__ = [
     "complete_model",
     "complete_pass",
     "complete_recipe",
+    "complete_system",
     "complete_zoo_name",
     "join_words_at_colons",
     "without_beginning",
@@ -40,6 +41,16 @@ def complete_recipe(incomplete: str) -> list[str]:
         ['half', 'half-latency', 'half-refit']
     """
     return _beginning(incomplete, shipped()) + _files(incomplete, (".yaml", ".yml"))
+
+
+def complete_system(incomplete: str) -> list[str]:
+    """Completes RECIPE of what trains: the systems that ship, and YAML files.
+
+    Example:
+        >>> complete_system("gan-compression-d")
+        ['gan-compression-distill']
+    """
+    return _beginning(incomplete, shipped_systems()) + _files(incomplete, (".yaml", ".yml"))
 
 
 def complete_model(incomplete: str) -> list[str]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["Stopped", "note_written", "outcome", "stoppable"]
+__all__ = ["Stopped", "note_resumable", "note_written", "outcome", "stoppable"]
 
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _written: list[Path] = []  # outputs of the command that runs
+_resumable: list[Path] = []  # where the same command goes on
 
 
 class Stopped(BaseException):
@@ -28,6 +29,12 @@ class Stopped(BaseException):
 def note_written(*paths: Path) -> None:
     """Notes outputs that have appeared; none: a command begins."""
     _written[:] = paths
+    _resumable.clear()
+
+
+def note_resumable(folder: Path) -> None:
+    """Notes where the command that runs keeps what it has done."""
+    _resumable[:] = [folder]
 
 
 def outcome() -> str:
@@ -37,7 +44,11 @@ def outcome() -> str:
         >>> outcome()
         'nothing was written'
     """
-    return f"{', '.join(map(str, _written))} was written" if _written else "nothing was written"
+    if _written:
+        return f"{', '.join(map(str, _written))} was written"
+    if _resumable:
+        return f"the same command goes on in {_resumable[0]}"
+    return "nothing was written"
 
 
 @contextmanager

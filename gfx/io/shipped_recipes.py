@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["recipes_folder", "shipped"]
+__all__ = ["recipes_folder", "shipped", "shipped_systems"]
 
 
 def shipped() -> tuple[str, ...]:
@@ -13,6 +13,16 @@ def shipped() -> tuple[str, ...]:
         True
     """
     return tuple(sorted(path.stem for path in recipes_folder().glob("*.yaml")))
+
+
+def shipped_systems() -> tuple[str, ...]:
+    """Returns the names of the systems, recipes with stages, that ship with gfx.
+
+    Example:
+        >>> "gan-compression-distill" in shipped_systems()
+        True
+    """
+    return tuple(sorted(path.stem for path in (recipes_folder() / "systems").glob("*.yaml")))
 
 
 def recipes_folder() -> Path:

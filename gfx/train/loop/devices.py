@@ -90,7 +90,9 @@ class ManyDevices(Devices):
             flat = torch.cat([grad.reshape(-1) for grad in grads])
             torch.distributed.all_reduce(flat)
             flat /= self.ranks
-            for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            for grad, part in zip(
+                grads, torch.split(flat, [g.numel() for g in grads]), strict=True
+            ):
                 grad.copy_(part.view_as(grad))
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, float]:

@@ -133,10 +133,10 @@ class FitLoop:
         self.low = self.low + 1 if float(loss) < _COLLAPSED else 0
         if self.low == _PATIENCE:
             self.warnings.append(
-                f"the discriminator's loss has been below {_COLLAPSED} for {_PATIENCE} steps: it is "
-                "right all the time, and its gradient teaches little; the papers lower its learning "
-                "rate (lr_discriminator), let it step less often (every: {discriminator: 2}), or "
-                "take spectral normalisation and the hinge loss"
+                f"the discriminator's loss has been below {_COLLAPSED} for {_PATIENCE} steps: it "
+                "is right all the time, and its gradient teaches little; the papers lower its "
+                "learning rate (lr_discriminator), let it step less often "
+                "(every: {discriminator: 2}), or take spectral normalisation and the hinge loss"
             )
 
     def _said(self, log: StepLog, speed: float) -> str:

@@ -138,7 +138,7 @@ class Player:
         told = [value for value in found if value is not None]
         if told:
             total = torch.stack(told).sum() * share
-            total.backward(inputs=self._judging, retain_graph=True)
+            torch.autograd.backward(total, inputs=self._judging, retain_graph=True)
             _add(logged, "discriminator", total)
 
     def _fool(self, values: CutValues, share: float, logged: dict[str, Tensor]) -> None:
@@ -150,7 +150,7 @@ class Player:
                 total = total + term.weight * share * value.float()
                 _add(logged, term.name, value * share)
         if total.requires_grad:
-            total.backward(inputs=[*values.leaves(), *self._extra])
+            torch.autograd.backward(total, inputs=[*values.leaves(), *self._extra])
         made, gradients = values.gradients()
         if self.schedule is not None:  # rule 3
             penalty = self.schedule.loss() * share

@@ -29,7 +29,7 @@ from gfx.train.systems import Fit, Guide, SystemStage
 from gfx.train.systems.fit_fields import GIVEN, Critic
 from gfx.train.systems.run_length import Steps
 from gfx.train.tasks import Batch, Task
-from gfx.train.terms import Term, TermSetting
+from gfx.train.terms import Objective, Term, TermSetting
 
 __all__ = ["Nets", "StageBuilder", "length_of", "prepared_student"]
 
@@ -128,7 +128,8 @@ class StageBuilder:
                 teachers.append(players[-1])
             else:
                 teachers.append(Teacher(_running(net, tapped), self.task, tapped=tapped, keep=keep))
-        critic = self._critic(self.fit.discriminator)
+        needs = {need for term in self.fit.losses for need in term.needs}
+        critic = self._critic(self.fit.discriminator) if "discriminator" in needs else None
         shown = [self._features(t, tapped) for t in teachers]
         seen = _features_of(student, self.task, self.first, tapped)
         terms = [
@@ -197,7 +198,7 @@ class StageBuilder:
             return teacher.show(self.first)[1]
         return _features_of(teacher.net, self.task, self.first, tapped)
 
-    def _built(self, term: Term, setting: TermSetting) -> nn.Module:
+    def _built(self, term: Term, setting: TermSetting) -> Objective:
         """Builds a term, if the task and the nets have what it needs."""
         where = f"stage {self.stage.name}: the term {term.name}"
         if "target" in term.needs and self.task.target(self.first) is None:
@@ -218,7 +219,8 @@ class StageBuilder:
                 "a rule of the pass distill_taps"
             )
         with keep_random_state(seed=self.seed):
-            return term.build(setting).to(self.devices.device)
+            built: Objective = term.build(setting).to(self.devices.device)
+            return built
 
     def _critic(self, wanted: Critic) -> nn.Module | None:
         """Returns the discriminator that a stage begins with, on the device (rules 2 and 3)."""
@@ -240,8 +242,8 @@ class StageBuilder:
             return source.given_copy()
         if begins in ("given", "frozen"):
             raise InputError(
-                f"stage {self.stage.name}: discriminator: {begins} asks for a trained one, and none "
-                "was given; give discriminator=, in the shell --discriminator FILE"
+                f"stage {self.stage.name}: discriminator: {begins} asks for a trained one, and "
+                "none was given; give discriminator=, in the shell --discriminator FILE"
             )
         if begins == "inherit":
             self.said.append(
@@ -280,9 +282,9 @@ class StageBuilder:
         image = self.task.image(output)
         if image.shape[1:] != real.shape[1:]:
             raise InputError(
-                f"stage {self.stage.name}: the generator makes images of {_shape(image)}, and the "
-                f"real ones are {_shape(real)}; give data of the size and channels that it makes "
-                "(size=, in the shell --size)"
+                f"stage {self.stage.name}: the generator makes images of {_shape(image)}, and "
+                f"the real ones are {_shape(real)}; give data of the size and channels that it "
+                "makes (size=, in the shell --size)"
             )
 
 

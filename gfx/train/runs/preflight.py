@@ -7,11 +7,13 @@
 """
 
 import copy
+import dataclasses
 import io
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter, process_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +23,7 @@ from gfx.frontend.driver import traced
 from gfx.progress import stage as report_stage
 from gfx.train.loop.fit_loop import FitLoop, finite
 from gfx.train.runs.build_stage import Nets
+from gfx.train.systems.fit_fields import GIVEN
 
 if TYPE_CHECKING:
     from gfx.train.runs.run_system import SystemRun
@@ -39,10 +42,8 @@ class StagePlan:
     seconds: float  # estimated, of the training
 
     def __str__(self) -> str:
-        trained = (
-            f"{self.steps:,} steps, about {_duration(self.seconds)}" if self.steps else "passes"
-        )
-        return f"{self.name}: {self.macs:,} MACs, {self.params:,} parameters; {trained}"
+        trained = f"; {self.steps:,} steps, about {_duration(self.seconds)}" if self.steps else ""
+        return f"{self.name}: {self.macs:,} MACs, {self.params:,} parameters{trained}"
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,35 @@ class Plan:
     """What a run will do.
 
     Example:
-        >>> print(Plan((StagePlan("slim", 100, 2_000, 30, 60.0),), 5 * 2**20))
+        >>> given = StagePlan("given", 0, 4_000, 60, 0.0)
+        >>> print(Plan((given, StagePlan("slim", 100, 2_000, 30, 60.0)), 5 * 2**20))
+        given: 4,000 MACs, 60 parameters
         slim: 2,000 MACs, 30 parameters; 100 steps, about 1 min
-        memory: about 5 MB at most so far
+        estimated: 1 min of training, 5 MB of memory
     """
 
-    stages: tuple[StagePlan, ...]
-    memory: int  # bytes at most, of the process so far
+    stages: tuple[StagePlan, ...]  # the first is the model as it was given
+    memory: int  # bytes that the process has taken at most, two steps of each stage included
 
     def __str__(self) -> str:
-        lines = [str(stage) for stage in self.stages]
-        return "\n".join([*lines, f"memory: about {self.memory / 2**20:,.0f} MB at most so far"])
+        return "\n".join([*map(str, self.stages), self.estimate])
+
+    @property
+    def estimate(self) -> str:
+        """Says how long the training takes, and how much memory."""
+        seconds = sum(stage.seconds for stage in self.stages)
+        return (
+            f"estimated: {_duration(seconds)} of training, {self.memory / 2**20:,.0f} MB of memory"
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the plan as plain data."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def read(data: Mapping[str, Any]) -> "Plan":
+        """Reads what `spec` returns."""
+        return Plan(tuple(StagePlan(**each) for each in data["stages"]), data["memory"])
 
 
 def preflight(run: "SystemRun") -> Plan:
@@ -71,7 +90,9 @@ def preflight(run: "SystemRun") -> Plan:
     trial = copy.copy(run)
     trial.nets = Nets(dict(run.nets.generators), dict(run.nets.critics))
     trial.trained = {}
-    plans = []
+    example = run.task.inputs(run.loader_of(run.system.stages[0]).at(0))
+    before = cost_of(traced(run.model, example, check=False))
+    plans = [StagePlan(GIVEN, 0, before.macs.exact, before.params, 0.0)]
     for number, stage in enumerate(run.system.stages):
         report_stage(f"checking stage {stage.name}")
         steps = 0
@@ -81,11 +102,11 @@ def preflight(run: "SystemRun") -> Plan:
             length = trial.length(stage, loader)
             steps = length.total
         student = trial.prepared(stage, steps)
-        cost = cost_of(traced(student, None, check=False))
+        cost = cost_of(traced(student, example, check=False))
         if stage.fit is not None:
             builder = trial.builder(number, stage)
             loop = builder.loop(copy.deepcopy(student), length)
-            run.said += [said for said in builder.said if said not in run.said]
+            run.say((*builder.said, *builder.loader.about))
             seconds = _one_step(loop) * steps
             critic = loop.players[-1].critic
             if critic is not None:
@@ -120,8 +141,8 @@ def _one_step(loop: FitLoop) -> float:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds / 60)) if seconds > 45 else f'{seconds:.0f}'} {'min' if seconds > 45 else 's'}"
+    if seconds < 45:
+        return f"{seconds:.0f} s"
     if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
+        return f"{max(1, round(seconds / 60))} min"
     return f"{seconds / 3600:.1f} h"

@@ -31,7 +31,8 @@ def image_range(task: Task) -> tuple[float, float]:
     Example:
         >>> import torch
         >>> from gfx.train import tasks
-        >>> image_range(tasks.paired(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8), range=(0, 1)))
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> image_range(tasks.paired(images, images, range=(0, 1)))
         (0.0, 1.0)
     """
     found = getattr(task, "target_range", None) or getattr(task, "range", None) or (-1.0, 1.0)

@@ -118,6 +118,7 @@ class StageRun:
                 self._log(taken, {**flat(means, self.stage.name), "rate": log.rate})
             if interval is not None and taken % interval == 0 and not last:
                 self._judge(taken)
+                run.show()
             over = run.deadline is not None and run.devices.any(monotonic() > run.deadline)
             due = monotonic() - written > run.settings.checkpoint_seconds
             if not last and (due or over) and run.devices.main:

@@ -5,7 +5,9 @@
    follows is the same either way.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -60,6 +62,7 @@ class SystemRun:
     settings: RunSettings
     said: list[str] = field(default_factory=list)
     stopped: bool = False
+    shows: Callable[[Path], None] = lambda folder: None  # renders what the folder holds
 
     def __post_init__(self) -> None:
         self.nets = Nets({GIVEN: self.model}, {})
@@ -90,10 +93,16 @@ class SystemRun:
                     self.stopped = True
                     return
                 self.devices.wait()
+                self.show()
                 self._take(number, stage, ended)
-            self.book.write_table()
         finally:
             self.book.close()
+
+    def show(self) -> None:
+        """Renders the page of the run, by the process that writes."""
+        if self.devices.main:
+            self.book.write_table()
+            self.shows(self.folder.path)
 
     def say(self, sentences: Any) -> None:
         """Keeps what was assumed, each sentence once."""

@@ -1,4 +1,4 @@
-"""Pictures of a run: a row an example, input | teacher | student | difference ×10 | truth."""
+"""Pictures of a run: a row an example, input | teacher | student | difference | truth."""
 
 from collections.abc import Sequence
 from pathlib import Path

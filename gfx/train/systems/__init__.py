@@ -1,7 +1,7 @@
 """Reads systems: recipes with `stages:`, each some passes and one training loop."""
 
 from gfx.train.systems.fit_fields import Critic, Fit, Guide
-from gfx.train.systems.read_system import load_system, presets_of, shipped_systems
+from gfx.train.systems.read_system import load_system, presets_of
 from gfx.train.systems.run_length import RunLength
 from gfx.train.systems.system import System, SystemStage
 
@@ -14,5 +14,4 @@ __all__ = [
     "SystemStage",
     "load_system",
     "presets_of",
-    "shipped_systems",
 ]

@@ -13,6 +13,8 @@ __all__ = ["GIVEN", "Critic", "Fit", "Guide", "read_fit"]
 
 GIVEN = "given"  # what the user handed in: the model, or the discriminator
 
+EPOCHS = RunLength(20)  # where nothing is said
+
 Begins = Literal["inherit", "fresh", "given", "frozen", "none"]
 
 
@@ -88,7 +90,7 @@ class Fit:
     """
 
     losses: tuple[Term, ...] = ()
-    length: RunLength = RunLength(20)
+    length: RunLength = EPOCHS
     teacher: tuple[Guide, ...] = ()  # none: the student learns from data alone
     discriminator: Critic = Critic()
     taps: Any = None  # fields of the pass distill_taps, on student and teachers

@@ -6,28 +6,18 @@ from typing import Any
 
 from gfx.errors import RecipeError, did_you_mean
 from gfx.io.plain_data import coerce, shown
-from gfx.io.shipped_recipes import recipes_folder, shipped
+from gfx.io.shipped_recipes import recipes_folder, shipped, shipped_systems
 from gfx.io.yaml_text import parse
 from gfx.pipeline.recipe import InputSpec, input_specs, read_text
 from gfx.train.systems.fit_fields import Fit, read_fit
 from gfx.train.systems.system import Keep, System, SystemStage
 
-__all__ = ["load_system", "presets_of", "shipped_systems"]
+__all__ = ["SystemSource", "load_system", "presets_of"]
 
 SystemSource = str | Path | Mapping[str, Any] | System
 
 _KEYS = ("recipe", "about", "input", "seed", "data", "stages", "presets")
 _STAGE_KEYS = ("do", "fit", "search", "keep")
-
-
-def shipped_systems() -> tuple[str, ...]:
-    """Returns the names of the systems that ship with gfx.
-
-    Example:
-        >>> "gan-compression-distill" in shipped_systems()
-        True
-    """
-    return tuple(sorted(path.stem for path in (recipes_folder() / "systems").glob("*.yaml")))
 
 
 def load_system(source: SystemSource, preset: str | None = None) -> System:
@@ -118,8 +108,8 @@ def _from_dict(data: Any, origin: str) -> System:
         raise RecipeError(f"{origin}: a system is a mapping with `stages`, not {shown(data)}")
     if "stages" not in data and "passes" in data:
         raise RecipeError(
-            f"{origin}: has `passes` and no `stages`: nothing of it trains; run it by gfx.apply, in "
-            f"the shell by `gfx apply`"
+            f"{origin}: has `passes` and no `stages`: nothing of it trains; run it by gfx.apply, "
+            "in the shell by `gfx apply`"
         )
     for key in data:
         if key not in _KEYS:

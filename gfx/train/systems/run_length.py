@@ -17,6 +17,7 @@ Unit = Literal["epochs", "steps"]
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _SUM = re.compile(rf"\s*({_NUMBER})\s*(?:\+\s*({_NUMBER})\s*)?")
+_SHARES = ", or a share of the steps of the teacher, as 5%"
 _SHARE = re.compile(rf"\s*({_NUMBER})\s*%\s*")
 
 
@@ -76,7 +77,7 @@ class RunLength:
         else:
             raise RecipeError(
                 f"{unit} is {shown(value)}; give a number, as 20, or the constant and the falling "
-                f"part, as '5+15'{', or a share of the steps of the teacher, as 5%' * (unit == 'steps')}"
+                f"part, as '5+15'{_SHARES * (unit == 'steps')}"
             )
         if isinstance(value, bool) or not 0 < length.constant + length.falling <= MOST * 1000:
             raise RecipeError(f"{unit} is {shown(value)}; train for more than 0 {unit}")

@@ -1,6 +1,6 @@
 """Terms that compare a student's features with its teachers', tap by tap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gfx.compression.taps.adapter_layers import Adapters, adapters_between
-from gfx.errors import check_range
+from gfx.errors import RecipeError, check_range
 from gfx.train.losses import (
     AttentionLoss,
     ChannelLoss,
@@ -71,7 +71,7 @@ class _OfTaps(Term):
 class _TapObjective(Objective):
     """Sums the losses to all teachers."""
 
-    def __init__(self, losses: list[TapLoss]) -> None:
+    def __init__(self, losses: Sequence[nn.Module]) -> None:
         super().__init__()
         self.losses = nn.ModuleList(losses)
 
@@ -134,11 +134,14 @@ class AttentionTransfer(_OfTaps):
 
     name: ClassVar[str] = "attention"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.taps:
+            raise RecipeError("attention: every tap counts as much; leave its field taps out")
+
     def build(self, setting: TermSetting) -> Objective:
         """Builds the loss to each teacher."""
-        return _TapObjective(
-            [AttentionLoss(weights=self.taps, name=self.name) for _ in setting.shown]
-        )
+        return _TapObjective([AttentionLoss(name=self.name) for _ in setting.shown])
 
 
 @dataclass(frozen=True)

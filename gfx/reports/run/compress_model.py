@@ -6,6 +6,7 @@
 3. Before the first step every stage is built and takes one step.
 """
 
+import json
 import os
 import random
 import tempfile
@@ -20,11 +21,14 @@ from torch import fx, nn
 from gfx.errors import InputError, check_range
 from gfx.frontend.driver import traced
 from gfx.io.archive import ModelPath, as_module
+from gfx.io.atomic_writes import write_files
+from gfx.io.guards import reading_file
 from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.model_kinds import require_module
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
 from gfx.progress import Progress, reported, stage
+from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
 from gfx.train.runs.critic_source import CriticSource
 from gfx.train.runs.logbook import Row, check_trackers
@@ -59,6 +63,17 @@ class CompressionRun:
     def finished(self) -> bool:
         """Whether all stages have ended."""
         return self.model is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all but the model and the history as plain data."""
+        return {
+            "folder": str(self.folder),
+            "finished": self.finished,
+            "assumed": list(self.assumed),
+            "plan": self.plan.spec(),
+            "scores": self.scores,
+            "samples": [str(path) for path in self.samples],
+        }
 
 
 @reported
@@ -170,6 +185,7 @@ def compress(
         path = Path(tempfile.mkdtemp(prefix="gfx-run-")) if run is None else Path(run)
         folder = RunFolder(path)
         made = SystemRun(system, given, opened, critics, folder, devices, settings)
+        made.shows = write_run_page
         made.say(opened.about)
         if dry_run:
             plan = preflight(made)
@@ -177,13 +193,26 @@ def compress(
         asked = identity(system, fingerprint(given), critics, opened, settings, how)
         stack.enter_context(folder.opened(asked, claims=devices.main))
         devices.wait()
-        plan = preflight(made)
+        plan = _planned(made)
         made.run()
         small = None if made.stopped else apply("convert", made.nets.student)
         samples = tuple(sorted((path / "samples").glob("*.png")))
     return CompressionRun(
         path, small, tuple(made.book.rows), samples, made.scores, plan, tuple(made.said)
     )
+
+
+def _planned(run: SystemRun) -> Plan:
+    """Returns the plan that the folder has, else checks the run and makes it (rule 3)."""
+    path = run.folder.path / "plan.json"
+    if not run.devices.any(not path.exists()):
+        with reading_file(path, "delete the file, and give the command again"):
+            return Plan.read(json.loads(path.read_text("utf-8")))
+    plan = preflight(run)
+    text = json.dumps(plan.spec(), indent=1)
+    if run.devices.main:
+        write_files({path: lambda file: file.write(text.encode())})
+    return plan
 
 
 def _seed(given: Any) -> int:

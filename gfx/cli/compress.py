@@ -1,0 +1,233 @@
+"""`gfx compress`: trains a smaller generator by a system, and writes it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gfx.cli.completion import complete_system
+from gfx.cli.error_handling import guarded, warn
+from gfx.cli.model_argument import open_named
+from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Range, Seed, Trust
+from gfx.cli.screen import Progress, print_json, print_table, print_text
+from gfx.cli.stopping import note_resumable, note_written
+
+__all__ = ["compress"]
+
+
+class TaskOption(StrEnum):
+    """What a generator is trained to do."""
+
+    paired = "paired"
+    unpaired = "unpaired"
+    latent = "latent"
+    classes = "class"
+    labels = "labels"
+    super_resolution = "super_resolution"
+    own = "self"
+
+
+class TrackerOption(StrEnum):
+    """What a run is followed with beside its own files."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    trackio = "trackio"
+
+
+@guarded
+def compress(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe file with stages, or the name of a system that ships.",
+            autocompletion=complete_system,
+        ),
+    ],
+    model: Model,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="A folder of images; twice: inputs and targets, or two sets.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Where to write the smaller generator: .gfx, or .pt."),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", metavar="DIR", help="The folder of the run; the same command goes on in it."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="A preset of the recipe, as horse2zebra."),
+    ] = None,
+    discriminator: Annotated[
+        str | None,
+        typer.Option(
+            "--discriminator",
+            metavar="FILE",
+            help="A trained one, or zoo:NAME; else the one that suits the task.",
+        ),
+    ] = None,
+    task: Annotated[
+        TaskOption | None, typer.Option("--task", help="The task, where the data does not tell.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", metavar="PIXELS", help="What the shorter side is scaled to."),
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option("--crop", metavar="PIXELS", help="What training images are cut to."),
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror half of them.")] = True,
+    value_range: Range = None,
+    val: Annotated[
+        str | None,
+        typer.Option("--val", metavar="SHARE|DIR", help="What is held out: a share, or a folder."),
+    ] = None,
+    labels: Annotated[
+        float,
+        typer.Option("--labels", metavar="SHARE", help="The share of pairs whose target is used."),
+    ] = 1.0,
+    attributes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attribute",
+            metavar="NAME",
+            help="A column of the table of attributes; once for each.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="What held-out images are judged by: l1, psnr, ssim, fd[efficientnet_lite0].",
+        ),
+    ] = None,
+    evaluate: Annotated[
+        int | None,
+        typer.Option("--evaluate", metavar="STEPS", help="Steps between evaluations."),
+    ] = None,
+    scale: Annotated[
+        float,
+        typer.Option("--scale", metavar="TIMES", help="All lengths times this: 0.001 is a trial."),
+    ] = 1.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print stages, costs, steps, time; train nothing.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda; else what there is.")
+    ] = None,
+    log: Annotated[
+        list[TrackerOption] | None, typer.Option("--log", help="Also log to this; once for each.")
+    ] = None,
+    time: Annotated[
+        float | None,
+        typer.Option(
+            "--time", metavar="SECONDS", help="Stop after this time, to go on by the same command."
+        ),
+    ] = None,
+    inputs: Input = None,
+    factory: Factory = None,
+    key: Key = None,
+    trust: Trust = False,
+    seed: Seed = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a smaller generator by a system, on your data, and write it.
+
+    The same command goes on where it stopped.
+    """
+    import gfx
+    from gfx.io.atomic_writes import check_writable
+
+    if output is not None:
+        if output.suffix not in (".gfx", ".pt", ".pth"):
+            raise typer.BadParameter(f"{output} must end in .gfx (an archive) or .pt (a pickle)")
+        check_writable(output)  # before the long work
+    elif not dry_run:
+        raise typer.BadParameter("give -o FILE, where the smaller generator is to be written")
+    if len(data) > 2:
+        raise typer.BadParameter(f"--data is given {len(data)} times; give one folder, or two")
+    folder = Path("runs") / Path(recipe).stem if run is None else run
+    with Progress(f"opening {model}") as progress:
+        opened = open_named(model, inputs=inputs, factory=factory, key=key, trust=trust, seed=seed)
+        if not dry_run:
+            note_resumable(folder)
+        done = gfx.compress(
+            recipe,
+            opened.model,
+            data=data[0] if len(data) == 1 else tuple(data),
+            preset=preset,
+            discriminator=discriminator,
+            task=None if task is None else task.value,
+            run=folder,
+            seed=seed,
+            scale=scale,
+            size=size,
+            crop=crop,
+            flip=flip,
+            range=value_range,
+            val=_share_or_folder(val),
+            labels=labels,
+            attributes=attributes or None,
+            metrics=metrics or (),
+            evaluate=evaluate,
+            device=device,
+            log=[each.value for each in log or ()],
+            time=time,
+            dry_run=dry_run,
+            example_inputs=opened.inputs,
+        )
+        if done.model is not None and output is not None:
+            progress.stage(f"writing {output}")
+            gfx.save(done.model, output)
+            note_written(output)
+    _print_run(done, folder, as_json=as_json)
+    if done.model is not None and output is not None:
+        typer.echo(f"wrote {output} ({output.stat().st_size:,} bytes)", err=True)
+    elif not dry_run:
+        warn(f"the time is over: the same command goes on in {folder}")
+
+
+def _share_or_folder(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return Path(text)
+
+
+def _print_run(done: Any, folder: Path, *, as_json: bool) -> None:
+    """Prints what was assumed, the stages with their costs, and how they were judged."""
+    if as_json:
+        print_json(done.to_dict())
+        return
+    for said in done.assumed:
+        print_text(f"assumed: {said}")
+    rows = [
+        (
+            stage.name,
+            f"{stage.macs:,}",
+            f"{stage.params:,}",
+            f"{stage.steps:,}",
+            ", ".join(f"{k} {v:.4g}" for k, v in done.scores.get(stage.name, {}).items()),
+        )
+        for stage in done.plan.stages
+    ]
+    print_table(("stage", "#MACs", "#parameters", "#steps", "held out"), rows)
+    print_text(done.plan.estimate)
+    if done.finished:
+        print_text(f"{folder}: report.html, log.jsonl, metrics.csv, samples")
