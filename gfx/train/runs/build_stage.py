@@ -171,7 +171,7 @@ class StageBuilder:
     def _teacher_net(self, guide: Guide, tapped: bool) -> fx.GraphModule:
         """Returns a copy of a teacher, with taps where the student has them (rule 1)."""
         net = self.nets.generators[guide.stage]
-        example = self.task.inputs(self.first)
+        example = self.task.inputs(self.first.rows(slice(0, 1)))
         passes = _taps(self.stage) if tapped else []
         return apply({"passes": passes}, net, example, verify=bool(passes)).to(self.devices.device)
 

@@ -90,7 +90,7 @@ def preflight(run: "SystemRun") -> Plan:
     trial = copy.copy(run)
     trial.nets = Nets(dict(run.nets.generators), dict(run.nets.critics))
     trial.trained = {}
-    example = run.task.inputs(run.loader_of(run.system.stages[0]).at(0))
+    example = run.example()
     before = cost_of(traced(run.model, example, check=False))
     plans = [StagePlan(GIVEN, 0, before.macs.exact, before.params, 0.0)]
     for number, stage in enumerate(run.system.stages):

@@ -5,6 +5,7 @@
    follows is the same either way.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from gfx.train.runs.run_folder import RunFolder
 from gfx.train.systems import System, SystemStage
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.run_length import Steps
-from gfx.train.tasks import Task
+from gfx.train.tasks import Batch, Task
 
 __all__ = ["RunSettings", "SystemRun"]
 
@@ -127,10 +128,15 @@ class SystemRun:
     def prepared(self, stage: SystemStage, steps: int) -> fx.GraphModule:
         """Applies the passes of a stage to what the stage before it left."""
         loader = self.loader_of(stage)
-        example = self.task.inputs(loader.at(0))
         count = min(_MEASURED, loader.steps_per_epoch)
         data = [self.task.inputs(loader.at(n)) for n in range(count)] if stage.passes else None
-        return prepared_student(stage, self.nets.student, steps, self.settings.seed, example, data)
+        seed = self.settings.seed
+        return prepared_student(stage, self.nets.student, steps, seed, self.example(), data)
+
+    def example(self) -> tuple[Any, ...]:
+        """Returns the generator's inputs for one example: what costs are counted for."""
+        batch = Batch.of([self.task.example(0, random.Random(self.settings.seed))])
+        return self.task.inputs(batch)
 
     def loader_of(self, stage: SystemStage) -> Loader:
         """Returns what feeds a stage."""
