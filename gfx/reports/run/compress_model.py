@@ -36,6 +36,7 @@ from gfx.train.runs.preflight import Plan, preflight
 from gfx.train.runs.real_images import real_images
 from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
+from gfx.train.runs.run_report import attach_run_report
 from gfx.train.runs.run_system import RunSettings, SystemRun
 from gfx.train.systems.read_system import SystemSource, load_system
 from gfx.train.tasks import Batch, Task, open_task
@@ -195,11 +196,18 @@ def compress(
         devices.wait()
         plan = _planned(made)
         made.run()
-        small = None if made.stopped else apply("convert", made.nets.student)
+        small = None if made.stopped else _final(made)
         samples = tuple(sorted((path / "samples").glob("*.png")))
     return CompressionRun(
         path, small, tuple(made.book.rows), samples, made.scores, plan, tuple(made.said)
     )
+
+
+def _final(run: SystemRun) -> fx.GraphModule:
+    """Returns the student as it ships: masks are taken out, and its report tells of all stages."""
+    small = apply("convert", run.nets.student)
+    attach_run_report(small, run)
+    return small
 
 
 def _planned(run: SystemRun) -> Plan:

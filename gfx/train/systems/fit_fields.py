@@ -196,10 +196,17 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
             case "every":
                 made[key] = tuple(_coerced(value, dict[str, int], key).items())
             case "taps":
-                made[key] = {"rule": value} if isinstance(value, str) else value
+                made[key] = _taps(value)
             case _:
                 made[key] = _coerced(value, _KINDS[key], key)
     return made
+
+
+def _taps(value: Any) -> Any:
+    """Reads a rule of the pass distill_taps, "auto" for its default, or its fields."""
+    if not isinstance(value, str):
+        return value
+    return {} if value == "auto" else {"rule": value}
 
 
 _KINDS = {
