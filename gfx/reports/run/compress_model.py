@@ -8,7 +8,6 @@
 
 import json
 import os
-import random
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,16 +29,15 @@ from gfx.pipeline import apply
 from gfx.progress import Progress, reported, stage
 from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
-from gfx.train.runs.critic_source import CriticSource
+from gfx.train.runs.critic_source import critic_source
 from gfx.train.runs.logbook import Row, check_trackers
 from gfx.train.runs.preflight import Plan, preflight
-from gfx.train.runs.real_images import real_images
 from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
 from gfx.train.runs.run_report import attach_run_report
 from gfx.train.runs.run_system import RunSettings, SystemRun
 from gfx.train.systems.read_system import SystemSource, load_system
-from gfx.train.tasks import Batch, Task, open_task
+from gfx.train.tasks import open_task
 
 __all__ = ["CompressionRun", "compress"]
 
@@ -182,7 +180,7 @@ def compress(
         opened = open_task(
             data, program, task=task, seed=settings.seed, model=module, call=call, **how
         )
-        critics = _critics(discriminator, opened)
+        critics = critic_source(discriminator, opened)
         path = Path(tempfile.mkdtemp(prefix="gfx-run-")) if run is None else Path(run)
         folder = RunFolder(path)
         made = SystemRun(system, given, opened, critics, folder, devices, settings)
@@ -229,16 +227,3 @@ def _seed(given: Any) -> int:
     if type(given) is not int or not 0 <= given < 2**63:
         raise InputError(f"seed is {given!r}; it is an integer between 0 and 2**63 - 1")
     return given
-
-
-def _critics(given: Any, task: Task) -> CriticSource:
-    """Returns where discriminators come from: the user's, or the one that suits the task."""
-    first = Batch.of([task.example(0, random.Random(0))])
-    real = real_images(task, first)
-    # of inputs alone nothing is real: no discriminator suits them
-    default = "" if real is None or real.ndim != 4 else task.default_discriminator(real, first)
-    if given is None or isinstance(given, nn.Module):
-        return CriticSource(given, default)
-    if isinstance(given, str) and given.startswith("zoo:"):
-        return CriticSource(given, default)
-    return CriticSource(as_module(given), default)

@@ -19,11 +19,12 @@ def attach_joined(net: fx.GraphModule, *before: fx.GraphModule) -> None:
 
     Example:
         >>> import gfx
-        >>> one = gfx.apply({"passes": ["fuse_batch_norm"]}, gfx.zoo.build("dcgan", ngf=4))
+        >>> model = gfx.zoo.build("dcgan", ngf=4).eval()
+        >>> one = gfx.apply({"passes": ["fuse_batch_norm"]}, model)
         >>> two = gfx.apply("convert", one)
         >>> attach_joined(two, one)
         >>> [step.name for step in gfx.report(two).passes][:2]
-        ['fuse_batch_norm', 'fold_parametrizations']
+        ['fuse_batch_norm', 'strip_taps']
     """
     reports = [report(each) for each in (*before, net)]
     first, last = reports[0], reports[-1]
