@@ -97,6 +97,7 @@ def compress(
     attributes: Sequence[str] | None = None,
     call: Any = None,
     metrics: Sequence[str] = (),
+    fid_weights: str | os.PathLike[str] | None = None,
     evaluate: int | None = None,
     device: str | None = None,
     log: Sequence[str] = (),
@@ -129,7 +130,8 @@ def compress(
         labels: the share of the pairs whose targets are used, above 0.
         attributes: which columns of a table of attributes the generator takes.
         call: runs a generator on a batch, `call(generator, batch)`, where its arguments are odd.
-        metrics: what held-out images are judged by, the first decides.
+        metrics: what held-out images are judged by, the first decides (`gfx.metrics.evaluate`).
+        fid_weights: the file with the weights of Inception, for fd[inception].
         evaluate: steps between evaluations, where the recipe does not say; None: at the end.
         device: "cpu", "cuda"; None: the accelerator, if there is one.
         log: tensorboard, wandb, trackio, through accelerate.
@@ -162,6 +164,7 @@ def compress(
         seed=_seed(system.seed if seed is None else seed),
         scale=scale,
         metrics=tuple(metrics),
+        fid_weights=None if fid_weights is None else os.fspath(fid_weights),
         evaluate=evaluate,
         checkpoint_seconds=checkpoint_seconds,
         seconds=time,

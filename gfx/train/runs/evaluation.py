@@ -58,7 +58,9 @@ class Evaluation:
         *,
         batch: int = _BATCH,
         seed: int = 0,
+        fid_weights: str | None = None,
     ) -> None:
+        self.fid_weights = fid_weights
         self.task, self.metrics, self.teacher = task, tuple(metrics), teacher
         self.devices = devices
         held = task.for_judging() if task.held_out is None else task.held_out
@@ -79,7 +81,13 @@ class Evaluation:
         wanted = self._theirs if truth is None else truth
         if self._is_of_images:
             ours, targets = self._unit(images), self._unit(wanted)
-            scores = evaluate(self.metrics, ours, reals=self._reals(), targets=targets)
+            scores = evaluate(
+                self.metrics,
+                ours,
+                reals=self._reals(),
+                targets=targets,
+                fid_weights=self.fid_weights,
+            )
             return Judged(scores, self._picture(images))
         return Judged(_of_outputs(images, wanted), None)
 
