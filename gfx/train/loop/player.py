@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from gfx.compression.taps import tapped
 from gfx.errors import InputError, VerificationError
 from gfx.train.loop.devices import Devices
+from gfx.train.loop.split_scores import split_scores
 from gfx.train.loop.step_values import CutValues
 from gfx.train.loop.teacher import Teacher, TeacherValues
 from gfx.train.loop.weight_average import WeightAverage
@@ -138,6 +139,10 @@ class Player:
         judge = None if self.critic is None else lambda x: self.judge(batch, x)
         show = [lambda t=teacher: t(batch) for teacher in self.teachers]
         return CutValues(self.task, batch, image, features, judge, show)
+
+    def scores(self, batch: Batch, image: Tensor) -> Any:
+        """Returns the scores alone, without labels that it names."""
+        return split_scores(self.task, self.judge(batch, image))[0]
 
     def judge(self, batch: Batch, image: Tensor) -> Any:
         """Returns what the discriminator says of images for a batch."""
@@ -264,7 +269,7 @@ def shown_by(teacher: Teacher, player: "Player") -> Callable[[Batch], TeacherVal
     def show(batch: Batch) -> TeacherValues:
         with player.devices.autocast(player.fit.precision):
             image, features = teacher.show(batch)
-        return TeacherValues(image, features, lambda x: player.judge(batch, x))
+        return TeacherValues(image, features, lambda x: player.scores(batch, x))
 
     return show
 

@@ -295,7 +295,7 @@ def _running(net: fx.GraphModule, is_tapped: bool) -> nn.Module:
 
 
 def _online_shown(player: Player, student: Player) -> Any:
-    return lambda batch: player.shown(batch, lambda image: student.judge(batch, image))
+    return lambda batch: player.shown(batch, lambda image: student.scores(batch, image))
 
 
 def _features_of(
