@@ -79,3 +79,20 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Returns what a run has left that may not depend on how it was run."""
     kept = [folder / "log.jsonl", folder / "metrics.csv", *sorted(folder.glob("samples/*.png"))]
     return {path.name: path.read_bytes() for path in kept}
+
+
+RANKED: dict[str, Any] = {
+    "stages": {
+        "slim": {
+            "do": [{"channel_prune": {"ratio": 0.5}}],
+            "fit": {
+                "teacher": "given",
+                "taps": "auto",
+                "losses": {"gan": "hinge", "recon": 100, "taps": 1},
+                "batch": 2,
+                "steps": 10,
+                "ema": 0.9,
+            },
+        }
+    }
+}

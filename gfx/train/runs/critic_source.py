@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections.abc import Callable
 
 from torch import nn
 
@@ -27,8 +28,16 @@ class CriticSource:
         'Conv2d'
     """
 
-    def __init__(self, given: nn.Module | str | None, default: str) -> None:
-        self.given, self.default = given, default
+    def __init__(self, given: nn.Module | str | None, default: str | Callable[[], str]) -> None:
+        self.given, self._default = given, default
+
+    @property
+    def default(self) -> str:
+        """What builds the one that suits the task.
+
+        Raises: InputError if none of the zoo does.
+        """
+        return self._default if isinstance(self._default, str) else self._default()
 
     @property
     def trained(self) -> bool:
@@ -78,8 +87,11 @@ def critic_source(given: nn.Module | ModelPath | None, task: Task) -> CriticSour
     """
     first = Batch.of([task.example(0, random.Random(0))])
     real = real_images(task, first)
-    # of inputs alone nothing is real: no discriminator suits them
-    default = "" if real is None or real.ndim != 4 else task.default_discriminator(real, first)
+
+    def default() -> str:  # asked for where a term needs one
+        assert real is not None
+        return task.default_discriminator(real, first)
+
     if given is None or isinstance(given, nn.Module):
         return CriticSource(given, default)
     if isinstance(given, str) and given.startswith("zoo:"):
