@@ -4,7 +4,7 @@ from gfx.compression.taps.adapter_layers import Adapters, adapters, adapters_bet
 from gfx.compression.taps.module_ends import Places, is_floating
 from gfx.compression.taps.paper_rules import auto, gan_compression, gcc
 from gfx.compression.taps.tap_nodes import holders, insert, plain, strip, taps
-from gfx.compression.taps.tapped_features import tapped
+from gfx.compression.taps.tapped_features import features_alone, tapped
 
 __all__ = [
     "Adapters",
@@ -12,6 +12,7 @@ __all__ = [
     "adapters",
     "adapters_between",
     "auto",
+    "features_alone",
     "gan_compression",
     "gcc",
     "holders",

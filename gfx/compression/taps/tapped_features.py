@@ -15,7 +15,7 @@ from gfx.ir.program import Program
 from gfx.objects.call_form import call_form, set_call_form
 from gfx.objects.object_form import ObjectForm
 
-__all__ = ["tapped"]
+__all__ = ["features_alone", "tapped"]
 
 _WRAPPERS = (DistributedDataParallel, DataParallel)
 _TAPPED = "gfx_tapped"  # marks the results of this file
@@ -66,6 +66,44 @@ def tapped(model: nn.Module) -> nn.Module:
     program.module.recompile()
     program.module.meta.update(model.meta, **{_TAPPED: True})
     return program.module
+
+
+def features_alone(model: nn.Module) -> fx.GraphModule:
+    """Returns a module that computes the features at the taps of a model, and nothing after them.
+
+    It has the model's own parameters, as `tapped` has.
+
+    Raises: InputError if the model has no taps.
+
+    Example:
+        >>> import gfx, torch
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1))
+        >>> recipe = {"passes": [{"distill_taps": {"layers": ["1"]}}]}
+        >>> features = features_alone(gfx.apply(recipe, model, torch.zeros(1, 3, 8, 8)))
+        >>> list(features(torch.zeros(1, 3, 8, 8))), len(features.graph.nodes)
+        (['1'], 5)
+    """
+    whole = tapped(model)
+    assert isinstance(whole, fx.GraphModule)
+    graph = deepcopy(whole.graph)
+    output = next(node for node in graph.nodes if node.op == "output")
+    features = output.args[0][1]
+    output.args = (features,)
+    last = max(features.values(), key=list(graph.nodes).index)
+    for node in reversed(list(graph.nodes)):
+        if node is last:  # what comes before it has computed each feature as it is kept
+            break
+        if node is not output:
+            graph.erase_node(node)
+    called = call_form(graph)
+    if called.output is not None:
+        set_call_form(graph, called.inputs, None)
+    made = fx.GraphModule(whole, graph)
+    made.train(whole.training)
+    for path, part in whole.named_modules():
+        if path and path in dict(made.named_modules()):
+            made.get_submodule(path).training = part.training
+    return made
 
 
 def _kept(program: Program, tap: fx.Node) -> fx.Node:

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.compression.taps import tapped
 from gfx.errors import InputError, VerificationError
 from gfx.train.loop.devices import Devices
+from gfx.train.loop.quick_norms import quicken, restore
 from gfx.train.loop.split_scores import split_scores
 from gfx.train.loop.step_values import CutValues
+from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher, TeacherValues
 from gfx.train.loop.weight_average import WeightAverage
 from gfx.train.schedule import Schedule
@@ -62,8 +63,9 @@ class Player:
         self.fit, self.task, self.devices = fit, task, devices
         self.terms = list(terms)
         self.teachers = list(teachers)
-        self._runs = tapped(net) if taps else net
-        self._taps = taps
+        self._run = TappedRun(net, task, taps=taps)
+        self._quick = quicken(net)
+        self._quick_in_critic = () if critic is None else quicken(critic)
         self.learns = critic is not None and fit.discriminator.learns
         if critic is not None:
             critic.requires_grad_(self.learns)
@@ -131,11 +133,8 @@ class Player:
     def values(self, batch: Batch) -> CutValues:
         """Runs the generator on a batch."""
         with self.devices.autocast(self.fit.precision):
-            output = self.task.generate(self._runs, batch)
-        features: dict[str, Tensor] = {}
-        if self._taps:
-            output, features = output
-        image = self.task.image(output)
+            image, features = self._run(batch)
+        assert image is not None
         judge = None if self.critic is None else lambda x: self.judge(batch, x)
         show = [lambda t=teacher: t(batch) for teacher in self.teachers]
         return CutValues(self.task, batch, image, features, judge, show)
@@ -215,6 +214,7 @@ class Player:
                 made.load_state_dict(self.net.state_dict())
         if self.schedule is not None and self.schedule.thresholded:
             Schedule(made).binarize()
+        restore(made, self._quick)
         return made
 
     def finish(self) -> None:
@@ -227,6 +227,9 @@ class Player:
                     own[name].copy_(value)
         if self.schedule is not None and self.schedule.thresholded:
             self.schedule.binarize()
+        restore(self.net, self._quick)
+        if self.critic is not None:
+            restore(self.critic, self._quick_in_critic)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that a step changes: plain data and tensors."""

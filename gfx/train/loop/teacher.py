@@ -15,19 +15,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gfx.train.loop.quick_norms import quicken
+from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms.term import Features
 
 __all__ = ["Teacher", "TeacherValues"]
+
+Row = tuple[Tensor | None, Features]  # image and features
 
 
 @dataclass(frozen=True)
 class TeacherValues:
     """The image and the tapped features of a teacher for one batch."""
 
-    image: Tensor
+    made: Tensor | Callable[[], Tensor]  # the image, or what makes it when it is asked for
     features: Features
     judge: Callable[[Tensor], Any]  # by the student's discriminator
+
+    @property
+    def image(self) -> Tensor:
+        """The image."""
+        return self.made if isinstance(self.made, Tensor) else self.made()
 
     @property
     def scores(self) -> Any:
@@ -39,42 +48,60 @@ class TeacherValues:
 class Teacher:
     """A frozen teacher.
 
-    `net` returns its output, or with `tapped` (output, features). `keep` bounds what is kept of
-    examples that come again, in bytes; 0 keeps nothing, and shows whole batches.
+    With `taps` its features are shown; without `image`, the image is made only when it is asked
+    for. `keep` bounds what is kept of examples that come again, in bytes; 0 keeps nothing, and
+    shows whole batches.
     """
 
-    def __init__(self, net: nn.Module, task: Task, *, tapped: bool, keep: int = 0) -> None:
-        self.net, self.task, self.tapped, self.keep = net, task, tapped, keep
-        self._kept: OrderedDict[str, tuple[Tensor, Features]] = OrderedDict()
+    def __init__(
+        self, net: nn.Module, task: Task, *, taps: bool, image: bool = True, keep: int = 0
+    ) -> None:
+        quicken(net)
+        net.eval().requires_grad_(False)
+        self.net, self.task, self.keep = net, task, keep
+        self._run = TappedRun(net, task, taps=taps, image=image)
+        self._images = TappedRun(net, task)
+        self._kept: OrderedDict[str, Row] = OrderedDict()
         self._bytes = 0
 
     @torch.no_grad()
-    def show(self, batch: Batch) -> tuple[Tensor, Features]:
-        """Returns the image and features for a batch."""
+    def show(self, batch: Batch) -> tuple[Tensor | Callable[[], Tensor], Features]:
+        """Returns the image, or what makes it, and the features for a batch."""
+        image, features = self._shown(batch)
+        if image is not None:
+            return image, features
+        return lambda: self._image(batch), features
+
+    @torch.no_grad()
+    def _image(self, batch: Batch) -> Tensor:
+        image, _ = self._images(batch)
+        assert image is not None
+        return image
+
+    def _shown(self, batch: Batch) -> Row:
         if not self.keep or not all(batch.input_keys):
             return self._run(batch)
         rows = [self._row(key, number, batch) for number, key in enumerate(batch.input_keys)]
-        image = torch.cat([row[0] for row in rows])
+        images = [row[0] for row in rows if row[0] is not None]
+        image = torch.cat(images) if images else None
         return image, {tap: torch.cat([row[1][tap] for row in rows]) for tap in rows[0][1]}
 
-    def _row(self, key: str, number: int, batch: Batch) -> tuple[Tensor, Features]:
+    def _row(self, key: str, number: int, batch: Batch) -> Row:
         """Returns the values for one example (rules 2 and 3)."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         row = self._run(batch.rows(slice(number, number + 1)))
-        size = sum(t.numel() * t.element_size() for t in (row[0], *row[1].values()))
+        size = _size(row)
         if size <= self.keep:
             self._kept[key] = row
             self._bytes += size
         while self._bytes > self.keep:
-            _, (image, features) = self._kept.popitem(last=False)
-            self._bytes -= sum(t.numel() * t.element_size() for t in (image, *features.values()))
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= _size(oldest)
         return row
 
-    def _run(self, batch: Batch) -> tuple[Tensor, Features]:
-        output = self.task.generate(self.net, batch)
-        features: Features = {}
-        if self.tapped:
-            output, features = output
-        return self.task.image(output), features
+
+def _size(row: Row) -> int:
+    held = [*row[1].values(), *([] if row[0] is None else [row[0]])]
+    return sum(t.numel() * t.element_size() for t in held)

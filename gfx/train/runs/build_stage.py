@@ -22,6 +22,7 @@ from gfx.train.feeding import Loader
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.fit_loop import FitLoop
 from gfx.train.loop.player import Player, shown_by
+from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher
 from gfx.train.runs.critic_source import CriticSource, fresh
 from gfx.train.runs.real_images import real_images
@@ -127,7 +128,8 @@ class StageBuilder:
                 players.append(self._online(guide, net, tapped))
                 teachers.append(players[-1])
             else:
-                teachers.append(Teacher(_running(net, tapped), self.task, tapped=tapped, keep=keep))
+                image = self._asks_for_images()
+                teachers.append(Teacher(net, self.task, taps=tapped, image=image, keep=keep))
         needs = {need for term in self.fit.losses for need in term.needs}
         critic = self._critic(self.fit.discriminator) if "discriminator" in needs else None
         shown = [self._features(t, tapped) for t in teachers]
@@ -167,6 +169,15 @@ class StageBuilder:
             return False
         seen = steps.total * self.fit.batch * self.fit.accumulate * self.devices.ranks
         return seen >= 3 * variants * self.task.length
+
+    def _asks_for_images(self) -> bool:
+        """Whether a term compares with a teacher's images, and not with its features alone."""
+        without_truth = self.task.target(self.first) is None
+        return any(
+            ("teacher" in term.needs and "taps" not in term.needs)
+            or ("target or teacher" in term.needs and without_truth)
+            for term in self.fit.losses
+        )
 
     def _teacher_net(self, guide: Guide, tapped: bool) -> fx.GraphModule:
         """Returns a copy of a teacher, with taps where the student has them (rule 1)."""
@@ -283,12 +294,6 @@ class StageBuilder:
             )
 
 
-def _running(net: fx.GraphModule, is_tapped: bool) -> nn.Module:
-    from gfx.compression.taps import tapped
-
-    return (tapped(net) if is_tapped else net).eval().requires_grad_(False)
-
-
 def _online_shown(player: Player, student: Player) -> Any:
     return lambda batch: player.shown(batch, lambda image: student.scores(batch, image))
 
@@ -296,13 +301,8 @@ def _online_shown(player: Player, student: Player) -> Any:
 def _features_of(
     net: fx.GraphModule, task: Task, batch: Batch, is_tapped: bool
 ) -> dict[str, Tensor]:
-    from gfx.compression.taps import tapped
-
-    if not is_tapped:
-        return {}
     with torch.no_grad(), preserved(net), keep_random_state():
-        features: dict[str, Tensor] = task.generate(tapped(net), batch)[1]
-    return features
+        return TappedRun(net, task, taps=is_tapped)(batch)[1]
 
 
 def _shape(value: Any) -> str:
