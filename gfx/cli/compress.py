@@ -48,13 +48,14 @@ def compress(
     ],
     model: Model,
     data: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--data",
             metavar="DIR",
-            help="A folder of images; twice: inputs and targets, or two sets.",
+            help="A folder of images; twice: inputs and targets, or two sets. None: latents are "
+            "drawn.",
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Where to write the smaller generator: .gfx, or .pt."),
@@ -164,7 +165,7 @@ def compress(
         check_writable(output)  # before the long work
     elif not dry_run:
         raise typer.BadParameter("give -o FILE, where the smaller generator is to be written")
-    if len(data) > 2:
+    if data is not None and len(data) > 2:
         raise typer.BadParameter(f"--data is given {len(data)} times; give one folder, or two")
     folder = Path("runs") / Path(recipe).stem if run is None else run
     with Progress(f"opening {model}") as progress:
@@ -174,7 +175,7 @@ def compress(
         done = gfx.compress(
             recipe,
             opened.model,
-            data=data[0] if len(data) == 1 else tuple(data),
+            data=None if not data else data[0] if len(data) == 1 else tuple(data),
             preset=preset,
             discriminator=discriminator,
             task=None if task is None else task.value,

@@ -95,7 +95,7 @@ def prepare(
     recipe: SystemSource,
     model: nn.Module | ModelPath,
     *,
-    data: Any,
+    data: Any = None,
     preset: str | None = None,
     stage: str | None = None,
     discriminator: nn.Module | ModelPath | None = None,

@@ -81,7 +81,7 @@ def compress(
     recipe: SystemSource,
     model: nn.Module | ModelPath,
     *,
-    data: Any,
+    data: Any = None,
     preset: str | None = None,
     discriminator: nn.Module | ModelPath | None = None,
     task: str | None = None,
@@ -113,7 +113,7 @@ def compress(
         recipe: a path, the name of a system that ships, a dict or a System.
         model: the generator, or what `gfx.open_model` opens.
         data: a folder, a tensor or Dataset of images, a pair of these, or a task of
-            `gfx.train.tasks`.
+            `gfx.train.tasks`; None draws the latents of a generator that takes some.
         preset: a name under `presets:` of the recipe, as of a published data set.
         discriminator: a trained one, its file, or what builds one, as "zoo:patchgan"; None takes
             the one that suits the task.

@@ -30,6 +30,7 @@ from gfx.io.guards import printable
 from gfx.ir.program import Program
 from gfx.train.tasks.check_task import check_fits
 from gfx.train.tasks.constructors import inputs, paired, super_resolution, unpaired
+from gfx.train.tasks.drawn_task import DrawnTask
 from gfx.train.tasks.folder_tasks import TASKS, kind_of_folder, sizes_for, task_of_folder
 from gfx.train.tasks.generator_needs import GeneratorNeeds, check_kind
 from gfx.train.tasks.held_out import hold_out
@@ -62,8 +63,8 @@ def open_task(
     """Opens data for a generator (rules 1 to 4); `about` of the task says what was assumed.
 
     Args:
-        data: a folder, a Task, a tensor, a Dataset, a DataLoader, or a list of examples; a tuple of
-            two, folders too, are inputs and targets, or two sets. Of pictures A|B the left half is
+        data: a folder, a Task, a tensor, a Dataset, a DataLoader, or a list of examples; None draws
+            the latents of a generator that takes some; a tuple of two, folders too, are inputs and targets, or two sets. Of pictures A|B the left half is
             the input; gfx.images(folder, half="right") takes the other.
         program: the generator.
         task: the name of the task; None infers it.
@@ -91,6 +92,10 @@ def open_task(
         raise InputError(f"there is no task {task!r}{did_you_mean(task, TASKS)}")
     if not 0 < labels <= 1:
         raise InputError(f"labels={labels} must be above 0 and at most 1: a share of the pairs")
+    if data is None:
+        if task not in (None, "self"):
+            raise InputError(f"task={task!r} needs data; give some, or task='self'")
+        return DrawnTask(program)
     needs = GeneratorNeeds.of(program)
     half = None
     if isinstance(data, ImageFolder):
