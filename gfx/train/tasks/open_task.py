@@ -64,8 +64,9 @@ def open_task(
 
     Args:
         data: a folder, a Task, a tensor, a Dataset, a DataLoader, or a list of examples; None draws
-            the latents of a generator that takes some; a tuple of two, folders too, are inputs and targets, or two sets. Of pictures A|B the left half is
-            the input; gfx.images(folder, half="right") takes the other.
+            the latents of a generator that takes some; a tuple of two, folders too, are inputs and
+            targets, or two sets. Of pictures A|B the left half is the input;
+            gfx.images(folder, half="right") takes the other.
         program: the generator.
         task: the name of the task; None infers it.
         size: height and width that pictures of files are scaled to cover, or one number.
