@@ -266,5 +266,15 @@ def test_a_program_with_rules_compiles_and_exports(tmp_path: Path) -> None:
         traced = torch.jit.trace(program.module, x)
     torch.testing.assert_close(traced(x), model(x))
     torch.testing.assert_close(fx.symbolic_trace(program.module)(x), model(x))
-    for name in ("net.onnx", "net.pt2"):
-        assert gfx.export(model, tmp_path / name, x).error is not None
+    said = (
+        "the file stands for inputs with x.shape[3] > 10, where forward decides as on the example"
+    )
+    written = gfx.export(model, tmp_path / "net.onnx", x)
+    assert written.error is not None
+    assert [note for note in written.notes if said in note and "ONNX does not check" in note]
+    written = gfx.export(model, tmp_path / "net.pt2", x)
+    assert written.error is not None
+    held = torch.export.load(tmp_path / "net.pt2").module()
+    torch.testing.assert_close(held(x), model(x), atol=1e-5, rtol=1e-4)
+    with pytest.raises(Exception, match=r"11|> 10"):
+        held(torch.rand(1, 3, 24, 9))
