@@ -218,8 +218,9 @@ class Flow:
 
     def meet(self, values: Sequence[Labeled], shape: tuple[int, ...]) -> Labeled:
         """Combines broadcast values elementwise: labels that meet at a position are one channel."""
-        fields = [spread(f, shape) for value in values for f in self.deciding(value)]
-        merged: list[Tensor] = []
+        given = [[spread(f, shape) for f in self.deciding(value)] for value in values]
+        merged = _alone(given)
+        fields = [f for each in given for f in each if not any(f is own for own in merged)]
         # those that vary on few dimensions first: a field over a split dimension then joins them
         for labels in sorted(fields, key=lambda f: (len(varying(f)), varying(f))):
             self._merge(merged, labels)
@@ -327,3 +328,16 @@ class Flow:
     def prices(self, call: Call, *sizes: Ids | None) -> None:
         """Records the labelled sizes whose product the node's MACs are proportional to."""
         self.factors[call.node] = [ids for ids in sizes if ids is not None]
+
+
+def _alone(given: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Lists the fields of dimensions on which one value varies alone, as a weight in rows does.
+
+    Several of them may lie along one dimension; they do not meet.
+    """
+    over = [{d for labels in fields for d in varying(labels)} for fields in given]
+    found = []
+    for i, fields in enumerate(given):
+        others = set().union(*over[:i], *over[i + 1 :])
+        found += [labels for labels in fields if others.isdisjoint(varying(labels))]
+    return found

@@ -2,10 +2,11 @@
 
 from torch import fx
 
+from gfx.coupling.normalised_weights import MOVES
 from gfx.coupling.removal.arguments import argument
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.removal.statistic_arguments import Asked
-from gfx.coupling.removal.weights_left import MOVES, one_in_each_row
+from gfx.coupling.removal.weights_left import one_in_each_row
 from gfx.ir.node_origin import stands_for
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program

@@ -108,12 +108,25 @@ def _read_fields(
 def _one_channel(flow: Flow, x: Labeled, source: Tensor, labels: Tensor) -> bool:
     """Whether a movement leaves one channel of a latent's map, whose positions are then united."""
     place = set(range(1, x.ndim))
-    if x.ndim < 4 or labels.ndim != x.ndim or labels.shape[1] > 1 or x.shape[1] == 1:
+    if x.ndim < 4 or x.shape[1] == 1 or core(labels).numel() == core(source).numel():
         return False
-    if not place.issubset(flow.over(source)) or core(labels).numel() == core(source).numel():
+    if not place.issubset(flow.over(source)):
         return False
-    flow.along(x, 1)
-    return True
+    if labels.ndim == x.ndim - 1:  # select, unbind
+        left = _is_one_row(core(source), core(labels))
+    else:
+        left = labels.ndim == x.ndim and labels.shape[1] == 1
+    if left:
+        flow.along(x, 1)
+    return left
+
+
+def _is_one_row(source: Tensor, labels: Tensor) -> bool:
+    """Whether some labels are all that a source has at one index of dimension 1."""
+    rows = source.movedim(1, 0).reshape(source.shape[1], -1)
+    if rows.shape[1] != labels.numel():
+        return False
+    return bool((rows == labels.reshape(1, -1)).all(1).any())
 
 
 def _leaves_one(source: Tensor, labels: Tensor) -> bool:
