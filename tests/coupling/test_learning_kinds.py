@@ -11,7 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import gfx
+from gfx.coupling import analyse
 from gfx.coupling.removal import remove
+from gfx.coupling.removal.masked_reference import masked as zeroed
+from support.laws import through
 from support.oracle import alike
 from support.price_checks import check
 
@@ -217,6 +220,20 @@ SCALED = {
     ),
     "layer_norm": (lambda net, w: F.layer_norm(w, (8, 3, 3), net.scale, net.shift), (8, 3, 3)),
 }
+
+
+@pytest.mark.parametrize("kind", LEARN)
+def test_an_exported_graph_has_the_same_statistics(kind):
+    program = through("export", Net(LEARN[kind]).double().eval(), (X,))
+    groups = analyse(program)
+    assert {g.name: g.size for g in groups.free} == {"first": 8, "mid": 6}
+    removed = groups.none_removed()
+    for group in groups.free:
+        removed[group.roots[1:3]] = True
+    reference = program.copy()
+    zeroed(reference, analyse(reference), removed)
+    assert remove(program, groups, removed) == ()
+    assert alike(program.module(X), reference.module(X))
 
 
 @pytest.mark.parametrize("kind", SCALED)

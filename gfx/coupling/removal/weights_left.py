@@ -75,17 +75,23 @@ def counts(stays: Tensor) -> torch.Size:
 
 
 def one_in_each_row(
-    program: Program, sizes: Sizes, moved: fx.Node, shift: fx.Node, dims: tuple[int, ...]
+    program: Program,
+    sizes: Sizes,
+    moved: fx.Node,
+    source: fx.Node,
+    shift: fx.Node,
+    dims: tuple[int, ...],
 ) -> bool:
-    """Whether all that a reduction over `dims` of a moved x - shift reads has one shift."""
-    (inner,) = [n for n in moved.all_input_nodes if isinstance(n.meta["val"], Tensor)]
+    """Whether a reduction over `dims` of source - shift, moved as `moved` is, reads one shift."""
     try:
-        shape = cut_value(program, sizes, inner).shape
+        shape = cut_value(program, sizes, source).shape
         own = sizes.after[shift].shape
         numbers = torch.arange(own.numel()).view(own).expand(shape)
-        placed = Interpreter(program.module).value(
-            moved, lambda n: numbers if n is inner else sizes.after[n]
-        )
+        if moved in sizes.views:
+            placed = numbers.reshape(sizes.views[moved])
+        else:
+            runner = Interpreter(program.module)
+            placed = runner.value(moved, lambda n: numbers if n is source else sizes.after[n])
     except RuntimeError:  # a literal of the graph fits the whole tensor only
         return False
     return torch.equal(placed.amax(dims), placed.amin(dims))

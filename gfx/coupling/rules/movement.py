@@ -67,7 +67,7 @@ def move(flow: Flow, call: Call) -> Any:
     """Runs a movement on each field of its input; channels picked out singly are pinned."""
     x = call.args[0] if call.args else call.arg(0, "input")
     others = [v for v in call.tensors if v is not x]
-    if others and call.name not in ("view_as", "expand_as", "reshape_as"):
+    if others and call.name not in ("view_as", "reshape_as"):
         return unknown(flow, call)
     value = call.node.meta["val"]
     run = runner(call)
@@ -177,7 +177,12 @@ def stretch(flow: Flow, call: Call) -> Labeled:
         fields += made.fields
         whys.append(made.why)
     out = Labeled(out.shape, tuple(fields), flow.long.first(*whys))
-    return flow.meet([out, call.args[1]], out.shape) if call.name == "expand_as" else out
+    return out
+
+
+def stretch_as(flow: Flow, call: Call) -> Labeled:
+    """Expands to the shape of another tensor, whose channels it then has."""
+    return flow.meet(call.tensors, call.shape)
 
 
 def roll(flow: Flow, call: Call) -> Any:
@@ -242,7 +247,8 @@ _MOVES = (
 ).split()
 FUNCTIONS = {
     **dict.fromkeys(_MOVES, move),
-    **dict.fromkeys(("expand", "expand_as", "broadcast_to", "repeat", "tile"), stretch),
+    **dict.fromkeys(("expand", "broadcast_to", "repeat", "tile"), stretch),
+    "expand_as": stretch_as,
     **dict.fromkeys(("view_as", "reshape_as"), move_as),
     **dict.fromkeys(("tril", "triu"), triangle),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
