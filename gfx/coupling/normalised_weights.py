@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from gfx.ir.interpreter import ancestors
-from gfx.ir.ops import op_name
+from gfx.ir.ops import norm_places, op_name
 
 __all__ = ["MOVES", "Normalised", "goes_on_learning", "is_placed", "normalised"]
 
@@ -64,14 +64,16 @@ def normalised(node: fx.Node) -> Normalised | None:
 
 def _by_moments(name: str, node: fx.Node, source: fx.Node) -> Normalised | None:
     shape, ndim = source.meta["val"].shape, source.meta["val"].ndim
-    at, first, dims = 2, 1, tuple(range(2, ndim))
+    places, first, dims = {"weight": 2, "bias": 3}, 1, tuple(range(2, ndim))
     if name in ("batch_norm", "instance_norm"):
-        if any(_given(node, i, key, None) is not None for i, key in _RUNNING):
+        places = norm_places(node)
+        running = ("running_mean", "running_var")
+        if any(_given(node, places[key], key, None) is not None for key in running):
             return None
         of_itself = _given(node, 5, *_TRAINING[name])
         if of_itself is not True or (name == "batch_norm" and ndim < 2):
             return None
-        at, dims = 3, dims if name == "instance_norm" else (0, *dims)
+        dims = dims if name == "instance_norm" else (0, *dims)
     elif name == "group_norm":
         groups = _given(node, 1, "num_groups", 0)
         if groups not in (1, shape[1] if ndim > 1 else 0):
@@ -81,14 +83,13 @@ def _by_moments(name: str, node: fx.Node, source: fx.Node) -> Normalised | None:
         given = _given(node, 1, "normalized_shape", ())
         first = ndim - (1 if isinstance(given, int) else len(given))
         dims = tuple(range(first, ndim))
-    scale, shift = _given(node, at, "weight", None), _given(node, at + 1, "bias", None)
-    eps = _given(node, {2: 4, 3: 7}[at], "eps", 1e-5)
+    scale, shift = (_given(node, places[key], key, None) for key in ("weight", "bias"))
+    eps = _given(node, 7 if name in _TRAINING else 4, "eps", 1e-5)
     if not dims or not isinstance(eps, int | float):
         return None
     return Normalised("moments", source, dims, float(eps), vectors=(scale, shift), first=first)
 
 
-_RUNNING = ((1, "running_mean"), (2, "running_var"))
 _TRAINING = {"batch_norm": ("training", False), "instance_norm": ("use_input_stats", True)}
 
 

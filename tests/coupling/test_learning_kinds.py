@@ -213,6 +213,18 @@ def by_scales_and_shifts(net, w):
 SCALED = {
     "gains": (by_gains, (6, 1, 1, 1)),
     "batch_norm": (by_scales_and_shifts, (6,)),
+    "torch.batch_norm": (
+        lambda net, w: torch.batch_norm(
+            w.reshape(1, 6, -1), net.scale, net.shift, None, None, True, 0.1, 1e-3, False
+        ).view_as(w),
+        (6,),
+    ),
+    "torch.instance_norm": (
+        lambda net, w: torch.instance_norm(
+            w, net.scale, net.shift, None, None, True, 0.1, 1e-3, False
+        ),
+        (8,),
+    ),
     "group_norm": (lambda net, w: F.group_norm(w, 1, net.scale, net.shift), (8,)),
     "instance_norm": (
         lambda net, w: F.instance_norm(w, weight=net.scale, bias=net.shift, eps=0.1),

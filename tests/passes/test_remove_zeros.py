@@ -6,6 +6,7 @@ import torch
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 from torch import fx, nn
+from torch.nn import functional as F
 from torch.nn.utils import prune
 
 import gfx
@@ -361,6 +362,39 @@ def test_functions_of_each_number_alone_keep_what_is_not_known(name):
     function = next((getattr(s, name) for s in spaces if hasattr(s, name)), lambda x: x)
     given = (x, more[name]) if name in more else (x,)
     assert function(*given).isnan().tolist() == [True, False]
+
+
+NORMS = {
+    "F": lambda x, n: F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias),
+    "names": lambda x, n: F.batch_norm(
+        x, weight=n.weight, bias=n.bias, running_var=n.running_var, running_mean=n.running_mean
+    ),
+    "torch": lambda x, n: torch.batch_norm(
+        x, n.weight, n.bias, n.running_mean, n.running_var, False, 0.1, 1e-5, False
+    ),
+}
+
+
+@pytest.mark.parametrize("how", NORMS)
+def test_a_norm_that_is_called_as_a_function_gives_its_constants(how):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 3, 1)
+            self.norm = nn.BatchNorm2d(6)
+
+        def forward(self, x):
+            return self.last(NORMS[how](self.first(x), self.norm))
+
+    torch.manual_seed(0)
+    net = Net().eval()
+    for value in (net.norm.running_mean, net.norm.weight, net.norm.bias):
+        nn.init.normal_(value)
+    net.norm.running_var.uniform_(0.5, 2)
+    net.first.weight.data[:3], net.first.bias.data[:3] = 0, 0
+    small = gfx.apply(ZEROS, net, X)
+    assert alike(small(X), net(X))
+    assert small.get_submodule("first").out_channels == 3
 
 
 TRANSFORMS = {

@@ -41,7 +41,7 @@ from gfx.compression.masks.overwritten_values import overwritten
 from gfx.coupling.removal.arguments import argument, numbers
 from gfx.coupling.rules.concat import TRANSFORMS, transformed_dims
 from gfx.ir.interpreter import Get, Interpreter
-from gfx.ir.ops import op_name
+from gfx.ir.ops import norm_places, op_name
 from gfx.ir.program import Program
 
 __all__ = ["is_plain", "see_known"]
@@ -218,14 +218,15 @@ class _Rules:
 
     def _batch_norm(self, node: fx.Node, get: Get) -> Any:
         """Reads the function as the layer that it is."""
-        x, *vectors = (argument(node, i, "") for i in range(5))
+        x = argument(node, 0, "input")
         if not isinstance(x, fx.Node) or argument(node, 5, "training", default=False):
             return None
+        vectors = {name: argument(node, i, name) for name, i in norm_places(node).items()}
         like = x.meta["val"]
         layer = nn.BatchNorm1d(like.shape[1], argument(node, 7, "eps", default=1e-5)).eval()
-        held = [None if v is None else full(v, get) for v in vectors]
-        layer.running_mean, layer.running_var = held[:2]
-        layer._parameters.update(weight=held[2], bias=held[3])
+        held = {name: None if v is None else full(v, get) for name, v in vectors.items()}
+        layer.running_mean, layer.running_var = held.pop("running_mean"), held.pop("running_var")
+        layer._parameters.update(held)
         return norm(layer, get(x), like.ndim)
 
 
