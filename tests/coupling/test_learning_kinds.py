@@ -66,7 +66,19 @@ def by_std_in_numbers(w):
     return w / w.view(out, -1).std(dim=1).reshape(out, 1, 1, 1)
 
 
+def by_norm_of_centred(w):
+    w = w - w.mean(dim=ALL, keepdim=True)
+    return w / torch.linalg.vector_norm(w, dim=ALL, keepdim=True)
+
+
+def by_norm_of_centred_rows(w):
+    w = w - w.mean(dim=ALL, keepdim=True)
+    return w / w.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
 LEARN = {
+    "norm of centred": by_norm_of_centred,
+    "norm of centred rows": by_norm_of_centred_rows,
     "std of a view": by_std_in_numbers,
     "batch_norm": by_batch_norm,
     "batch_norm of a view": by_batch_norm_in_numbers,

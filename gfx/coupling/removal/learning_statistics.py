@@ -8,13 +8,14 @@ are left is then that of the whole statistic.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import fx
 
 from gfx.coupling.removal.learning_weights import learn_weight
 from gfx.coupling.removal.new_sizes import Sizes
-from gfx.coupling.removal.statistic_arguments import asked
+from gfx.coupling.removal.statistic_arguments import Asked, asked
 from gfx.coupling.removal.statistic_writer import StatisticWriter
 from gfx.coupling.removal.weight_shifts import about_mean, unshifted
 from gfx.coupling.removal.weights_left import left_of
@@ -37,7 +38,7 @@ def learn(program: Program, sizes: Sizes, node: fx.Node) -> bool:
     left = left_of(program, sizes, x)
     if left is None and what.kind in ("sum", "mean"):
         x, about = about_mean(x, what)
-    elif left is None and what.kind in ("var", "std"):
+    elif left is None and (what.kind in ("var", "std") or _is_root(what)):
         x, about = unshifted(program, sizes, x, what)
     if left is None:
         left = left_of(program, sizes, x) if about is not None else None
@@ -49,15 +50,36 @@ def learn(program: Program, sizes: Sizes, node: fx.Node) -> bool:
         rows = torch.empty(writer.left.whole.shape, device="meta").sum(what.dims, what.keepdim)
     except RuntimeError:
         return False
-    if what.kind in _KINDS and (what.norm_of_zero(writer.left.whole) or rows.shape != shape):
+    root = what if about is None or what.kind != "norm" else replace(what, kind="std")
+    if root.norm_of_zero(writer.left.whole) or rows.shape != shape:
         return False
-    if about is not None and what.kind in ("sum", "mean"):
+    if about is not None and what.kind == "norm":
+        about = _in_rows(writer, about)
+        if about is None:
+            return False
+    if about is not None and what.kind in ("sum", "mean", "norm"):
         new = writer.squares_about(about, what.keepdim)
         new = writer.emit(torch.div, new, writer.count) if what.kind == "mean" else new
+        new = writer.emit(torch.sqrt, new) if what.kind == "norm" else new
     else:
         new = _KINDS[what.kind](writer)
     writer.stand_in(new)
     return True
+
+
+def _in_rows(writer: StatisticWriter, shift: fx.Node) -> fx.Node | None:
+    """Lays a shift out as the rows that it is of; None if they do not lie in rows."""
+    whole, after = writer.left.whole, writer.sizes.after[shift]
+    if after.ndim in (0, whole.ndim):
+        return shift
+    if writer.what.dims != (1,) or whole.ndim != 2 or after.numel() != len(whole):
+        return None
+    return writer.emit(torch.reshape, shift, (-1, 1))
+
+
+def _is_root(what: Asked) -> bool:
+    """Whether a statistic is the root of a sum of squares."""
+    return what.kind == "norm" and what.number == 2
 
 
 _KINDS: dict[str, Callable[[StatisticWriter], fx.Node]] = {

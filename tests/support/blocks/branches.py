@@ -59,7 +59,7 @@ class _Branches(Layer):
 class Picked(Block):
     """Single channels picked out: as a gate, a factor, or doubled."""
 
-    how: str = "gate"  # gate | last | double | select | number | unbind (each by its own factor)
+    how: str = "gate"  # gate | last | double | select | number | unbind (all of them)
 
     def build(self, site: Site) -> tuple[nn.Module, Site]:
         if site.channels < 3:
