@@ -16,7 +16,10 @@ from gfx.ir.ops import norm_places, op_name
 __all__ = ["MOVES", "Normalised", "goes_on_learning", "is_placed", "normalised"]
 
 MOVES = frozenset("flatten reshape view unsqueeze squeeze permute transpose t contiguous".split())
-_ELEMENTWISE = frozenset("pow square abs mul div neg add sub exp sqrt rsqrt".split())
+_ELEMENTWISE = frozenset(
+    "pow square abs mul div neg add sub exp sqrt rsqrt relu sigmoid tanh softplus log clamp "
+    "clamp_min clamp_max clone detach float double".split()
+)
 _NUMBERS = frozenset("size dim getattr getitem numel".split())
 _BY_MOMENTS = ("batch_norm", "instance_norm", "layer_norm", "group_norm")
 

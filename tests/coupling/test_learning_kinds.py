@@ -114,6 +114,9 @@ LEARN = {
     "max": lambda w: w - w.max(1, keepdim=True)[0],
     "mean of squares": lambda w: w * torch.rsqrt(w.pow(2).mean(ALL, keepdim=True) + 1e-6),
     "sum of products": lambda w: w / torch.sqrt((w * w).sum(ALL, keepdim=True) + 1e-8),
+    "sum of softplus": lambda w: w / F.softplus(w).sum(ALL, keepdim=True),
+    "normalize what is clamped": lambda w: F.normalize(w.clamp(-0.05, 0.05).flatten(1)).view_as(w),
+    "norm that is detached": lambda w: w / w.detach().norm(),
     "mean of all": lambda w: w - w.mean(),
     "std of all": lambda w: w / w.std(),
 }
