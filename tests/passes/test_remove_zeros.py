@@ -13,7 +13,7 @@ import gfx
 from gfx.compression.masks.known_rules import POINTWISE
 from gfx.compression.masks.known_values import _KINDS, see_known
 from gfx.ir.shapes.propagate import propagate
-from support.blocks import Attention, Fourier, Modulated, MultiHead, Spec
+from support.blocks import Attention, Fourier, Modulated, MultiHead, Source, Spec, Swap
 from support.laws import _fits, law
 from support.oracle import alike, assert_equal_outputs, flat
 from support.strategies import specs
@@ -82,13 +82,15 @@ CARRIED = {
     **{f"attention by {how}": Attention(how=how) for how in ("bmm", "matmul", "einsum", "literal")},
     **{how: MultiHead(how=how) for how in ("matmul", "sdpa", "einsum", "whole")},
     "modulated": Modulated(),
+    "gated": Swap(how="glu_module"),
 }
 
 
 @pytest.mark.parametrize("group", [0, -1])
 @pytest.mark.parametrize("name", CARRIED)
 def test_zeros_are_gone_wherever_operations_carry_them(name, group):
-    zeroed_channels_are_gone(Spec(blocks=(CARRIED[name],)), lambda groups: groups[group])
+    spec = Spec(source=Source(out=8), blocks=(CARRIED[name],))
+    zeroed_channels_are_gone(spec, lambda groups: groups[group])
 
 
 def zeroed_channels_are_gone(spec, choose):

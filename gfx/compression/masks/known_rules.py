@@ -22,6 +22,7 @@ __all__ = [
     "along",
     "blocks_of",
     "contraction",
+    "gated",
     "has_borders",
     "layer_output",
     "linear_map",
@@ -84,6 +85,13 @@ def product(a: Any, b: Any) -> Any:
             found = torch.where(zero, torch.zeros_like(found), found)
         elif zero:
             found = torch.zeros_like(found)
+    return found
+
+
+def gated(known: Tensor, dim: int) -> Tensor:
+    """Finds what a GLU makes: one half times the sigmoid of the other; zero if the first is."""
+    value, gate = known.chunk(2, dim)
+    found: Tensor = product(value, gate.sigmoid())
     return found
 
 

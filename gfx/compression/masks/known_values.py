@@ -20,6 +20,7 @@ from gfx.compression.masks.known_rules import (
     along,
     blocks_of,
     contraction,
+    gated,
     has_borders,
     layer_output,
     norm,
@@ -54,7 +55,7 @@ _KINDS: dict[type[nn.Module], frozenset[str]] = {
     **dict.fromkeys(
         (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
          nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign,
-         nn.LogSigmoid, nn.PReLU, nn.Identity), POINTWISE),
+         nn.LogSigmoid, nn.PReLU, nn.Tanhshrink, nn.Softshrink, nn.Identity), POINTWISE),
     **dict.fromkeys(
         (nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle,
          nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, nn.ReflectionPad1d,
@@ -138,6 +139,8 @@ class _Rules:
                 dim -= len(layer.kernel_size)
             found = layer_output(layer, along(known, dim, source.shape[dim]))
             return found.view(-1, *[1] * (source.ndim - 1 - dim))
+        if isinstance(layer, nn.GLU):
+            return gated(known.expand(source.shape), layer.dim)
         if isinstance(layer, _IDENTITY):
             return known if not layer.training else zeros_only(known)
         made = norm(layer, known, source.ndim) if source.ndim > 1 else None
@@ -160,6 +163,8 @@ class _Rules:
             return self._batch_norm(node, get)
         if name in _PRODUCTS:
             return self._product(node, get)
+        if name == "glu":
+            return gated(full(node.all_input_nodes[0], get), argument(node, 1, "dim", default=-1))
         if name == "scaled_dot_product_attention":
             return _attention(node, get)
         if name in TRANSFORMS:
