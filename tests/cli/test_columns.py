@@ -186,6 +186,15 @@ def test_the_example_of_a_help_runs(folder, monkeypatch, command):
     assert done.exit_code == 0, done.output
 
 
+def test_what_an_example_reads_is_written_by_another_that_is_named():
+    (make,) = [command for command in EXAMPLES if command.__name__ == "apply"]
+    written = EXAMPLES[make].split()[-1]
+    for command, example in EXAMPLES.items():
+        files = [word for word in example.split() if word.endswith(".gfx") and command is not make]
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [command.__name__, "--help"])
+        assert not files or (files == [written] and EXAMPLES[make] in done.stdout)
+
+
 @pytest.mark.parametrize("command", EXAMPLES, ids=lambda command: command.__name__)
 def test_a_help_ends_with_the_example(command):
     done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [command.__name__, "--help"])
