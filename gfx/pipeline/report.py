@@ -246,6 +246,8 @@ def said(value: Any) -> str:
         >>> said([{"group": "stem", "removed": 4}, {"group": "up", "removed": 8}])
         'group stem, removed 4; group up, removed 8'
     """
+    if value is None:
+        return "none"
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 import gfx
 from support.output_objects import same_value, untrusted
 
+VAE = "diffusers.models.autoencoders.vae"
 CLASSES = {  # where the class is, its name, and its fields
     "a sample": ("diffusers.models.unets.unet_2d", "UNet2DOutput", ("sample",)),
-    "a decoded image": ("diffusers.models.autoencoders.vae", "DecoderOutput", ("sample",)),
-    "a sample and a loss": ("diffusers.models.autoencoders.vae", "DecoderOutput", ("sample", "commit_loss")),
+    "a decoded image": (VAE, "DecoderOutput", ("sample",)),
+    "a sample and a loss": (VAE, "DecoderOutput", ("sample", "commit_loss")),
     "attrs": ("thirdparty.attrs_outputs", "Both", ("image", "mask")),
     "attrs, frozen": ("thirdparty.attrs_outputs", "Frozen", ("image", "mask")),
-}  # fmt: skip
+}
 X = torch.linspace(-1, 1, 3 * 64).view(1, 3, 8, 8)
 
 
