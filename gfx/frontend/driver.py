@@ -101,9 +101,8 @@ def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -
         equivalence.result(training=False)
     _written_out(module, equivalence)
     notes = tuple(
-        f"the graph returns a dictionary with attributes in the place of {kind}; "
-        "gfx.open_model(file, trust=True) imports the class"
-        for kind in stand_ins(module.graph)
+        f"the graph returns {what}; gfx.open_model(file, trust=True) imports the class"
+        for what in stand_ins(module.graph)
     )
     provenance = Provenance(source, "given", inputs.assumed, notes=notes)
     program = Program(module, inputs.arguments.inputs(), provenance)
