@@ -192,8 +192,8 @@ class ChannelPrune(Pass):
         globs = {"keep": self.keep, "targets": self.targets, "ratios": tuple(self.ratios)}
         given = (self.round_to, self.min_channels, self.max_ratio)
         bounds = Bounds(min_channels=1) if self.kept or self.widths else Bounds(*given)  # rule 2
-        among, skipped = candidates(groups, globs, self.approximate, bounds)
+        among, bounded, skipped = candidates(groups, globs, self.approximate, bounds)
         outcome.skips += [Skip(*skip) for skip in skipped]
         by: Any = {"data": context.data, "batches": self.batches, "seed": context.seed}
         ranked = {} if self.kept else rank(groups, among, self.importance, reduce=self.reduce, **by)
-        return Selection(groups, among, ranked, bounds, self.scope)
+        return Selection(groups, among, ranked, bounds, self.scope, bounded)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from gfx.compression.masks import GroupMasks, MaskSettings, candidates, mask_elements
-from gfx.compression.selection import MIN_CHANNELS, Bounds
+from gfx.compression.selection import MIN_CHANNELS, Bounds, said_reasons
 from gfx.contract import Change, Context, Keeps, Outcome, Pass, Skip
 from gfx.coupling import analyse
 from gfx.errors import PreconditionError, RecipeError, check_range, did_you_mean, prefixed
@@ -135,7 +135,7 @@ class Mask(Pass):
         else:
             self._mask_groups(program, outcome)
         if self.targets and not outcome.modified:  # rule 4
-            reasons = "; ".join(f"{skip.node}: {skip.why}" for skip in outcome.skips[:8])
+            reasons = said_reasons((skip.node, skip.why) for skip in outcome.skips)
             raise PreconditionError(
                 f"mask: nothing can be masked. {reasons or 'No layer is found'}"
             )

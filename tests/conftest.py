@@ -11,6 +11,8 @@ import hypothesis
 import pytest
 import torch
 
+from support.advice_watch import advice_watch  # noqa: F401
+
 # the hooks of `make laws`
 from support.law_timer import (  # noqa: F401
     pytest_collection_modifyitems,

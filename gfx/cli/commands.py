@@ -62,5 +62,6 @@ EXAMPLES = {
     zoo: "gfx zoo dcgan",
     report: "gfx report small.gfx --html small.html",
 }
+_BEFORE = {report: f"{EXAMPLES[apply]} writes a small.gfx. "}
 for command, example in EXAMPLES.items():
-    app.command(epilog=f"Example: {example}")(command)
+    app.command(epilog=f"{_BEFORE.get(command, '')}Example: {example}")(command)

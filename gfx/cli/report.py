@@ -106,12 +106,12 @@ def _opened(file: Path, trust: bool) -> "fx.GraphModule":
             raise
         raise ArchiveError(f"{asks}: {error}") from error
     reported = isinstance(module, fx.GraphModule) and hasattr(module, "gfx_report")
-    if kind != "gfx" and not reported:
+    look = f"gfx cost {file} and gfx inspect {file} look at it"
+    if not reported and kind == "gfx":
+        raise ArchiveError(f"{file} has no gfx report, only gfx apply writes one; {look}")
+    if not reported:
         name = type(module).__name__
-        raise ArchiveError(
-            f"{asks} with a {name}, which has no report; gfx cost {file} and gfx inspect {file} "
-            "look at it"
-        )
+        raise ArchiveError(f"{asks} with a {name}, which has no report; {look}")
     return cast("fx.GraphModule", module)
 
 

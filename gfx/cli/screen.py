@@ -1,8 +1,8 @@
 """Prints the output of commands: tables or JSON on stdout, progress on stderr.
 
 1. No line is wider than the screen: the terminal, else the variable COLUMNS, else 80.
-2. Text is broken between words, never within a name: a name that is wider than the screen stands on
-   a line of its own, whole.
+2. Text is broken between words; a name that is wider than the screen goes on in the next lines,
+   broken at its dots. Nothing of it is left out.
 3. A table whose columns would not fit, each as wide as its longest word, becomes one block a row.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from gfx.io.text_lines import between_words, wrapped
+from gfx.io.text_lines import between_words, display_width, padded, wrapped
 from gfx.progress import LiveLine, listening, stage
 
 __all__ = ["Progress", "columns_of_screen", "print_json", "print_table", "print_text"]
@@ -74,8 +74,8 @@ def _widths(
     least, most = [], []
     for place, name in enumerate(names):
         texts = [name, *(line for row in cells for line in row[place])]
-        most.append(max(map(len, texts)))
-        words = [len(word) for text in texts for word in text.split()]
+        most.append(max(map(display_width, texts)))
+        words = [display_width(word) for text in texts for word in text.split()]
         # numbers are not broken, nor what names the row
         whole = columns[place].startswith("#") or place == 0
         least.append(most[-1] if whole else max(words, default=1))
@@ -94,7 +94,7 @@ def _widths(
 
 def _line(parts: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     made = [
-        part.rjust(width) if is_right else part.ljust(width)
+        padded(part, width, right=is_right)
         for part, width, is_right in zip(parts, widths, right, strict=True)
     ]
     return (" " * _GAP).join(made).rstrip()

@@ -36,6 +36,7 @@ class LatencyTimer:
 
     meter: Meter
     original: Program | None
+    share: float = 1.0  # of each limit to aim at; less after a result was measured above it
     _first: dict[Place, Reading] = field(default_factory=dict)
     # measured latencies too noisy to decide
     _open: list[tuple[Budget, Reading]] = field(default_factory=list)
@@ -87,11 +88,13 @@ class LatencyTimer:
         """Whether a program keeps every budget as it is; latency is measured last.
 
         A program that costs what the original does, node by node, is the original: it is not
-        measured again where that clearly exceeds a limit.
+        measured again where that clearly exceeds a limit. None keeps a limit that is aimed below.
         """
         if not all(budget.kept(cost) for budget in budgets):
             return False
         timed = [budget for budget in budgets if budget.timed]
+        if timed and self.share < 1:
+            return False
         if self.original is not None and cost == cost_of(self.original):
             firsts = [(budget, self.before(budget)) for budget in timed]
             if any(verdict(r.ms, *r.bounds, b.limit) == "over" for b, r in firsts):

@@ -14,6 +14,7 @@ from gfx.coupling.form_groups import collect
 from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, tensors, varying
 from gfx.coupling.long_dimensions import LongDimensions
+from gfx.coupling.normalised_weights import normalised
 from gfx.coupling.rules import function_rule, module_rule
 from gfx.coupling.rules.movement import unknown, unlabelled
 from gfx.coupling.rules.reductions import centre
@@ -97,11 +98,23 @@ def _value(flow: Flow, node: fx.Node) -> Any:
     if node in flow.constants.hidden:
         return unlabelled(value, "")
     if node in flow.constants.weights:
-        x = flow.values[node.all_input_nodes[0]]
-        return flow.keep(x, range(x.ndim), tuple(value.shape), "")
+        return _normalised(flow, node)
     if node in flow.constants.weight_statistics:
         return flow.made(node, range(value.ndim), tuple(value.shape))
     return _OPS[node.op](flow, node)
+
+
+def _normalised(flow: Flow, node: fx.Node) -> Labeled:
+    """Labels a weight that is normalised as a whole: each element is where it was."""
+    x: Labeled = flow.values[node.all_input_nodes[0]]
+    what = normalised(node)
+    for vector in what.vectors if what is not None else ():
+        if vector is not None and what is not None:
+            v: Labeled = flow.values[vector]
+            for i in range(v.ndim):
+                mine = flow.along(x, what.first + i)
+                flow.connect((mine, x.why), (flow.along(v, i), v.why))
+    return Labeled(x.shape, x.fields, x.why)
 
 
 def _placeholder(flow: Flow, node: fx.Node) -> Any:

@@ -218,8 +218,10 @@ class Flow:
 
     def meet(self, values: Sequence[Labeled], shape: tuple[int, ...]) -> Labeled:
         """Combines broadcast values elementwise: labels that meet at a position are one channel."""
-        fields = [spread(f, shape) for value in values for f in self.deciding(value)]
-        merged: list[Tensor] = []
+        given = [[spread(f, shape) for f in self.deciding(value)] for value in values]
+        given = self._once(given)
+        merged = _alone(given)
+        fields = [f for each in given for f in each if not any(f is own for own in merged)]
         # those that vary on few dimensions first: a field over a split dimension then joins them
         for labels in sorted(fields, key=lambda f: (len(varying(f)), varying(f))):
             self._merge(merged, labels)
@@ -231,6 +233,22 @@ class Flow:
             else:  # what is pinned here needs no labels any more: they would pin what they meet
                 why = why or self.labels.reason(core(labels).numpy().ravel())
         return Labeled(shape, tuple(left), why)
+
+    def _once(self, given: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        """Leaves out the fields of a value that are, one by one, those of an earlier one."""
+        left: list[list[Tensor]] = []
+        for fields in given:
+            known = len(fields) > 1 and any(self._same(fields, before) for before in left)
+            left.append([] if known else list(fields))
+        return left
+
+    def _same(self, fields: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+        fields, others = sorted(fields, key=varying), sorted(others, key=varying)
+        if [varying(f) for f in fields] != [varying(f) for f in others]:
+            return False
+        pairs = zip(map(core, fields), map(core, others), strict=True)
+        find = self.labels.find
+        return all(np.array_equal(find(a.numpy().copy()), find(b.numpy().copy())) for a, b in pairs)
 
     def _merge(self, merged: list[Tensor], labels: Tensor) -> None:
         """Adds a field to those of an output, or unites it with the first that it overlaps.
@@ -327,3 +345,16 @@ class Flow:
     def prices(self, call: Call, *sizes: Ids | None) -> None:
         """Records the labelled sizes whose product the node's MACs are proportional to."""
         self.factors[call.node] = [ids for ids in sizes if ids is not None]
+
+
+def _alone(given: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Lists the fields of dimensions on which one value varies alone, as a weight in rows does.
+
+    Several of them may lie along one dimension; they do not meet.
+    """
+    over = [{d for labels in fields for d in varying(labels)} for fields in given]
+    found = []
+    for i, fields in enumerate(given):
+        others = set().union(*over[:i], *over[i + 1 :])
+        found += [labels for labels in fields if others.isdisjoint(varying(labels))]
+    return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx
 
+from gfx.coupling.normalised_weights import goes_on_learning, normalised
 from gfx.ir.ops import is_inplace, op_name
 from gfx.ir.program import Program
 
@@ -34,6 +35,7 @@ class Constants:
 
     weight_statistics: frozenset[fx.Node] = frozenset()  # statistics of the program's own tensors
     weights: frozenset[fx.Node] = frozenset()  # those of them that are a whole weight again
+    learning: frozenset[fx.Node] = frozenset()  # weights that a removal writes out
     own: frozenset[fx.Node] = frozenset()  # weights that alone use the tensor they come from
     hidden: frozenset[fx.Node] = frozenset()  # used for nothing but to compute them
     nodes: frozenset[fx.Node] = frozenset()  # all that does not depend on the input
@@ -69,7 +71,7 @@ def find_constants(program: Program) -> Constants:
             found.add(node)
     if not found:
         return Constants(nodes=frozenset(nodes))
-    weights = {node for node in found if op_name(node) in _WEIGHTS}
+    weights = {node for node in found if op_name(node) in _WEIGHTS or normalised(node)}
     ends, hidden = found - weights, set[fx.Node]()
     for node in reversed(program.graph.nodes):
         if node in nodes and node.users and all(u in ends or u in hidden for u in node.users):
@@ -79,6 +81,7 @@ def find_constants(program: Program) -> Constants:
     return Constants(
         frozenset(found),
         frozenset(weights),
+        frozenset(filter(goes_on_learning, weights)),
         frozenset(_alone(program, weights)),
         frozenset(hidden),
         frozenset(nodes),
@@ -117,5 +120,7 @@ def _mixes(node: fx.Node) -> bool:
     if name == "getitem" and isinstance(node.args[0], fx.Node):
         source = node.args[0]
         return not isinstance(source.meta["val"], Tensor) and op_name(source) in _STATISTICS
+    if name in _MIXING or normalised(node) is not None:
+        return True
     # a product whose result is a matrix is a factorised weight, whose rank may be narrowed
-    return name in _MIXING or (name in _PRODUCTS and node.meta["val"].numel() == 1)
+    return name in _PRODUCTS and node.meta["val"].numel() == 1

@@ -19,6 +19,7 @@ from gfx.frontend.normal_form import normal_form
 from gfx.frontend.private_copy import private_copy
 from gfx.frontend.refusal import Refusal, first_line
 from gfx.frontend.regions import cut_gradients, has_regions
+from gfx.frontend.size_conditions import add_rules, in_words, kept_rules, structure_rules
 from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.io.archive import ModelPath, as_module
 from gfx.ir.program import Program, Provenance
@@ -100,9 +101,8 @@ def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -
         equivalence.result(training=False)
     _written_out(module, equivalence)
     notes = tuple(
-        f"the graph returns a dictionary with attributes in the place of {kind}; "
-        "gfx.open_model(file, trust=True) imports the class"
-        for kind in stand_ins(module.graph)
+        f"the graph returns {what}; gfx.open_model(file, trust=True) imports the class"
+        for what in stand_ins(module.graph)
     )
     provenance = Provenance(source, "given", inputs.assumed, notes=notes)
     program = Program(module, inputs.arguments.inputs(), provenance)
@@ -183,11 +183,12 @@ class _Search:
                 continue
             stage("tracing by torch.export")
             try:
-                graph, notes = exported_graph(self.model, attempt, opaque, recorded)
+                graph, notes, rules = exported_graph(self.model, attempt, opaque, recorded)
                 enough = attempt.quick
                 module = self.written_out(normal_form(self.model, graph), self.check)
                 notes += self.check.notes(module, gradients=True)
-                return self.program(module, "export", opaque, notes)
+                rules = kept_rules(rules, arguments, self.check.by_value)
+                return self.program(module, "export", opaque, notes + in_words(rules), rules)
             except Refusal as refusal:
                 last = refusal
         raise last
@@ -198,9 +199,16 @@ class _Search:
         return _written_out(module, check)
 
     def program(
-        self, module: fx.GraphModule, frontend: Frontend, opaque: dict[str, str], notes: list[str]
+        self,
+        module: fx.GraphModule,
+        frontend: Frontend,
+        opaque: dict[str, str],
+        notes: list[str],
+        rules: tuple[str, ...] = (),
     ) -> Program:
-        """Makes the program, and says where it comes from."""
+        """Makes the program, and says where it comes from, and for which inputs it stands."""
+        arguments = self.inputs.arguments
+        add_rules(module, (*structure_rules(arguments), *rules), arguments)
         fixed = [
             f"the argument {item.name} is fixed at {item.value!r}"
             for item in self.inputs.arguments.fixed()

@@ -59,6 +59,11 @@ class EquivalenceCheck:
         tensors = [t for t in values if isinstance(t, torch.Tensor)] + list(self.model.parameters())
         self.shapes_only = any(t.is_meta for t in tensors)
 
+    @property
+    def by_value(self) -> bool:
+        """Whether graphs are compared by value, on the example inputs."""
+        return self.check and not self.shapes_only
+
     def look(self) -> None:
         """Runs the model, so that inputs which it does not take are found first.
 

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from gfx.frontend.transformer_forwards import is_composite
-from gfx.ir.modules import OWN
+from gfx.ir.modules import OWN, SizeRules
 
 __all__ = ["Calls", "LeafCall", "is_leaf", "leaf_paths", "leaves_as_operations"]
 
@@ -198,6 +198,7 @@ def leaf_paths(model: nn.Module, opaque: Collection[str]) -> dict[str, nn.Module
     for path, module in model.named_modules():
         parts = path.split(".")
         inside = any(".".join(parts[:depth]) in found for depth in range(1, len(parts)))
-        if path and not inside and (path in opaque or is_leaf(module)):
+        followed = isinstance(module, SizeRules)  # its code asks again of the sizes, and is noted
+        if path and not inside and not followed and (path in opaque or is_leaf(module)):
             found[path] = module
     return found

@@ -1,7 +1,7 @@
 """Traces a model by torch.export, raised to the same normal form (the second front end).
 
 It takes what symbolic trace cannot: control flow on shapes and flags, `len`, iteration, einops.
-Sizes stay variable where the model allows; where they do not, a note says what is fixed.
+Sizes stay variable where the model allows; rules say for which of them the graph stands.
 """
 
 import contextlib
@@ -21,7 +21,8 @@ from gfx.frontend.lowering import lower
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
 from gfx.frontend.regions import refused_contexts
-from gfx.frontend.size_guards import decisions, sizes_in_words
+from gfx.frontend.size_conditions import size_rules
+from gfx.frontend.size_guards import Decisions, decisions
 from gfx.frontend.transformer_forwards import plain_forwards
 from gfx.ir.random_state import ONE_DRAW, drawn_in_python
 from gfx.ir.torch_logging import quiet_torch
@@ -65,8 +66,8 @@ def exported_graph(
     attempt: ExportCall,
     opaque: Collection[str],
     recorded: Mapping[str, list[Any]],
-) -> tuple[fx.Graph, list[str]]:
-    """Exports a model and returns its graph with notes for the user.
+) -> tuple[fx.Graph, list[str], tuple[str, ...]]:
+    """Exports a model and returns its graph, notes for the user, and rules about sizes.
 
     `recorded` holds the results that opaque leaves returned when the model ran.
     The model gains the constants that the graph refers to, and is else left unchanged.
@@ -83,7 +84,7 @@ def exported_graph(
                 refused_contexts(),
                 decisions(_Entry.forward.__code__) as asked,
             ):
-                program = _export(model, attempt)
+                program = _export(model, attempt, asked)
             graph, constants = lower(program, model, attempt.arguments, calls)
             set_call_form(graph, attempt.arguments.forms(), attempt.arguments.returned.form)
     except Refusal as refusal:
@@ -92,10 +93,13 @@ def exported_graph(
     except Exception as error:  # user code on fake tensors: anything may be raised
         raise Refusal(first_line(error), blamed_module(error, model)) from error
     vars(model).update(constants)
-    return graph, [*([ONE_DRAW] if drawn[0] else []), *_notes(program, attempt.arguments, asked)]
+    rules = size_rules(asked, attempt.arguments, _input_shapes(program))
+    return graph, [ONE_DRAW] if drawn[0] else [], rules
 
 
-def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgram:
+def _export(
+    model: nn.Module, attempt: ExportCall, asked: Decisions
+) -> torch.export.ExportedProgram:
     values = leaves(attempt.arguments.values())
     # tensors of their own: torch.export marks on them which sizes are open, also when it fails
     tensors = [
@@ -111,7 +115,7 @@ def _export(model: nn.Module, attempt: ExportCall) -> torch.export.ExportedProgr
     # torch prints the graph it had so far when a value decides the control flow
     with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), _settings(attempt):
         return torch.export.export(
-            _Entry(model, attempt.arguments),
+            _Entry(model, attempt.arguments, asked),
             (tensors,),
             dynamic_shapes=None if attempt.open_sizes == "none" else (shapes,),
             strict=False,
@@ -144,9 +148,10 @@ def _settings(attempt: ExportCall) -> Iterator[None]:
 class _Entry(nn.Module):
     """Calls the model from a flat list of tensors; everything else is fixed."""
 
-    def __init__(self, model: nn.Module, arguments: Arguments) -> None:
+    def __init__(self, model: nn.Module, arguments: Arguments, asked: Decisions) -> None:
         super().__init__()
         self.model = model
+        self.asked = asked
         self.training = model.training
         self.arguments = arguments
         plain, self.form = take_apart(arguments.values())
@@ -155,6 +160,7 @@ class _Entry(nn.Module):
         self.tensors = [isinstance(leaf, torch.Tensor) for leaf in values]
 
     def forward(self, tensors: list[torch.Tensor]) -> Any:
+        self.asked.enter(tensors)
         given = iter(tensors)
         pairs = zip(self.leaves, self.tensors, strict=True)
         found = [next(given) if is_tensor else leaf for leaf, is_tensor in pairs]
@@ -163,36 +169,7 @@ class _Entry(nn.Module):
         return self.arguments.call(self.model, values)
 
 
-def _notes(
-    program: torch.export.ExportedProgram, arguments: Arguments, asked: set[Any]
-) -> Iterator[str]:
-    """Yields which sizes the graph is fixed to, and for which of the open ones it stands."""
-    names = _tensor_names(arguments)
+def _input_shapes(program: torch.export.ExportedProgram) -> list[Any]:
     signature = program.graph_signature
     inputs = [n for n in program.graph.nodes if n.name in signature.user_inputs]
-    for name, node in zip(names, inputs, strict=True):
-        shape = node.meta["val"].shape
-        fixed = [i for i, size in enumerate(shape) if i != 1 and isinstance(size, int)]
-        if fixed:
-            sizes = " and ".join(f"dimension {i} is {shape[i]}" for i in fixed)
-            yield f"torch.export fixed sizes of the input {name}: {sizes}"
-    example = [t.shape for t in leaves(arguments.values()) if _is_tensor(t)]
-    shapes = [node.meta["val"].shape for node in inputs]
-    for i, words in sizes_in_words(asked, shapes, example):
-        yield (
-            f"the graph stands for sizes at which forward decides as on the example: in the input "
-            f"{names[i]} {words}; trace it on an input of another size for others"
-        )
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
-def _tensor_names(arguments: Arguments) -> list[str]:
-    return [
-        item.name
-        for item in arguments.items
-        for leaf in leaves(item.value)
-        if isinstance(leaf, torch.Tensor)
-    ]
+    return [node.meta["val"].shape for node in inputs]

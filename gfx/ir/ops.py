@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-__all__ = ["is_inplace", "is_inplace_module", "only_shape", "op_name"]
+__all__ = ["is_inplace", "is_inplace_module", "norm_places", "only_shape", "op_name"]
 
 # spellings that differ by more than an underscore or an i
 _ALIASES = {
@@ -97,6 +97,20 @@ def is_inplace_module(module: nn.Module) -> bool:
     # a module is slow to say that it has no such attribute
     said = "inplace" in vars(module) or hasattr(type(module), "inplace")
     return said and bool(getattr(module, "inplace", False))
+
+
+def norm_places(node: fx.Node) -> dict[str, int]:
+    """Returns the places of a batch or instance norm's vectors, which torch and F order otherwise.
+
+    Example:
+        >>> x = fx.Graph().placeholder("x")
+        >>> norm_places(x.graph.call_function(torch.batch_norm, (x,)))
+        {'weight': 1, 'bias': 2, 'running_mean': 3, 'running_var': 4}
+    """
+    vectors = ("weight", "bias", "running_mean", "running_var")
+    if getattr(node.target, "__module__", "") == "torch.nn.functional":
+        vectors = (*vectors[2:], *vectors[:2])
+    return {name: place for place, name in enumerate(vectors, 1)}
 
 
 # what reads of their first argument its shape, type and device, and no number

@@ -145,14 +145,20 @@ def set_call_form(
 
 
 def stand_ins(graph: fx.Graph) -> list[str]:
-    """Lists the classes that dictionaries stand for, of what a graph returns.
+    """Says what a graph returns in the place of objects whose classes were not imported.
 
     Example:
         >>> stand_ins(fx.Graph())
         []
     """
-    kinds = [form.kind for form in forms_in(call_form(graph).output)]
-    return [".".join(kind) for kind in kinds if isinstance(kind, tuple)]
+    what = "a dictionary with attributes"
+    found = [
+        f"{'a tuple of the same names' if form.build == 'tuple' else what} in the place of "
+        f"{'.'.join(form.kind)}"
+        for form in forms_in(call_form(graph).output)
+        if isinstance(form.kind, tuple)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _form(parts: Any) -> ObjectForm:

@@ -146,8 +146,7 @@ def apply(
             forget(program)
             run = Run(program, recipe, data, verify, meter)
             before, recorded = run.cost, Recording(run)
-            passes = run.passes(recipe.passes)
-            timings = run.check()
+            passes, timings = run.kept(recipe.passes)
             record = recorded.finished()
         small = program.module
         if "_code" not in vars(small):  # no pass has compiled it

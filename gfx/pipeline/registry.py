@@ -134,7 +134,12 @@ def get(name: str) -> type[Pass]:
     if name in found.passes:
         return found.passes[name]
     broken = "".join(f"; plugin {b.plugin} could not be loaded: {b.why}" for b in found.broken)
-    raise RegistryError(f"unknown pass {name!r}{did_you_mean(name, found.passes)}{broken}")
+    own = (
+        "; a pass of yours is found by the entry point gfx.passes of an installed package, and in "
+        "Python gfx.Recipe(passes=(YourPass(),)) takes it as it is"
+    )
+    own = own if ":" in name or "." in name else ""
+    raise RegistryError(f"unknown pass {name!r}{did_you_mean(name, found.passes)}{own}{broken}")
 
 
 def _load(point: EntryPoint) -> tuple[type[Pass], ...]:

@@ -116,22 +116,20 @@ def report(module: nn.Module | ModelPath) -> Report:
     Example:
         >>> report(nn.ReLU())
         Traceback (most recent call last):
-        gfx.errors.GfxError: this ReLU has no gfx report; pass what gfx.apply or gfx.load returned
+        gfx.errors.GfxError: this ReLU has no gfx report; pass what gfx.apply returned or saved
     """
     opened = require_module(as_module(module))
     found = getattr(opened, ATTRIBUTE, None)
     if isinstance(found, Mapping):
         return Report.from_dict(found)
     if not isinstance(found, Report):
-        raise GfxError(
-            f"this {type(opened).__name__} has no gfx report; "
-            "pass what gfx.apply or gfx.load returned"
-        )
+        kind = type(opened).__name__
+        raise GfxError(f"this {kind} has no gfx report; pass what gfx.apply returned or saved")
     return found
 
 
 def render(report: Report, width: int | None = None) -> str:
-    """Writes a report as plain text, no line wider than `width` but for a name that is.
+    """Writes a report as plain text, no line wider than `width`.
 
     None: as wide as the terminal, or as the variable COLUMNS says, else 80.
     """
@@ -248,6 +246,8 @@ def said(value: Any) -> str:
         >>> said([{"group": "stem", "removed": 4}, {"group": "up", "removed": 8}])
         'group stem, removed 4; group up, removed 8'
     """
+    if value is None:
+        return "none"
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):

@@ -8,7 +8,7 @@ import torch
 
 from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.costs import Budget, Meter, cost_of
-from gfx.errors import InputError, VerificationError
+from gfx.errors import BudgetError, InputError, TimingError, VerificationError
 from gfx.io.data import replayable
 from gfx.ir.execute import tolerance
 from gfx.ir.memory_format import formats_of, store_in_formats
@@ -20,11 +20,14 @@ from gfx.pipeline.pass_report import PassReport, Timing, pass_report
 from gfx.pipeline.recipe import Recipe
 from gfx.pipeline.shared_budget import SharedBudget, shared
 from gfx.pipeline.verify import Check, honesty, signature, structure, values
-from gfx.progress import stage
+from gfx.progress import out_of_time, stage
 from gfx.search import resolve_limits
 
 __all__ = ["Run"]
 
+_PLANS = 4  # times that a result is planned
+_STEP = 1.02  # by which limits to aim at are lowered at least
+_LEAST = 1e-3  # of a limit: where every plan but the smallest is above what to aim at
 _AGAIN = 2  # times that a result is measured again: other load only ever adds time
 
 
@@ -39,6 +42,7 @@ class Run:
         self.verify = verify
         self.cost = cost_of(program)
         self.context = self._context(recipe, data, meter)
+        self.excess = 0.0  # measured latency of the result / limit
         self.known: Any = None  # the program's output on the check inputs, once it ran
 
     def _context(self, recipe: Recipe, data: Any, meter: Meter | None) -> Context:
@@ -58,6 +62,39 @@ class Run:
             seed=recipe.seed or 0,
             budgets=limits.budgets,
         )
+
+    def kept(self, passes: Sequence[Pass]) -> tuple[tuple[PassReport, ...], tuple[Timing, ...]]:
+        """Applies passes until the result keeps every budget; returns reports and latencies.
+
+        A result that is slower than its plan was when the search measured it is planned anew, with
+        limits that much lower, at last with the lowest that there are. A budget is refused where
+        that leads to the same result, or the time is over.
+
+        Raises: as `check` does.
+        """
+        timed = any(budget.timed for budget in self.context.budgets)
+        planned = timed and any(pass_.takes_budget for pass_ in passes)
+        start = self.program.copy(on_write=True) if planned else None
+        cost, before = self.cost, None
+        for number in range(_PLANS):
+            reports = self.passes(passes)
+            try:
+                return reports, self.check()
+            except (BudgetError, TimingError):
+                same = self.cost == before
+                if start is None or same or out_of_time() or number == _PLANS - 1:
+                    raise
+            stage("planning a smaller result: this one is slower than its plan was")
+            before, self.cost, self.known = self.cost, cost, None
+            self._aim_lower(last=number == _PLANS - 2)
+            self.program.module = start.copy(on_write=True).module
+        raise AssertionError("the last plan is returned or refused")
+
+    def _aim_lower(self, *, last: bool) -> None:
+        """Lowers the limits that searches aim at by what was measured above them."""
+        meter = self.context.meter
+        assert meter is not None
+        meter.share = _LEAST if last else meter.share / max(self.excess, _STEP)
 
     def passes(self, passes: Sequence[Pass]) -> tuple[PassReport, ...]:
         """Applies passes; those that share the recipe's budget are planned together."""
@@ -98,6 +135,7 @@ class Run:
 
         Raises: BudgetError if it does not; TimingError if the machine is too noisy to decide.
         """
+        self.excess = 0.0
         for budget in self.context.budgets:
             budget.check(self.cost)
         timed = [budget for budget in self.context.budgets if budget.timed]
@@ -114,6 +152,7 @@ class Run:
                 break
             stage("measuring the result again, before it is rejected")
             after = meter.read(self.program, budget)
+        self.excess = max(self.excess, after.ms / budget.limit)
         budget.check_time(after)
         return Timing(
             backend=budget.backend,

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gfx.costs import Budget, Cost, LatencyPredictor, LatencyTimer, Meter, cost_of, parse_budget
@@ -27,6 +27,12 @@ class Limits:
     def timed(self) -> bool:
         """Whether a budget is on latency."""
         return any(budget.timed for budget in self.budgets)
+
+    @property
+    def aims(self) -> tuple[Budget, ...]:
+        """The budgets to aim at: limits in milliseconds are lower after a result was too slow."""
+        share = 1.0 if self.meter is None else self.meter.share
+        return tuple(replace(b, limit=b.limit * share) if b.timed else b for b in self.budgets)
 
     @property
     def requested(self) -> dict[str, float]:

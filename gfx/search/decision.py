@@ -6,6 +6,7 @@ from copy import copy
 
 import numpy as np
 
+from gfx.compression.selection import what_stands
 from gfx.costs import Budget, LatencyTimer
 from gfx.coupling import Groups
 from gfx.errors import BudgetError
@@ -156,13 +157,14 @@ class ChoiceSearch:
         budget, value = self._budgets[at], least[at]
         over = f", {budget.said(value - budget.limit)} too much" if value > budget.limit else ""
         over = over or ", but not together with the other limits"
-        reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self._groups if g.pinned)
-        why = "; ".join(list(reasons)[:4]) or "nothing is pinned"
+        kinds = {choice.kind for choice in self.front.choices}
+        allow = {"layer": "smaller shares and ranks", "group": "a smaller min_channels"}
+        allowed = [f", or allow {text}" for kind, text in allow.items() if kind in kinds]
         return BudgetError(
             f"the budget on {budget.name} is {budget.said(budget.limit)}, and the "
             f"least that the options of {len(self.front.choices)} layers and groups reach is "
-            f"{budget.said(value)}{over}; raise the budget, or allow smaller shares, ranks and "
-            f"min_channels. What stands in the way: {why}"
+            f"{budget.said(value)}{over}; raise the budget{''.join(allowed)}. "
+            f"What stands in the way: {what_stands(self._groups)}"
         )
 
     def _plan(self, numbers: tuple[int, ...]) -> Plan:

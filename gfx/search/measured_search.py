@@ -10,6 +10,8 @@
 4. Predictions may be wrong for some options only, such as other forms of layers. So before a budget
    is refused, the search is repeated without them (`simpler`).
 5. When the time is over (gfx/progress/deadline.py), the best plan so far is the result.
+6. After a result was measured above a limit, the next search aims at a lower one. The smallest plan
+   is held to the limit itself.
 """
 
 from collections.abc import Sequence
@@ -147,7 +149,7 @@ class _WithMethod:
 
     def __init__(self, method: Method, search: MeasuredSearch) -> None:
         self._method, self._search = method, search
-        self._budgets = search._limits.budgets
+        self._budgets, self._aims = search._limits.budgets, search._limits.aims
         self.spare: Plan | None = None  # the smallest plan, where it keeps the budgets
 
     def best(self) -> Plan | None:
@@ -156,7 +158,7 @@ class _WithMethod:
         return self._from_smallest() if plan is None and self._search._limits.timed else plan
 
     def _aimed(self, start: list[float] | None) -> Plan | None:
-        aim = Aim(self._budgets, self._method.find, self._values, self._search._attempts)
+        aim = Aim(self._aims, self._method.find, self._values, self._search._attempts)
         return aim.best(start)
 
     def _from_smallest(self) -> Plan | None:
@@ -178,7 +180,7 @@ class _WithMethod:
         predicted = self._method.predict(plan)
         return [
             max(p * b.limit / v, p) * (1 + _HAIR) if b.timed and v else b.limit
-            for p, v, b in zip(predicted, values, self._budgets, strict=True)
+            for p, v, b in zip(predicted, values, self._aims, strict=True)
         ]
 
     def _over(self, values: Sequence[float]) -> bool:

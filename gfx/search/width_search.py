@@ -1,11 +1,11 @@
 """Finds how many channels each group keeps so that budgets are met closely, from below."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gfx.compression.selection import Bounds, Selection
+from gfx.compression.selection import Bounds, Selection, what_stands
 from gfx.costs import Budget
 from gfx.coupling.labels import Ids
 from gfx.errors import BudgetError
@@ -154,11 +154,14 @@ class WidthSearch:
             values: its cost in the unit of each budget, if it was measured.
         """
         budget, value = self._fullest(least, values)
+        smallest = self._smallest(self.bounds)
+        looser = self._looser(lambda bounds: bool((self._smallest(bounds) < smallest).any()))
         return BudgetError(
             f"the budget on {budget.name} is {budget.said(budget.limit)}, and with every "
             f"free group at its smallest ({self.bounds}) it is {budget.said(value)}, "
-            f"{budget.said(value - budget.limit)} too much; raise the budget, or "
-            f"{self.bounds.looser}. What stands in the way: {self._pinned(budget, least)}"
+            f"{budget.said(value - budget.limit)} too much; raise the budget"
+            f"{f', or {looser}' if looser else ''}. "
+            f"What stands in the way: {self._pinned(budget, least)}"
         )
 
     def _too_coarse(self, below: Ids, above: Ids | None) -> None:
@@ -172,12 +175,13 @@ class WidthSearch:
         enough = np.ceil(1000 * (1 - value / budget.limit)) / 1000
         steps = ", ".join(f"{g.name} ({g.width})" for g in self.among[:4]) or "none"
         steps += f" and {len(self.among) - 4} more" if len(self.among) > 4 else ""
+        looser = self._looser(self._finer)
         raise BudgetError(
             f"the budget on {budget.name} is {budget.said(budget.limit)}, and the "
             f"nearest that can be reached is {budget.said(value)} "
             f"({100 * value / budget.limit:.2f} %) below and "
             f"{over}, not within tolerance={self.tolerance} of it: widths move in steps "
-            f"({self.bounds}). To come nearer, {self.bounds.looser}, or allow it with "
+            f"({self.bounds}). To come nearer, {looser}{looser and ', or '}allow it with "
             f"tolerance={enough:g}. Free groups: {steps}. "
             f"What stands in the way: {self._pinned(budget, below)}"
         )
@@ -187,10 +191,29 @@ class WidthSearch:
         values = self.values(kept[None])[0].tolist() if values is None else values
         return max(zip(self.budgets, values, strict=True), key=lambda pair: pair[1] / pair[0].limit)
 
+    def _looser(self, helps: Callable[[Bounds], bool]) -> str:
+        """Says which bounds to loosen, of those that help; "" if none does."""
+        found = [words for words, bounds in self.bounds.looser().items() if helps(bounds)]
+        alone = [words for words in found if " and " not in words]
+        return " or ".join(alone) or "".join(found)
+
+    def _finer(self, bounds: Bounds) -> bool:
+        """Whether groups can be narrowed in smaller steps, or further, under other bounds."""
+        among = (*self.among, *self.selection.bounded)
+        now, then = self.bounds.of(among), bounds.of(among)
+        return bool((then.strides < now.strides).any() or (then.least < now.least).any())
+
+    def _smallest(self, bounds: Bounds) -> Numbers:
+        """Returns the costs with every group at its smallest under other bounds."""
+        among = (*self.among, *self.selection.bounded)
+        table = self.costs.full.copy()
+        table[[self.costs.columns[group.name] for group in among]] = bounds.of(among).least
+        costs: Numbers = self.costs(table[None])[0]
+        return costs
+
     def _pinned(self, budget: Budget, kept: Ids) -> str:
         """Lists the reasons that keep a configuration from costing less."""
-        reasons = dict.fromkeys(f"{g.name}: {g.pinned}" for g in self.selection.groups if g.pinned)
-        text = "; ".join(list(reasons)[:4]) or "nothing is pinned"
+        text = what_stands(self.selection.groups)
         if budget.measure != "peak_activation_bytes":
             return text
         table = self.costs.full.copy()

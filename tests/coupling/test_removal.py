@@ -62,7 +62,7 @@ def check_union(program: gfx.Program, seed: int) -> None:
 
 # once a statistic of weights is stored, it no longer follows what is removed later: the raw and the
 # normalised weight are not coupled any more, and the norm of a product does not see its rank shrink
-UNCOUPLED = ("CosineWeights", "FactorisedKernel")
+UNCOUPLED = ("FactorisedKernel",)
 
 
 @pytest.mark.parametrize("name", [name for name in PATTERNS if name not in UNCOUPLED])

@@ -1,5 +1,7 @@
 """Attention in windows of an image of open size is exported without a proof for each view."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -71,11 +73,11 @@ def test_what_fails_without_guards_is_tried_with_them(monkeypatch: pytest.Monkey
     tried = []
     plain = torch_export._export
 
-    def export(model: nn.Module, attempt: torch_export.ExportCall) -> torch.export.ExportedProgram:
+    def export(model: nn.Module, attempt: torch_export.ExportCall, *more: Any) -> Any:
         tried.append(attempt.quick)
         if attempt.quick:
             raise RuntimeError("no proof")
-        return plain(model, attempt)
+        return plain(model, attempt, *more)
 
     class Loop(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -107,19 +109,21 @@ def test_what_exports_without_proofs_is_not_exported_with_them(
     tried = []
     plain = torch_export._export
 
-    def export(model: nn.Module, attempt: torch_export.ExportCall) -> torch.export.ExportedProgram:
+    def export(model: nn.Module, attempt: torch_export.ExportCall, *more: Any) -> Any:
         tried.append((attempt.quick, len(pytree.tree_leaves(attempt.arguments.values())[0])))
-        return plain(model, attempt)
+        return plain(model, attempt, *more)
 
     monkeypatch.setattr(torch_export, "_export", export)
     torch.manual_seed(0)
     model = CountedWindows().eval()
     program = gfx.trace(model, torch.rand(1, 8, 16, 24))
     assert tried == [(True, 2), (True, 1)]
-    assert any("dimension 0 is 1" in note for note in program.provenance.notes)
-    x = torch.rand(1, 8, 24, 8)
+    assert any("x.shape[0] == 1" in note for note in program.provenance.notes)
+    x = torch.rand(1, 8, 24, 16)  # as many windows
     with torch.no_grad():
         torch.testing.assert_close(program.module(x), model(x))
+    with pytest.raises(gfx.errors.InputError, match="does not hold here: x is 1x8x24x8"):
+        program.module(torch.rand(1, 8, 24, 8))
 
 
 def test_an_export_leaves_the_settings_of_torch_as_they_were() -> None:

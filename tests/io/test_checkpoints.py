@@ -178,6 +178,15 @@ def test_checkpoints_of_training_codes_open(tmp_path, content):
             assert torch.equal(tensor, G.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("key", [None, "params", "params_ema", "ema"])
+def test_networks_of_equal_values_are_found_by_each_name(tmp_path, key):
+    same = {name: tensor.clone() for name, tensor in G.state_dict().items()}
+    file = saved({"params": G.state_dict(), "params_ema": same}, tmp_path)
+    assert_holds(open_model(file, model=BODY, key=key), G)
+    with pytest.raises(gfx.ArchiveError, match="holds no network 'd'"):
+        open_model(file, model=BODY, key="d")
+
+
 def test_a_wrapper_takes_the_state_of_what_it_wraps(tmp_path):
     file = saved(G.state_dict(), tmp_path)
     assert_holds(open_model(file, model=f"{__name__}:Wrapper").net, G)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import gfx
 from gfx.objects.take_apart import leaves, plain
 from support.laws import law
-from support.output_objects import Structured, same_value, structures
+from support.output_objects import Structured, same_value, structures, untrusted
 
 EXAMPLE = torch.linspace(-1, 1, 3 * 64).view(1, 3, 8, 8)
 
@@ -73,7 +73,8 @@ def test_a_structure_comes_back_from_a_file(name: str, net: type[Net], tmp_path:
     wanted = model(EXAMPLE)
     assert same_value(wanted, program.module(EXAMPLE))
     gfx.save(program, tmp_path / "a.gfx")
-    loaded = gfx.load(tmp_path / "a.gfx")
+    loaded, warned = untrusted(tmp_path / "a.gfx")
+    assert warned is not same_value(wanted, loaded(EXAMPLE))
     assert same_value(wanted, gfx.open_model(tmp_path / "a.gfx", trust=True)(EXAMPLE))
     assert same_value(plain(wanted), plain(loaded(EXAMPLE)))
     again = gfx.trace(loaded, EXAMPLE)
@@ -95,7 +96,7 @@ def test_any_structure_comes_back_from_files_of_programs_and_results(
         small = gfx.apply({"passes": [{"channel_prune": {"ratio": ratio}}]}, model, EXAMPLE)
     with tempfile.TemporaryDirectory() as folder:
         gfx.save(small, Path(folder, "a.gfx"))
-        loaded = gfx.load(Path(folder, "a.gfx"))
+        loaded, _ = untrusted(Path(folder, "a.gfx"))
         trusted = gfx.open_model(Path(folder, "a.gfx"), trust=True)
     wanted = small(EXAMPLE)
     assert same_value(wanted, trusted(EXAMPLE))

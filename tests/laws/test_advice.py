@@ -1,24 +1,26 @@
 """What gfx advises exists, works for the case at hand, and is never what has just been run."""
 
 import ast
+import dataclasses
 import importlib
 import re
+import typing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+import yaml
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import gfx
 import passes as builtin
 from gfx.cli import app
-from gfx.pipeline.recipe import shipped
+from gfx.pipeline.recipe import build_pass, shipped
 from gfx.pipeline.registry import passes
-
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-ADVICE = re.compile(r"\brun (\w+) (?:before|first)\b")
+from support.advice import RUN, Call, X, followed, not_followed
 
 
 def net(first=None, norm=nn.BatchNorm2d):
@@ -111,25 +113,85 @@ FIELDS = {
 TRIED = sorted(set(passes()) - {"distill_taps"})
 
 
-def told(names, model):
-    """Everything that a recipe's run says it refuses, each with where."""
-    recipe = {"passes": [{name: FIELDS.get(name, {})} for name in names]}
-    try:
-        small = gfx.apply(recipe, model, X, data=[X] * 4)
-    except gfx.GfxError as error:
-        return [("", str(error))]
-    return [(skip.node, skip.why) for p in gfx.report(small).passes for skip in p.skips]
+# fields that a pass refuses, on any model
+REFUSED = [
+    ("mask", {"kind": "slimming", "granularity": "element"}),
+    ("mask", {"pattern": "2:4", "granularity": "filter", "sparsity": 0.3}),
+    ("mask", {"proximal": True}),
+    ("channel_prune", {"ratio": 0.5, "widths": {"0": 4}}),
+    ("channel_prune", {"scope": "knapsack"}),
+    ("channel_prune", {"ratio": 0.5, "importance": "activation"}),
+    ("channel_prune", {"ratio": 0.01}),
+    ("channel_prune", {"ratios": {"*": 0.01}}),
+    ("channel_prune", {"ratio": 0.5, "round_to": 8}),
+    ("channel_prune", {"ratio": 0.5, "round_to": 16, "min_channels": 8}),
+    ("channel_prune", {"ratio": 0.1, "round_to": 8}),
+    ("channel_prune", {"ratio": 0.5, "min_channels": 8}),
+    ("channel_prune", {"ratio": 0.5, "max_ratio": 0.01}),
+    ("decompose", {"kind": "low_rank", "rank": 0.5, "norm": "batch"}),
+    ("decompose", {"kind": "low_rank", "rank": 0.5, "init": "data"}),
+    ("distill_taps", {"layers": ["0"], "rule": "gcc"}),
+    ("distill_taps", {"serial": [1]}),
+    ("distill_taps", {"rule": "gan_compression"}),
+    ("distill_taps", {"rule": "gcc", "serial": [100]}),
+    ("strip_taps", {"targets": ["x"]}),
+]
+BUDGETS = [{"macs": 0.01}, {"macs": 0.9}, {"params": 0.01}]
+BOUNDS = [{}, {"round_to": 8}, {"max_ratio": 0.1}, {"min_channels": 8, "round_to": 4}]
+
+
+def first_clause(text):
+    """What a refusal is about, without its numbers."""
+    return re.sub(r"[\d.]+", "#", re.split(r" \(|; ", text)[0]).partition("=")[2] or text
+
+
+def check_advice(call):
+    """Follows every advice of every refusal of a call, and counts them."""
+    count = 0
+    for at, text in call.refusals():
+        assert not_followed(text) == [], text
+        for advice, taken in followed(call, text):
+            count += 1
+            ran = RUN.fullmatch(advice)
+            assert ran is None or ran.group(1) in passes(), text
+            assert ran is None or ran.group(1) != call.passes[-1][0], text
+            again = [why for node, why in taken.refusals() if node == at]
+            assert not any(advice in why or why == text for why in again), (advice, again)
+            if advice.startswith(("lower", "raise")):
+                assert first_clause(text) not in map(first_clause, again), (advice, text, again)
+    return count
 
 
 @pytest.mark.parametrize("name", TRIED)
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_advised_works_and_was_not_just_run(model, name):
-    for node, why in told([name], MODELS[model]()):
-        for advised in ADVICE.findall(why):
-            assert advised in passes(), why
-            assert advised != name, why
-            again = told([advised, name], MODELS[model]())
-            assert not [w for at, w in again if at == node and advised in ADVICE.findall(w)]
+    call = Call(MODELS[model], ((name, FIELDS.get(name, {})),), data=True)
+    check_advice(call)
+    if passes()[name](**FIELDS.get(name, {})).needs_data:
+        check_advice(replace(call, data=False))
+
+
+@pytest.mark.parametrize(("name", "fields"), REFUSED, ids=lambda value: str(value)[:60])
+def test_advice_about_fields_works(name, fields):
+    assert check_advice(Call(MODELS["plain"], ((name, fields),))) > 0
+
+
+def test_advice_about_importance_works():
+    call = Call(MODELS["instance norm"], (("channel_prune", {"importance": "bn_scale"}),))
+    assert check_advice(call) == 1
+
+
+@pytest.mark.parametrize("fields", [{"keep": ["*"]}, {"targets": ["5"]}], ids=str)
+def test_no_bound_is_blamed_where_names_keep_all(fields):
+    ((_, text),) = Call(MODELS["plain"], (("channel_prune", {"ratio": 0.5, **fields}),)).refusals()
+    assert "; keep, targets or approximate leave none of the free groups to narrow. " in text
+    assert not re.search("lower|raise", text)
+
+
+@pytest.mark.parametrize("fields", BOUNDS, ids=str)
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+def test_advice_about_budgets_works(budget, fields):
+    check_advice(Call(MODELS["plain"], (("channel_prune", fields),), budget=budget))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -141,7 +203,7 @@ def test_what_was_folded_is_not_advised_to_be_folded_before_saving(model, tmp_pa
         gfx.save(small, tmp_path / "small.gfx")
     except gfx.ArchiveError as error:
         said = str(error)
-    assert not ADVICE.findall(said)
+    assert not RUN.findall(said)
     assert "gfx.trace" not in said
 
 
@@ -154,6 +216,50 @@ def messages():
             for n in ast.walk(tree):
                 if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docs:
                     yield f"{path.name}:{n.lineno}", n.value
+
+
+NAMED = re.compile(r"`(\S[^`]*)`")
+
+
+def known_names():
+    """Everything that a message may name: passes, verbs, fields, functions, keys of recipes."""
+    verbs = typer.main.get_command(app).commands
+    fields = {f for kind in passes().values() for f in kind.__dataclass_fields__}
+    keys = {field.name for field in dataclasses.fields(gfx.Recipe)}
+    members = {name for kind in (gfx.Pass, gfx.Context, gfx.Outcome) for name in dir(kind)}
+    return {*passes(), *shipped(), *verbs, *fields, *keys, *members, *options(), *dir(gfx)}
+
+
+def test_every_name_in_backquotes_of_a_message_exists():
+    declared = re.compile(r"(\w+): .* = \w+")  # a line of a class, to be written so
+    names = [(where, name) for where, text in SAID for name in NAMED.findall(text)]
+    names = [(w, m.group(1) if (m := declared.fullmatch(n)) else n) for w, n in names]
+    assert [(w, n) for w, n in names if n not in known_names()] == []
+    assert names
+
+
+def test_every_field_that_a_message_gives_a_value_exists_and_takes_it():
+    """`use granularity: element`, `take init=svd`: a recipe with that would be read."""
+    shaped = re.compile(r"\b(?:use|take|with|or|and) ([a-z_]+)[:=] ?([\w:]+)(?!\()")
+    kinds = {name: typing.get_type_hints(kind) for name, kind in passes().items()}
+    seen, wrong = 0, []
+    for where, text in SAID:
+        for field, value in shaped.findall(text):
+            having = [name for name, hints in kinds.items() if field in hints]
+            seen += bool(having)
+            if having and not any(takes(name, field, value) for name in having):
+                wrong.append((where, field, value))
+    assert wrong == []
+    assert seen > 5
+
+
+def takes(name, field, value):
+    """Whether a pass may be given a value, in words, for a field."""
+    try:
+        build_pass(passes()[name], {field: yaml.safe_load(value)})
+    except gfx.RecipeError as error:
+        return f"{field}: " not in str(error) and f"{field}=" not in str(error)
+    return True
 
 
 def resolves(dotted):

@@ -22,6 +22,7 @@ from support.output_objects import (
     StructuredByExport,
     same_value,
     structures,
+    untrusted,
 )
 
 EXAMPLE = torch.linspace(-1, 1, 2 * 3 * 64).view(2, 3, 8, 8)
@@ -42,13 +43,14 @@ def checked(net: type[Structured], recipe: Any) -> None:
         first, second = Path(folder, "a.gfx"), Path(folder, "b.gfx")
         gfx.save(program, first)
         twins.append(gfx.open_model(first, trust=True))
-        stranger = gfx.load(first)
+        stranger, warned = untrusted(first)
         gfx.save(stranger, second)
         assert first.read_bytes() == second.read_bytes()
         twins.append(gfx.open_model(second, trust=True))
     for number, twin in enumerate(twins):
         assert same_value(wanted, twin(EXAMPLE)), number
     assert same_value(by_fields(wanted), by_fields(stranger(EXAMPLE)))
+    assert warned is not same_value(wanted, stranger(EXAMPLE))
     assert same_value(by_fields(wanted), by_fields(pickled(stranger)(EXAMPLE)))
     interpreted = torch.fx.Interpreter(program.module).run(EXAMPLE)
     assert same_value(by_fields(wanted), by_fields(interpreted))

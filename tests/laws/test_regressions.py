@@ -177,13 +177,20 @@ def test_what_was_pinned_stays_free(name):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("how", ["gate", "last", "double"])
+@pytest.mark.parametrize("how", ["gate", "last", "double", "select", "number"])
 def test_a_channel_picked_out_of_a_latents_map_leaves_the_others_free(how, seed):
     spec = Spec(source=Source("latent"), blocks=(Picked(how=how),))
     program = gfx.trace(*spec.build())
     groups = [g for g in gfx.channels(program) if g.name.startswith("source.layer") and g.producers]
     assert sorted((g.size, g.free) for g in groups) == [(1, False), (3, True)]
     judge(spec, program, ratio=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("source", ["image", "latent"])
+def test_channels_that_are_all_taken_apart_are_pinned_for_that(source):
+    spec = Spec(source=Source(source), blocks=(Picked(how="unbind"),))
+    groups = [g for g in gfx.channels(gfx.trace(*spec.build())) if "source.layer" in g.producers]
+    assert {g.pinned for g in groups} == {"unbind picks it out by its position"}
 
 
 @pytest.mark.parametrize("name", REASONS)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import gfx
 from gfx.io.archive.object_classes import read_call, write_call
-from support.output_objects import KINDS, Pair, Plain, same_value
+from support.output_objects import KINDS, Pair, Plain, same_value, untrusted
 
 
 class Slots:
@@ -144,7 +144,14 @@ def test_what_is_lost_inside_of_an_object_is_said(x: Tensor) -> None:
 def test_a_file_without_trust_returns_fields_and_says_so(x: Tensor, tmp_path: Path) -> None:
     program = gfx.trace(Net(Plain).eval(), x)
     gfx.save(program, tmp_path / "a.gfx")
-    loaded = gfx.load(tmp_path / "a.gfx")
+    warning = (
+        r"a\.gfx returns a dictionary with attributes in the place of support\.output_objects\."
+        r"Plain: no class is imported .* gfx\.open_model\('.*a\.gfx', trust=True\) imports it"
+    )
+    for load in (gfx.load, gfx.open_model):
+        with pytest.warns(UserWarning, match=warning) as told:
+            loaded = load(tmp_path / "a.gfx")
+        assert [warned.filename for warned in told] == [__file__]
     out = loaded(x)
     assert torch.equal(out.image, program.module(x).image)
     assert torch.equal(out["mask"], out.mask)
@@ -169,7 +176,8 @@ def test_loading_without_trust_imports_nothing(
     foreign = importlib.import_module("foreign_outputs")
     gfx.save(gfx.trace(Net(foreign.Out).eval(), x), tmp_path / "a.gfx")
     monkeypatch.delitem(sys.modules, "foreign_outputs")
-    loaded = gfx.load(tmp_path / "a.gfx")
+    loaded, warned = untrusted(tmp_path / "a.gfx")
+    assert warned
     assert loaded(x).image.shape == (2, 3, 6, 6)
     assert "foreign_outputs" not in sys.modules
     trusted = gfx.open_model(tmp_path / "a.gfx", trust=True)
@@ -230,7 +238,7 @@ def test_objects_are_taken_as_inputs(
     gfx.save(program, tmp_path / "b.gfx")
     assert same_value(program.module(fresh), model(fresh))
     assert same_value(gfx.open_model(tmp_path / "b.gfx", trust=True)(fresh), model(fresh))
-    assert torch.equal(gfx.load(tmp_path / "a.gfx")(fresh).image, small(fresh).image)
+    assert torch.equal(untrusted(tmp_path / "a.gfx")[0](fresh).image, small(fresh).image)
     assert torch.equal(copy.deepcopy(small)(fresh).image, small(fresh).image)
 
 
@@ -328,7 +336,8 @@ def test_a_named_tuple_is_saved_and_its_class_restored_with_trust(
     wanted = program.module(x)
     assert type(wanted) is Pair
     gfx.save(program, tmp_path / "a.gfx")
-    plain = gfx.load(tmp_path / "a.gfx")
+    with pytest.warns(UserWarning, match="a tuple of the same names in the place of .*Pair"):
+        plain = gfx.load(tmp_path / "a.gfx")
     got = plain(x)
     assert type(got) is not Pair
     assert type(got).__name__ == "Pair"

@@ -198,7 +198,8 @@ def test_a_budget_out_of_reach_is_told_with_what_is_nearest_and_in_the_way() -> 
         gfx.BudgetError,
         match=r"the budget on macs \(exact\) is .* the "
         r"least that the options of \d+ layers and groups reach is .* too much; raise the budget, "
-        r"or allow smaller shares, ranks and min_channels. What stands in the way: .*output",
+        r"or allow smaller shares and ranks, or allow a smaller min_channels. What stands in the "
+        r"way: .*output",
     ):
         limited(small_resnet(), 0.001)
 

@@ -1,5 +1,6 @@
 """Budgets on latency, for machines made of formulas: what is planned, measured, told, refused."""
 
+import random
 from itertools import product
 from typing import Any
 
@@ -451,3 +452,49 @@ def test_a_search_says_what_it_does_and_how_far_it_is():
     assert {"tracing", "measuring damage", "trying plans"} <= said
     assert any(event.within and event.within[0].startswith("trying plans ") for event in told)
     assert {"channel_prune: applying", "decompose: checking"} <= said
+
+
+class Unsteady(Formula):
+    """Reads a program at another speed each time, all rounds of a reading alike.
+
+    The first reading of each plan, which a search looks at, is the fastest.
+    """
+
+    def __init__(self, late: float, swing: float = 0.0, **given: Any) -> None:
+        super().__init__(**given)
+        self.late, self.swing, self.chance = late, swing, random.Random(0)
+        self.seen: set[float] = set()
+
+    def read(self, programs: Any, *where: Any, **more: Any) -> list[Reading]:
+        factors = []
+        for program in programs:
+            again = self.ms(program) in self.seen
+            self.seen.add(self.ms(program))
+            factors.append((self.late if again else 1) + self.chance.uniform(0, self.swing))
+        found = super().read(programs, *where, **more)
+        pairs = zip(found, factors, strict=True)
+        return [Reading(tuple(ms * factor for ms in reading.times)) for reading, factor in pairs]
+
+
+@pytest.mark.parametrize("passes", [BOTH[:1], BOTH], ids=str)
+@pytest.mark.parametrize(
+    ("late", "swing", "share", "wrong"),
+    [(1.05, 0.0, 0.6, 0.7), (1.2, 0.0, 0.15, 1.0), (1.6, 0.0, 0.6, 1.0), (1.1, 0.15, 0.15, 0.7)],
+)
+def test_a_result_that_is_slower_than_it_was_in_the_search_is_made_smaller(
+    passes, late, swing, share, wrong
+):
+    limit = share * took(plain(), Formula(constant=0.01))
+    small = shrunk(passes, Unsteady(late, swing, constant=0.01, wrong=wrong), latency_ms=limit)
+    assert took(small, Formula(constant=0.01)) * late <= limit * (1 + 1e-9)
+    assert gfx.report(small).timings[0].after <= limit * (1 + 1e-9)
+
+
+def test_only_where_the_smallest_net_is_too_slow_a_budget_is_refused():
+    smallest = shrunk(BOTH[:1], Formula(constant=0.01), latency_ms=0.0826)
+    least = took(smallest, Formula(constant=0.01))
+    limit = 1.001 * 1.2 * least  # the smallest keeps it even where it is slowest
+    small = shrunk(BOTH[:1], Unsteady(1.2, constant=0.01), latency_ms=limit)
+    assert took(small, Formula(constant=0.01)) * 1.2 <= limit
+    with pytest.raises(BudgetError, match=r"at its smallest .* too much"):
+        shrunk(BOTH[:1], Unsteady(1.2, constant=0.01), latency_ms=1.1 * least)

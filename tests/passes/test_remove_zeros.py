@@ -6,11 +6,14 @@ import torch
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 from torch import fx, nn
+from torch.nn import functional as F
 from torch.nn.utils import prune
 
 import gfx
 from gfx.compression.masks.known_rules import POINTWISE
-from gfx.compression.masks.known_values import _KINDS
+from gfx.compression.masks.known_values import _KINDS, see_known
+from gfx.ir.shapes.propagate import propagate
+from support.blocks import Attention, Fourier, Modulated, MultiHead, Source, Spec, Swap
 from support.laws import _fits, law
 from support.oracle import alike, assert_equal_outputs, flat
 from support.strategies import specs
@@ -66,11 +69,34 @@ def test_masks_of_torch_convert_exactly(spec, data):
 @law(14, swept=28)
 @given(specs(), st.data())
 def test_channels_that_are_zero_at_all_their_tensors_are_gone(spec, data):
+    def choose(groups):
+        assume(groups)
+        return data.draw(st.sampled_from(groups))
+
+    zeroed_channels_are_gone(spec, choose)
+
+
+CARRIED = {
+    "pairs of parts": Fourier(),
+    "halves": Fourier(interleaved=False),
+    **{f"attention by {how}": Attention(how=how) for how in ("bmm", "matmul", "einsum", "literal")},
+    **{how: MultiHead(how=how) for how in ("matmul", "sdpa", "einsum", "whole")},
+    "modulated": Modulated(),
+    "gated": Swap(how="glu_module"),
+}
+
+
+@pytest.mark.parametrize("group", [0, -1])
+@pytest.mark.parametrize("name", CARRIED)
+def test_zeros_are_gone_wherever_operations_carry_them(name, group):
+    spec = Spec(source=Source(out=8), blocks=(CARRIED[name],))
+    zeroed_channels_are_gone(spec, lambda groups: groups[group])
+
+
+def zeroed_channels_are_gone(spec, choose):
     program = gfx.trace(*spec.build())
     groups = gfx.channels(program)
-    free = [g for g in groups if g.free and g.exact and g.producers and g.size > 2]
-    assume(free)
-    group = data.draw(st.sampled_from(free))
+    group = choose([g for g in groups if g.free and g.exact and g.producers and g.size > 2])
     with torch.no_grad():
         for m in group.members:
             if groups.role(m.tensor, m.dim) != "in" and not m.tensor.endswith("running_var"):
@@ -332,9 +358,87 @@ def test_layers_of_each_number_alone_keep_what_is_not_known(kind):
 @pytest.mark.parametrize("name", sorted(POINTWISE))
 def test_functions_of_each_number_alone_keep_what_is_not_known(name):
     x = torch.tensor([float("nan"), 0.5])
-    more = {"add": 1, "sub": 1, "mul": 2, "div": 2, "clamp": 0, "clip": 0, "clamp_min": 0}
+    more = {"add": 1, "sub": 1, "mul": 2, "div": 2, "clamp": 0, "clip": 0, "clamp_min": 0, "pow": 2}
     more |= {"clamp_max": 0, "prelu": torch.tensor(0.5), "to": torch.float64}
     spaces = (torch.nn.functional, torch.Tensor, torch)
     function = next((getattr(s, name) for s in spaces if hasattr(s, name)), lambda x: x)
     given = (x, more[name]) if name in more else (x,)
     assert function(*given).isnan().tolist() == [True, False]
+
+
+NORMS = {
+    "F": lambda x, n: F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias),
+    "names": lambda x, n: F.batch_norm(
+        x, weight=n.weight, bias=n.bias, running_var=n.running_var, running_mean=n.running_mean
+    ),
+    "torch": lambda x, n: torch.batch_norm(
+        x, n.weight, n.bias, n.running_mean, n.running_var, False, 0.1, 1e-5, False
+    ),
+}
+
+
+@pytest.mark.parametrize("how", NORMS)
+def test_a_norm_that_is_called_as_a_function_gives_its_constants(how):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 3, 1)
+            self.norm = nn.BatchNorm2d(6)
+
+        def forward(self, x):
+            return self.last(NORMS[how](self.first(x), self.norm))
+
+    torch.manual_seed(0)
+    net = Net().eval()
+    for value in (net.norm.running_mean, net.norm.weight, net.norm.bias):
+        nn.init.normal_(value)
+    net.norm.running_var.uniform_(0.5, 2)
+    net.first.weight.data[:3], net.first.bias.data[:3] = 0, 0
+    small = gfx.apply(ZEROS, net, X)
+    assert alike(small(X), net(X))
+    assert small.get_submodule("first").out_channels == 3
+
+
+TRANSFORMS = {
+    "fft": lambda x: torch.fft.fft(x, dim=2),
+    "rfft": torch.fft.rfft,
+    "rfft2": torch.fft.rfft2,
+    "rfftn": lambda x: torch.fft.rfftn(x, dim=(-2, -1)),
+    "irfft2": lambda x: torch.fft.irfft2(torch.complex(x, x)),
+    "shift": lambda x: torch.fft.fftshift(x, dim=(2, 3)),
+    "amplitude": lambda x: torch.fft.rfft2(x).abs(),
+    "real": lambda x: torch.fft.fft2(x).real,
+    "pairs": lambda x: torch.view_as_real(torch.fft.fft2(x)),
+    "back": lambda x: torch.view_as_complex(torch.stack((x, x), -1)) * 2j,
+    "filtered": lambda x: torch.fft.ifft2(torch.fft.fft2(x) * torch.randn(4, 4)).real,
+    "a sum": lambda x: torch.complex(x, x.flip(1)) + 3,
+    "products": lambda x: torch.complex(x, x) @ torch.complex(x, x).transpose(2, 3),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_is_known_of_complex_numbers_is_what_every_input_gives(name):
+    class Net(nn.Module):
+        def forward(self, x):
+            return TRANSFORMS[name](x * torch.tensor([0.0, 1, 0, 1]).view(1, 4, 1, 1))
+
+    program = gfx.trace(Net(), torch.randn(1, 4, 4, 4))
+    propagate(program)
+    found = {}
+    see_known(
+        program,
+        lambda node, known: (
+            found.update(all=known(node.all_input_nodes[0])) if node.op == "output" else None
+        ),
+    )
+    known = found["all"]
+    some = 0
+    for _ in range(2):
+        wanted = program.module(torch.randn(1, 4, 4, 4))
+        numbers = known.expand(wanted.shape)
+        if wanted.is_complex():
+            numbers, wanted = torch.view_as_real(numbers.resolve_conj()), torch.view_as_real(wanted)
+        sure = ~numbers.isnan()
+        some += int(sure.sum())
+        assert torch.equal(numbers[sure], wanted[sure])
+    assert 0 < some < 2 * wanted.numel()

@@ -124,9 +124,15 @@ def test_a_clash_is_an_error_each_time(plugin: Install, monkeypatch: pytest.Monk
 
 def test_an_unknown_pass_gets_the_nearest_name() -> None:
     with pytest.raises(
-        gfx.RegistryError, match="unknown pass 'fuse_batchnorm'; did you mean 'fuse_batch_norm'"
+        gfx.RegistryError, match=r"unknown pass 'fuse_batchnorm'; did you mean 'fuse_batch_norm'\?$"
     ):
         get("fuse_batchnorm")
+
+
+@pytest.mark.parametrize("name", ["mypass:Clip", "mypass.Clip"])
+def test_a_class_of_a_file_is_no_name_and_the_error_says_how_a_pass_is_found(name: str) -> None:
+    with pytest.raises(gfx.RegistryError, match=r"by the entry point gfx\.passes of an installed"):
+        get(name)
 
 
 def test_an_unknown_pass_lists_the_plugins_that_may_have_had_it(

@@ -11,7 +11,7 @@ import gfx
 from gfx.contract import Change, Skip
 from gfx.costs import Cost, Macs
 from gfx.pipeline.pass_report import PassReport
-from gfx.pipeline.report import Report, attach, render, report
+from gfx.pipeline.report import Report, attach, render, report, said
 from gfx.pipeline.verify import Check
 
 
@@ -118,3 +118,8 @@ def test_attaching_twice_keeps_the_last_only() -> None:
     attach(module, Report(source="First"))
     attach(module, Report(source="Second"))
     assert report(copy.deepcopy(module)).source == "Second"
+
+
+def test_what_is_gone_is_called_none_and_not_null() -> None:
+    assert said(None) == "none"
+    assert said({"tap": [None, 1.5]}) == "tap none, 1.5"

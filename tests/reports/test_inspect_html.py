@@ -106,6 +106,20 @@ def test_a_narrow_window_scrolls_the_tables_and_not_the_page(opened):
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+@needs_browser
+@pytest.mark.parametrize("width", [600, 800, 1000, 1200])
+def test_the_layers_are_seen_whole_without_scrolling_sideways(opened, width):
+    opened.page.set_viewport_size({"width": width, "height": 800})
+    hidden = "box => box.scrollWidth - box.clientWidth"
+    assert opened.page.locator("#layers .scroll").evaluate(hidden) <= 0
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    over = "cells => cells.filter(c => c.getBoundingClientRect().right > innerWidth).length"
+    assert opened.page.locator("#layers :is(th, td):visible").evaluate_all(over) == 0
+    assert opened.click("layer") == sorted(NAMES)
+    opened.page.locator("#find").fill(NAMES[0])
+    assert opened.layers() == [NAMES[0]]
+
+
 # without a browser
 
 

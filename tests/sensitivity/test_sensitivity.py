@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from torch import nn
+from torch.nn import functional as F
 
 import gfx
 from gfx.errors import InputError, PreconditionError
@@ -414,6 +415,51 @@ def test_random_generators_are_inspected(spec):
     part = gfx.inspect(model, inputs, batches=1, widths=(0.5,), layers=exact[0].layer)
     assert part[exact[0].layer] == exact[0]
     assert {row.layer for row in fast} == {row.layer for row in exact}
+
+
+class Written(nn.Module):
+    """Writes over a part of what an activation gave, which its gradient needs, or joins parts."""
+
+    def __init__(self, act, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.act, self.how = act, how
+        self.first, self.own = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)
+        self.last = nn.Conv2d(6, 3, 3, padding=1)
+
+    def forward(self, x):
+        x = self.act(self.first(x))
+        part = self.own(x[:, :2])
+        if self.how == "joined":
+            x = torch.cat([self.act(part), x[:, 2:]], 1)
+        elif self.how == "over":
+            x = x.clone()
+            x[:, :2] = self.act(part)
+        elif self.how == "within":
+            x = x.clone()
+            x[:, :2].copy_(self.act(part))
+        else:
+            x = x * 1
+            x[:, :2] -= x[:, :2] - self.act(part)
+        return torch.tanh(self.last(x))
+
+
+@pytest.mark.parametrize("how", ["over", "within", "added"])
+@pytest.mark.parametrize("act", [torch.tanh, torch.sigmoid, torch.relu, F.silu, torch.exp])
+def test_what_is_written_in_place_has_the_damage_of_what_is_joined(act, how):
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for fast in (False, True):
+        one, other = (
+            gfx.inspect(Written(act, way).eval(), x, widths=(0.5,), fast=fast)
+            for way in ("joined", how)
+        )
+        assert [row.layer for row in one] == [row.layer for row in other]
+        for a, b in zip(one, other, strict=True):
+            shared = a.damage.keys() & b.damage.keys()
+            assert DECOMPOSE in shared
+            for key in shared:
+                if a.damage[key] is not None and b.damage[key] is not None:
+                    assert b.damage[key] == pytest.approx(a.damage[key], rel=1e-3, abs=1e-7)
 
 
 def test_fast_ranks_by_relative_l2_alone():

@@ -73,7 +73,7 @@ BLOCKS: dict[type[Block], st.SearchStrategy[Block]] = {
     blocks.Branches: st.builds(
         blocks.Branches, out=widths, how=one("select", "cat", "stack", "most", "dense")
     ),
-    blocks.Picked: st.builds(blocks.Picked, how=one("gate", "last", "double")),
+    blocks.Picked: st.builds(blocks.Picked, how=one("gate", "last", "double", "select", "number")),
     blocks.Tied: st.builds(blocks.Tied, out=widths, how=one("back", "back_linear", "dilated")),
     blocks.Twice: st.builds(blocks.Twice, norm=norms),
     blocks.Resize: st.builds(blocks.Resize, bilinear=booleans, functional=booleans),

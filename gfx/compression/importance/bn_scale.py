@@ -16,20 +16,13 @@ from gfx.compression.importance.aggregate import (
 from gfx.compression.importance.weight_norms import magnitude
 from gfx.coupling import Group, Groups, Member
 from gfx.errors import PreconditionError
-from gfx.ir.ops import op_name
+from gfx.ir.ops import norm_places, op_name
 
 __all__ = ["bn_scale", "without_scale"]
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-# where torch.nn.functional and torch take the scale; both agree from group_norm on
-_FUNCTIONS = {
-    "batch_norm": (3, 1),
-    "instance_norm": (3, 1),
-    "native_batch_norm": (1, 1),
-    "group_norm": (2, 2),
-    "layer_norm": (2, 2),
-    "rms_norm": (2, 2),
-}
+_OF_CHANNELS = frozenset(("batch_norm", "instance_norm", "native_batch_norm"))
+_FUNCTIONS = _OF_CHANNELS | {"group_norm", "layer_norm", "rms_norm"}
 
 
 def bn_scale(groups: Groups, among: Sequence[Group], reduce: Reduce) -> dict[str, Scores]:
@@ -101,7 +94,5 @@ def _scales(groups: Groups) -> frozenset[str]:
 
 
 def _argument(node: fx.Node) -> object:
-    functional, plain = _FUNCTIONS[op_name(node)]
-    home = getattr(node.target, "__module__", "")
-    position = functional if home == "torch.nn.functional" else plain
+    position = norm_places(node)["weight"] if op_name(node) in _OF_CHANNELS else 2
     return node.args[position] if position < len(node.args) else node.kwargs.get("weight")

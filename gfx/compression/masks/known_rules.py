@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from gfx.compression.masks.known_tensors import unknown_like
+
 __all__ = [
     "MOVES",
     "POINTWISE",
@@ -20,6 +22,7 @@ __all__ = [
     "along",
     "blocks_of",
     "contraction",
+    "gated",
     "has_borders",
     "layer_output",
     "linear_map",
@@ -27,6 +30,7 @@ __all__ = [
     "pads",
     "product",
     "quotient",
+    "transformed",
 ]
 
 # of each number alone; NaN gives NaN
@@ -34,7 +38,8 @@ POINTWISE = frozenset(
     "relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardtanh hardswish "
     "hardsigmoid softplus softsign logsigmoid log_sigmoid add sub mul div neg abs exp sqrt rsqrt "
     "square clamp clamp_min clamp_max clip sin cos prelu contiguous clone detach to float double "
-    "half bfloat16 identity".split()
+    "half bfloat16 identity pow reciprocal log log1p expm1 erf tan atan asin sinh cosh asinh floor "
+    "ceil round trunc tanhshrink softshrink conj resolve_conj".split()
 )
 # other places, same numbers; a window of equal numbers gives that number
 MOVES = frozenset(
@@ -42,7 +47,10 @@ MOVES = frozenset(
     "view_as reshape_as repeat repeat_interleave tile cat stack chunk split tensor_split unbind "
     "getitem narrow select index_select flip roll pixel_shuffle pixel_unshuffle channel_shuffle "
     "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_avg_pool1d "
-    "adaptive_avg_pool2d adaptive_avg_pool3d mean interpolate upsample".split()
+    "adaptive_avg_pool2d adaptive_avg_pool3d mean interpolate upsample real imag complex "
+    "view_as_real view_as_complex broadcast_to ravel unsafe_view slice split_with_sizes hstack "
+    "vstack dstack fliplr flipud rot90 amax amin reflection_pad1d reflection_pad2d "
+    "reflection_pad3d replication_pad1d replication_pad2d replication_pad3d".split()
 )
 # zeros stay zeros; other numbers change with the place, or with the size of the image
 SPATIAL = frozenset(
@@ -54,10 +62,14 @@ SPATIAL = frozenset(
 def along(known: Tensor, dim: int, size: int) -> Tensor:
     """Returns the one number at each index of a dimension; NaN where it is not known, or not one.
 
+    Of complex numbers it knows zero alone.
+
     Example:
         >>> along(torch.tensor([[1.0, 2.0], [1.0, 3.0]]), 1, 2)
         tensor([1., nan])
     """
+    if known.is_complex():
+        known = torch.where(known == 0, 0.0, torch.nan)
     rows = known.movedim(dim, 0).flatten(1) if known.ndim > 1 else known.reshape(-1, 1)
     first = rows[:, :1]
     one = (rows == first).all(1)
@@ -76,11 +88,30 @@ def product(a: Any, b: Any) -> Any:
     return found
 
 
+def gated(known: Tensor, dim: int) -> Tensor:
+    """Finds what a GLU makes: one half times the sigmoid of the other; zero if the first is."""
+    value, gate = known.chunk(2, dim)
+    found: Tensor = product(value, gate.sigmoid())
+    return found
+
+
 def quotient(a: Any, b: Any) -> Any:
     """Divides; zero by what is not known is zero: by another zero the model would give NaN."""
     found = a / b
     zero = torch.as_tensor(a == 0) & torch.as_tensor(b != 0)
     return torch.where(zero, torch.zeros_like(found), found)
+
+
+def transformed(known: Tensor, dims: Sequence[int], like: Tensor) -> Tensor:
+    """Finds what a Fourier transform makes of known values: a line of zeros stays one.
+
+    Example:
+        >>> known = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
+        >>> transformed(known, [1], torch.empty(2, 2)).flatten().tolist()
+        [0.0, nan]
+    """
+    zero = (known == 0).to(torch.uint8).amin(list(dims), keepdim=True).bool()
+    return torch.where(zero, torch.zeros_like(unknown_like(like)), unknown_like(like))
 
 
 def blocks_of(weight: Tensor, groups: int, transposed: bool) -> list[Tensor]:

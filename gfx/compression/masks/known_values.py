@@ -20,29 +20,42 @@ from gfx.compression.masks.known_rules import (
     along,
     blocks_of,
     contraction,
+    gated,
     has_borders,
     layer_output,
     norm,
     product,
     quotient,
+    transformed,
+)
+from gfx.compression.masks.known_tensors import (
+    all_float,
+    fitted,
+    full,
+    is_float,
+    small,
+    unknown,
+    unknown_like,
+    zeros_only,
 )
 from gfx.compression.masks.overwritten_values import overwritten
 from gfx.coupling.removal.arguments import argument, numbers
+from gfx.coupling.rules.concat import TRANSFORMS, transformed_dims
 from gfx.ir.interpreter import Get, Interpreter
-from gfx.ir.ops import op_name
+from gfx.ir.ops import norm_places, op_name
 from gfx.ir.program import Program
 
 __all__ = ["is_plain", "see_known"]
 
 _LAYERS = (_ConvNd, nn.Linear)
 _CONTRACTIONS = ("linear", *(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)))
-_PRODUCTS = ("matmul", "mm", "bmm")
+_PRODUCTS = ("matmul", "mm", "bmm", "mv", "outer", "ger", "einsum", "tensordot")
 _IDENTITY = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _KINDS: dict[type[nn.Module], frozenset[str]] = {
     **dict.fromkeys(
         (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
          nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign,
-         nn.LogSigmoid, nn.PReLU, nn.Identity), POINTWISE),
+         nn.LogSigmoid, nn.PReLU, nn.Tanhshrink, nn.Softshrink, nn.Identity), POINTWISE),
     **dict.fromkeys(
         (nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle,
          nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, nn.ReflectionPad1d,
@@ -85,7 +98,7 @@ def see_known(program: Program, at: Callable[[fx.Node, Callable[[fx.Node], Any]]
     def see(node: fx.Node, get: Get) -> Any:
         at(node, get)
         if node in unsure or node.op in ("placeholder", "output"):
-            return _unknown(node)
+            return unknown(node)
         return rules.value(node, get)
 
     with torch.no_grad():
@@ -104,37 +117,41 @@ class _Rules:
         wanted = node.meta["val"]
         if node.op == "get_attr":
             held = self.program.tensor(str(node.target))
-            return _small(held.detach()) if held.is_floating_point() else held
-        if not pytree.tree_leaves(wanted) or not _all_float(wanted):
-            return _unknown(node)
+            return small(held.detach()) if is_float(held) else held
+        if not pytree.tree_leaves(wanted) or not all_float(wanted):
+            return unknown(node)
         read = [get(n) for n in node.all_input_nodes]
         if any(value is None for value in read):
-            return _unknown(node)
+            return unknown(node)
         found = self._module(node, read) if node.op == "call_module" else self._call(node, get)
-        return _unknown(node) if found is None else _fitted(found, node)
+        return unknown(node) if found is None else fitted(found, node)
 
     def _module(self, node: fx.Node, read: list[Any]) -> Any:
         layer: Any = self.program.submodule(node)
         known, source = read[0], node.all_input_nodes[0].meta["val"]
         if len(read) != 1 or not is_plain(layer) or not isinstance(source, Tensor):
             return None
+        if source.is_complex():
+            return None
         if isinstance(layer, _LAYERS):
             dim = source.ndim - 1
             if isinstance(layer, _ConvNd):
                 dim -= len(layer.kernel_size)
-            numbers = layer_output(layer, along(known, dim, source.shape[dim]))
-            return numbers.view(-1, *[1] * (source.ndim - 1 - dim))
+            found = layer_output(layer, along(known, dim, source.shape[dim]))
+            return found.view(-1, *[1] * (source.ndim - 1 - dim))
+        if isinstance(layer, nn.GLU):
+            return gated(known.expand(source.shape), layer.dim)
         if isinstance(layer, _IDENTITY):
-            return known if not layer.training else _zeros_only(known)
+            return known if not layer.training else zeros_only(known)
         made = norm(layer, known, source.ndim) if source.ndim > 1 else None
         kind = _KINDS.get(type(layer))
         if made is not None or kind is None:
             return made
         if kind is SPATIAL:
-            known = _zeros_only(known)
+            known = zeros_only(known)
         # one slope for each channel, or a window: it wants the shape; else small is quicker
-        small = kind is POINTWISE and not isinstance(layer, nn.PReLU)
-        return layer(known.clone() if small else known.expand(source.shape).contiguous())
+        as_it_is = kind is POINTWISE and not isinstance(layer, nn.PReLU)
+        return layer(known.clone() if as_it_is else known.expand(source.shape).contiguous())
 
     def _call(self, node: fx.Node, get: Get) -> Any:
         name = op_name(node)
@@ -145,9 +162,15 @@ class _Rules:
         if name == "batch_norm":
             return self._batch_norm(node, get)
         if name in _PRODUCTS:
-            a, b = (_full(n, get) for n in node.all_input_nodes * (3 - len(node.all_input_nodes)))
-            meets = torch.matmul((a != 0).to(a.dtype), (b != 0).to(b.dtype))
-            return torch.where(meets == 0, meets, torch.nan)
+            return self._product(node, get)
+        if name == "glu":
+            return gated(full(node.all_input_nodes[0], get), argument(node, 1, "dim", default=-1))
+        if name == "scaled_dot_product_attention":
+            return _attention(node, get)
+        if name in TRANSFORMS:
+            return _transform(node, name, get)
+        if name == "getattr" and node.args[1] in ("real", "imag"):
+            return getattr(get(node.all_input_nodes[0]), str(node.args[1]))
         if name not in POINTWISE | MOVES | SPATIAL or node.kwargs.get("out") is not None:
             return None
 
@@ -155,7 +178,7 @@ class _Rules:
             value = get(n)
             if name in POINTWISE and name != "prelu":
                 return value.clone() if isinstance(value, Tensor) else value
-            return pytree.tree_map(_zeros_only, _full(n, get)) if name in SPATIAL else _full(n, get)
+            return pytree.tree_map(zeros_only, full(n, get)) if name in SPATIAL else full(n, get)
 
         made: Any = fx.node.map_arg((node.args, node.kwargs), given)
         args, kwargs = made
@@ -169,32 +192,46 @@ class _Rules:
             return args[0].reshape(*args[1:], **kwargs)
         return self.runner.call(node, args, kwargs)
 
+    def _product(self, node: fx.Node, get: Get) -> Any:
+        """Finds the sums of products in each of which a factor is zero."""
+
+        def counted(n: fx.Node) -> Any:
+            value = full(n, get)
+            return (value != 0).to(value.dtype) if isinstance(value, Tensor) else value
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), counted)
+        meets = self.runner.call(node, args, kwargs)
+        return torch.where(meets == 0, meets, unknown_like(meets))
+
     def _function(self, node: fx.Node, get: Get, name: str) -> Any:
         """Finds what a function of a weight that the graph reads or computes makes."""
         x, weight = node.args[:2]
         bias, turned = argument(node, 2, "bias"), "transpose" in name
         if not isinstance(x, fx.Node) or not isinstance(weight, fx.Node):
             return None
+        if x.meta["val"].is_complex():
+            return None
         ndim, kernel = x.meta["val"].ndim, weight.meta["val"].shape[2:]
         dim = ndim - 1 - len(kernel)
         padding = numbers(argument(node, 4, "padding", default=0))
         groups = numbers(argument(node, 6, "groups", default=1))
         known = along(get(x), dim, x.meta["val"].shape[dim])
-        shift = None if bias is None else _full(bias, get)
-        parts = blocks_of(_full(weight, get), int(groups), turned)
+        shift = None if bias is None else full(bias, get)
+        parts = blocks_of(full(weight, get), int(groups), turned)
         pads = len(kernel) > 0 and (turned or has_borders(padding, kernel))
         return contraction(parts, known, shift, pads).view(-1, *[1] * (ndim - 1 - dim))
 
     def _batch_norm(self, node: fx.Node, get: Get) -> Any:
         """Reads the function as the layer that it is."""
-        x, *vectors = (argument(node, i, "") for i in range(5))
+        x = argument(node, 0, "input")
         if not isinstance(x, fx.Node) or argument(node, 5, "training", default=False):
             return None
+        vectors = {name: argument(node, i, name) for name, i in norm_places(node).items()}
         like = x.meta["val"]
         layer = nn.BatchNorm1d(like.shape[1], argument(node, 7, "eps", default=1e-5)).eval()
-        held = [None if v is None else _full(v, get) for v in vectors]
-        layer.running_mean, layer.running_var = held[:2]
-        layer._parameters.update(weight=held[2], bias=held[3])
+        held = {name: None if v is None else full(v, get) for name, v in vectors.items()}
+        layer.running_mean, layer.running_var = held.pop("running_mean"), held.pop("running_var")
+        layer._parameters.update(held)
         return norm(layer, get(x), like.ndim)
 
 
@@ -204,59 +241,20 @@ def is_plain(layer: nn.Module) -> bool:
     return type(layer).__module__.startswith("torch.nn.") and not hooked
 
 
-def _full(node: fx.Node, get: Get) -> Any:
-    """Expands what is known of a node to the node's shape; a size is itself."""
-
-    def expand(value: Any, like: Any) -> Any:
-        return value.expand(like.shape).contiguous() if isinstance(value, Tensor) else value
-
-    return pytree.tree_map(expand, get(node), node.meta["val"])
-
-
-def _zeros_only(known: Any) -> Any:
-    return torch.where(known == 0, known, torch.nan) if isinstance(known, Tensor) else known
-
-
-def _all_float(value: Any) -> bool:
-    leaves = pytree.tree_leaves(value)
-    return all(isinstance(v, Tensor) and v.is_floating_point() for v in leaves)
-
-
-def _unknown(node: fx.Node) -> Any:
-    """Returns NaN for a tensor of numbers, a size as it is, and None for all else."""
-    wanted = node.meta.get("val")
-    if not any(isinstance(v, Tensor) for v in pytree.tree_leaves(wanted)):
-        return wanted
-    if not _all_float(wanted):
+def _attention(node: fx.Node, get: Get) -> Any:
+    """Finds what is zero of all values, of which attention gives weighted means."""
+    value = argument(node, 2, "value")
+    if not isinstance(value, fx.Node) or node.kwargs.get("enable_gqa"):
         return None
-    return pytree.tree_map(_nan, wanted)
+    known = zeros_only(get(value))
+    return torch.where((known == 0).all(-2, keepdim=True), known[..., :1, :], unknown_like(known))
 
 
-def _nan(like: Tensor) -> Tensor:
-    return torch.full([1] * like.ndim, torch.nan, dtype=like.dtype, device=like.device)
-
-
-def _fitted(found: Any, node: fx.Node) -> Any:
-    """Makes what a rule found small; if it does not broadcast to the shape, nothing is known."""
-    wanted = node.meta["val"]
-    leaves, spec = pytree.tree_flatten(found)
-    likes = pytree.tree_leaves(wanted)
-    if len(leaves) != len(likes):
-        return _unknown(node)
-    fits = []
-    for value, like in zip(leaves, likes, strict=True):
-        value = value[(None,) * (like.ndim - value.ndim)]
-        if any(n not in (1, m) for n, m in zip(value.shape, like.shape, strict=True)):
-            return _unknown(node)
-        fits.append(_small(value))
-    return pytree.tree_unflatten(fits, spec)
-
-
-def _small(value: Tensor) -> Tensor:
-    """Cuts a tensor to size 1 along the dimensions on which it does not change."""
-    for d in range(value.ndim):
-        first = value.narrow(d, 0, 1)
-        if value.shape[d] > 1:
-            same = (value == first) | (value.isnan() & first.isnan())
-            value = first if bool(same.all()) else value
-    return value
+def _transform(node: fx.Node, name: str, get: Get) -> Any:
+    """Finds what a Fourier transform makes of what is known of its input."""
+    x = argument(node, 0, "input")
+    if not isinstance(x, fx.Node):
+        return None
+    given = argument(node, 1 if "shift" in name else 2, "dim")
+    dims = transformed_dims(name, x.meta["val"].ndim, given)
+    return transformed(get(x), sorted(dims), node.meta["val"])

@@ -1,8 +1,9 @@
 """Bounds how many channels a group may keep."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -44,13 +45,27 @@ class Bounds:
         parts += [f"max_ratio={self.max_ratio}"] if self.max_ratio < 1 else []
         return ", ".join(parts)
 
-    @property
-    def looser(self) -> str:
-        """What would let more go, as a part of a sentence."""
-        parts = ["lower round_to"] if self.round_to > 1 else []
-        parts += ["lower min_channels"] if self.min_channels > 1 else []
-        parts += ["raise max_ratio"] if self.max_ratio < 1 else []
-        return ", ".join([*parts, "free more layers"])
+    def looser(self) -> dict[str, "Bounds"]:
+        """Lists bounds that may let more go, by what makes them: one field each, then all.
+
+        Example:
+            >>> Bounds(round_to=8).looser()["lower round_to"]
+            Bounds(round_to=1, min_channels=4, max_ratio=1.0)
+            >>> list(Bounds(round_to=8).looser())
+            ['lower round_to', 'lower min_channels', 'lower round_to and lower min_channels']
+        """
+        free: dict[str, dict[str, Any]] = {
+            "lower round_to": {"round_to": 1},
+            "lower min_channels": {"min_channels": 1},
+            "raise max_ratio": {"max_ratio": 1.0},
+        }
+        found: dict[str, Bounds] = {}
+        whole = self
+        for words, values in free.items():
+            if (other := replace(self, **values)) != self:
+                found[words] = other
+                whole = replace(whole, **values)
+        return found if len(found) < 2 else {**found, " and ".join(found): whole}
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,19 @@
 """Lists the groups that may be narrowed, and removes a share of each stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from gfx.compression.selection.bounds import Bounds
+from gfx.compression.selection.removal_advice import Shares, far_from, nothing_removed
 from gfx.compression.selection.selection import Selection
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_names import check_globs, modules_of
 from gfx.coupling.labels import Mask
-from gfx.errors import PreconditionError, RecipeError
+from gfx.errors import RecipeError
 from gfx.ir.globs import matches
 
 __all__ = ["Skipped", "by_stages", "candidates", "unrounded"]
-
-_FAR = 0.1  # of the channels that were asked for
 
 Skipped = list[tuple[str, str]]  # (name, reason) of each group that stays
 
@@ -24,8 +23,8 @@ def candidates(
     globs: Mapping[str, Sequence[str]],
     approximate: Literal["allow", "refuse"] = "allow",
     bounds: Bounds | None = None,
-) -> tuple[tuple[Group, ...], Skipped]:
-    """Lists the groups that may be narrowed, and says why the others may not.
+) -> tuple[tuple[Group, ...], tuple[Group, ...], Skipped]:
+    """Lists the groups that may be narrowed, those that the bounds alone keep whole, and why.
 
     Args:
         groups: of the program.
@@ -34,19 +33,22 @@ def candidates(
         approximate: what to do with groups whose removal is not exact.
         bounds: of what groups keep; those that can lose nothing are left out. None: there are none.
 
+    Returns: the groups that may be narrowed; those that other bounds would let lose some; and the
+    reason of every group that stays whole.
+
     Raises: RecipeError if a glob names no module.
 
     Example:
         >>> import gfx
         >>> groups = gfx.channels(gfx.trace(gfx.zoo.build("dcgan", ngf=4)))
-        >>> among, skipped = candidates(groups, {"keep": ["up.*"]})
+        >>> among, bounded, skipped = candidates(groups, {"keep": ["up.*"]})
         >>> [group.name for group in among], skipped[1]
         (['project.conv'], ('up.0.conv', 'keep names it'))
     """
     check_globs(groups, globs)
     keep, targets = globs.get("keep", ()), globs.get("targets", ("*",))
     skipped = list(groups.refused.items())
-    among = []
+    among, bounded = [], []
     for group in groups:
         owners = modules_of(group)
         if group.pinned:
@@ -61,9 +63,10 @@ def candidates(
             skipped.append((group.name, "targets does not name it"))
         elif bounds is not None and (why := bounds.of([group]).whole(group)):
             skipped.append((group.name, why))
+            bounded.append(group)
         else:
             among.append(group)
-    return tuple(among), skipped
+    return tuple(among), tuple(bounded), skipped
 
 
 def by_stages(
@@ -89,25 +92,18 @@ def by_stages(
             "scope: global"
         )
     ratio = 0.5 if ratio is None and not ratios else ratio
-    shares: dict[str, tuple[str | None, float]] = {}
-    skipped = []
-    for group in selection.among:
-        names = modules_of(group)
-        glob = next((glob for glob in ratios if matches(names, glob)), None)
-        share = ratio if glob is None else ratios[glob]
-        if share is None:
-            skipped.append((group.name, "no glob of ratios names it, and there is no ratio"))
-        else:
-            shares[group.name] = (glob, share)
-    among = tuple(group for group in selection.among if group.name in shares)
-    chosen = replace(selection, among=among)
-    removed = chosen.by_ratio([shares[group.name] for group in among])
+    shares = _shares((*selection.among, *selection.bounded), ratios, ratio)
+    unnamed = "no glob of ratios names it, and there is no ratio"
+    skipped = [(group.name, unnamed) for group in selection.among if group.name not in shares]
+    chosen = _among(selection, shares)
+    removed = chosen.by_ratio([shares[group.name] for group in chosen.among])
     if not removed.any() and any([*ratios.values(), ratio]):
-        raise _nothing_removed(selection, f"ratios={dict(ratios)}" if ratios else f"ratio={ratio}")
-    asked = {"ratio": ratio, "ratios": ratios or None}
-    details: dict[str, Any] = {"requested": {k: v for k, v in asked.items() if v is not None}}
-    wanted = sum(group.width * shares[group.name][1] for group in among)
-    if note := _far_from(wanted, chosen, removed):
+        asked = f"ratios={dict(ratios)}" if ratios else f"ratio={ratio}"
+        raise nothing_removed(chosen, shares, asked)
+    given = {"ratio": ratio, "ratios": ratios or None}
+    details: dict[str, Any] = {"requested": {k: v for k, v in given.items() if v is not None}}
+    wanted = sum(group.width * shares[group.name][1] for group in chosen.among)
+    if note := far_from(wanted, chosen, removed, shares):
         details["note"] = note
     return removed, details, [*skipped, *unrounded(chosen, removed)]
 
@@ -122,27 +118,22 @@ def unrounded(selection: Selection, removed: Mask) -> Skipped:
     ]
 
 
-def _far_from(wanted: float, selection: Selection, removed: Mask) -> str:
-    """Says that much less goes than was asked for; "" if it does not."""
-    gone = sum(int(removed[g.roots].sum()) * g.takes[0] for g in selection.among)
-    whole = sum(not removed[g.roots].any() for g in selection.among)
-    if gone >= wanted * (1 - _FAR):
-        return ""
-    of = sum(group.width for group in selection.among)
-    return (
-        f"{gone} of {of} channels go, and {wanted:.0f} were asked for: {whole} of "
-        f"{len(selection.among)} groups stay whole, the others are rounded up "
-        f"({selection.bounds}); {selection.bounds.looser}"
-    )
+def _shares(groups: Iterable[Group], ratios: Mapping[str, float], ratio: float | None) -> Shares:
+    """Returns the glob and the share of each group that has one."""
+    shares: Shares = {}
+    for group in groups:
+        names = modules_of(group)
+        glob = next((glob for glob in ratios if matches(names, glob)), None)
+        share = ratio if glob is None else ratios[glob]
+        if share is not None:
+            shares[group.name] = (glob, share)
+    return shares
 
 
-def _nothing_removed(selection: Selection, asked: str) -> PreconditionError:
-    """Makes the error that says why a request removes nothing."""
-    groups = selection.groups
-    free = ", ".join(f"{g.name} ({g.width})" for g in groups.free[:6]) or "none"
-    reasons = [f"{g.name}: {g.pinned}" for g in groups if g.pinned]
-    pinned = "; ".join(reasons or groups.refused.values())
-    return PreconditionError(
-        f"{asked} removes nothing ({selection.bounds}); {selection.bounds.looser}. Free "
-        f"groups and their channels: {free}. Pinned groups: {pinned[:600] or 'none'}"
+def _among(selection: Selection, shares: Shares) -> Selection:
+    """Returns the selection among the groups that have a share."""
+    among, bounded = (
+        tuple(group for group in found if group.name in shares)
+        for found in (selection.among, selection.bounded)
     )
+    return replace(selection, among=among, bounded=bounded)

@@ -73,6 +73,7 @@ class Selection:
     scores: Mapping[str, Scores]  # by group name
     bounds: Bounds = field(default_factory=Bounds)
     scope: Scope = "local"
+    bounded: tuple[Group, ...] = ()  # groups that nothing but the bounds keeps whole
 
     def __post_init__(self) -> None:
         self.sizes = np.array([g.size for g in self.among], dtype=np.int64)

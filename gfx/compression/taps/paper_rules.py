@@ -39,7 +39,7 @@ def gan_compression(program: Program) -> list[fx.Node]:
     if not blocks:
         raise PreconditionError(
             "rule: gan_compression is for generators with residual blocks, and this "
-            "one has none; use layers: auto, rule: gcc, or name modules in layers"
+            "one has none; leave rule out, or use rule: gcc"
         )
     named = stages(program)
     first = found.before[blocks[0].entry]
@@ -66,7 +66,7 @@ def gcc(
     notes: Notes = {"convolutions": len(found)}
     if not found:
         raise PreconditionError(
-            "rule: gcc counts convolutions, and the program has none; name modules in layers"
+            "rule: gcc counts convolutions, and the program has none; leave rule out"
         )
     if not serial:
         serial, row = _from_table(len(found))

@@ -91,16 +91,17 @@ class Pricing:
 
     def _parameters(self, cost: Cost) -> tuple[Number, Number]:
         groups = self._symbols.groups
-        known: dict[str, Any] = dict(groups.program.module.named_parameters(remove_duplicate=False))
+        held: dict[str, Any] = dict(groups.program.module.named_parameters(remove_duplicate=False))
         count: Number = cost.params
         size: Number = cost.param_bytes
         for path in groups.axes:
-            if path in known:
-                each, before = known[path].element_size(), known[path].numel()
+            if path in held:
+                each, before = held[path].element_size(), held[path].numel()
                 elements = prod(self._symbols.tensor(path))
                 count = count + elements + -before
                 size = size + elements * each + -before * each
-        for node in groups.constants.weights - groups.constants.own:  # a parameter of its own, then
+        constants = groups.constants
+        for node in constants.weights - constants.own - constants.learning:  # stored as a parameter
             value = node.meta["val"]
             elements = prod(self._symbols.shape(groups.value_of(node))) * self._symbols.stored(node)
             count = count + elements

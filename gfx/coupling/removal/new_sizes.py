@@ -23,6 +23,8 @@ class Sizes:
         self.kept = groups.kept(removed)
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._alive: dict[tuple[int, int], tuple[Labeled, Mask]] = {}  # by identity, dimension
+        # shapes that views of weights will have, on the way to a statistic
+        self.views: dict[fx.Node, torch.Size] = {}
         self._sources: dict[fx.Node, fx.Node] = {}  # by inserted node: the one it stands for
 
     def value_of(self, node: fx.Node) -> Any:

@@ -67,7 +67,8 @@ def _store(program: Program, sizes: Sizes, node: fx.Node, value: Tensor) -> None
             index = torch.from_numpy(alive.nonzero()[0]).to(value.device)
             value = value.index_select(d, index)
     name = fresh_name(program.module, node.name)
-    if node in sizes.groups.constants.weights:
+    constants = sizes.groups.constants
+    if node in constants.weights - constants.learning:
         program.module.register_parameter(name, nn.Parameter(value.clone()))
     else:
         program.module.register_buffer(name, value.clone())

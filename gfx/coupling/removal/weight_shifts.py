@@ -2,10 +2,11 @@
 
 from torch import fx
 
+from gfx.coupling.normalised_weights import MOVES
 from gfx.coupling.removal.arguments import argument
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.removal.statistic_arguments import Asked
-from gfx.coupling.removal.weights_left import MOVES, one_in_each_row
+from gfx.coupling.removal.weights_left import left_of, one_in_each_row
 from gfx.ir.node_origin import stands_for
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program
@@ -48,11 +49,12 @@ def unshifted(
     source, shift = inner.args[:2]
     if inner.kwargs or not isinstance(source, fx.Node) or not isinstance(shift, fx.Node):
         return x, None
-    if not one_in_each_row(program, sizes, x, shift, what.dims):
-        return x, None
     with x.graph.inserting_before(x):
         moved = _copied(sizes, x, inner, source)
-    return moved, shift
+    if left_of(program, sizes, moved) is None:
+        return x, None
+    one = one_in_each_row(program, sizes, moved, source, shift, what.dims)
+    return (moved, shift) if one else (x, None)
 
 
 def _copied(sizes: Sizes, node: fx.Node, old: fx.Node, new: fx.Node) -> fx.Node:

@@ -10,15 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from gfx.coupling.normalised_weights import MOVES, is_placed
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.ir.interpreter import Interpreter, ancestors
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program
 
-__all__ = ["MOVES", "Left", "cut_value", "left_of", "one_in_each_row"]
-
-_ELEMENTWISE = frozenset("pow square abs mul div neg add sub exp sqrt rsqrt".split())
-MOVES = frozenset("flatten reshape view unsqueeze squeeze permute transpose t contiguous".split())
+__all__ = ["Left", "counts", "cut_value", "left_of", "one_in_each_row"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def left_of(program: Program, sizes: Sizes, node: fx.Node) -> Left | None:
     The nodes on the way get the shapes that they will have.
     """
     above = ancestors([node])
-    if not all(_places(n) for n in above):
+    if not all(is_placed(n) for n in above):
         return None
     if any(n.op == "get_attr" and program.tensor(str(n.target)).is_meta for n in above):
         return None  # without content there is nothing to learn, and what is stored costs as much
@@ -58,41 +56,47 @@ def left_of(program: Program, sizes: Sizes, node: fx.Node) -> Left | None:
                 if each in above:
                     whole[each] = _whole(program, runner, each, whole)
                     stays[each] = _stays(program, sizes, runner, each, whole, stays)
+                    if op_name(each) in ("view", "reshape") and isinstance(whole[each], Tensor):
+                        sizes.views[each] = counts(stays[each])
             cut = cut_value(program, sizes, node)
     except RuntimeError:  # a literal of the graph fits the whole tensor only
         return None
     left = Left(whole[node], stays[node])
-    if cut.shape.numel() != int(left.stays.sum()):
+    if cut.shape.numel() != int(left.stays.sum()) or cut.shape != counts(left.stays):
         return None
-    return left if torch.equal(cut.flatten(), left.whole[left.stays]) else None
+    # a function may round otherwise where its elements lie otherwise
+    same = torch.allclose(cut.flatten(), left.whole[left.stays], rtol=1e-2, atol=0, equal_nan=True)
+    return left if same else None
+
+
+def counts(stays: Tensor) -> torch.Size:
+    """Counts the indices of each dimension of which some element stays."""
+    dims = range(stays.ndim)
+    others = [[e for e in dims if e != d] for d in dims]
+    return torch.Size([int((stays.any(dim=o) if o else stays).sum()) for o in others])
 
 
 def one_in_each_row(
-    program: Program, sizes: Sizes, moved: fx.Node, shift: fx.Node, dims: tuple[int, ...]
+    program: Program,
+    sizes: Sizes,
+    moved: fx.Node,
+    source: fx.Node,
+    shift: fx.Node,
+    dims: tuple[int, ...],
 ) -> bool:
-    """Whether all that a reduction over `dims` of a moved x - shift reads has one shift."""
-    (inner,) = [n for n in moved.all_input_nodes if isinstance(n.meta["val"], Tensor)]
+    """Whether a reduction over `dims` of source - shift, moved as `moved` is, reads one shift."""
     try:
-        shape = cut_value(program, sizes, inner).shape
+        shape = cut_value(program, sizes, source).shape
         own = sizes.after[shift].shape
         numbers = torch.arange(own.numel()).view(own).expand(shape)
-        placed = Interpreter(program.module).value(
-            moved, lambda n: numbers if n is inner else sizes.after[n]
-        )
+        if moved in sizes.views:
+            placed = numbers.reshape(sizes.views[moved])
+        else:
+            runner = Interpreter(program.module)
+            placed = runner.value(moved, lambda n: numbers if n is source else sizes.after[n])
     except RuntimeError:  # a literal of the graph fits the whole tensor only
         return False
     return torch.equal(placed.amax(dims), placed.amin(dims))
-
-
-def _places(node: fx.Node) -> bool:
-    name = op_name(node)
-    return node.op == "get_attr" or name in _ELEMENTWISE or name in MOVES or _number(node)
-
-
-def _number(node: fx.Node) -> bool:
-    return op_name(node) in ("size", "dim", "getattr", "getitem", "numel") and not isinstance(
-        node.meta["val"], Tensor
-    )
 
 
 def _whole(program: Program, runner: Interpreter, node: fx.Node, known: dict[fx.Node, Any]) -> Any:
@@ -147,7 +151,10 @@ def cut_value(program: Program, sizes: Sizes, node: fx.Node) -> Tensor:
         for each in program.graph.nodes:
             if each not in above:
                 continue
-            value = _whole(program, runner, each, values)
+            if each in sizes.views:
+                value = values[each.all_input_nodes[0]].reshape(sizes.views[each])
+            else:
+                value = _whole(program, runner, each, values)
             if each.op == "get_attr":
                 for dim, alive in _axes(sizes, str(each.target)).items():
                     index = alive.nonzero().flatten().to(value.device)

@@ -13,7 +13,7 @@ from gfx.coupling.labelled_tensor import field as make_field
 from gfx.coupling.labels import Ids
 from gfx.coupling.rules.movement import unknown
 
-__all__ = ["FUNCTIONS", "MODULES"]
+__all__ = ["FUNCTIONS", "MODULES", "TRANSFORMS", "transformed_dims"]
 
 
 def cat(flow: Flow, call: Call) -> Labeled:
@@ -104,22 +104,31 @@ def glu(flow: Flow, call: Call) -> Labeled:
 def transform(flow: Flow, call: Call) -> Labeled:
     """Pins the dimensions that a Fourier transform runs over and carries the others."""
     x = call.arg(0, "input")
-    given = call.arg(1 if "shift" in call.name else 2, "dim")
-    if given is None:
-        default = {"n": range(x.ndim), "2": (-2, -1), "t": range(x.ndim)}
-        given = default.get(call.name[-1], (-1,)) if call.name[-3:] != "fft" else (-1,)
-    dims = {d % x.ndim for d in ([given] if isinstance(given, int) else given)}
+    dims = transformed_dims(call.name, x.ndim, call.arg(1 if "shift" in call.name else 2, "dim"))
     why = f"{call.node.name} transforms it"
     flow.fix(x, why, dims)
     return flow.keep(x, [d for d in range(x.ndim) if d not in dims], call.shape, why)
 
 
-_TRANSFORMS = (
+def transformed_dims(name: str, ndim: int, given: Any) -> set[int]:
+    """Returns the dimensions that a Fourier transform runs over; `given` is its `dim`.
+
+    Example:
+        >>> sorted(transformed_dims("fft_rfft2", 4, None))
+        [2, 3]
+    """
+    if given is None:
+        default = {"n": range(ndim), "2": (-2, -1), "t": range(ndim)}
+        given = default.get(name[-1], (-1,)) if name[-3:] != "fft" else (-1,)
+    return {d % ndim for d in ([given] if isinstance(given, int) else given)}
+
+
+TRANSFORMS = (
     "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 "
     "fft_irfft2 fft_fftn fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift"
 ).split()
 FUNCTIONS = {
-    **dict.fromkeys(_TRANSFORMS, transform),
+    **dict.fromkeys(TRANSFORMS, transform),
     "cat": cat,
     **dict.fromkeys(("hstack", "vstack", "row_stack", "dstack"), stacked_as),
     "stack": stack,

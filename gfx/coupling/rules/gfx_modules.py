@@ -15,7 +15,7 @@ from gfx.coupling.labels import Ids
 from gfx.coupling.rules import convolution as contraction
 from gfx.coupling.rules.elementwise import elementwise
 from gfx.errors import InputError
-from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, Tap
+from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, SizeRules, Tap
 from gfx.ir.program import Program
 
 __all__ = ["MODULES", "period", "positions"]
@@ -106,9 +106,14 @@ def masked_layer(flow: Flow, call: Call) -> Labeled:
     return found
 
 
+def size_rules(flow: Flow, call: Call) -> None:
+    """Couples nothing: sizes are read, and nothing is returned."""
+
+
 MODULES: dict[Any, Any] = {
     ChannelMask: channel_mask,
     MaskedLayer: masked_layer,
     Penalty: elementwise,
+    SizeRules: size_rules,
     Tap: elementwise,
 }

@@ -67,7 +67,7 @@ def move(flow: Flow, call: Call) -> Any:
     """Runs a movement on each field of its input; channels picked out singly are pinned."""
     x = call.args[0] if call.args else call.arg(0, "input")
     others = [v for v in call.tensors if v is not x]
-    if others and call.name not in ("view_as", "expand_as", "reshape_as"):
+    if others and call.name not in ("view_as", "reshape_as"):
         return unknown(flow, call)
     value = call.node.meta["val"]
     run = runner(call)
@@ -108,12 +108,25 @@ def _read_fields(
 def _one_channel(flow: Flow, x: Labeled, source: Tensor, labels: Tensor) -> bool:
     """Whether a movement leaves one channel of a latent's map, whose positions are then united."""
     place = set(range(1, x.ndim))
-    if x.ndim < 4 or labels.ndim != x.ndim or labels.shape[1] > 1 or x.shape[1] == 1:
+    if x.ndim < 4 or x.shape[1] == 1 or core(labels).numel() == core(source).numel():
         return False
-    if not place.issubset(flow.over(source)) or core(labels).numel() == core(source).numel():
+    if not place.issubset(flow.over(source)):
         return False
-    flow.along(x, 1)
-    return True
+    if labels.ndim == x.ndim - 1:  # select, unbind
+        left = _is_one_row(core(source), core(labels))
+    else:
+        left = labels.ndim == x.ndim and labels.shape[1] == 1
+    if left:
+        flow.along(x, 1)
+    return left
+
+
+def _is_one_row(source: Tensor, labels: Tensor) -> bool:
+    """Whether some labels are all that a source has at one index of dimension 1."""
+    rows = source.movedim(1, 0).reshape(source.shape[1], -1)
+    if rows.shape[1] != labels.numel():
+        return False
+    return bool((rows == labels.reshape(1, -1)).all(1).any())
 
 
 def _leaves_one(source: Tensor, labels: Tensor) -> bool:
@@ -164,7 +177,12 @@ def stretch(flow: Flow, call: Call) -> Labeled:
         fields += made.fields
         whys.append(made.why)
     out = Labeled(out.shape, tuple(fields), flow.long.first(*whys))
-    return flow.meet([out, call.args[1]], out.shape) if call.name == "expand_as" else out
+    return out
+
+
+def stretch_as(flow: Flow, call: Call) -> Labeled:
+    """Expands to the shape of another tensor, whose channels it then has."""
+    return flow.meet(call.tensors, call.shape)
 
 
 def roll(flow: Flow, call: Call) -> Any:
@@ -229,7 +247,8 @@ _MOVES = (
 ).split()
 FUNCTIONS = {
     **dict.fromkeys(_MOVES, move),
-    **dict.fromkeys(("expand", "expand_as", "broadcast_to", "repeat", "tile"), stretch),
+    **dict.fromkeys(("expand", "broadcast_to", "repeat", "tile"), stretch),
+    "expand_as": stretch_as,
     **dict.fromkeys(("view_as", "reshape_as"), move_as),
     **dict.fromkeys(("tril", "triu"), triangle),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),

@@ -10,6 +10,7 @@ from gfx.deploy.bench.figures import Figures
 from gfx.deploy.bench.memory import UNASKED, MemoryPeak
 from gfx.deploy.bench.profile import NodeTime, Profile
 from gfx.deploy.timing import Interval, Machine
+from gfx.io.text_lines import display_width, padded
 from gfx.ir.ambient_modes import shielded
 
 __all__ = ["COLUMNS", "Bench", "rows", "summary"]
@@ -188,7 +189,7 @@ def _table(subjects: list[Figures], *, mean: bool) -> list[str]:
     rows = [(label, *(write(f) for f in subjects)) for label, write in cells]
     names = [f.name for f in subjects]
     lines = _aligned([("", *names), *rows])
-    if max(map(len, lines)) <= _SCREEN:
+    if max(map(display_width, lines)) <= _SCREEN:
         return lines
     short = ("model", "against")[: len(names)]
     said = [f"{key}: {name}" for key, name in zip(short, names, strict=True)]
@@ -196,10 +197,10 @@ def _table(subjects: list[Figures], *, mean: bool) -> list[str]:
 
 
 def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    widths = [max(display_width(line[at]) for line in lines) for at in range(len(lines[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width)
+            padded(cell, width, right=at > 0)
             for at, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

@@ -100,10 +100,11 @@ class MachineMeasurer:
             if drifts[-1] <= self.drift:
                 return [float(t) * 1e3 for t in np.median(times, axis=0)]
         drift = ", ".join(f"{100 * drift:.0f} %" for drift in drifts)
+        fewer = ", or use fewer threads" if torch.get_num_threads() > 1 else ""
         raise TimingError(
             f"this machine is too noisy to time {what}: the same reference took up to {drift} "
             f"longer in one round than in another, in {_ATTEMPTS} attempts (up to "
-            f"{100 * self.drift:.0f} % is allowed); stop what else runs, or use fewer threads"
+            f"{100 * self.drift:.0f} % is allowed); stop what else runs{fewer}"
         )
 
     def _round(self, actions: Sequence[Action], times: Any, done: Action) -> float:

@@ -8,11 +8,12 @@
 4. What torch wraps around modules (`_orig_mod`) is no part of a name. A prefix that all names of
    the module share may be missing in the file, and so may the dots, as some averages leave them
    out.
-5. Several that fit are a choice, which is the user's; those of equal values are one.
+5. Several that fit are a choice, which is the user's; those of equal values are one, under any of
+   their names.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch.nn.parameter import is_lazy
 
 from gfx.io.archive.checkpoint_contents import TOP, Contents, bare, same_values
 
-__all__ = ["Candidate", "candidates_of", "closest", "says_average"]
+__all__ = ["Candidate", "candidates_of", "closest", "distinct", "says_average"]
 
 _AVERAGE = re.compile(
     r"(?i:(?<![a-z])(ema|avg|averaged?|shadow|smooth(ed)?)(?![a-z]))|EMA|(?<=[a-z])Ema(?![a-z])"
@@ -42,13 +43,15 @@ class Candidate:
 
     def equals(self, other: "Candidate") -> bool:
         """Whether two hold the same values."""
-        if self.module is not other.module or self.state.keys() != other.state.keys():
+        if self.module is not None or other.module is not None:
+            return self.module is other.module
+        if not self.state or self.state.keys() != other.state.keys():  # values may not be known
             return False
         return all(same_values(value, other.state[name]) for name, value in self.state.items())
 
 
 def candidates_of(contents: Contents, expected: Mapping[str, Any]) -> list[Candidate]:
-    """Lists what in a file fits a state dict (rules 2 to 5).
+    """Lists what in a file fits a state dict (rules 2 to 4).
 
     Example:
         >>> from pathlib import Path
@@ -62,12 +65,26 @@ def candidates_of(contents: Contents, expected: Mapping[str, Any]) -> list[Candi
         for prefix, hits in _hits(contents, names).items():
             if _problem(contents, prefix, hits, names, expected) is None:
                 state = {names[name]: contents.leaves[path].value for name, path in hits.items()}
-                one = Candidate(prefix or TOP, state, _is_average(contents, prefix))
-                if not any(one.equals(other) for other in found):
-                    found.append(one)
+                found.append(Candidate(prefix or TOP, state, _is_average(contents, prefix)))
         if found:
             return found
     return []
+
+
+def distinct(found: Sequence[Candidate]) -> list[Candidate]:
+    """Lists the first of all that hold the same values (rule 5).
+
+    Example:
+        >>> net = nn.Conv2d(1, 1, 1)
+        >>> same = [Candidate(name, net.state_dict(), False) for name in ("params", "params_ema")]
+        >>> [found.name for found in distinct(same)]
+        ['params']
+    """
+    kept: list[Candidate] = []
+    for one in found:
+        if not any(one.equals(other) for other in kept):
+            kept.append(one)
+    return kept
 
 
 def closest(

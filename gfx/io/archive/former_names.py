@@ -54,12 +54,13 @@ def load(file: Any, **options: Any) -> Any:
 
 
 def former_layers() -> list[tuple[Any, str]]:
-    """Pairs each layer of gfx with its name in 0.1.0, as `torch.serialization` takes them.
+    """Pairs layers of gfx with their names in 0.1.0, as `torch.serialization` takes them.
 
     Example:
         >>> [name for kind, name in former_layers() if kind is Ramp]
         ['gfx.modules.ramp.Ramp']
     """
     found = {home: module for module, homes in _MODULES.items() for home in homes}
-    kinds = sorted({*OWN, Ramp}, key=lambda kind: kind.__name__)
+    known = {kind for kind in (*OWN, Ramp) if kind.__module__ in found}  # others are younger
+    kinds = sorted(known, key=lambda kind: kind.__name__)
     return [(kind, f"{found[kind.__module__]}.{kind.__name__}") for kind in kinds]

@@ -3,11 +3,13 @@
 The content decides what a file is, not its name.
 """
 
+import inspect
 import os
+import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import fx, nn
 
 from gfx.errors import ArchiveError
 from gfx.io.archive.factories import ZOO, Factory, build_module_from, from_zoo
@@ -19,6 +21,7 @@ from gfx.io.archive.object_classes import import_classes
 from gfx.io.archive.pickles import load_export, load_pickle
 from gfx.io.archive.state_dicts import fill, whole_in
 from gfx.io.guards import reading_file
+from gfx.objects.call_form import stand_ins
 
 __all__ = ["ModelPath", "as_module", "load", "open_model"]
 
@@ -36,7 +39,8 @@ def open_model(
     """Opens a model file; the model is on the cpu.
 
     - a `.gfx` archive; where it returns an object, `trust=True` imports the class, else a
-      dictionary with attribute access stands for it, and for a named tuple one of the same fields;
+      dictionary with attribute access stands for it, and for a named tuple one of the same fields,
+      and a warning says so;
     - a pickled module made of torch.nn classes;
     - a state dict (pickled, or safetensors), at any depth of a checkpoint and under any prefix,
       with `model`, what builds its module: `"package.module:factory"` or `"file.py:factory"`, with
@@ -55,6 +59,15 @@ def open_model(
         Traceback (most recent call last):
         gfx.errors.ArchiveError: model.pt does not exist; check the path
     """
+    opened = _opened(path, model, key, trust)
+    _warn_of_stand_ins(opened, path)
+    return opened
+
+
+def _opened(
+    path: ModelPath, model: Factory | None = None, key: str | None = None, trust: bool = False
+) -> nn.Module:
+    """Opens a model file, as `open_model` does, without a word about what stands for objects."""
     if isinstance(path, str) and path.startswith(ZOO):
         return _whole(from_zoo(path), path, model, key)
     _check_no_zoo_name(path)
@@ -91,7 +104,7 @@ def as_module(model: Given | ModelPath) -> Given | nn.Module:
     """
     if not isinstance(model, str | os.PathLike):
         return model
-    opened = open_model(model)
+    opened = _opened(model)  # a trace notes what stands for objects
     return opened.eval() if str(model).startswith(ZOO) else opened
 
 
@@ -105,7 +118,8 @@ def load(
     """Loads what `gfx.save` wrote, and opens whatever else `open_model` opens.
 
     Of a `.gfx` archive the result is an fx.GraphModule: the same output bit for bit, the same state
-    dict, the same modes; on the cpu. Nothing in the file is executed or imported.
+    dict, the same modes; on the cpu. Nothing in the file is executed or imported: a warning says
+    where plain containers stand for objects of classes.
 
     Raises: ArchiveError as `open_model` does.
 
@@ -114,7 +128,30 @@ def load(
         Traceback (most recent call last):
         gfx.errors.ArchiveError: missing.gfx does not exist; check the path
     """
-    return open_model(path, model=model, key=key, trust=trust)
+    opened = _opened(path, model, key, trust)
+    _warn_of_stand_ins(opened, path)
+    return opened
+
+
+def _warn_of_stand_ins(opened: nn.Module, path: ModelPath) -> None:
+    """Warns whoever called gfx if the model returns something else than it did when saved."""
+    if not isinstance(opened, fx.GraphModule):
+        return
+    for what in stand_ins(opened.graph):
+        warnings.warn(
+            f"{os.fspath(path)} returns {what}: no class is imported from a file that is not "
+            f"trusted; if you trust its author, gfx.open_model({os.fspath(path)!r}, trust=True) "
+            "imports it",
+            stacklevel=_depth(),
+        )
+
+
+def _depth() -> int:
+    """Returns the level of the stack, seen from the caller, at which gfx was called."""
+    depth, frame = 0, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "gfx":
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def _check_no_zoo_name(path: str | os.PathLike[str]) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from gfx.errors import ArchiveError, did_you_mean
 from gfx.io.archive.checkpoint_contents import TOP, Contents
-from gfx.io.archive.checkpoints import Candidate, candidates_of, closest, says_average
+from gfx.io.archive.checkpoints import Candidate, candidates_of, closest, distinct, says_average
 
 __all__ = ["fill", "whole_in"]
 
@@ -70,6 +70,8 @@ def _chosen(found: list[Candidate], file: Path, key: str | None, contents: Conte
     """Returns the candidate that the key names, or the only one."""
     names = [candidate.name for candidate in found]
     if key is None:
+        found = distinct(found)
+        names = [candidate.name for candidate in found]
         if len(found) == 1:
             return found[0]
         averages = [candidate.name for candidate in found if candidate.average]
@@ -83,7 +85,7 @@ def _chosen(found: list[Candidate], file: Path, key: str | None, contents: Conte
     if not picked and key.lower() in _AVERAGES:
         picked = [candidate for candidate in found if candidate.average]
     picked = picked or [c for c in found if f".{key}." in f".{c.name}."]
-    if len(picked) == 1:
+    if len(distinct(picked)) == 1:
         return picked[0]
     if picked:
         several = _some([candidate.name for candidate in picked], _MOST_LISTED)

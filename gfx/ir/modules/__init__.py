@@ -1,4 +1,4 @@
-"""Layers of gfx's own that passes put into a graph: masks, penalties, taps, sparse layers, norms.
+"""Layers of gfx's own in graphs: masks, penalties, taps, sparse layers, norms, rules about sizes.
 
 They are visible in the program's text and hold their state in buffers and parameters. They import
 nothing else of gfx, so they are copied, saved, compiled and distributed like any torch layer.
@@ -25,6 +25,7 @@ from gfx.ir.modules.masked_layers import (
     masked_layer,
     plain_layer,
 )
+from gfx.ir.modules.size_rules import SizeRules, follows
 from gfx.ir.modules.sparse_linear import CsrLinear, SemiStructuredLinear
 from gfx.ir.modules.sparsity_ramp import Ramp
 from gfx.ir.modules.tap_layers import Penalty, Tap, penalised
@@ -50,7 +51,9 @@ __all__ = [
     "Penalty",
     "Ramp",
     "SemiStructuredLinear",
+    "SizeRules",
     "Tap",
+    "follows",
     "is_index",
     "is_known",
     "is_own",

@@ -5,6 +5,7 @@ from torch import nn
 from gfx.ir.modules.channel_masks import ChannelMask, LearnedMask, is_index
 from gfx.ir.modules.instance_norms import FAST
 from gfx.ir.modules.masked_layers import MASKED
+from gfx.ir.modules.size_rules import SizeRules
 from gfx.ir.modules.sparse_linear import CsrLinear, SemiStructuredLinear
 from gfx.ir.modules.tap_layers import Penalty, Tap
 
@@ -14,6 +15,7 @@ __all__ = ["OWN", "is_known", "is_own", "without_content"]
 OWN: frozenset[type[nn.Module]] = frozenset(
     [
         *(ChannelMask, LearnedMask, Penalty, Tap, CsrLinear, SemiStructuredLinear),
+        SizeRules,
         *MASKED.values(),
         *FAST.values(),
     ]

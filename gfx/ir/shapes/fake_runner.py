@@ -70,6 +70,8 @@ class FakeRunner(Interpreter):
         """Runs a node; errors say which one, and on what."""
         try:
             return super().value(n, get)
+        except InputError:
+            raise  # a rule about sizes says what is wrong
         except Exception as error:
             shapes = ", ".join(_shape(get(a)) for a in n.all_input_nodes)
             where = f"node {n.name}{_what(n, self.module)}"

@@ -3,6 +3,7 @@
 1. All text is escaped; the page's own policy forbids every request.
 2. Every bar has a number beside it, and every colour a word.
 3. The page is complete without its script, which only sorts and filters.
+4. Where the window is too narrow for all columns, each layer is a block, its figures named.
 """
 
 from collections.abc import Iterable
@@ -49,6 +50,7 @@ def page(table: Table) -> str:
     )
     return template.substitute(
         style=style(),
+        labels=_labels(table),
         title=escape(f"gfx inspect: {table.facts.model}"),
         heading=escape(table.facts.model),
         subtitle=escape(_subtitle(table)),
@@ -68,6 +70,21 @@ def _subtitle(table: Table) -> str:
     if not advised:
         return f"{len(table)} layers; nothing can be done to any of them {within}"
     return f"{len(table)} layers; {advised} of them are worth changing {within}"
+
+
+def _labels(table: Table) -> str:
+    """Returns the style that names the figures of a layer in a narrow window (rule 4)."""
+    of_keys = [f"{title(key)}, {name}" for key in table.facts.keys for name in ("damage", "saved")]
+    names = [name for name, _ in _FIRST] + of_keys + [name for name, _ in _LAST]
+    rules = [
+        f'#layers tbody td:nth-child({at}) {{ --named: "{name}"; }}'
+        for at, name in enumerate(names, 1)
+    ]
+    rules += [
+        f'#layers thead tr + tr th:nth-child({at}) {{ --named: "{name.partition(",")[0]}: "; }}'
+        for at, name in enumerate(of_keys, 1)
+    ]
+    return "\n".join(rules)
 
 
 def _layer_table(table: Table) -> str:

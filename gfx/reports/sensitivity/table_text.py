@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from gfx.costs import human
+from gfx.io.text_lines import display_width, padded
 from gfx.sensitivity import Key, Row, Table
 from gfx.sensitivity.rows import spelled
 
@@ -50,9 +51,9 @@ def _damage(value: float | None) -> str:
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    widths = [max(display_width(line[column]) for line in lines) for column in range(len(lines[0]))]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(padded(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
 

@@ -59,7 +59,7 @@ class _Branches(Layer):
 class Picked(Block):
     """Single channels picked out: as a gate, a factor, or doubled."""
 
-    how: str = "gate"  # gate | last | double
+    how: str = "gate"  # gate | last | double | select | number | unbind (all of them)
 
     def build(self, site: Site) -> tuple[nn.Module, Site]:
         if site.channels < 3:
@@ -77,6 +77,13 @@ class _Picked(Layer):
             return x * torch.sigmoid(x[:, :1])
         if self.how == "last":
             return x * x.narrow(1, self.channels - 1, 1)
+        if self.how == "select":
+            return x * x.select(1, 1).tanh().unsqueeze(1)
+        if self.how == "number":
+            return x * x[:, -1][:, None].sigmoid()
+        if self.how == "unbind":
+            first, second, *_ = x.unbind(1)
+            return x + torch.stack((first * second, second), 1)[:, :1]
         return torch.cat((x, x[:, -1:].relu()), dim=1)
 
 
