@@ -192,6 +192,8 @@ def compress(
             return CompressionRun(path, None, (), (), {}, plan, tuple(made.said))
         asked = identity(system, fingerprint(given), critics, opened, settings, how)
         stack.enter_context(folder.opened(asked, claims=devices.main))
+        if devices.main:
+            _note_call(path, recipe, preset, data, made.said)
         devices.wait()
         plan = _planned(made)
         made.run()
@@ -200,6 +202,20 @@ def compress(
     return CompressionRun(
         path, small, tuple(made.book.rows), samples, made.scores, plan, tuple(made.said)
     )
+
+
+def _note_call(folder: Path, recipe: SystemSource, preset: Any, data: Any, said: Any) -> None:
+    """Writes what the call named and what was assumed, for the page; no result depends on it."""
+    given = data if isinstance(data, tuple | list) else [data]
+    paths = [os.path.abspath(each) for each in given if isinstance(each, str | os.PathLike)]
+    noted = {
+        "system": str(recipe) if isinstance(recipe, str | Path) else None,
+        "preset": preset,
+        "data": paths if len(paths) == len(given) else [],
+        "said": said,
+    }
+    text = json.dumps(noted, indent=1)
+    write_files({folder / "called.json": lambda file: file.write(text.encode())})
 
 
 def _planned(run: SystemRun) -> Plan:
