@@ -10,7 +10,7 @@ from gfx.cli.output_files import check_targets, write_all
 from gfx.cli.screen import print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from gfx.reports.run.run_facts import RunFacts
+    from gfx.reports.run.run_facts import FolderFacts
     from gfx.train.runs.preflight import Plan
 
 __all__ = ["print_stages", "report_run"]
@@ -71,7 +71,7 @@ def report_run(folder: Path, html: Path | None, *, as_json: bool) -> None:
         typer.echo(f"wrote {html} ({sizes[html]:,} bytes)", err=True)
 
 
-def _print(facts: "RunFacts") -> None:
+def _print(facts: "FolderFacts") -> None:
     from gfx.io.guards import printable
     from gfx.reports.run.resume_command import command_of
 
@@ -88,11 +88,11 @@ def _print(facts: "RunFacts") -> None:
         print_text(f"  {printable(command_of(facts))}")
 
 
-def _taken(facts: "RunFacts") -> dict[str, int]:
+def _taken(facts: "FolderFacts") -> dict[str, int]:
     return {stage.name: stage.taken for stage in facts.stages if not stage.ended and stage.steps}
 
 
-def _data(facts: "RunFacts") -> dict[str, Any]:
+def _data(facts: "FolderFacts") -> dict[str, Any]:
     return {
         "folder": str(facts.folder),
         "system": facts.system,

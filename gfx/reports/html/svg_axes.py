@@ -5,22 +5,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Axis", "bottom_axis", "left_axis"]
+__all__ = ["ChartAxis", "bottom_axis", "left_axis"]
 
 _STEPS = 5  # parts that a range has at most
 _DECADES = 6  # of a logarithmic range, each with a number
 _NARROW = 1e-9  # share of its numbers that a range spans at least
+_LEAST = 1e-200  # what is smaller is nothing
 
 
 @dataclass(frozen=True)
-class Axis:
+class ChartAxis:
     """A range of numbers, and where it begins and ends in the drawing.
 
     Example:
-        >>> axis = Axis(0.0, 2.0, 50.0, 250.0)
+        >>> axis = ChartAxis(0.0, 2.0, 50.0, 250.0)
         >>> axis.place(0.5), axis.ticks()
         (100.0, [0.0, 0.5, 1.0, 1.5, 2.0])
-        >>> Axis(0.1, 10.0, 0.0, 100.0, log=True).place(1.0)
+        >>> ChartAxis(0.1, 10.0, 0.0, 100.0, log=True).place(1.0)
         50.0
     """
 
@@ -31,19 +32,22 @@ class Axis:
     log: bool = False  # low is above 0 then
 
     @staticmethod
-    def over(values: Iterable[float], start: float, end: float, *, log: bool = False) -> "Axis":
+    def over(
+        values: Iterable[float], start: float, end: float, *, log: bool = False
+    ) -> "ChartAxis":
         """Returns the axis that spans finite values, and a little more where they are all one.
 
         Example:
-            >>> Axis.over([3.0, 3.0], 0, 1).low < 3 < Axis.over([3.0, 3.0], 0, 1).high
+            >>> ChartAxis.over([3.0, 3.0], 0, 1).low < 3 < ChartAxis.over([3.0, 3.0], 0, 1).high
             True
         """
         found = list(values) or [0.0]
         low, high = min(found), max(found)
-        if high - low <= _NARROW * max(abs(low), abs(high)):
-            more = 0.05 * max(abs(low), abs(high)) or 1.0
+        size = max(abs(low), abs(high))
+        if high - low <= max(_NARROW * size, _LEAST):
+            more = max(0.05 * size, _LEAST) if size > _LEAST else 1.0
             low, high = low - more, high + more
-        return Axis(low, high, start, end, log)
+        return ChartAxis(low, high, start, end, log)
 
     def place(self, value: float) -> float:
         """Returns where a value stands in the drawing."""
@@ -75,7 +79,11 @@ class Axis:
 
 
 def bottom_axis(
-    x: Axis, y: Axis, height: float, name: str, write: Callable[[float], str] = "{:.3g}".format
+    x: ChartAxis,
+    y: ChartAxis,
+    height: float,
+    name: str,
+    write: Callable[[float], str] = "{:.3g}".format,
 ) -> str:
     """Returns the lines of the grid that stand up, their numbers and the name of the axis."""
     parts = []
@@ -91,7 +99,7 @@ def bottom_axis(
 
 
 def left_axis(
-    x: Axis, y: Axis, name: str = "", write: Callable[[float], str] = "{:.3g}".format
+    x: ChartAxis, y: ChartAxis, name: str = "", write: Callable[[float], str] = "{:.3g}".format
 ) -> str:
     """Returns the lines of the grid that lie, their numbers and the name of the axis."""
     parts = []

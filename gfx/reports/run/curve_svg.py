@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
-from gfx.reports.html.svg_axes import Axis, bottom_axis, left_axis
-from gfx.reports.run.curves import Curve, RunChart
+from gfx.reports.html.svg_axes import ChartAxis, bottom_axis, left_axis
+from gfx.reports.run.curves import RunChart, RunCurve
 
 __all__ = ["curve_section"]
 
@@ -35,7 +35,7 @@ def _figure(chart: RunChart) -> str:
     )
 
 
-def _told(curve: Curve) -> str:
+def _told(curve: RunCurve) -> str:
     """Says how a curve begins and ends, for those who do not see it."""
     line = curve.means or curve.pieces
     if not line:
@@ -67,8 +67,8 @@ def _legend(chart: RunChart) -> str:
 def _drawn(chart: RunChart, said: str) -> str:
     points = [point for curve in chart.curves for piece in curve.pieces for point in piece]
     steps = [at for at, _ in points] + [at for at, _ in chart.stages]
-    across = Axis.over(steps or [0.0, 1.0], _LEFT, _WIDTH - _RIGHT)
-    up = Axis.over([value for _, value in points], _HEIGHT - _BOTTOM, _TOP, log=chart.log)
+    across = ChartAxis.over(steps or [0.0, 1.0], _LEFT, _WIDTH - _RIGHT)
+    up = ChartAxis.over([value for _, value in points], _HEIGHT - _BOTTOM, _TOP, log=chart.log)
     axes = bottom_axis(across, up, _HEIGHT, "step", _steps) + left_axis(across, up)
     stages = "".join(_stage(across, at, name) for at, name in chart.stages)
     lines = "".join(
@@ -86,7 +86,7 @@ def _steps(value: float) -> str:
     return f"{value:,.0f}" if abs(value - round(value)) < 1e-6 else ""
 
 
-def _stage(across: Axis, at: float, name: str) -> str:
+def _stage(across: ChartAxis, at: float, name: str) -> str:
     """Marks where a stage begins."""
     x = across.place(at)
     short = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
@@ -99,7 +99,7 @@ def _stage(across: Axis, at: float, name: str) -> str:
     )
 
 
-def _line(curve: Curve, colour: str, across: Axis, up: Axis) -> str:
+def _line(curve: RunCurve, colour: str, across: ChartAxis, up: ChartAxis) -> str:
     def path(pieces: Sequence[Sequence[tuple[float, float]]], css: str) -> str:
         moves = [
             "M" + "L".join(f"{across.place(at):.1f} {up.place(value):.1f}" for at, value in piece)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from gfx.reports.run.folder_files import number_of
-from gfx.reports.run.run_facts import RunFacts
+from gfx.reports.run.run_facts import FolderFacts
 
-__all__ = ["Curve", "RunChart", "charts_of"]
+__all__ = ["RunChart", "RunCurve", "charts_of"]
 
 _MOST = 400  # points of a line
 _SMOOTHED = 50  # points of a stage from which on a mean is drawn
@@ -27,7 +27,7 @@ Point = tuple[float, float]  # step of the run, value
 
 
 @dataclass(frozen=True)
-class Curve:
+class RunCurve:
     """One line of a chart: whose it is, and its points in pieces that are joined each."""
 
     name: str  # student, a teacher, held out, kept
@@ -46,7 +46,7 @@ class RunChart:
     """The curves of one term, or of one score."""
 
     title: str
-    curves: tuple[Curve, ...]
+    curves: tuple[RunCurve, ...]
     stages: tuple[tuple[float, str], ...]  # the step at which each stage begins, and its name
     gaps: int = 0  # values that are not finite
 
@@ -57,7 +57,7 @@ class RunChart:
         return bool(values) and min(values) > 0 and max(values) >= _SPREAD * min(values)
 
 
-def charts_of(facts: RunFacts) -> list[RunChart]:
+def charts_of(facts: FolderFacts) -> list[RunChart]:
     """Returns a chart of each score, of each term, and of the learning rate where it changes."""
     begins = _begins(facts)
     found: dict[str, dict[str, list[tuple[int, float, float]]]] = {}
@@ -101,7 +101,7 @@ def _place_of(key: str) -> tuple[str, str]:
     return term, player or "student"
 
 
-def _begins(facts: RunFacts) -> dict[int, float]:
+def _begins(facts: FolderFacts) -> dict[int, float]:
     """Returns the step of the run at which each stage begins (rule 1)."""
     found, at = {}, 0.0
     for stage in facts.stages:
@@ -113,7 +113,7 @@ def _begins(facts: RunFacts) -> dict[int, float]:
 def _chart(
     title: str,
     curves: dict[str, list[tuple[int, float, float]]],
-    facts: RunFacts,
+    facts: FolderFacts,
     begins: dict[int, float],
 ) -> RunChart:
     made = []
@@ -132,7 +132,7 @@ def _chart(
             pieces += _pieces(_thinned(line, share))
             if not dots and len(line) >= _SMOOTHED:
                 means.append(_means(line, share))
-        made.append(Curve(name, tuple(pieces), tuple(filter(None, means)), dots))
+        made.append(RunCurve(name, tuple(pieces), tuple(filter(None, means)), dots))
     shown = [
         (begins[stage.number], stage.name)
         for stage in facts.stages

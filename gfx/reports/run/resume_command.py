@@ -4,14 +4,14 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from gfx.reports.run.run_facts import RunFacts
+from gfx.reports.run.run_facts import FolderFacts
 
 __all__ = ["command_of"]
 
 _TASKS = ("paired", "unpaired", "latent", "class", "labels", "super_resolution", "self")
 
 
-def command_of(facts: RunFacts) -> str:
+def command_of(facts: FolderFacts) -> str:
     """Returns the command that goes on in a folder; what is in capitals is to be filled in."""
     asked, called = facts.asked, facts.called
     data = called.get("data")

@@ -18,7 +18,7 @@ from gfx.io.yaml_text import parse
 from gfx.reports.run.folder_files import Row, number_of, read_json, read_rows, read_text
 from gfx.train.runs.preflight import Plan
 
-__all__ = ["RunFacts", "StageFacts", "is_run_folder", "run_facts"]
+__all__ = ["FolderFacts", "StageFacts", "is_run_folder", "run_facts"]
 
 _STAGES = 200
 _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)  # of a stage
@@ -41,7 +41,7 @@ class StageFacts:
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class FolderFacts:
     """What the folder of a run says."""
 
     folder: Path
@@ -97,7 +97,7 @@ def is_run_folder(path: Path) -> bool:
     return os.path.isfile(path / "recipe.yaml")
 
 
-def run_facts(folder: Path) -> RunFacts:
+def run_facts(folder: Path) -> FolderFacts:
     """Reads the folder of a run (rules 1 and 2).
 
     Example: `run_facts(Path("runs/shoes")).progress` → `"finished: 2 stages"`.
@@ -110,7 +110,7 @@ def run_facts(folder: Path) -> RunFacts:
     called = _mapping(read_json(path, faults)) if path.exists() else {}
     rows = tuple(read_rows(folder / "log.jsonl", faults))
     stages, said = _stages(folder, asked, plan, rows, faults)
-    return RunFacts(
+    return FolderFacts(
         folder,
         recipe,
         str(asked.get("about") or ""),

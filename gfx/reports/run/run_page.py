@@ -20,7 +20,7 @@ from gfx.reports.html.cells import bar, cell, fact, moved_fact
 from gfx.reports.run.curve_svg import curve_section
 from gfx.reports.run.curves import charts_of
 from gfx.reports.run.resume_command import command_of
-from gfx.reports.run.run_facts import RunFacts, StageFacts, run_facts
+from gfx.reports.run.run_facts import FolderFacts, StageFacts, run_facts
 from gfx.reports.run.sample_pictures import pictures_of
 
 __all__ = ["run_page", "write_run_page"]
@@ -48,7 +48,7 @@ def write_run_page(folder: Path) -> str:
     return said
 
 
-def run_page(facts: RunFacts) -> str:
+def run_page(facts: FolderFacts) -> str:
     """Returns the page of a run as text.
 
     Example: `Path("run.html").write_text(run_page(run_facts(Path("runs/shoes"))), "utf-8")`.
@@ -87,7 +87,7 @@ def _failed(said: str) -> str:
     )
 
 
-def _tiles(facts: RunFacts) -> str:
+def _tiles(facts: FolderFacts) -> str:
     """Returns costs and scores before and after, and what the run was given."""
     shown = ""
     done = [stage for stage in facts.stages if stage.macs is not None]
@@ -105,7 +105,7 @@ def _tiles(facts: RunFacts) -> str:
     return shown
 
 
-def _first(facts: RunFacts, metric: str) -> str:
+def _first(facts: FolderFacts, metric: str) -> str:
     """Says what the first evaluation of the run gave."""
     rows = (row for row in facts.rows if isinstance(row.get(f"held.{metric}"), float))
     row = next(rows, None)
@@ -115,7 +115,7 @@ def _first(facts: RunFacts, metric: str) -> str:
     return f' <span class="note">{escape(said)}</span>'
 
 
-def _stage_table(facts: RunFacts) -> str:
+def _stage_table(facts: FolderFacts) -> str:
     """Returns a row a stage: costs, steps, scores; the model as it was given is the first."""
     metrics = list(dict.fromkeys(key for stage in facts.stages for key in stage.scores))
     names = ("MACs", "of the given", "parameters", "steps", *metrics)
@@ -137,7 +137,7 @@ def _stage_table(facts: RunFacts) -> str:
     )
 
 
-def _stage(stage: StageFacts, facts: RunFacts, metrics: Iterable[str], most: int | None) -> str:
+def _stage(stage: StageFacts, facts: FolderFacts, metrics: Iterable[str], most: int | None) -> str:
     runs = not stage.ended and all(s.ended for s in facts.stages[: stage.number - 1])
     cells = _costs(stage.macs, stage.params, most)
     if stage.ended or not stage.steps:
@@ -168,7 +168,7 @@ def _number(text: str, label: str) -> str:
     return cell(text, css="number", label=label) if text else '<td class="number"></td>'
 
 
-def _assumed(facts: RunFacts) -> str:
+def _assumed(facts: FolderFacts) -> str:
     if not facts.said:
         return '<p class="note">A stage says so when it ends; none has.</p>'
     items = "".join(f"<li>{escape(said)}</li>" for said in facts.said[:_SAID])
@@ -180,7 +180,7 @@ def _notes(sentences: Iterable[str]) -> str:
     return "".join(f'<p class="note">{escape(said)}</p>' for said in sentences)
 
 
-def _next(facts: RunFacts) -> str:
+def _next(facts: FolderFacts) -> str:
     """Says where the result is, or how to go on."""
     if facts.finished:
         last = facts.stages[-1]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gfx.errors import GfxError
 from gfx.io.guards import printable, reason
-from gfx.reports.run.run_facts import RunFacts, StageFacts
+from gfx.reports.run.run_facts import FolderFacts, StageFacts
 from gfx.train.runs.sample_grids import GridLayout, layout_of
 
 __all__ = ["Pictures", "pictures_of"]
@@ -34,7 +34,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class _Grid:
+class _ShownGrid:
     step: int
     data: bytes
     layout: GridLayout | None
@@ -45,7 +45,7 @@ class _Grid:
         return f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
 
 
-class _Reader:
+class _PictureReader:
     """Reads pictures as long as there is room (rule 2)."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Reader:
         self.left_out = 0
         self.faults: list[str] = []
 
-    def read(self, step: int, path: Path) -> _Grid | None:
+    def read(self, step: int, path: Path) -> _ShownGrid | None:
         try:
             if path.stat().st_size > self.room:
                 self.left_out += 1
@@ -65,12 +65,12 @@ class _Reader:
             return None
         self.room -= len(data)
         height = int.from_bytes(data[20:24])
-        return _Grid(step, data, layout, 0 if layout is None else height // layout.height)
+        return _ShownGrid(step, data, layout, 0 if layout is None else height // layout.height)
 
 
-def pictures_of(facts: RunFacts) -> Pictures:
+def pictures_of(facts: FolderFacts) -> Pictures:
     """Returns the pictures of all stages, the last stage first."""
-    reader = _Reader()
+    reader = _PictureReader()
     with_any = [stage for stage in reversed(facts.stages) if stage.samples]
     newest = {stage.number: reader.read(*stage.samples[-1]) for stage in with_any}
     earlier = {stage.number: _earlier(stage, reader) for stage in with_any}
@@ -99,7 +99,7 @@ def pictures_of(facts: RunFacts) -> Pictures:
     )
 
 
-def _earlier(stage: StageFacts, reader: _Reader) -> list[_Grid]:
+def _earlier(stage: StageFacts, reader: _PictureReader) -> list[_ShownGrid]:
     """Returns some pictures of before the newest, the first among them, newest first."""
     before = stage.samples[:-1]
     count = min(_EARLIER, len(before))
@@ -108,7 +108,7 @@ def _earlier(stage: StageFacts, reader: _Reader) -> list[_Grid]:
     return [grid for grid in read if grid is not None]
 
 
-def _whole(grid: _Grid) -> str:
+def _whole(grid: _ShownGrid) -> str:
     """Returns a picture as it is in its file."""
     columns = "" if grid.layout is None else f": {', '.join(grid.layout.columns)}"
     said = escape(f"step {grid.step:,}{columns}")
@@ -119,7 +119,7 @@ def _whole(grid: _Grid) -> str:
     )
 
 
-def _newest(stage: StageFacts, grid: _Grid) -> tuple[str, str]:
+def _newest(stage: StageFacts, grid: _ShownGrid) -> tuple[str, str]:
     """Returns a picture row by row, and the style rule that holds it (rule 1)."""
     heading = f"<h3>{escape(stage.name)}, after step {grid.step:,}</h3>"
     if grid.layout is None:
@@ -135,7 +135,7 @@ def _newest(stage: StageFacts, grid: _Grid) -> tuple[str, str]:
     return heading + rows, rule
 
 
-def _row(grid: _Grid, row: int, css: str, stage: str) -> str:
+def _row(grid: _ShownGrid, row: int, css: str, stage: str) -> str:
     """Returns one example: input, teacher and student, difference, truth (rule 3)."""
     assert grid.layout is not None
     columns = grid.layout.columns
@@ -155,7 +155,7 @@ def _row(grid: _Grid, row: int, css: str, stage: str) -> str:
     return f'<div class="example">{"".join(shown)}</div>'
 
 
-def _cell(grid: _Grid, row: int, column: int, css: str) -> str:
+def _cell(grid: _ShownGrid, row: int, column: int, css: str) -> str:
     assert grid.layout is not None
     name = grid.layout.columns[column]
     x = 100 * column / max(len(grid.layout.columns) - 1, 1)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from gfx.reports.html.svg_axes import Axis, bottom_axis, left_axis
+from gfx.reports.html.svg_axes import ChartAxis, bottom_axis, left_axis
 from gfx.reports.sensitivity.table_text import title
 from gfx.sensitivity import TableFacts
 from gfx.sensitivity.plans import PlanStep
@@ -27,8 +27,8 @@ def chart(steps: Sequence[PlanStep], facts: TableFacts) -> str:
     if not steps:
         return "<figcaption>No change that was tried saves anything.</figcaption>"
     top = max(step.damage for step in steps) or 1.0
-    across = Axis(0, steps[-1].saved, _LEFT, _WIDTH - _RIGHT)
-    up = Axis(0, top, _HEIGHT - _BOTTOM, _TOP)
+    across = ChartAxis(0, steps[-1].saved, _LEFT, _WIDTH - _RIGHT)
+    up = ChartAxis(0, top, _HEIGHT - _BOTTOM, _TOP)
     places = [(across.place(step.saved), up.place(step.damage)) for step in steps]
     run = " ".join(f"{x:.1f},{y:.1f}" for x, y in [(across.start, up.start), *places])
     dots = "".join(
