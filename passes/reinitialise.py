@@ -33,7 +33,8 @@ class Reinitialise(Pass):
     Cost: none.
 
     Example:
-        >>> import gfx
+        >>> import gfx, torch
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
         >>> recipe = {"passes": [{"reinitialise": {"std": 0.02}}]}
         >>> new = gfx.apply(recipe, model, torch.zeros(1, 3, 8, 8))

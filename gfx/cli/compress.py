@@ -115,6 +115,12 @@ def compress(
             help="What held-out images are judged by: l1, psnr, ssim, fd[efficientnet_lite0].",
         ),
     ] = None,
+    fid_weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--fid-weights", metavar="FILE", help="Weights of Inception, for fd[inception]."
+        ),
+    ] = None,
     evaluate: Annotated[
         int | None,
         typer.Option("--evaluate", metavar="STEPS", help="Steps between evaluations."),
@@ -184,6 +190,7 @@ def compress(
             labels=labels,
             attributes=attributes or None,
             metrics=metrics or (),
+            fid_weights=fid_weights,
             evaluate=evaluate,
             device=device,
             log=[each.value for each in log or ()],

@@ -26,11 +26,14 @@ def recipes(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the recipes that ship with gfx, or print one with all its defaults."""
-    from gfx.pipeline.recipe import Recipe, shipped
+    """List the recipes and systems that ship with gfx, or print one with all its defaults."""
+    from gfx.io.shipped_recipes import shipped, shipped_systems
+    from gfx.pipeline.recipe import Recipe
+    from gfx.train.systems import load_system, presets_of
 
+    systems = {each: load_system(each) for each in shipped_systems()}
     if name is not None:
-        recipe = Recipe.load(name)
+        recipe = systems[name] if name in systems else Recipe.load(name)
         if as_json:
             print_json(recipe.spec())
         else:
@@ -38,13 +41,25 @@ def recipes(
         return
     loaded = {name: Recipe.load(name) for name in shipped()}
     if as_json:
-        print_json({name: recipe.spec() for name, recipe in loaded.items()})
+        specs = {name: recipe.spec() for name, recipe in loaded.items()}
+        print_json(specs | {name: system.spec() for name, system in systems.items()})
         return
     rows = [
         (name, recipe.about, ", ".join(pass_.name for pass_ in recipe.passes))
         for name, recipe in loaded.items()
     ]
     print_table(("recipe", "about", "passes"), rows)
+    stages = [
+        (
+            name,
+            system.about,
+            ", ".join(stage.name for stage in system.stages),
+            ", ".join(presets_of(name)),
+        )
+        for name, system in systems.items()
+    ]
+    title = "systems, which train: gfx compress"
+    print_table(("system", "about", "stages", "presets"), stages, title)
 
 
 @guarded

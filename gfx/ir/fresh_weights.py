@@ -53,9 +53,11 @@ def draw_anew(path: str, module: nn.Module, std: float | None = None) -> None:
             f"{', '.join(own)} and {'' if callable(reset) else 'no '}reset_parameters(): gfx "
             "does not know how to draw them anew"
         )
-    before = {name: value.clone() for name, value in own.items() if value.ndim > 1}
+    drawn = {name: value for name, value in own.items() if value.ndim > 1}
+    for value in drawn.values():
+        value.fill_(float("nan"))
     reset()
-    kept = [name for name, value in before.items() if torch.equal(value, own[name])]
+    kept = [name for name, value in drawn.items() if value.isnan().any()]
     if kept:  # as where a hook computes the weight from what is stored
         raise InputError(
             f"{path or 'the model'} ({type(module).__name__}) keeps {kept[0]} when its "

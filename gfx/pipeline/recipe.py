@@ -28,7 +28,7 @@ from gfx.costs import check_spec
 from gfx.errors import RecipeError, RegistryError, did_you_mean
 from gfx.io.guards import printable, reason, unreachable
 from gfx.io.plain_data import coerce, plain, shown
-from gfx.io.shipped_recipes import recipes_folder, shipped
+from gfx.io.shipped_recipes import recipes_folder, shipped, shipped_systems
 from gfx.io.yaml_text import LONGEST, dump, parse
 from gfx.ir.ambient_modes import shielded
 from gfx.pipeline.registry import get
@@ -142,6 +142,8 @@ class Recipe:
                 "a recipe is a path, the name of a shipped recipe, a dict or a Recipe, "
                 f"not {type(source).__name__}"
             )
+        if isinstance(source, str) and source in shipped_systems():
+            raise RecipeError(_trains(source))
         if isinstance(source, str) and source in shipped():
             text, origin = (recipes_folder() / f"{source}.yaml").read_text("utf-8"), source
         else:
@@ -221,14 +223,17 @@ def read_text(source: str | Path, known: Iterable[str]) -> tuple[str, str]:
     return text, said
 
 
+def _trains(origin: str) -> str:
+    return (
+        f"{origin}: has `stages`: it trains; run it by gfx.compress, in the shell by `gfx compress`"
+    )
+
+
 def _from_dict(data: Any, origin: str) -> Recipe:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{origin}: a recipe is a mapping with `passes`, not {_kind(data)}")
     if "passes" not in data and "stages" in data:
-        raise RecipeError(
-            f"{origin}: has `stages`: it trains; run it by gfx.compress, in the shell by "
-            "`gfx compress`"
-        )
+        raise RecipeError(_trains(origin))
     hints = get_type_hints(Recipe)
     for key in data:
         if key not in hints:

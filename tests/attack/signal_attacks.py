@@ -21,14 +21,16 @@ def attack_signal(dice: random.Random, folder: Path) -> Verdict | None:
     errors = folder / "errors.txt"
     if dice.random() < 0.75:
         child = started(lambda: _main(asked), errors)
-        time.sleep(0.02 + dice.random() ** 2 * 1.2)
+        _wait_for_handlers(child)
+        time.sleep(dice.random() ** 2 * 1.2)
         os.kill(child, number)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     else:  # a new process, which has everything to import
         command = [sys.executable, "-c", "from gfx.cli import main; main()", *asked.arguments]
         with open(errors, "wb") as into:
             process = subprocess.Popen(command, stdout=into, stderr=into)
-        time.sleep(0.4 + dice.random() * 4)
+        _wait_for_handlers(process.pid)
+        time.sleep(dice.random() * 4)
         process.send_signal(number)
         code = process.wait()
     said = errors.read_text("utf-8", "replace")
@@ -45,6 +47,18 @@ def attack_signal(dice: random.Random, folder: Path) -> Verdict | None:
     if new == ("nothing was written" in lines[0]):
         raise AttackSucceeded("partial", f"{lines[0]}, and outputs are {'new' if new else 'old'}")
     return Verdict("refused", said)
+
+
+def _wait_for_handlers(child: int) -> None:
+    """Waits until gfx listens to signals, or has ended: what comes before, Python answers."""
+    wanted = 1 << (signal.SIGTERM - 1)
+    for _ in range(3000):
+        status = Path(f"/proc/{child}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        ended = fields["State"].split()[0] == "Z"
+        if ended or int(fields["SigCgt"], 16) & wanted:
+            return
+        time.sleep(0.01)
 
 
 def _main(asked: Writing) -> None:

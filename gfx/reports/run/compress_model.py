@@ -8,7 +8,6 @@
 
 import json
 import os
-import random
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,15 +29,15 @@ from gfx.pipeline import apply
 from gfx.progress import Progress, reported, stage
 from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
-from gfx.train.runs.critic_source import CriticSource
+from gfx.train.runs.critic_source import critic_source
 from gfx.train.runs.logbook import Row, check_trackers
 from gfx.train.runs.preflight import Plan, preflight
-from gfx.train.runs.real_images import real_images
 from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
+from gfx.train.runs.run_report import attach_run_report
 from gfx.train.runs.run_system import RunSettings, SystemRun
 from gfx.train.systems.read_system import SystemSource, load_system
-from gfx.train.tasks import Batch, Task, open_task
+from gfx.train.tasks import open_task
 
 __all__ = ["CompressionRun", "compress"]
 
@@ -98,6 +97,7 @@ def compress(
     attributes: Sequence[str] | None = None,
     call: Any = None,
     metrics: Sequence[str] = (),
+    fid_weights: str | os.PathLike[str] | None = None,
     evaluate: int | None = None,
     device: str | None = None,
     log: Sequence[str] = (),
@@ -130,7 +130,8 @@ def compress(
         labels: the share of the pairs whose targets are used, above 0.
         attributes: which columns of a table of attributes the generator takes.
         call: runs a generator on a batch, `call(generator, batch)`, where its arguments are odd.
-        metrics: what held-out images are judged by, the first decides.
+        metrics: what held-out images are judged by, the first decides (`gfx.metrics.evaluate`).
+        fid_weights: the file with the weights of Inception, for fd[inception].
         evaluate: steps between evaluations, where the recipe does not say; None: at the end.
         device: "cpu", "cuda"; None: the accelerator, if there is one.
         log: tensorboard, wandb, trackio, through accelerate.
@@ -163,6 +164,7 @@ def compress(
         seed=_seed(system.seed if seed is None else seed),
         scale=scale,
         metrics=tuple(metrics),
+        fid_weights=None if fid_weights is None else os.fspath(fid_weights),
         evaluate=evaluate,
         checkpoint_seconds=checkpoint_seconds,
         seconds=time,
@@ -181,7 +183,7 @@ def compress(
         opened = open_task(
             data, program, task=task, seed=settings.seed, model=module, call=call, **how
         )
-        critics = _critics(discriminator, opened)
+        critics = critic_source(discriminator, opened)
         path = Path(tempfile.mkdtemp(prefix="gfx-run-")) if run is None else Path(run)
         folder = RunFolder(path)
         made = SystemRun(system, given, opened, critics, folder, devices, settings)
@@ -192,12 +194,12 @@ def compress(
             return CompressionRun(path, None, (), (), {}, plan, tuple(made.said))
         asked = identity(system, fingerprint(given), critics, opened, settings, how)
         stack.enter_context(folder.opened(asked, claims=devices.main))
-        if devices.main:
-            _note_call(path, recipe, preset, data, made.said)
         devices.wait()
         plan = _planned(made)
+        if devices.main:
+            _note_call(path, recipe, preset, data, made.said)
         made.run()
-        small = None if made.stopped else apply("convert", made.nets.student)
+        small = None if made.stopped else _final(made)
         samples = tuple(sorted((path / "samples").glob("*.png")))
     return CompressionRun(
         path, small, tuple(made.book.rows), samples, made.scores, plan, tuple(made.said)
@@ -216,6 +218,13 @@ def _note_call(folder: Path, recipe: SystemSource, preset: Any, data: Any, said:
     }
     text = json.dumps(noted, indent=1)
     write_files({folder / "called.json": lambda file: file.write(text.encode())})
+
+
+def _final(run: SystemRun) -> fx.GraphModule:
+    """Returns the student as it ships: masks are taken out, and its report tells of all stages."""
+    small = apply("convert", run.nets.student)
+    attach_run_report(small, run)
+    return small
 
 
 def _planned(run: SystemRun) -> Plan:
@@ -237,16 +246,3 @@ def _seed(given: Any) -> int:
     if type(given) is not int or not 0 <= given < 2**63:
         raise InputError(f"seed is {given!r}; it is an integer between 0 and 2**63 - 1")
     return given
-
-
-def _critics(given: Any, task: Task) -> CriticSource:
-    """Returns where discriminators come from: the user's, or the one that suits the task."""
-    first = Batch.of([task.example(0, random.Random(0))])
-    real = real_images(task, first)
-    # of inputs alone nothing is real: no discriminator suits them
-    default = "" if real is None or real.ndim != 4 else task.default_discriminator(real, first)
-    if given is None or isinstance(given, nn.Module):
-        return CriticSource(given, default)
-    if isinstance(given, str) and given.startswith("zoo:"):
-        return CriticSource(given, default)
-    return CriticSource(as_module(given), default)

@@ -39,6 +39,8 @@ def _options(asked: Mapping[str, Any]) -> list[str]:
         values = asked.get(plural)
         for value in values if isinstance(values, list) else ():
             words += _option(f"--{name}", value)
+    if "inception" in str(asked.get("metrics")):
+        words += ["--fid-weights", "WEIGHTS"]
     for name, default in (("seed", 0), ("scale", 1.0)):
         value = asked.get(name)
         words += _option(f"--{name}", None if value == default else value)

@@ -8,15 +8,17 @@
    they add to the objective is the term `masks`.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from gfx.compression.taps import tapped
 from gfx.errors import InputError, VerificationError
 from gfx.train.loop.devices import Devices
+from gfx.train.loop.split_scores import split_scores
 from gfx.train.loop.step_values import CutValues
 from gfx.train.loop.teacher import Teacher, TeacherValues
 from gfx.train.loop.weight_average import WeightAverage
@@ -75,10 +77,20 @@ class Player:
         self.rates = {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
         self.schedule = Schedule(net, self.optimizers["generator"]) if has_masks(net) else None
         self.average = WeightAverage(net, fit.ema) if fit.ema else None
-        self._made: list[tuple[Batch, CutValues]] = []
+        self._made: list[tuple[Batch, CutValues, float]] = []  # of the step that is taken
+        self._fools = self._tells = False
 
     def update(self, batches: Sequence[Batch], step: int, rate: float) -> dict[str, Tensor]:
         """Takes a step on some batches, whose gradients are averaged; returns the terms."""
+        logged: dict[str, Tensor] = {}
+        self.begin(step, rate)
+        for batch in batches:
+            self.loss(batch, 1 / len(batches), logged)
+        self.step(logged)
+        return logged
+
+    def begin(self, step: int, rate: float) -> None:
+        """Begins step number `step`, counted from 0, at a factor of the learning rates."""
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self.rates[name] * rate
@@ -86,31 +98,33 @@ class Player:
         self.net.train()
         if self.critic is not None:
             self.critic.train(self.learns)
-        turn = {n: step % self.fit.steps_at_each(n) == 0 for n in ("generator", "discriminator")}
-        tells = self.learns and turn["discriminator"]
-        logged: dict[str, Tensor] = {}
-        share = 1 / len(batches)
+        self._fools = step % self.fit.steps_at_each("generator") == 0
+        self._tells = self.learns and step % self.fit.steps_at_each("discriminator") == 0
         self._made = []
-        for batch in batches:
-            values = self.values(batch)
-            self._made.append((batch, values))
-            if tells:
-                self._tell(values, share, logged)
-            if turn["generator"] and self.fit.order == "together":
-                self._fool(values, share, logged)
-        if tells:
+
+    def loss(self, batch: Batch, share: float, logged: dict[str, Tensor]) -> None:
+        """Adds the gradients of both players for a batch, times its share of the step."""
+        values = self.values(batch)
+        self._made.append((batch, values, share))
+        if self._tells:
+            self._tell(values, share, logged)
+        if self._fools and self.fit.order == "together":
+            self._fool(values, share, logged)
+
+    def step(self, logged: dict[str, Tensor]) -> None:
+        """Changes the weights by the gradients of the step."""
+        if self._tells:
             self._step("discriminator", self._judging)
-        if turn["generator"]:
+        if self._fools:
             if self.fit.order == "discriminator_first":
-                for _, values in self._made:
+                for _, values, share in self._made:
                     values.discriminator_changed()
                     self._fool(values, share, logged)
             self._generator_step()
-        return logged
 
     def shown(self, batch: Batch, judge: Callable[[Tensor], Any]) -> TeacherValues:
         """Returns what this player made of a batch in the step it took last, as a teacher's."""
-        values = next(values for given, values in self._made if given is batch)
+        values = next(values for given, values, _ in self._made if given is batch)
         features = {tap: value.detach() for tap, value in values.features.items()}
         return TeacherValues(values.image.detach(), features, judge)
 
@@ -125,6 +139,10 @@ class Player:
         judge = None if self.critic is None else lambda x: self.judge(batch, x)
         show = [lambda t=teacher: t(batch) for teacher in self.teachers]
         return CutValues(self.task, batch, image, features, judge, show)
+
+    def scores(self, batch: Batch, image: Tensor) -> Any:
+        """Returns the scores alone, without labels that it names."""
+        return split_scores(self.task, self.judge(batch, image))[0]
 
     def judge(self, batch: Batch, image: Tensor) -> Any:
         """Returns what the discriminator says of images for a batch."""
@@ -188,6 +206,17 @@ class Player:
             parameters, lr=rate, betas=fit.betas, weight_decay=fit.weight_decay, fused=fused
         )
 
+    def finished(self) -> fx.GraphModule:
+        """Returns a copy of the student as `finish` would leave it."""
+        assert isinstance(self.net, fx.GraphModule)
+        made = copy.deepcopy(self.net)
+        if self.average is not None:
+            with self.average.applied():
+                made.load_state_dict(self.net.state_dict())
+        if self.schedule is not None and self.schedule.thresholded:
+            Schedule(made).binarize()
+        return made
+
     def finish(self) -> None:
         """Ends the training: masks that are still to be cut off at a threshold become binary."""
         if self.average is not None:
@@ -240,7 +269,7 @@ def shown_by(teacher: Teacher, player: "Player") -> Callable[[Batch], TeacherVal
     def show(batch: Batch) -> TeacherValues:
         with player.devices.autocast(player.fit.precision):
             image, features = teacher.show(batch)
-        return TeacherValues(image, features, lambda x: player.judge(batch, x))
+        return TeacherValues(image, features, lambda x: player.scores(batch, x))
 
     return show
 

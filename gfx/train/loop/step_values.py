@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from gfx.errors import InputError
+from gfx.train.loop.split_scores import split_scores
 from gfx.train.loop.teacher import TeacherValues
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms.term import Features
@@ -56,16 +58,25 @@ class CutValues:
     @property
     def scores_of_fake(self) -> Any:
         """What the discriminator says of the image (rule 2)."""
-        if self._of_fake is None:
-            self._of_fake = self._judged(self.image)
-        return self._of_fake
+        return split_scores(self.task, self._fake())[0]
 
     @property
     def scores_of_real(self) -> Any:
         """What it says of the real images."""
-        if self._of_real is None:
-            self._of_real = self._judged(self.real)
-        return self._of_real
+        return split_scores(self.task, self._true())[0]
+
+    def label_loss(self, *, fake: bool) -> Tensor:
+        """Returns the loss of the labels that the discriminator names.
+
+        Raises: InputError if it names none.
+        """
+        _, logits = split_scores(self.task, self._fake() if fake else self._true())
+        if logits is None:
+            raise InputError(
+                "labels: the discriminator returns no logits of labels beside its scores; take one "
+                "that does, as zoo:stargan_discriminator, or leave the term out"
+            )
+        return self.task.label_loss(self.batch, logits, fake=fake)
 
     @property
     def teachers(self) -> tuple[TeacherValues, ...]:
@@ -90,6 +101,16 @@ class CutValues:
         ]
         found = [(made, leaf.grad) for made, leaf in pairs if leaf.grad is not None]
         return [made for made, _ in found], [grad for _, grad in found]
+
+    def _fake(self) -> Any:
+        if self._of_fake is None:
+            self._of_fake = self._judged(self.image)
+        return self._of_fake
+
+    def _true(self) -> Any:
+        if self._of_real is None:
+            self._of_real = self._judged(self.real)
+        return self._of_real
 
     def _judged(self, image: Tensor) -> Any:
         assert self._judge is not None  # recipes are checked: a term that judges has a judge

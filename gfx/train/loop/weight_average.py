@@ -27,9 +27,9 @@ class WeightAverage:
         >>> _ = net.weight.data.fill_(3.0)
         >>> average.update()
         >>> with average.applied():
-        ...     float(net.weight)
+        ...     net.weight.item()
         2.8181819915771484
-        >>> float(net.weight)
+        >>> net.weight.item()
         3.0
     """
 

@@ -226,6 +226,12 @@ class StageBuilder:
         """Returns the discriminator that a stage begins with, on the device (rules 2 and 3)."""
         if wanted.begins == "none":
             return None
+        if real_images(self.task, self.first) is None:
+            raise InputError(
+                f"stage {self.stage.name}: a discriminator compares with real images, and the task "
+                f"{self.task.name} has none; give `discriminator: none` and no term that goes "
+                "through one, or data of another task"
+            )
         made = self._critic_source(wanted)
         made = made.to(self.devices.device)
         self._check_critic(made)
@@ -255,11 +261,7 @@ class StageBuilder:
     def _check_critic(self, critic: nn.Module) -> None:
         """Refuses a discriminator that does not take what the task gives it (rule 2)."""
         real = real_images(self.task, self.first)
-        if real is None:
-            raise InputError(
-                f"stage {self.stage.name}: a discriminator compares with real images, and the task "
-                f"{self.task.name} has none; give `discriminator: none`, or data of another task"
-            )
+        assert real is not None
         given = self.task.judged(self.first, real)
         shapes = ", ".join(_shape(x) for x in given)
         try:
@@ -295,7 +297,7 @@ def _running(net: fx.GraphModule, is_tapped: bool) -> nn.Module:
 
 
 def _online_shown(player: Player, student: Player) -> Any:
-    return lambda batch: player.shown(batch, lambda image: student.judge(batch, image))
+    return lambda batch: player.shown(batch, lambda image: student.scores(batch, image))
 
 
 def _features_of(

@@ -1,15 +1,20 @@
 """Where discriminators come from: the user's, or the one that suits the task."""
 
 import copy
+import random
+from collections.abc import Callable
 
 from torch import nn
 
 from gfx.errors import InputError
+from gfx.io.archive import ModelPath, as_module
 from gfx.io.archive.factories import build_module_from
 from gfx.ir.fresh_weights import draw_anew, holders
 from gfx.ir.random_state import keep_random_state
+from gfx.train.runs.real_images import real_images
+from gfx.train.tasks import Batch, Task
 
-__all__ = ["CriticSource", "fresh"]
+__all__ = ["CriticSource", "critic_source", "fresh"]
 
 
 class CriticSource:
@@ -23,8 +28,16 @@ class CriticSource:
         'Conv2d'
     """
 
-    def __init__(self, given: nn.Module | str | None, default: str) -> None:
-        self.given, self.default = given, default
+    def __init__(self, given: nn.Module | str | None, default: str | Callable[[], str]) -> None:
+        self.given, self._default = given, default
+
+    @property
+    def default(self) -> str:
+        """What builds the one that suits the task.
+
+        Raises: InputError if none of the zoo does.
+        """
+        return self._default if isinstance(self._default, str) else self._default()
 
     @property
     def trained(self) -> bool:
@@ -59,6 +72,31 @@ class CriticSource:
             return fresh(self.given_copy(), seed)
         with keep_random_state(seed=seed):
             return build_module_from(self.given or self.default)
+
+
+def critic_source(given: nn.Module | ModelPath | None, task: Task) -> CriticSource:
+    """Returns where discriminators come from: the user's, or the one that suits the task.
+
+    Raises: GfxError if a file cannot be opened.
+
+    Example:
+        >>> import torch
+        >>> from gfx.train import tasks
+        >>> critic_source(None, tasks.latent(torch.zeros(4, 3, 64, 64), z=(8,))).default
+        'zoo:dcgan_discriminator?input_nc=3&image_size=64'
+    """
+    first = Batch.of([task.example(0, random.Random(0))])
+    real = real_images(task, first)
+
+    def default() -> str:  # asked for where a term needs one
+        assert real is not None
+        return task.default_discriminator(real, first)
+
+    if given is None or isinstance(given, nn.Module):
+        return CriticSource(given, default)
+    if isinstance(given, str) and given.startswith("zoo:"):
+        return CriticSource(given, default)
+    return CriticSource(as_module(given), default)
 
 
 def fresh(net: nn.Module, seed: int) -> nn.Module:

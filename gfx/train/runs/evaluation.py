@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
-from gfx.metrics import Score, evaluate
+from gfx.metrics import Score, check_metrics, evaluate
 from gfx.train.loop.devices import Devices
 from gfx.train.runs.real_images import image_range, real_images
 from gfx.train.runs.sample_grids import TIMES, SampleGrid, difference, grid
@@ -27,6 +27,7 @@ __all__ = ["Evaluation", "default_metrics"]
 _BATCH = 16
 _SHOWN = 4  # examples in a picture
 _MOST = 200  # held-out examples that are judged
+_NOISE = 8  # images of noise that tell whether a metric can be had
 _REALS = 2000  # real images that sets are compared with
 
 
@@ -58,7 +59,9 @@ class Evaluation:
         *,
         batch: int = _BATCH,
         seed: int = 0,
+        fid_weights: str | None = None,
     ) -> None:
+        self.fid_weights = fid_weights
         self.task, self.metrics, self.teacher = task, tuple(metrics), teacher
         self.devices = devices
         held = task.for_judging() if task.held_out is None else task.held_out
@@ -70,6 +73,18 @@ class Evaluation:
         self._theirs: Tensor | None = None
         self._real: Tensor | None = None
 
+    def check(self) -> None:
+        """Checks that the metrics can be had: names, packages, weights, images of the task.
+
+        Raises: InputError naming what is missing.
+        """
+        real = real_images(self._held, self._batches[0])
+        check_metrics(self.metrics, reals=real is not None, targets=True)
+        features = [name for name in self.metrics if "[" in name]
+        if features:
+            noise = torch.rand(2, _NOISE, 3, 32, 32) * 2 - 1
+            evaluate(features, noise[0], reals=noise[1], fid_weights=self.fid_weights)
+
     def judge(self, net: nn.Module) -> Judged:
         """Returns the scores of a net, and a picture of the first examples."""
         images = self._images(net)
@@ -79,7 +94,13 @@ class Evaluation:
         wanted = self._theirs if truth is None else truth
         if self._is_of_images:
             ours, targets = self._unit(images), self._unit(wanted)
-            scores = evaluate(self.metrics, ours, reals=self._reals(), targets=targets)
+            scores = evaluate(
+                self.metrics,
+                ours,
+                reals=self._reals(),
+                targets=targets,
+                fid_weights=self.fid_weights,
+            )
             return Judged(scores, self._picture(images))
         return Judged(_of_outputs(images, wanted), None)
 

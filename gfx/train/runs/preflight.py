@@ -91,6 +91,7 @@ def preflight(run: "SystemRun") -> Plan:
     trial.nets = Nets(dict(run.nets.generators), dict(run.nets.critics))
     trial.trained = {}
     example = run.example()
+    run.evaluation(run.system.stages[0]).check()
     before = cost_of(traced(run.model, example, check=False))
     plans = [StagePlan(GIVEN, 0, before.macs.exact, before.params, 0.0)]
     for number, stage in enumerate(run.system.stages):
@@ -131,9 +132,8 @@ def _one_step(loop: FitLoop) -> float:
             f"stage {loop.name}: after one step some weights are not finite; lower lr, or give "
             "clip: 1"
         )
-    buffer = io.BytesIO()
     for player in loop.players:
-        buffer.seek(0)
+        buffer = io.BytesIO()
         torch.save(player.state_dict(), buffer)
         buffer.seek(0)
         player.load_state_dict(torch.load(buffer, weights_only=True))

@@ -95,8 +95,12 @@ class RunFolder:
         """Writes what was asked for, or compares it with what is there."""
         path = self.path / "recipe.yaml"
         text = dump(dict(asked))
-        if not path.exists():
-            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+        others = [
+            p.name
+            for p in self.path.iterdir()
+            if not p.name.startswith(".") and p.name != path.name
+        ]
+        if not path.exists() or not others:  # nothing of it was run: it may be asked anew
             if others:
                 raise InputError(
                     f"{printable(self.path)} holds {others[0]!r} and no recipe.yaml: it is no run "

@@ -19,12 +19,14 @@ from gfx.io.archive import load, save
 from gfx.io.atomic_writes import write_files
 from gfx.metrics import Score
 from gfx.pipeline import apply
+from gfx.pipeline.report import attach, report
 from gfx.progress import stage as report_stage
 from gfx.train.loop.fit_loop import StepLog, finite
 from gfx.train.loop.player import Player
 from gfx.train.runs.checkpoint_files import CheckpointFiles
 from gfx.train.runs.evaluation import Judged
 from gfx.train.runs.logbook import flat
+from gfx.train.runs.run_report import attach_joined
 from gfx.train.runs.sample_grids import write_grid
 from gfx.train.systems import SystemStage
 from gfx.train.systems.run_length import Steps
@@ -51,6 +53,7 @@ class StageRun:
         """Runs the stage, and returns how it ended; None if the time was over."""
         report_stage(f"stage {self.stage.name}")
         student = self._begun()
+        self.begun = report(student)
         modes = {path: part.training for path, part in student.named_modules()}
         if self.stage.fit is None:
             return self._ended(student, None, 0, {}, None)
@@ -196,7 +199,9 @@ class StageRun:
         ended = {"steps": steps, "scores": scores, "critic": critic is not None, "said": run.said}
         if not run.devices.main:
             return ended
-        program = apply({"passes": ["strip_taps"]}, net.to("cpu"), verify=False)
+        program = apply({"passes": ["strip_taps"]}, net.to("cpu"))
+        attach(net, self.begun)
+        attach_joined(program, net)
         save(program, self._file(".gfx"))
         if critic is not None:
             buffer = io.BytesIO()

@@ -41,6 +41,7 @@ class RunSettings:
     seed: int = 0
     scale: float = 1.0  # of all lengths
     metrics: tuple[str, ...] = ()
+    fid_weights: str | None = None  # the file of fd[inception]
     evaluate: int | None = None  # steps between evaluations, where a stage does not say
     checkpoint_seconds: float = 60.0
     seconds: float | None = None  # for which the run may go on; then it stops, to be taken up again
@@ -162,4 +163,6 @@ class SystemRun:
         guides = () if stage.fit is None else stage.fit.teacher
         teacher = self.nets.generators[guides[0].stage if guides else GIVEN]
         metrics = self.settings.metrics or default_metrics(self.task)
-        return Evaluation(self.task, metrics, teacher.to(self.devices.device), self.devices)
+        shown = teacher.to(self.devices.device)
+        weights = self.settings.fid_weights
+        return Evaluation(self.task, metrics, shown, self.devices, fid_weights=weights)

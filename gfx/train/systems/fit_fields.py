@@ -111,7 +111,6 @@ class Fit:
     evaluate: int | None = None  # steps between evaluations; None: at the end
     sample: str | None = None  # which subnets of a supernet a step trains; not run yet
     data: str | None = None  # which examples a step sees; not run yet
-    like: str | None = None  # the stage whose fit this one begins from
 
     def __post_init__(self) -> None:
         check_range("batch", self.batch, at_least=1, at_most=MOST)
@@ -150,7 +149,7 @@ class Fit:
     def spec(self) -> dict[str, Any]:
         """Returns the fit as plain data, with every default, that `read_fit` reads back."""
         found = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
-        del found["length"], found["like"]  # resolved
+        del found["length"]
         found["losses"] = {term.name: plain(term.spec()) for term in self.losses}
         found[self.length.unit] = str(self.length)
         found["teacher"] = [guide.spec() for guide in self.teacher]
@@ -166,14 +165,14 @@ def read_fit(data: Any, where: str, like: Fit | None = None) -> Fit:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where}: a mapping with `losses` is expected, not {shown(data)}")
     values = dict(data)
-    known = {f.name for f in fields(Fit)} - {"length"} | {"epochs", "steps"}
+    known = {f.name for f in fields(Fit)} - {"length"} | {"epochs", "steps", "like"}
     for key in values:
         if key not in known:
             raise RecipeError(f"{where}: unknown field {shown(key)}{did_you_mean(key, known)}")
     if "epochs" in values and "steps" in values:
         raise RecipeError(f"{where}: epochs and steps both say how long; give one of them")
     try:
-        made = _fields(values)
+        made = _fields({key: value for key, value in values.items() if key != "like"})
         return replace(like, **made) if like is not None else Fit(**made)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
@@ -196,10 +195,17 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
             case "every":
                 made[key] = tuple(_coerced(value, dict[str, int], key).items())
             case "taps":
-                made[key] = {"rule": value} if isinstance(value, str) else value
+                made[key] = _taps(value)
             case _:
                 made[key] = _coerced(value, _KINDS[key], key)
     return made
+
+
+def _taps(value: Any) -> Any:
+    """Reads a rule of the pass distill_taps, "auto" for its default, or its fields."""
+    if not isinstance(value, str):
+        return value
+    return {} if value == "auto" else {"rule": value}
 
 
 _KINDS = {
@@ -217,7 +223,6 @@ _KINDS = {
     "evaluate": int | None,
     "sample": str | None,
     "data": str | None,
-    "like": str | None,
 }
 
 

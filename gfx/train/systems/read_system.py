@@ -53,7 +53,9 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[Any, str]:
     if isinstance(source, str) and source in shipped_systems():
         text = (recipes_folder() / "systems" / f"{source}.yaml").read_text("utf-8")
         return parse(text, source), source
-    text, origin = read_text(source, (*shipped_systems(), *shipped()))
+    if isinstance(source, str) and source in shipped():
+        return parse((recipes_folder() / f"{source}.yaml").read_text("utf-8"), source), source
+    text, origin = read_text(source, shipped_systems())
     return parse(text, origin), origin
 
 

@@ -27,6 +27,7 @@ __all__ = ["Keep", "System", "SystemStage"]
 
 Keep = Literal["last", "best", "if_better"]
 
+_ANY = 1000  # steps, while passes are read
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
@@ -40,7 +41,7 @@ class SystemStage:
     """
 
     name: str
-    passes: tuple[Any, ...] = ()  # as a recipe lists them
+    passes: tuple[Any, ...] = ()  # as a recipe lists them; every default is added
     fit: Fit | None = None
     keep: Keep = "last"
     search: dict[str, Any] | None = None
@@ -58,6 +59,10 @@ class SystemStage:
             )
         if self.keep != "last" and self.fit is None:
             raise RecipeError(f"stage {self.name}: keep: {self.keep} judges what a `fit` has made")
+        written = self.recipe(_ANY, seed=0).spec()["passes"]
+        pairs = zip(self.passes, written, strict=True)
+        # every default written out, so that what is stored is what is run
+        object.__setattr__(self, "passes", tuple(_spelt(*pair) for pair in pairs))
 
     def recipe(self, steps: int, seed: int) -> Recipe:
         """Returns the passes as a recipe, for a fit of so many steps (rule 2).
@@ -79,7 +84,7 @@ class SystemStage:
         """Returns the stage as plain data that is read back."""
         found: dict[str, Any] = {}
         if self.passes:
-            found["do"] = [plain(_spelt(entry)) for entry in self.passes]
+            found["do"] = [plain(entry) for entry in self.passes]
         if self.fit is not None:
             found |= {"fit": self.fit.spec(), "keep": self.keep}
         if self.search is not None:
@@ -187,6 +192,17 @@ def _shares(fields: Any, steps: int) -> Any:
     return made
 
 
-def _spelt(entry: Any) -> Any:
-    """Writes a pass as plain data; its defaults are those of the pass."""
-    return entry.spec() if hasattr(entry, "spec") else entry
+def _spelt(entry: Any, written: dict[str, Any]) -> dict[str, Any]:
+    """Writes a pass with every default; shares of the fit stay shares."""
+    if not isinstance(entry, Mapping):
+        return written
+    made = {}
+    for name, fields in written.items():
+        given = entry.get(name)
+        shares = {
+            key: value
+            for key, value in (given.items() if isinstance(given, Mapping) else ())
+            if isinstance(value, str) and _SHARE.fullmatch(value.strip())
+        }
+        made[name] = {**plain(fields), **shares}
+    return made

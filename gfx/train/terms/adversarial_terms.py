@@ -12,7 +12,7 @@ from gfx.train.losses import DiscriminatorLoss, GeneratorLoss
 from gfx.train.losses.adversarial import GANKind
 from gfx.train.terms.term import Need, Objective, StepValues, Term, TermSetting
 
-__all__ = ["FeatureMatching", "Gan"]
+__all__ = ["FeatureMatching", "Gan", "Labels"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,36 @@ class _FeatureMatching(Objective):
             for fake, real in zip(fakes, reals, strict=True)
         ]
         return torch.stack(terms).mean()
+
+
+@dataclass(frozen=True)
+class Labels(Term):
+    """The loss of the labels that the discriminator names: attributes or classes.
+
+    The discriminator learns to name those of real images, the generator to be named as it was
+    asked; the weight holds for both.
+
+    Source: Choi et al. 2018, arXiv:1711.09020 (StarGAN), equations 2 and 3.
+    """
+
+    name: ClassVar[str] = "labels"
+    needs: ClassVar[frozenset[Need]] = frozenset({"discriminator"})
+
+    def build(self, setting: TermSetting) -> Objective:
+        """Builds both losses."""
+        return _Labels(self.weight)
+
+
+class _Labels(Objective):
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def generator(self, values: StepValues) -> Tensor | None:
+        return values.label_loss(fake=True)
+
+    def discriminator(self, values: StepValues) -> Tensor | None:
+        return self.weight * values.label_loss(fake=False)
 
 
 def _layers(scores: object) -> list[list[Tensor]]:

@@ -67,6 +67,9 @@ class StepValues(Protocol):
     def scores_of_real(self) -> Any:
         """What it says of the real images."""
 
+    def label_loss(self, *, fake: bool) -> Tensor:
+        """Returns the loss of the labels that the discriminator names, of fakes or real images."""
+
     @property
     def teachers(self) -> tuple[Shown, ...]:
         """What the teachers make of the batch, in the order of the recipe."""

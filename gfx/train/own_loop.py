@@ -1,0 +1,194 @@
+"""Gives one stage of a system to a loop of the user's own.
+
+player = gfx.train.prepare("gan-compression-distill", generator, data="shoes")
+for batch in player.batches():
+    terms = player.loss(batch)
+    player.step()
+small = gfx.train.convert(player)
+"""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from gfx.errors import InputError, RecipeError
+from gfx.frontend.driver import traced
+from gfx.io.archive import ModelPath, as_module
+from gfx.ir.ambient_modes import in_neutral_modes
+from gfx.ir.model_kinds import require_module
+from gfx.pipeline import apply
+from gfx.train.feeding import Loader
+from gfx.train.loop.devices import devices as devices_of
+from gfx.train.loop.player import Player
+from gfx.train.runs.build_stage import Nets, StageBuilder, length_of, prepared_student
+from gfx.train.runs.critic_source import critic_source
+from gfx.train.systems.fit_fields import GIVEN
+from gfx.train.systems.read_system import SystemSource, load_system
+from gfx.train.systems.run_length import Steps
+from gfx.train.tasks import Batch, open_task
+
+__all__ = ["PreparedPlayer", "convert", "prepare"]
+
+
+class PreparedPlayer:
+    """A student with its discriminator, teachers, terms and optimizers, for a loop of your own.
+
+    `net` is the student, `critic` its discriminator (None: there is none), `optimizers` by player,
+    `steps` how many the recipe takes.
+    """
+
+    def __init__(self, player: Player, loader: Loader, steps: Steps) -> None:
+        self._player, self._loader, self.steps = player, loader, steps
+        self.net, self.critic, self.optimizers = player.net, player.critic, player.optimizers
+        self.taken = 0  # steps
+        self._terms: dict[str, Tensor] = {}
+        self._begun = False
+
+    def batches(self) -> Iterator[Batch]:
+        """Iterates over the batches of the steps that are left."""
+        stream = self._loader.stream(self.taken)
+        for _ in range(self.taken, self.steps.total):
+            yield next(stream)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Computes the terms of a batch, and adds the gradients of both players.
+
+        Several calls before `step` add up.
+
+        Raises: InputError if a term is not finite.
+        """
+        if not self._begun:
+            self._player.begin(self.taken, self.steps.rate(self.taken))
+            self._terms, self._begun = {}, True
+        self._player.loss(batch.to(self._player.devices.device), 1.0, self._terms)
+        return dict(self._terms)
+
+    def step(self) -> None:
+        """Changes the weights, and goes on to the next step; masks and averages follow.
+
+        Raises: InputError if there was no loss.
+        """
+        if not self._begun:
+            raise InputError("step() comes after loss(batch), and there was none since the last")
+        self._player.step(self._terms)
+        self._begun = False
+        self.taken += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that a step changes."""
+        return {"taken": self.taken, **self._player.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state.
+
+        Raises: VerificationError if it is of another player.
+        """
+        self._player.load_state_dict(state)
+        self.taken = state["taken"]
+
+
+@in_neutral_modes
+def prepare(
+    recipe: SystemSource,
+    model: nn.Module | ModelPath,
+    *,
+    data: Any,
+    preset: str | None = None,
+    stage: str | None = None,
+    discriminator: nn.Module | ModelPath | None = None,
+    task: str | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    device: str | None = None,
+    example_inputs: Any = None,
+    **images: Any,
+) -> PreparedPlayer:
+    """Prepares the student of one stage for a loop of your own.
+
+    Args:
+        recipe: as `gfx.compress` takes it.
+        model: the generator, or what `gfx.open_model` opens; it is left unchanged.
+        data: as `gfx.compress` takes it.
+        preset: a name under `presets:` of the recipe.
+        stage: which one; None: the only one that trains.
+        discriminator: a trained one, its file, or what builds one.
+        task: the task; None: by model and data.
+        seed: of data, weights and noise.
+        scale: what the number of steps is multiplied by.
+        device: "cpu", "cuda"; None: the accelerator, if there is one.
+        example_inputs: for the generator, where they cannot be inferred.
+        images: size, crop, flip, range, val, labels, attributes, call: as `gfx.compress`.
+
+    Raises: GfxError of the kind of what does not fit.
+
+    Example:
+        >>> import gfx, torch
+        >>> images = torch.zeros(8, 3, 64, 64)
+        >>> recipe = {"stages": {"train": {"fit": {"losses": {"gan": "hinge"}, "steps": 2}}}}
+        >>> player = prepare(recipe, gfx.zoo.build("dcgan", ngf=4), data=images)
+        >>> for batch in player.batches():
+        ...     terms = player.loss(batch)
+        ...     player.step()
+        >>> sorted(terms), player.taken, type(convert(player)).__name__
+        (['discriminator', 'gan'], 2, 'GraphModule')
+    """
+    system = load_system(recipe, preset)
+    system.refuse_unrunnable()
+    trained = [each for each in system.stages if each.fit is not None]
+    named = [each for each in trained if stage in (None, each.name)]
+    if len(named) != 1:
+        names = ", ".join(each.name for each in trained) or "none"
+        raise RecipeError(
+            f"stage={stage!r}: the stages that train are {names}; name one of them, as stage="
+            f"{(trained[0].name if trained else '')!r}"
+        )
+    chosen = named[0]
+    assert chosen.fit is not None
+    module = as_module(model)
+    require_module(module)
+    devices = devices_of(device)
+    given = apply({"passes": []}, module, example_inputs)
+    opened = open_task(
+        data, traced(given, None, check=False), task=task, seed=seed, model=module, **images
+    )
+    missing = [g.stage for g in chosen.fit.teacher if g.stage != GIVEN]
+    if missing:
+        raise RecipeError(
+            f"stage {chosen.name}: its teacher is the stage {missing[0]}, which a loop of your own "
+            "does not run; give that stage's net as the model, and `teacher: given`"
+        )
+    nets = Nets({GIVEN: given}, {})
+    builder = StageBuilder(
+        chosen, 0, opened, devices, nets, critic_source(discriminator, opened), seed
+    )
+    steps = length_of(chosen.fit, builder.loader, scale, {})
+    example = opened.inputs(Batch.of([opened.example(0, random.Random(seed))]))
+    measured = [opened.inputs(builder.loader.at(n)) for n in range(4)] if chosen.passes else None
+    student = prepared_student(chosen, given, steps.total, seed, example, measured)
+    loop = builder.loop(student, steps)
+    if len(loop.players) > 1:
+        raise RecipeError(
+            f"stage {chosen.name}: has a teacher that learns online: that takes the loop of gfx; "
+            "run it by gfx.compress"
+        )
+    return PreparedPlayer(loop.players[0], builder.loader, steps)
+
+
+def convert(player: PreparedPlayer, path: str | Path | None = None) -> fx.GraphModule:
+    """Returns the student as it ships: the average of its weights, no taps, masks taken out.
+
+    The player goes on as it was. A path is where to save it, as `gfx.save` does.
+
+    Raises: GfxError if the result is not what the student computes.
+    """
+    net = player._player.finished()
+    small = apply({"passes": ["strip_taps"]}, net)
+    small = apply("convert", small)
+    if path is not None:
+        from gfx.io.archive import save
+
+        save(small, path)
+    return small

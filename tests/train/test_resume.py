@@ -1,0 +1,134 @@
+"""A run that is killed at any moment goes on by the same command, and ends with the same bits."""
+
+import os
+import random
+import signal
+import time
+import warnings
+
+import pytest
+import torch
+
+from gfx.errors import ArchiveError
+from gfx.train.runs.checkpoint_files import CheckpointFiles
+from support.training_runs import compressed, files_of, state_of
+
+KILLS = int(os.environ.get("GFX_KILLS", "20"))
+RECIPE = {
+    "stages": {
+        "teacher": {
+            "fit": {"losses": {"gan": "hinge", "l1": 10}, "steps": 8, "batch": 2, "evaluate": 3},
+            "keep": "best",
+        },
+        "mask": {
+            "do": [{"mask": {"sparsity": 0.5, "end": "50%", "granularity": "channel"}}],
+            "fit": {
+                "teacher": "teacher",
+                "losses": {"mimic": 1},
+                "steps": 8,
+                "batch": 2,
+                "ema": 0.9,
+            },
+        },
+    }
+}
+
+
+def run(folder):
+    return compressed(RECIPE, run=folder, checkpoint_seconds=0.0, seed=4)
+
+
+def forked(folder):
+    """Starts the run in a fork of this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside other threads
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            torch.set_num_threads(1)
+            run(folder)
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder / "first")  # which has everything to import
+    began = time.monotonic()
+    made = run(folder / "second")
+    return state_of(made.model), files_of(folder / "second"), time.monotonic() - began
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of the process")
+def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(whole, tmp_path):
+    state, files, seconds = whole
+    dice = random.Random(20261128)
+    killed = runs = 0
+    folder = tmp_path / "0"
+    while killed < KILLS:
+        child = forked(folder)
+        deadline = time.monotonic() + dice.random() * seconds
+        while time.monotonic() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0):
+            time.sleep(0.005)
+        try:
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+        except (ProcessLookupError, ChildProcessError):  # it had ended
+            status = 0
+        if status and os.WIFSIGNALED(status):
+            killed += 1
+        else:  # another run, killed in its turn
+            runs += 1
+            assert files_of(folder) == files
+            folder = tmp_path / str(runs)
+    for number in range(runs + 1):
+        made = run(tmp_path / str(number))
+        assert state_of(made.model) == state
+        assert files_of(tmp_path / str(number)) == files
+        assert not list((tmp_path / str(number)).glob("checkpoints/*"))
+
+
+def state(value):
+    return {"players": [{"net": torch.full((3,), value)}], "best": None, "low": 0}
+
+
+def test_the_last_two_checkpoints_stay_and_a_spoilt_one_is_not_taken(tmp_path):
+    files = CheckpointFiles(tmp_path, 0)
+    assert files.latest() is None
+    for step in (10, 20, 30):
+        files.write(step, state(step))
+    assert len(list(tmp_path.glob("*.pt"))) == 2
+    assert files.latest()["step"] == 30
+    spoilt = tmp_path / "01-step-000000030.pt"
+    spoilt.write_bytes(spoilt.read_bytes()[:-7])
+    assert files.latest()["step"] == 20
+    (tmp_path / "01-step-000000020.sha256").unlink()
+    assert files.latest() is None
+    assert CheckpointFiles(tmp_path, 1).latest() is None  # of another stage
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(tmp_path, monkeypatch):
+    files = CheckpointFiles(tmp_path, 0)
+    files.write(10, state(1.0))
+
+    def full(writers):
+        raise ArchiveError("No space left on device")
+
+    monkeypatch.setattr("gfx.train.runs.checkpoint_files.write_files", full)
+    with pytest.raises(ArchiveError, match=r"step 20 is not written, that of step 10 stays: make"):
+        files.write(20, state(2.0))
+    assert files.latest()["step"] == 10
+
+
+def test_a_folder_is_written_by_one_run_at_a_time(tmp_path):
+    import fcntl
+
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / ".lock", "a+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Exception, match="is in use by another process"):
+            compressed(run=tmp_path / "run")
