@@ -8,7 +8,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -106,10 +106,10 @@ class StageBuilder:
         self.task, self.devices, self.nets = task, devices, nets
         self.source, self.seed = source, seed
         self.said: list[str] = []  # what was assumed
-        self.loader = Loader(
-            task, self.fit.batch * self.fit.accumulate, seed, devices.rank, devices.ranks
-        )
-        self.first = self.loader.at(0).to(devices.device)
+        size = self.fit.batch * self.fit.accumulate
+        self.loader = Loader(task, size, seed, devices.rank, devices.ranks)
+        # of all processes: what begins with it, as adapters, begins alike in each
+        self.first = Loader(task, size * devices.ranks, seed).at(0).to(devices.device)
 
     def loop(self, student: fx.GraphModule, steps: Steps) -> FitLoop:
         """Returns the loop that trains a student, ready for its first step.
@@ -182,16 +182,9 @@ class StageBuilder:
         critic = self._critic(Critic("fresh")) if "discriminator" in needs else None
         setting = TermSetting({}, (), self.seed)
         terms = [(term, self._built(term, setting)) for term in guide.losses]
-        return Player(
-            f"teacher {guide.stage}",
-            net,
-            critic,
-            terms,
-            self.fit,
-            self.task,
-            self.devices,
-            taps=tapped,
-        )
+        name = f"teacher {guide.stage}"
+        fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0)
+        return Player(name, net, critic, terms, fit, self.task, self.devices, taps=tapped)
 
     def _features(self, teacher: Any, tapped: bool) -> dict[str, Tensor]:
         if isinstance(teacher, Teacher):
