@@ -1,13 +1,13 @@
 """Prints the stages of a run: their costs, steps and scores on held-out examples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from gfx.cli.output_files import check_targets, write_all
-from gfx.cli.screen import print_json, print_table, print_text
+from gfx.cli.screen import columns_of_screen, print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from gfx.reports.run.run_facts import FolderFacts
@@ -73,7 +73,7 @@ def report_run(folder: Path, html: Path | None, *, as_json: bool) -> None:
 
 def _print(facts: "FolderFacts") -> None:
     from gfx.io.guards import printable
-    from gfx.reports.run.resume_command import command_of
+    from gfx.reports.run.resume_command import words_of_command
 
     print_text(printable(f"{facts.folder}: the run of {facts.system} on a {facts.model}"))
     print_text(printable(facts.progress))
@@ -85,7 +85,17 @@ def _print(facts: "FolderFacts") -> None:
         print_text(f"note: {printable(fault)}")
     if not facts.finished:
         print_text("it goes on by the same command; what is in capitals the folder does not know:")
-        print_text(f"  {printable(command_of(facts))}")
+        typer.echo(_command([printable(word) for word in words_of_command(facts)]))
+
+
+def _command(words: Sequence[str]) -> str:
+    """Breaks a command between its words, as shells read it; a blank in quotes stays."""
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) + 5 > columns_of_screen():
+            lines.append("")
+        lines[-1] += f" {word}"
+    return " \\\n  ".join(f" {line}" for line in lines)
 
 
 def _taken(facts: "FolderFacts") -> dict[str, int]:

@@ -1,11 +1,14 @@
 """`gfx report` of the folder of a run: how far it is, its stages and scores, its page."""
 
 import json
+import shlex
 
 import pytest
 from typer.testing import CliRunner
 
 from gfx.cli.commands import app
+from gfx.io.yaml_text import dump
+from support.picture_folders import write_pictures
 from support.run_folders import SAID, write_run
 
 
@@ -35,7 +38,7 @@ def test_a_run_that_goes_on_is_told(folder):
         "distill 20,000,000 10,000 900 l1 0.1, psnr 25",
         "fine 20,000,000 10,000 300/600",
         "estimated: 3 min of training, 512 MB of memory",
-        "gfx compress two-stages MODEL --data '/data/my shoes' -o FILE --run",
+        "gfx compress two-stages MODEL --data '/data/my shoes' -o FILE",
     ):
         assert part in lines, part
 
@@ -90,3 +93,26 @@ def test_damaged_files_are_notes(folder):
     assert result.exit_code == 0, result.stderr
     assert "note: plan.json cannot be read (JSONDecodeError" in result.stdout
     assert "stage 2 of 2 (fine), step 300" in result.stdout
+
+
+def test_the_command_that_it_gives_goes_on(tmp_path):
+    recipe = tmp_path / "my own system of one stage that is given a very long name.yaml"
+    fit = {"teacher": "given", "discriminator": "none", "losses": {"mimic": 1}, "steps": 3}
+    recipe.write_text(dump({"stages": {"train": {"fit": fit}}}))
+    write_pictures(tmp_path / "in", 6, (32, 32))
+    model = "zoo:resnet_9blocks?ngf=4&image_size=32"
+    options = ["--no-flip", "--metric", "psnr", "--seed", "5", "--range", "-1..1", "--time", "1e-9"]
+    begun = run("compress", recipe, model, "--data", tmp_path / "in", "-o", tmp_path / "small.gfx",
+                "--run", tmp_path / "run", *options)  # fmt: skip
+    assert begun.exit_code == 0, begun.stderr
+    told = run("report", tmp_path / "run").stdout
+    assert "my own system of one stage that is given a very long name on a" in " ".join(
+        told.split()
+    )
+    command = told[told.index("gfx compress ") :]
+    assert all(len(line) <= 120 or len(line.split("'")) > 1 for line in command.splitlines())
+    words = shlex.split(command.replace("\\\n", ""))[1:]
+    filled = {"MODEL": model, "FILE": str(tmp_path / "small.gfx")}
+    ended = run(*(filled.get(word, word) for word in words))
+    assert ended.exit_code == 0, ended.stderr
+    assert "finished: 1 stage" in run("report", tmp_path / "run").stdout

@@ -210,8 +210,11 @@ def _note_call(folder: Path, recipe: SystemSource, preset: Any, data: Any, said:
     """Writes what the call named and what was assumed, for the page; no result depends on it."""
     given = data if isinstance(data, tuple | list) else [data]
     paths = [os.path.abspath(each) for each in given if isinstance(each, str | os.PathLike)]
+    name = str(recipe) if isinstance(recipe, str | Path) else None
+    if name is not None and os.path.isfile(name):
+        name = os.path.abspath(name)
     noted = {
-        "system": str(recipe) if isinstance(recipe, str | Path) else None,
+        "system": name,
         "preset": preset,
         "data": paths if len(paths) == len(given) else [],
         "said": said,

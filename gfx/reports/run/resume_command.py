@@ -6,13 +6,18 @@ from typing import Any
 
 from gfx.reports.run.run_facts import FolderFacts
 
-__all__ = ["command_of"]
+__all__ = ["command_of", "words_of_command"]
 
 _TASKS = ("paired", "unpaired", "latent", "class", "labels", "super_resolution", "self")
 
 
 def command_of(facts: FolderFacts) -> str:
     """Returns the command that goes on in a folder; what is in capitals is to be filled in."""
+    return " ".join(words_of_command(facts))
+
+
+def words_of_command(facts: FolderFacts) -> list[str]:
+    """Returns the words of the command, each quoted for the shell."""
     asked, called = facts.asked, facts.called
     data = called.get("data")
     paths = [str(path) for path in data] if isinstance(data, list) and data else ["DIR"]
@@ -22,7 +27,7 @@ def command_of(facts: FolderFacts) -> str:
     words += _option("--preset", called.get("preset"))
     words += ["-o", "FILE", "--run", str(facts.folder.absolute())]
     words += _discriminator(asked.get("discriminator")) + _options(asked)
-    return " ".join(map(shlex.quote, words))
+    return list(map(shlex.quote, words))
 
 
 def _options(asked: Mapping[str, Any]) -> list[str]:

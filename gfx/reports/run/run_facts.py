@@ -62,9 +62,11 @@ class FolderFacts:
 
     @property
     def system(self) -> str:
-        """What the system was called, else the folder."""
+        """What the system, or its file, was called, else the folder."""
         name = self.called.get("system")
-        return name if isinstance(name, str) and name else self.folder.absolute().name
+        if not isinstance(name, str) or not name:
+            return self.folder.absolute().name
+        return name.replace("\\", "/").rpartition("/")[2].removesuffix(".yaml") or name
 
     @property
     def model(self) -> str:
