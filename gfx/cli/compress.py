@@ -10,7 +10,8 @@ from gfx.cli.completion import complete_system
 from gfx.cli.error_handling import guarded, warn
 from gfx.cli.model_argument import open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Range, Seed, Trust
-from gfx.cli.screen import Progress, print_json, print_table, print_text
+from gfx.cli.run_tables import print_stages
+from gfx.cli.screen import Progress, print_json, print_text
 from gfx.cli.stopping import note_resumable, note_written
 
 __all__ = ["compress"]
@@ -225,17 +226,6 @@ def _print_run(done: Any, folder: Path, *, as_json: bool) -> None:
         return
     for said in done.assumed:
         print_text(f"assumed: {said}")
-    rows = [
-        (
-            stage.name,
-            f"{stage.macs:,}",
-            f"{stage.params:,}",
-            f"{stage.steps:,}",
-            ", ".join(f"{k} {v:.4g}" for k, v in done.scores.get(stage.name, {}).items()),
-        )
-        for stage in done.plan.stages
-    ]
-    print_table(("stage", "#MACs", "#parameters", "#steps", "held out"), rows)
-    print_text(done.plan.estimate)
+    print_stages(done.plan, done.scores)
     if done.finished:
         print_text(f"{folder}: report.html, log.jsonl, metrics.csv, samples")

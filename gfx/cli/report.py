@@ -1,6 +1,10 @@
-"""`gfx report`: shows the report in a .gfx file, as text, JSON, a page or a picture."""
+"""`gfx report`: shows the report in a .gfx file, or how far the run of a folder is.
 
-from collections.abc import Callable
+As text, JSON, a page or, of a file, a picture.
+"""
+
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -11,6 +15,7 @@ from gfx.cli.error_handling import guarded
 from gfx.cli.model_argument import Opened, open_named
 from gfx.cli.options import Debug, Factory, Input, Json, Key, Trust
 from gfx.cli.output_files import check_targets, write_all
+from gfx.cli.run_tables import report_run
 from gfx.cli.screen import Progress, print_json
 
 if TYPE_CHECKING:
@@ -27,7 +32,12 @@ _BYTES = ("png", "data")  # fields with bytes of pictures and inputs
 
 @guarded
 def report(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .gfx file that gfx apply wrote.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .gfx file that gfx apply wrote, or a folder of gfx compress."
+        ),
+    ],
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page to look at.")
     ] = None,
@@ -60,10 +70,17 @@ def report(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print the report that is stored in a .gfx file, or write it as a page or picture."""
+    """Print the report that is stored in a .gfx file, or write it as a page or picture.
+
+    Of the folder of a run: how far it is, its stages and their scores.
+    """
     import gfx
     from gfx.reports.html import check_plotting
 
+    if os.path.isdir(file):
+        _of_a_file({"--png": png, "--original": original, "--input": inputs or None})
+        report_run(file, html, as_json=as_json)
+        return
     check_targets([path for path in (html, png) if path is not None], reads=file)
     if png is not None and png.suffix.lower() != ".png":
         raise typer.BadParameter(f"--png {png} must end in .png")
@@ -122,6 +139,12 @@ def print_report(report: "Report", *, as_json: bool) -> None:
         return
     data = report.to_dict()
     print_json(data | {"record": _readable(data["record"])})
+
+
+def _of_a_file(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"{name} {value} is for a .gfx file; a run has --html, --json")
 
 
 def _without_use(*, original: str | None) -> None:

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from functools import cache
 from html import escape, unescape
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from gfx.reports.result import Latency, TimedNode, drawing, page
 from gfx.reports.result.facts import facts_of
 from gfx.reports.result.latency_section import latency_of
 from support.browsing import CONTRAST, chromium, needs_browser, opened
+from support.html_pages import parsed
 from support.sensitivity_tables import HOSTILE, generator, image
 
 RECIPE = {
@@ -27,7 +27,6 @@ RECIPE = {
     "passes": [{"channel_prune": {"ratio": 0.5}}],
 }
 RESIDUAL = "residual \N{MULTIPLICATION SIGN}10"
-VOID = {"meta", "link", "img"}
 
 
 @cache
@@ -66,36 +65,6 @@ def without_record(module):
     attach(old, replace(gfx.report(module), record=None))
     old.meta["gfx_inputs"] = module.meta["gfx_inputs"]
     return old
-
-
-class Parser(HTMLParser):
-    """Checks that each tag is closed in turn, and collects what is in them."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID and not self.get_starttag_text().endswith("/>"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, (tag, self.getpos())
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def parsed(text: str) -> Parser:
-    parser = Parser()
-    parser.feed(text)
-    parser.close()
-    assert parser.open == []
-    return parser
 
 
 def pictures(text: str) -> dict[str, np.ndarray]:

@@ -3,18 +3,19 @@
 Each row is written as it is, as differences from its left neighbour or from the row above,
 whichever has the smallest sum of absolute differences. Only what `encode` writes is read.
 
-Source   W3C Portable Network Graphics (PNG) Specification, sections 5, 9 and 12.8.
+Source   W3C Portable Network Graphics (PNG) Specification, sections 5, 9, 11.3.4 and 12.8.
 """
 
 import struct
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gfx.errors import InputError
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "size_and_texts"]
 
 Pixels = NDArray[np.uint8]
 
@@ -23,8 +24,10 @@ _COLOURS = {1: 0, 3: 2}  # colour type by number of channels
 _LARGEST = 4096  # pixels a side that are read
 
 
-def encode(pixels: Pixels) -> bytes:
+def encode(pixels: Pixels, texts: Mapping[str, str] | None = None) -> bytes:
     """Writes pixels as a PNG; the same pixels give the same bytes.
+
+    `texts` are said of the picture by keyword, in Latin-1.
 
     Shapes: (height, width) or (height, width, 3), uint8.
 
@@ -43,9 +46,11 @@ def encode(pixels: Pixels) -> bytes:
     chosen = tried[best, np.arange(height)]
     raw = np.concatenate([best.astype(np.uint8)[:, None], chosen], 1).tobytes()
     head = struct.pack(">IIBBBBB", width, height, 8, _COLOURS[rows.shape[2]], 0, 0, 0)
+    said = [f"{key}\0{text}".encode("latin-1") for key, text in (texts or {}).items()]
     return (
         _SIGNATURE
         + _chunk(b"IHDR", head)
+        + b"".join(_chunk(b"tEXt", each) for each in said)
         + _chunk(b"IDAT", zlib.compress(raw, 9))
         + _chunk(b"IEND", b"")
     )
@@ -62,6 +67,25 @@ def decode(data: bytes) -> Pixels:
         return _decoded(data)
     except (ValueError, KeyError, struct.error, zlib.error) as error:
         raise InputError(f"this is no picture that gfx wrote: {error}") from error
+
+
+def size_and_texts(data: bytes) -> tuple[int, int, dict[str, str]]:
+    """Returns height, width and texts of a PNG, without its pixels.
+
+    Raises: InputError if it is no PNG.
+
+    Example:
+        >>> size_and_texts(encode(np.zeros((2, 3), np.uint8), {"made by": "gfx"}))
+        (2, 3, {'made by': 'gfx'})
+    """
+    try:
+        chunks = _chunks(data)
+        width, height = struct.unpack(">II", dict(chunks)[b"IHDR"][:8])
+    except (ValueError, KeyError, struct.error) as error:
+        raise InputError(f"this is no PNG: {error}") from error
+    texts = [content.decode("latin-1") for name, content in chunks if name == b"tEXt"]
+    parted = [text.partition("\0") for text in texts]
+    return height, width, {key: value for key, _, value in parted}
 
 
 def _decoded(data: bytes) -> Pixels:

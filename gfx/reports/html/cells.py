@@ -2,7 +2,9 @@
 
 from html import escape
 
-__all__ = ["UP", "WORDS", "badge", "bar", "cell", "fact", "head", "row_head"]
+from gfx.costs import human
+
+__all__ = ["UP", "WORDS", "badge", "bar", "cell", "fact", "head", "moved_fact", "row_head"]
 
 WORDS, UP = "data-words", "data-up"  # a column of text; numbers of which the small ones come first
 
@@ -100,6 +102,25 @@ def fact(name: str, text: str, extra: str = "") -> str:
         '<div><dt>seed</dt><dd>0</dd></div>'
     """
     return f"<div><dt>{escape(name)}</dt><dd>{escape(text)}{extra}</dd></div>"
+
+
+def moved_fact(name: str, old: int | None, new: int, unit: str = "") -> str:
+    """Returns a fact of what a number was and is, with the ratio in words and as a bar.
+
+    Example:
+        >>> moved_fact("MACs", None, 2_000)
+        '<div><dt>MACs</dt><dd>2.00 K</dd></div>'
+    """
+    text = human(new, unit) if old is None else f"{human(old, unit)} → {human(new, unit)}"
+    if not old:
+        return fact(name, text)
+    times = (
+        f"{old / new:.2f}\N{MULTIPLICATION SIGN} less"
+        if 0 < new < old
+        else f"{new / old:.1%} of it"
+    )
+    said = "the same" if new == old else times
+    return fact(name, text, f' <span class="times">{escape(said)}</span>{bar(new / old, "saving")}')
 
 
 def _plain(value: float | str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gfx.costs import Cost, human
 from gfx.pipeline.report import ROWS
-from gfx.reports.html.cells import badge, bar, cell, fact
+from gfx.reports.html.cells import badge, cell, moved_fact
 from gfx.reports.result.facts import ResultFacts
 from gfx.reports.result.group_colours import Family
 from gfx.reports.result.layer_table import StageCost
@@ -22,26 +22,15 @@ _WIDEST = 320  # pixels, of a picture
 
 def tiles(before: Cost | None, after: Cost) -> str:
     """Returns the totals, before and after, with their ratio."""
-    shown = []
-    for label, pick in ROWS:
-        new, old = pick(after), None if before is None else pick(before)
-        unit = "B" if label.endswith("bytes") else ""
-        text = human(new, unit) if old is None else f"{human(old, unit)} → {human(new, unit)}"
-        extra = ""
-        if old:
-            times = (
-                f"{old / new:.2f}{_TIMES} less" if new and new < old else f"{new / old:.1%} of it"
-            )
-            extra = f' <span class="times">{escape("the same" if new == old else times)}</span>'
-            extra += bar(new / old, "saving")
-        shown.append(fact(label, text, extra))
-    return "".join(shown)
-
-
-def _compared(old: int, new: int) -> str:
-    if old == new:
-        return "the same"
-    return f"{old / new:.2f}{_TIMES} less" if 0 < new < old else f"{new / old:.1%} of it"
+    return "".join(
+        moved_fact(
+            label,
+            None if before is None else pick(before),
+            pick(after),
+            "B" if label.endswith("bytes") else "",
+        )
+        for label, pick in ROWS
+    )
 
 
 def stage_table(facts: ResultFacts) -> str:

@@ -196,12 +196,31 @@ def compress(
         stack.enter_context(folder.opened(asked, claims=devices.main))
         devices.wait()
         plan = _planned(made)
+        if devices.main:
+            _note_call(path, recipe, preset, data, made.said)
         made.run()
         small = None if made.stopped else _final(made)
         samples = tuple(sorted((path / "samples").glob("*.png")))
     return CompressionRun(
         path, small, tuple(made.book.rows), samples, made.scores, plan, tuple(made.said)
     )
+
+
+def _note_call(folder: Path, recipe: SystemSource, preset: Any, data: Any, said: Any) -> None:
+    """Writes what the call named and what was assumed, for the page; no result depends on it."""
+    given = data if isinstance(data, tuple | list) else [data]
+    paths = [os.path.abspath(each) for each in given if isinstance(each, str | os.PathLike)]
+    name = str(recipe) if isinstance(recipe, str | Path) else None
+    if name is not None and os.path.isfile(name):
+        name = os.path.abspath(name)
+    noted = {
+        "system": name,
+        "preset": preset,
+        "data": paths if len(paths) == len(given) else [],
+        "said": said,
+    }
+    text = json.dumps(noted, indent=1)
+    write_files({folder / "called.json": lambda file: file.write(text.encode())})
 
 
 def _final(run: SystemRun) -> fx.GraphModule:

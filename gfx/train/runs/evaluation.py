@@ -19,7 +19,7 @@ from gfx.ir.random_state import keep_random_state
 from gfx.metrics import Score, check_metrics, evaluate
 from gfx.train.loop.devices import Devices
 from gfx.train.runs.real_images import image_range, real_images
-from gfx.train.runs.sample_grids import difference, grid
+from gfx.train.runs.sample_grids import TIMES, SampleGrid, difference, grid
 from gfx.train.tasks import Batch, Task
 
 __all__ = ["Evaluation", "default_metrics"]
@@ -41,7 +41,7 @@ class Judged:
     """The scores of a generator by metric, and a picture."""
 
     scores: dict[str, Score]
-    picture: Tensor | None
+    picture: SampleGrid | None
 
 
 class Evaluation:
@@ -115,7 +115,7 @@ class Evaluation:
             and (self._held.name != "self" or float(made.abs().max()) <= 1.0)
         )
 
-    def _picture(self, images: Tensor) -> Tensor:
+    def _picture(self, images: Tensor) -> SampleGrid:
         """Draws the first examples: input | teacher | student | difference | truth."""
         count = min(_SHOWN, len(self._batches[0]))
         given = self._held.inputs(self._batches[0])[0]
@@ -123,13 +123,13 @@ class Evaluation:
         assert self._theirs is not None
         theirs, ours = self._unit(self._theirs[:count]), self._unit(images[:count])
         low, high = getattr(self._held, "range", (-1.0, 1.0))
-        columns: list[Tensor | None] = [
-            (given[:count] - low) / (high - low) * 2 - 1 if is_image else None,
-            theirs,
-            ours,
-            difference(ours, theirs),
-            None if self._truth is None else self._unit(self._truth[:count]),
-        ]
+        columns = {
+            "input": (given[:count] - low) / (high - low) * 2 - 1 if is_image else None,
+            "teacher": theirs,
+            "student": ours,
+            f"difference ×{TIMES}": difference(ours, theirs),  # noqa: RUF001 - as it is read
+            "truth": None if self._truth is None else self._unit(self._truth[:count]),
+        }
         return grid(columns)
 
     def _unit(self, images: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """The folder of a run: what it was asked for, the nets of finished stages, logs and checkpoints.
 
     recipe.yaml            the system with every default, and what the run was given
+    called.json            what system and data were called, what was assumed before the first step
+    plan.json              what the stages cost
     01-distill.gfx         the net of a finished stage; 01-distill.critic.pt its discriminator
     01-distill.json        how the stage ended: it is written last
     log.jsonl, metrics.csv, samples/*.png, report.html

@@ -64,7 +64,7 @@ class SystemRun:
     settings: RunSettings
     said: list[str] = field(default_factory=list)
     stopped: bool = False
-    shows: Callable[[Path], None] = lambda folder: None  # renders what the folder holds
+    shows: Callable[[Path], str] = lambda folder: ""  # renders the folder; says what it could not
 
     def __post_init__(self) -> None:
         self.nets = Nets({GIVEN: self.model}, {})
@@ -87,12 +87,14 @@ class SystemRun:
             writes=self.devices.main,
         )
         try:
+            self.show()
             for number, stage in enumerate(self.system.stages):
                 ended = self.folder.finished(number, stage.name)
                 if ended is None:
                     ended = StageRun(self, number, stage).run()
                 if ended is None:
                     self.stopped = True
+                    self.show()
                     return
                 self.devices.wait()
                 self.show()
@@ -104,7 +106,8 @@ class SystemRun:
         """Renders the page of the run, by the process that writes."""
         if self.devices.main:
             self.book.write_table()
-            self.shows(self.folder.path)
+            said = self.shows(self.folder.path)
+            self.say([said] if said else [])
 
     def say(self, sentences: Any) -> None:
         """Keeps what was assumed, each sentence once."""
