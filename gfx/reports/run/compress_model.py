@@ -31,7 +31,8 @@ from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
 from gfx.train.runs.critic_source import critic_source
 from gfx.train.runs.logbook import Row, check_trackers
-from gfx.train.runs.preflight import Plan, preflight
+from gfx.train.runs.preflight import RunPlan, preflight
+from gfx.train.runs.run_all_stages import run_all_stages
 from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
 from gfx.train.runs.run_report import attach_run_report
@@ -55,7 +56,7 @@ class CompressionRun:
     history: tuple[Row, ...]
     samples: tuple[Path, ...]
     scores: dict[str, dict[str, Any]]  # by stage and metric, on held-out examples
-    plan: Plan
+    plan: RunPlan
     assumed: tuple[str, ...]
 
     @property
@@ -198,7 +199,7 @@ def compress(
         plan = _planned(made)
         if devices.main:
             _note_call(path, recipe, preset, data, made.said)
-        made.run()
+        run_all_stages(made)
         small = None if made.stopped else _final(made)
         samples = tuple(sorted((path / "samples").glob("*.png")))
     return CompressionRun(
@@ -230,12 +231,12 @@ def _final(run: SystemRun) -> fx.GraphModule:
     return small
 
 
-def _planned(run: SystemRun) -> Plan:
+def _planned(run: SystemRun) -> RunPlan:
     """Returns the plan that the folder has, else checks the run and makes it (rule 3)."""
     path = run.folder.path / "plan.json"
     if not run.devices.any(not path.exists()):
         with reading_file(path, "delete the file, and give the command again"):
-            return Plan.read(json.loads(path.read_text("utf-8")))
+            return RunPlan.read(json.loads(path.read_text("utf-8")))
     plan = preflight(run)
     text = json.dumps(plan.spec(), indent=1)
     if run.devices.main:
