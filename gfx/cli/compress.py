@@ -108,6 +108,12 @@ def compress(
             help="A column of the table of attributes; once for each.",
         ),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", metavar="N", min=1, help="Examples of a step; else as the recipe says."
+        ),
+    ] = None,
     metrics: Annotated[
         list[str] | None,
         typer.Option(
@@ -190,6 +196,7 @@ def compress(
             val=_share_or_folder(val),
             labels=labels,
             attributes=attributes or None,
+            batch=batch,
             metrics=metrics or (),
             fid_weights=fid_weights,
             evaluate=evaluate,

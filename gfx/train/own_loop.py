@@ -9,6 +9,7 @@ small = gfx.train.convert(player)
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ class PreparedPlayer:
 
     def batches(self) -> Iterator[Batch]:
         """Iterates over the batches of the steps that are left."""
-        stream = self._loader.stream(self.taken)
-        for _ in range(self.taken, self.steps.total):
-            yield next(stream)
+        with closing(self._loader.stream(self.taken)) as stream:
+            for _ in range(self.taken, self.steps.total):
+                yield next(stream)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Computes the terms of a batch, and adds the gradients of both players.

@@ -1,6 +1,7 @@
 """A run's result is a function of recipe, model, data and seed, and of nothing else."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -355,3 +356,18 @@ def test_a_rows_file_holds_what_the_history_holds(reference):
     rows = [json.loads(line) for line in files["log.jsonl"].decode().splitlines()]
     assert rows == list(run.history)
     assert files["metrics.csv"].decode().splitlines()[0].startswith("stage,name,step")
+
+
+def test_a_batch_of_the_command_holds_for_every_stage(tmp_path):
+    run = compressed(run=tmp_path, batch=4, scale=0.1)
+    stored = parse((tmp_path / "recipe.yaml").read_text("utf-8"), "recipe")
+    assert run.finished
+    assert stored["stages"]["slim"]["fit"]["batch"] == 4
+    with pytest.raises(RecipeError, match="batch=0 must be between 1"):
+        compressed(batch=0)
+
+
+def test_threads_that_feed_end_with_the_run():
+    before = set(threading.enumerate())
+    compressed(scale=0.1)
+    assert set(threading.enumerate()) <= before

@@ -97,6 +97,7 @@ def compress(
     labels: float = 1.0,
     attributes: Sequence[str] | None = None,
     call: Any = None,
+    batch: int | None = None,
     metrics: Sequence[str] = (),
     fid_weights: str | os.PathLike[str] | None = None,
     evaluate: int | None = None,
@@ -131,6 +132,7 @@ def compress(
         labels: the share of the pairs whose targets are used, above 0.
         attributes: which columns of a table of attributes the generator takes.
         call: runs a generator on a batch, `call(generator, batch)`, where its arguments are odd.
+        batch: examples of a step on each device, in every stage; None: as the recipe says.
         metrics: what held-out images are judged by, the first decides (`gfx.metrics.evaluate`).
         fid_weights: the file with the weights of Inception, for fd[inception].
         evaluate: steps between evaluations, where the recipe does not say; None: at the end.
@@ -155,12 +157,16 @@ def compress(
         (True, ['l1', 'psnr'])
     """
     system = load_system(recipe, preset)
+    if batch is not None:
+        system = system.with_batch(batch)
     system.refuse_unrunnable()
     check_range("scale", scale, above=0, at_most=1000)
     check_trackers(log)
     module = as_module(model)
     require_module(module)
     devices = devices_of(device)
+    if run is None and devices.ranks > 1:
+        raise InputError("several processes write one run: give run=, in the shell --run DIR")
     settings = RunSettings(
         seed=_seed(system.seed if seed is None else seed),
         scale=scale,

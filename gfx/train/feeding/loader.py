@@ -12,7 +12,7 @@
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from gfx.errors import InputError
@@ -94,18 +94,18 @@ class Loader:
             examples.append(self.task.example(order[position % len(order)], dice))
         return Batch.of(examples)
 
-    def stream(self, start_step: int = 0) -> Iterator[Batch]:
+    def stream(self, start_step: int = 0) -> Generator[Batch]:
         """Iterates over the batches from a step on, without end (rule 4)."""
         if self.workers == 0 or self.task.draws:
             return self._each(start_step)
         return self._ahead(start_step)
 
-    def _each(self, step: int) -> Iterator[Batch]:
+    def _each(self, step: int) -> Generator[Batch]:
         while True:
             yield self.at(step)
             step += 1
 
-    def _ahead(self, step: int) -> Iterator[Batch]:
+    def _ahead(self, step: int) -> Generator[Batch]:
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="gfx batches")
         waiting: deque[Future[Batch]] = deque()
         try:

@@ -6,7 +6,8 @@
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -59,7 +60,7 @@ class FitLoop:
         self,
         name: str,
         players: Sequence[Player],
-        stream: Callable[[int], Iterator[Sequence[Batch]]],
+        stream: Callable[[int], Generator[Sequence[Batch]]],
         steps: StepCount,
         devices: Devices,
         *,
@@ -81,17 +82,17 @@ class FitLoop:
         with counted_step(f"training {self.name}", self.steps.total) as counted:
             counted.advance(start)
             began, first = perf_counter(), start
-            batches = self.stream(start)
-            for number in range(start, self.steps.total):
-                log = self.take(number, next(batches))
-                taken = number + 1
-                if taken % _RATE_OVER == 0:
-                    now = perf_counter()
-                    speed, began, first = (taken - first) / (now - began), now, taken
-                    counted.advance(0, self._said(log, speed))
-                counted.advance()
-                if not after(log):
-                    break
+            with closing(self.stream(start)) as batches:  # its threads end with it
+                for number in range(start, self.steps.total):
+                    log = self.take(number, next(batches))
+                    taken = number + 1
+                    if taken % _RATE_OVER == 0:
+                        now = perf_counter()
+                        speed, began, first = (taken - first) / (now - began), now, taken
+                        counted.advance(0, self._said(log, speed))
+                    counted.advance()
+                    if not after(log):
+                        break
         return taken
 
     def take(self, number: int, batches: Sequence[Batch]) -> StepLog:

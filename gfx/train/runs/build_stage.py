@@ -7,7 +7,8 @@
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,11 +158,12 @@ class StageBuilder:
             stage=self.number,
         )
 
-    def _stream(self, start: int) -> Iterator[Sequence[Batch]]:
+    def _stream(self, start: int) -> Generator[Sequence[Batch]]:
         parts = self.fit.accumulate
-        for batch in self.loader.stream(start):
-            size = self.fit.batch
-            yield [batch.rows(slice(k * size, (k + 1) * size)) for k in range(parts)]
+        size = self.fit.batch
+        with closing(self.loader.stream(start)) as batches:
+            for batch in batches:
+                yield [batch.rows(slice(k * size, (k + 1) * size)) for k in range(parts)]
 
     def _comes_again(self, steps: StepCount) -> bool:
         """Whether teachers see the same example often enough for keeping to pay."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
-from gfx.metrics import Score, check_metrics, evaluate
+from gfx.metrics import Reference, Score, check_metrics, evaluate
 from gfx.train.loop.devices import Devices
 from gfx.train.runs.real_images import image_range, real_images
 from gfx.train.runs.sample_grids import TIMES, SampleGrid, difference, grid
@@ -71,7 +71,7 @@ class Evaluation:
         known = [truth for truth in truths if truth is not None]
         self._truth = torch.cat(known) if len(known) == len(truths) else None
         self._theirs: Tensor | None = None
-        self._real: Tensor | None = None
+        self._real: Reference | None = None
 
     def check(self) -> None:
         """Checks that the metrics can be had: names, packages, weights, images of the task.
@@ -149,7 +149,7 @@ class Evaluation:
                 found.append(self._held.image(output).float().cpu())
         return torch.cat(found)
 
-    def _reals(self) -> Tensor | None:
+    def _reals(self) -> Reference | None:
         """Returns real images of the training set, where a metric asks for them."""
         if not any("[" in name for name in self.metrics):
             return None
@@ -157,7 +157,7 @@ class Evaluation:
             seen = self.task.for_judging()
             found = [real_images(seen, batch) for batch in _batches(seen, _BATCH, 0, _REALS)]
             held = [self._unit(images) for images in found if images is not None]
-            self._real = torch.cat(held) if held else None
+            self._real = Reference(torch.cat(held)) if held else None
         return self._real
 
 

@@ -45,8 +45,14 @@ def identity(
             "seed": settings.seed,
             "scale": settings.scale,
             "metrics": list(settings.metrics),
+            # what is judged the best depends on when it is judged
+            **({"evaluate": settings.evaluate} if _judged(system) else {}),
         },
     }
+
+
+def _judged(system: System) -> bool:
+    return any(stage.keep != "last" for stage in system.stages)
 
 
 def fingerprint(model: nn.Module) -> str:

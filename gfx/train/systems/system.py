@@ -132,6 +132,24 @@ class System:
         """Writes the system as YAML that `load_system` reads back."""
         return dump(self.spec())
 
+    def with_batch(self, batch: int) -> "System":
+        """Returns the system with as many examples in a step of every stage.
+
+        Raises: RecipeError if it is no number of examples.
+
+        Example:
+            >>> from gfx.train.systems import load_system
+            >>> load_system("self-distill").with_batch(2).stages[0].fit.batch
+            2
+        """
+        stages = [
+            stage
+            if stage.fit is None
+            else dataclasses.replace(stage, fit=dataclasses.replace(stage.fit, batch=batch))
+            for stage in self.stages
+        ]
+        return dataclasses.replace(self, stages=tuple(stages))
+
     def refuse_unrunnable(self) -> None:
         """Refuses what the grammar has, and this version does not run.
 
