@@ -4,6 +4,7 @@ Every message says what was wrong, the value, and what to do about it.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -28,15 +29,35 @@ __all__ = [
 ]
 
 
+_COMPARED = 300  # characters of names that are compared
 MOST = 100_000  # batches, rounds, channels: of whatever a recipe or an option counts
 
 
+_WORD, _TEXT = 1000, 3900  # characters: the longest name in a message, the longest message
+_LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
+
+
 class GfxError(Exception):
-    """Any error that gfx raises on purpose; catch this one to catch them all."""
+    """Any error that gfx raises on purpose; catch this one to catch them all.
+
+    Its text can be read: a name out of a file or a model may have 70,000 characters, or half a
+    one, which no screen can show. `args` hold everything.
+
+    Example:
+        >>> len(str(GfxError("x" * 70_000 + " is no name; give another")))
+        448
+    """
 
     def __str__(self) -> str:
-        # a name out of a file may hold half a character, which no screen can show
-        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+        text = super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+        text = _LONG_WORD.sub(lambda found: _shortened(found[0], 300, 100), text)
+        # what was wrong stands at the beginning, what to do at the end
+        return text if len(text) <= _TEXT else _shortened(text, 2400, 1400)
+
+
+def _shortened(text: str, first: int, last: int) -> str:
+    left_out = len(text) - first - last
+    return f"{text[:first]}[… {left_out:,} characters …]{text[-last:]}"
 
 
 class InputError(GfxError):
@@ -96,7 +117,9 @@ def nearest(name: object, known: Iterable[str], count: int = 1, cutoff: float = 
         >>> nearest("hlaf", ["half", "quarter"])
         ['half']
     """
-    return difflib.get_close_matches(str(name), list(known), n=count, cutoff=cutoff)
+    # comparing takes the product of two lengths, and nobody mistypes so long a name
+    short = [each for each in known if len(each) <= _COMPARED]
+    return difflib.get_close_matches(str(name)[:_COMPARED], short, n=count, cutoff=cutoff)
 
 
 def did_you_mean(

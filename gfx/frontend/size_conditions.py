@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from gfx.frontend.inputs.bind import Argument, Arguments
 from gfx.frontend.refusal import Refusal
@@ -192,13 +191,16 @@ def _tensors(arguments: Arguments) -> Iterator[tuple[str, torch.Tensor]]:
     """Yields the tensors of all arguments, with what rules call them."""
     for item in arguments.items:
         if item.is_input:
-            for keys, leaf in pytree.tree_flatten_with_path(_plain(item))[0]:
-                if isinstance(leaf, torch.Tensor):
-                    yield f"{item.name}{''.join(map(_key, keys))}", leaf
+            yield from _inside(item.name, _plain(item))
 
 
-def _key(key: Any) -> str:
-    return f"[{getattr(key, 'idx', None) if hasattr(key, 'idx') else key.key!r}]"
+def _inside(path: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, list | tuple | dict):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in parts:
+            yield from _inside(f"{path}[{key!r}]", part)
 
 
 def _structure(path: str, value: Any) -> Iterator[str]:

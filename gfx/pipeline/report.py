@@ -16,7 +16,9 @@ from gfx.contract import Change
 from gfx.costs import Cost
 from gfx.errors import GfxError
 from gfx.io.archive import ModelPath, as_module
+from gfx.io.guards import printable
 from gfx.io.plain_data import coerce, plain
+from gfx.io.plain_limits import beyond_limits
 from gfx.io.text_lines import wrapped
 from gfx.io.yaml_text import one_line
 from gfx.ir.ambient_modes import shielded
@@ -90,6 +92,9 @@ class Report:
             >>> Report.from_dict({"source": "Net"}).source
             'Net'
         """
+        problem = beyond_limits(data)
+        if problem:
+            raise GfxError(f"this is no gfx report: it holds {problem}")
         try:
             read: Report = coerce(data, Report)
         except TypeError as error:
@@ -134,7 +139,9 @@ def render(report: Report, width: int | None = None) -> str:
     None: as wide as the terminal, or as the variable COLUMNS says, else 80.
     """
     width = width or shutil.get_terminal_size((80, 24)).columns
-    return "\n".join(line for text in _lines(report) for line in wrapped(text, width))
+    # a report may come from a file, and names in it may hold what moves the cursor
+    lines = (printable(line) for text in _lines(report) for line in text.splitlines() or [""])
+    return "\n".join(part for line in lines for part in wrapped(line, width))
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -163,7 +170,8 @@ def _recipe(spec: Mapping[str, Any]) -> Iterator[str]:
         if key != "passes":
             yield f"  {key}: {one_line(value)}"
     yield "  passes:"
-    for entry in spec.get("passes", ()):
+    passes = spec.get("passes")
+    for entry in passes if isinstance(passes, list | tuple) else ():
         yield f"  - {one_line(entry).removeprefix('{').removesuffix('}')}"
 
 
@@ -193,7 +201,7 @@ def _timing(timing: Timing) -> Iterator[str]:
 
 
 def _pass(number: int, pass_: PassReport, verified: bool) -> Iterator[str]:
-    fields = ", ".join(f"{name}={said(pass_.spec[name])}" for name in pass_.asked)
+    fields = ", ".join(f"{name}={said(pass_.spec.get(name))}" for name in pass_.asked)
     yield f"{number}. {pass_.name}({fields}): {pass_.seconds:.1f} s"
     yield f"   changed {len(pass_.changes)}, left alone {len(pass_.skips)}"
     yield from _cut([f"     {_change(change)}" for change in pass_.changes])
@@ -226,9 +234,10 @@ def _change(change: Change) -> str:
 def _check(check: Check) -> str:
     if check.passed is None:
         return f"{check.name} not checked ({check.detail})"
-    if check.error is not None:
-        return f"{check.name} differ by {check.error:.1e} ({check.tolerance:.0e} allowed)"
-    return check.name
+    if check.error is None:
+        return check.name
+    allowed = "" if check.tolerance is None else f" ({check.tolerance:.0e} allowed)"
+    return f"{check.name} differ by {check.error:.1e}{allowed}"
 
 
 def _cut(lines: Iterable[str]) -> Iterator[str]:

@@ -23,7 +23,13 @@ from gfx.pipeline import apply
 from gfx.train.feeding import Loader
 from gfx.train.loop.devices import devices as devices_of
 from gfx.train.loop.player import Player
-from gfx.train.runs.build_stage import Nets, StageBuilder, length_of, prepared_student
+from gfx.train.runs.build_stage import (
+    Nets,
+    StageBuilder,
+    StageInputs,
+    length_of,
+    prepared_student,
+)
 from gfx.train.runs.critic_source import critic_source
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
@@ -166,7 +172,7 @@ def prepare(
     )
     steps = length_of(chosen.fit, builder.loader, scale, {})
     example = opened.inputs(Batch.of([opened.example(0, random.Random(seed))]))
-    measured = [opened.inputs(builder.loader.at(n)) for n in range(4)] if chosen.passes else None
+    measured = StageInputs(opened, builder.loader) if chosen.passes else None
     student = prepared_student(chosen, given, steps.total, seed, example, measured)
     loop = builder.loop(student, steps)
     if len(loop.players) > 1:

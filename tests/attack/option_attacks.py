@@ -8,7 +8,7 @@ from attack.verdicts import Verdict, run_shell
 __all__ = ["attack_option"]
 
 NUMBERS = ["0", "-1", "1", "3", "1000000000", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "9" * 500,
-    "0.5", "nan", "inf", "-inf", "1e308", "", "x", "0x10", "1_000", "½", "\u0661"]  # fmt: skip
+    "0.5", "nan", "inf", "-inf", "1e308", "", "x", "0x10", "1_0", "½", "\u0661"]  # fmt: skip
 WORDS = {
     "--attention": ["heads", "width"],
     "--group-norm": ["whole", "auto"],

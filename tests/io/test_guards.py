@@ -198,3 +198,62 @@ def test_inputs_are_bounded(shape):
 def test_options_of_the_zoo_are_bounded(options):
     with pytest.raises(InputError, match="give at most 16,384"):
         gfx.zoo.build("dcgan", **options)
+
+
+def long_names(length: int, count: int) -> list[str]:
+    """Names of a length that differ at the end."""
+    return [f"{'layer' * (length // 5)}{n}" for n in range(count)]
+
+
+def recipes_of(names: list[str]) -> list[object]:
+    return [
+        {"passes": names},
+        {"passes": [{"channel_prune": dict.fromkeys(names, 1)}]},
+        {"passes": [{"channel_prune": {"keep": names, "ratio": names}}]},
+        dict.fromkeys(names, 1),
+        {"passes": [{"channel_prune": {"importance": names[0]}}]},
+        {"stages": {f"no {names[0]}": {"do": ["fuse_batch_norm"]}}},
+        {"stages": {"slim": {"fit": {"losses": dict.fromkeys(names, 1)}}}},
+        {"stages": {"slim": {"fit": {"losses": {"l1": 1}, "teacher": names}}}},
+    ]
+
+
+@pytest.mark.parametrize(("length", "count"), [(70_000, 1), (70_000, 3), (40, 400)])
+def test_a_message_is_short_whatever_names_a_file_holds(length, count, tmp_path):
+    from safetensors.torch import save_file
+
+    names = long_names(length, count)
+    tensors = {name: torch.zeros(1) for name in names}
+    save_file(tensors, tmp_path / "state.safetensors")
+    contents = [
+        tensors,
+        {"state_dict": tensors},
+        {name: {"weight": torch.zeros(1), "bias": torch.zeros(1)} for name in names},
+        {name: built().state_dict() for name in names[:40]},
+        dict.fromkeys(names),
+        list(names),
+    ]
+    for number, content in enumerate(contents):
+        torch.save(content, tmp_path / f"{number}.pt")
+    said = []
+    for path in sorted(tmp_path.iterdir()):
+        for how in ({}, {"model": built}, {"key": names[-1]}, {"key": "g"}):
+            try:
+                gfx.open_model(path, **how)
+            except GfxError as error:
+                said.append(str(error))
+    for recipe in recipes_of(names):
+        with pytest.raises(RecipeError) as caught:
+            gfx.compress(recipe, built()) if "stages" in recipe else Recipe.load(recipe)
+        said.append(str(caught.value))
+    assert len(said) > 20
+    assert max(map(len, said)) < 4000
+    assert not [text for text in said if len(max(text.split(), key=len)) > 1000]
+
+
+def test_a_short_message_is_as_it_was_written():
+    path = "/".join(["folder"] * 100)
+    assert str(ArchiveError(f"{path} does not exist")) == f"{path} does not exist"
+    assert str(ArchiveError("a" * 5000 + "; copy it again")).endswith("; copy it again")
+    assert str(InputError("many " * 5000 + "; give one")).endswith("; give one")
+    assert ArchiveError("a" * 5000).args == ("a" * 5000,)

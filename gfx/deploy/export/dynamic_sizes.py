@@ -16,6 +16,7 @@ from gfx.deploy.export.runtimes import Runtime, in_onnxruntime, in_torch
 from gfx.deploy.export.size_ranges import Extent, Factors, resized, survey
 from gfx.errors import ExportError
 from gfx.ir.execute import run, tolerance
+from gfx.ir.modules import SizeRules
 from gfx.progress import each, stage
 
 __all__ = ["SizeSearch"]
@@ -51,6 +52,17 @@ class SizeSearch:
             found = survey(subject.program)
             self.free = dict(found.free)
             self.fixed = {extent.name: why for extent, why in found.fixed.items()}
+            if form == "onnx":
+                self.close_ruled()
+
+    def close_ruled(self) -> None:
+        """Fixes the sizes that rules of the program speak of: an ONNX file cannot check them."""
+        layers = [p for p in self.subject.program.module.modules() if isinstance(p, SizeRules)]
+        rules = [rule for layer in layers for rule in layer.rules]
+        for extent in list(self.free):
+            spoken = [r for r in rules for _, dim in extent.places if f".shape[{dim}]" in r]
+            if spoken:
+                self.give_up([extent], f"ONNX cannot check that {spoken[0]}, which must hold")
 
     def run(self) -> ExportAttempt:
         """Returns the export.

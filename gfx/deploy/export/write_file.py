@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
@@ -14,12 +13,10 @@ from gfx.deploy.export.blame import check_chance, check_exportable
 from gfx.deploy.export.dynamic_sizes import SizeSearch
 from gfx.deploy.export.export_subject import subject
 from gfx.deploy.export.onnx import check_opset, needed
-from gfx.deploy.export.size_ranges import Extent
 from gfx.errors import ExportError
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.atomic_writes import check_writable, write_atomic
 from gfx.ir.ambient_modes import shielded
-from gfx.ir.modules import SizeRules
 from gfx.ir.program import Program
 from gfx.progress import Progress, reported, stage
 
@@ -129,7 +126,7 @@ def export(
         search.error if check else None,
         search.allowed,
         search.comparisons,
-        _notes(found.training, _unchecked(found.program, form, search.free)),
+        _notes(found.training),
     )
 
 
@@ -164,23 +161,7 @@ def check_target(
     return "onnx"
 
 
-def _notes(training: bool, unchecked: tuple[str, ...]) -> tuple[str, ...]:
-    notes = []
-    if training:
-        notes.append(
-            "the model is in training mode; what was exported is what it computes in eval mode"
-        )
-    if unchecked:
-        notes.append(
-            f"the file stands for inputs with {'; '.join(unchecked)}, where forward decides as on "
-            "the example; ONNX does not check that, so whoever runs the file must"
-        )
-    return tuple(notes)
-
-
-def _unchecked(program: Program, form: Format, free: Iterable[Extent]) -> tuple[str, ...]:
-    """Lists the rules about sizes that vary, which an ONNX file cannot hold; a .pt2 checks them."""
-    if form != "onnx" or not list(free):
+def _notes(training: bool) -> tuple[str, ...]:
+    if not training:
         return ()
-    layers = [part for part in program.module.modules() if isinstance(part, SizeRules)]
-    return tuple(rule for layer in layers for rule in layer.rules if ".ndim" not in rule)
+    return ("the model is in training mode; what was exported is what it computes in eval mode",)

@@ -4,6 +4,7 @@ from io import BytesIO
 from typing import Any
 
 from gfx.errors import InputError
+from gfx.io.guards import printable
 
 __all__ = ["OTHER", "check_plotting", "matplotlib", "plain_text", "png", "quiet", "stage_colour"]
 
@@ -45,13 +46,13 @@ def quiet(axis: Any, lines: str) -> None:
 
 
 def plain_text(text: str) -> str:
-    """Keeps matplotlib from reading dollar signs as mathematics.
+    """Keeps matplotlib from reading dollar signs as mathematics; it draws no controls.
 
     Example:
         >>> len(plain_text("a$b"))
         4
     """
-    return text.replace("$", r"\$")
+    return printable(text).replace("$", r"\$")
 
 
 def png(figure: Any) -> bytes:

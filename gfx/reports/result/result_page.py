@@ -63,7 +63,7 @@ def page(
         stored = with_original(stored, original, inputs)
     facts = facts_of(module, stored)
     template = Template(files("gfx.reports.result").joinpath("result.html").read_text("utf-8"))
-    return template.substitute(
+    written = template.substitute(
         style=style(),
         own=files("gfx.reports.result").joinpath("result.css").read_text("utf-8"),
         rules=rules(facts.families),
@@ -83,6 +83,8 @@ def page(
         recipe=escape(dump(stored.recipe)),
         origin=_origin(stored),
     )
+    # a name out of a file may hold half a character, which no page can hold
+    return written.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _subtitle(facts: ResultFacts) -> str:

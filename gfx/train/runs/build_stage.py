@@ -32,7 +32,7 @@ from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms import Objective, Term, TermSetting
 
-__all__ = ["Nets", "StageBuilder", "length_of", "prepared_student"]
+__all__ = ["Nets", "StageBuilder", "StageInputs", "length_of", "prepared_student"]
 
 _KEPT_BYTES = 1 << 30  # of teachers' values of examples that come again
 
@@ -51,7 +51,7 @@ class Nets:
         return self.generators[self.last]
 
 
-class _Inputs:
+class StageInputs:
     """The inputs of the generator, batch by batch, for passes that measure on data."""
 
     def __init__(self, task: Task, loader: Loader) -> None:
@@ -73,7 +73,8 @@ def prepared_student(
     taps = _taps(stage)
     passes = [*taps, *(p for p in recipe.spec()["passes"] if "distill_taps" not in p)]
     try:
-        return apply({"passes": passes, "seed": seed}, before, example, data=data)
+        wanted = {"passes": passes, "seed": seed, "budget": stage.budget or None}
+        return apply(wanted, before, example, data=data)
     except PreconditionError as error:
         raise PreconditionError(f"stage {stage.name}: {error}") from error
 

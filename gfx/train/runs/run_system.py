@@ -14,7 +14,13 @@ from gfx.io.archive import load
 from gfx.io.guards import reading_file
 from gfx.train.feeding import Loader
 from gfx.train.loop.devices import Devices
-from gfx.train.runs.build_stage import Nets, StageBuilder, length_of, prepared_student
+from gfx.train.runs.build_stage import (
+    Nets,
+    StageBuilder,
+    StageInputs,
+    length_of,
+    prepared_student,
+)
 from gfx.train.runs.critic_source import CriticSource
 from gfx.train.runs.evaluation import Evaluation, default_metrics
 from gfx.train.runs.logbook import Logbook
@@ -25,8 +31,6 @@ from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
 
 __all__ = ["RunSettings", "SystemRun"]
-
-_MEASURED = 8  # batches that passes measure on
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,7 @@ class SystemRun:
     def prepared(self, stage: SystemStage, steps: int) -> fx.GraphModule:
         """Applies the passes of a stage to what the stage before it left."""
         loader = self.loader_of(stage)
-        count = min(_MEASURED, loader.steps_per_epoch)
-        data = [self.task.inputs(loader.at(n)) for n in range(count)] if stage.passes else None
+        data = StageInputs(self.task, loader) if stage.passes else None
         seed = self.settings.seed
         return prepared_student(stage, self.nets.student, steps, seed, self.example(), data)
 

@@ -17,7 +17,7 @@ __all__ = ["SystemSource", "load_system", "presets_of"]
 SystemSource = str | Path | Mapping[str, Any] | System
 
 _KEYS = ("recipe", "about", "input", "seed", "data", "stages", "presets")
-_STAGE_KEYS = ("do", "fit", "search", "keep")
+_STAGE_KEYS = ("do", "budget", "fit", "search", "keep")
 
 
 def load_system(source: SystemSource, preset: str | None = None) -> System:
@@ -143,7 +143,7 @@ def _from_dict(data: Any, origin: str) -> System:
 def _stage(name: str, data: Any, where: str, before: list[SystemStage]) -> SystemStage:
     if not isinstance(data, Mapping):
         raise RecipeError(
-            f"{where}: a mapping of do, fit, search and keep is expected, not {shown(data)}"
+            f"{where}: a mapping of do, budget, fit, search and keep is expected, not {shown(data)}"
         )
     for key in data:
         if key not in _STAGE_KEYS:
@@ -154,7 +154,8 @@ def _stage(name: str, data: Any, where: str, before: list[SystemStage]) -> Syste
     fit = None if data.get("fit") is None else _fit(data["fit"], f"{where}: fit", before)
     keep = _field(data.get("keep", "last"), Keep, f"{where}: keep")
     try:
-        return SystemStage(name, tuple(passes), fit, keep, _search(data.get("search"), where))
+        search, budget = _search(data.get("search"), where), data.get("budget") or {}
+        return SystemStage(name, tuple(passes), fit, keep, search, budget)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
 

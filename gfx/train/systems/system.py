@@ -45,6 +45,7 @@ class SystemStage:
     fit: Fit | None = None
     keep: Keep = "last"
     search: dict[str, Any] | None = None
+    budget: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the passes together
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -76,15 +77,18 @@ class SystemStage:
         """
         resolved = [_resolved(entry, steps) for entry in self.passes]
         try:
-            return Recipe.load({"passes": resolved, "seed": seed})
+            return Recipe.load({"passes": resolved, "seed": seed, "budget": self.budget or None})
         except RecipeError as error:
-            raise RecipeError(f"stage {self.name}: do: {error}") from error
+            said = str(error).removeprefix("recipe: ")
+            raise RecipeError(f"do: {said}") from error
 
     def spec(self) -> dict[str, Any]:
         """Returns the stage as plain data that is read back."""
         found: dict[str, Any] = {}
         if self.passes:
             found["do"] = [plain(entry) for entry in self.passes]
+        if self.budget:
+            found["budget"] = plain(self.budget)
         if self.fit is not None:
             found |= {"fit": self.fit.spec(), "keep": self.keep}
         if self.search is not None:
