@@ -26,6 +26,7 @@ from gfx.train.runs.build_stage import (
     length_of,
     prepared_student,
 )
+from gfx.train.runs.checkpoint_files import CheckpointFiles
 from gfx.train.runs.critic_source import CriticSource
 from gfx.train.runs.evaluation import Evaluation, default_metrics
 from gfx.train.runs.logbook import Logbook
@@ -96,6 +97,8 @@ class SystemRun:
                 ended = self.folder.finished(number, stage.name)
                 if ended is None:
                     ended = StageRun(self, number, stage).run()
+                elif self.devices.main:  # the process may have been killed just before it did
+                    CheckpointFiles(self.folder.checkpoints, number).clear()
                 if ended is None:
                     self.stopped = True
                     self.show()
@@ -127,7 +130,7 @@ class SystemRun:
         self.scores[stage.name] = ended["scores"]
         self.say(ended["said"])
         path = self.folder.stage_file(number, stage.name, ".critic.pt")
-        if ended["critic"]:
+        if ".critic.pt" in ended["files"]:
             critic = self.critics.shell()
             with reading_file(path, "give another run folder"):
                 critic.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
