@@ -41,6 +41,7 @@ def outcome() -> str:
     """Says what was written so far.
 
     Example:
+        >>> note_written()
         >>> outcome()
         'nothing was written'
     """

@@ -20,6 +20,7 @@ from attack.model_attacks import attack_model
 from attack.option_attacks import attack_option
 from attack.picture_attacks import attack_picture
 from attack.recipe_attacks import attack_recipe
+from attack.run_attacks import attack_run, run_bases
 from attack.signal_attacks import attack_signal
 from attack.verdicts import FAULTS, Verdict, forked
 
@@ -27,11 +28,12 @@ Attack = Callable[[random.Random, Path], Verdict | None]
 
 # (attack, seconds allowed, how many of a hundred)
 KINDS: dict[str, tuple[Attack, float, int]] = {
-    "recipe": (attack_recipe, 60, 25),
-    "archive": (attack_archive, 30, 25),
+    "recipe": (attack_recipe, 60, 20),
+    "archive": (attack_archive, 30, 20),
     "picture": (attack_picture, 30, 15),
     "model": (attack_model, 60, 15),
     "option": (attack_option, 60, 8),
+    "run": (attack_run, 60, 10),
     "kill": (attack_kill, 60, 5),
     "disk": (attack_disk, 60, 4),
     "signal": (attack_signal, 60, 3),
@@ -69,6 +71,8 @@ def main() -> int:
     print(f"attacks of {', '.join(kinds)} from seed {seed}", flush=True)
     torch.set_num_threads(1)
     bases()  # made once, before the forks
+    if "run" in kinds or asked.short:
+        run_bases()
     ended: Counter[str] = Counter()
     found = 0
     short = [item.split("=") for item in (asked.short or "").split(",") if item]

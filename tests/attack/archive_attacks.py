@@ -20,7 +20,7 @@ from torch import nn
 import gfx
 from attack.verdicts import AttackSucceeded, Verdict, run_shell
 
-__all__ = ["attack_archive", "bases", "factory"]
+__all__ = ["ODD", "attack_archive", "bases", "factory", "forged_code", "places_of"]
 
 ODD: list[Any] = [None, True, -1, 0, 1, 3, 10**9, 2**31, 2**62, 10**40, -0.5, 1e308, "", "x", "a.b", "__class__",
     "torch.load", "os.system", "builtins.eval", "\ud800", "\u202e", "é" * 300, [], {}, [[]], [None], {"a": {}},
@@ -210,7 +210,7 @@ def _json(dice: random.Random, folder: Path, canary: Path) -> Path:
     name = dice.choice(("graph.json", "graph.json", "report.json"))
     tree = json.loads(members[name])
     for _ in range(dice.randint(1, 2)):
-        places = list(_places(tree))
+        places = list(places_of(tree))
         place, key = dice.choice(places)
         odd = copy.deepcopy(dice.choice(ODD))
         match dice.randrange(6):
@@ -235,11 +235,11 @@ def _json(dice: random.Random, folder: Path, canary: Path) -> Path:
     return path
 
 
-def _places(tree: Any) -> Any:
+def places_of(tree: Any) -> Any:
     if isinstance(tree, dict | list):
         for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
             yield tree, key
-            yield from _places(tree[key])
+            yield from places_of(tree[key])
 
 
 class _Runs:
@@ -250,14 +250,19 @@ class _Runs:
         return self.call
 
 
-def _pickle(dice: random.Random, folder: Path, canary: Path) -> Path:
-    """Pickles that would run code, declare sizes that are not there, or never end."""
+def forged_code(dice: random.Random, canary: Path) -> Any:
+    """Returns what runs code when it is unpickled."""
     code = f"open({str(canary)!r}, 'w').close()"
-    runs = dice.choice((
+    return dice.choice((
         _Runs(os.system, f"touch {canary}"), _Runs(exec, code), _Runs(eval, code), _Runs(Path.touch, canary),
         _Runs(getattr, "x", "join"), _Runs(torch.load, str(canary)), _Runs(open, str(canary), "w"),
         _Runs(nn.Module.__setattr__, nn.Conv2d(1, 1, 1), "x", 1), _Runs(torch.hub.load, "x/y", "z"),
     ))  # fmt: skip
+
+
+def _pickle(dice: random.Random, folder: Path, canary: Path) -> Path:
+    """Pickles that would run code, declare sizes that are not there, or never end."""
+    runs = forged_code(dice, canary)
     holds = dice.choice(
         (runs, {"state_dict": runs}, {"a": torch.zeros(1), "b": runs}, [runs], nn.Sequential())
     )
@@ -363,7 +368,7 @@ def _safetensors(dice: random.Random, folder: Path, canary: Path) -> Path:
     data = bases()["safetensors"]
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
-    place, key = dice.choice(list(_places(header)))
+    place, key = dice.choice(list(places_of(header)))
     place[key] = copy.deepcopy(
         dice.choice([*ODD, "F64", "F8_E5M2", "BOOL", [2**63, 2], [-1], [0, 2**60]])
     )

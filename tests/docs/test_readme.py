@@ -135,13 +135,14 @@ def test_what_is_found_is_acted_on_as_shown(folder, advice):
 
 @needs_faces
 def test_the_face_generator_is_trained_as_printed(folder):
-    run(block("python examples/faces.py"), folder)
+    if not (folder / "out" / "model.pt").exists():
+        run(block("python examples/faces.py"), folder)
     command = block("gfx compress self-distill")
     assert "--scale 0.15" in command
     printed = run_here(command.replace("--scale 0.15", "--scale 0.001"), folder)
     (shown,) = [body for kind, body in BLOCKS if kind == "text" and "given    104,628,224" in body]
     for line in shown.splitlines():  # the number of steps, and what they bring, are of the scale
-        assert line[:37].strip() in printed, line
+        assert line[:33].strip() in printed, line
     assert (folder / "out" / "run" / "report.html").stat().st_size > 10_000
 
 

@@ -17,11 +17,13 @@ from typing import Any
 
 from torch import fx, nn
 
-from gfx.errors import InputError, check_range
+from gfx.errors import ArchiveError, InputError, check_range
 from gfx.frontend.driver import traced
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.atomic_writes import write_files
-from gfx.io.guards import reading_file
+from gfx.io.guards import printable, reading_file
+from gfx.io.plain_data import coerce
+from gfx.io.regular_files import read_regular
 from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.model_kinds import require_module
 from gfx.ir.random_state import keep_random_state
@@ -37,6 +39,7 @@ from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
 from gfx.train.runs.run_report import attach_run_report
 from gfx.train.runs.run_system import RunSettings, SystemRun
+from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
 from gfx.train.tasks import open_task
 
@@ -241,8 +244,13 @@ def _planned(run: SystemRun) -> RunPlan:
     """Returns the plan that the folder has, else checks the run and makes it (rule 3)."""
     path = run.folder.path / "plan.json"
     if not run.devices.any(not path.exists()):
-        with reading_file(path, "delete the file, and give the command again"):
-            return RunPlan.read(json.loads(path.read_text("utf-8")))
+        again = "delete the file, and give the command again"
+        with reading_file(path, again):
+            found: RunPlan = coerce(json.loads(read_regular(path, 2**24, again)), RunPlan)
+        names = [GIVEN, *(stage.name for stage in run.system.stages)]
+        if [stage.name for stage in found.stages] != names:
+            raise ArchiveError(f"{printable(path)} is the plan of other stages; {again}")
+        return found
     plan = preflight(run)
     text = json.dumps(plan.spec(), indent=1)
     if run.devices.main:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gfx.errors import GfxError, InputError
+from gfx.errors import GfxError
 from gfx.io.guards import printable, reason
+from gfx.io.regular_files import read_regular
 
 __all__ = ["Row", "number_of", "read_json", "read_rows", "read_text"]
 
@@ -39,6 +40,9 @@ def number_of(value: Any) -> float | None:
 def read_rows(path: Path, faults: list[str]) -> Iterator[Row]:
     """Reads the log line by line; one that was half written, or is none, is left out."""
     if not path.exists():
+        return
+    if not path.is_file():  # a pipe would have us wait
+        faults.append(f"{printable(path.name)} is no regular file")
         return
     left_out = 0
     try:
@@ -81,11 +85,7 @@ def read_json(path: Path, faults: list[str]) -> Any:
 def read_text(path: Path, faults: list[str]) -> str | None:
     """Reads a file of some size; says why if it cannot."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise InputError(f"more than {_LARGEST:,} bytes")
-        return data.decode("utf-8")
+        return read_regular(path, _LARGEST).decode("utf-8")
     except (OSError, ValueError, GfxError) as error:
-        faults.append(f"{printable(path.name)} cannot be read ({reason(error)})")
+        faults.append(f"{printable(path.name)} cannot be read ({reason(error.__cause__ or error)})")
         return None

@@ -1,7 +1,8 @@
 """Checkpoints of the stage that runs: whole or not at all, the last two, each with its hash.
 
 1. A checkpoint is one file that appears when all of it is on the disk, beside the hash of its
-   content. One whose hash is wrong is not taken; the one before it is.
+   content and of its run. One whose hash is wrong, or of another run, is not taken; the one before
+   it is.
 2. A disk that is full keeps the last good one, and the error says so.
 """
 
@@ -18,6 +19,9 @@ import torch
 from gfx.errors import ArchiveError
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import reading_file, writing
+from gfx.io.regular_files import read_regular
+from gfx.io.write_journal import recover
+from gfx.train.runs.run_folder import NET
 
 __all__ = ["CheckpointFiles"]
 
@@ -26,10 +30,10 @@ _NAME = re.compile(r"(\d+)-step-(\d+)\.pt")
 
 
 class CheckpointFiles:
-    """The checkpoints of one stage in a folder; `stage` counts from 0."""
+    """The checkpoints of one stage in a folder; `stage` counts from 0, `key` is that of the run."""
 
-    def __init__(self, folder: Path, stage: int) -> None:
-        self.folder, self.stage = folder, stage
+    def __init__(self, folder: Path, stage: int, key: str = "") -> None:
+        self.folder, self.stage, self.key = folder, stage, key.encode()
 
     def write(self, step: int, state: dict[str, Any]) -> None:
         """Writes the state after so many steps, then removes all but the last two.
@@ -41,7 +45,7 @@ class CheckpointFiles:
         buffer = io.BytesIO()
         torch.save({"step": step, **state}, buffer)
         content = buffer.getbuffer()
-        digest = hashlib.sha256(content).hexdigest()
+        digest = self._digest(content)
         path = self.folder / f"{self.stage + 1:02d}-step-{step:09d}.pt"
         try:
             write_files(
@@ -64,11 +68,12 @@ class CheckpointFiles:
         """Returns the last good state, with its `step`; None if there is none (rule 1)."""
         for step in self._steps():
             path = self._path(step)
-            with reading_file(path, "delete the file, and give the command again"):
-                content = path.read_bytes()
-                wanted = path.with_suffix(".sha256")
-                known = wanted.read_text("ascii") if wanted.exists() else ""
-            if hashlib.sha256(content).hexdigest() != known:
+            try:
+                content = read_regular(path, NET)
+                known = read_regular(path.with_suffix(".sha256"), 1000)
+            except ArchiveError:  # one of them is gone, or no file
+                continue
+            if self._digest(content).encode() != known:
                 continue
             with reading_file(path, "delete the file, and give the command again"):
                 state: dict[str, Any] = torch.load(
@@ -77,11 +82,17 @@ class CheckpointFiles:
             return state
         return None
 
+    def _digest(self, content: bytes | memoryview) -> str:
+        digest = hashlib.sha256(self.key)
+        digest.update(content)
+        return digest.hexdigest()
+
     def clear(self) -> None:
-        """Removes all of them, as when the stage has ended."""
-        for step in list(self._steps()):
-            self._remove(step)
+        """Removes all of them, as when the stage has ended; also what a killed process left."""
         with suppress(OSError):
+            recover(self.folder)
+            for path in self.folder.glob(f"{self.stage + 1:02d}-step-*"):
+                path.unlink(missing_ok=True)
             self.folder.rmdir()
 
     def _steps(self) -> Iterator[int]:

@@ -12,13 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gfx.errors import InputError
+from gfx.errors import ArchiveError, InputError
 from gfx.io.atomic_writes import write_files
-from gfx.io.guards import reading_file, writing
+from gfx.io.guards import printable, reading_file, writing
+from gfx.io.plain_data import shown
+from gfx.io.plain_limits import beyond_limits
+from gfx.io.regular_files import read_regular
 
 __all__ = ["Logbook", "Row", "check_trackers", "flat"]
 
 Row = dict[str, Any]
+_LARGEST = 2**30  # bytes of the log
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
@@ -46,13 +50,17 @@ class Logbook:
         self.rows: list[Row] = []
         self._trackers = _tracking(trackers, folder, name)
         if self.path.exists():
-            with reading_file(self.path, "delete the file, and give the command again"):
-                lines = self.path.read_text("utf-8").splitlines()
-            for line in lines:
-                try:
-                    self.rows.append(json.loads(line))
-                except ValueError:  # the process was killed while it wrote the line
-                    break
+            again = "delete the file, and give the command again; its curves begin anew"
+            with reading_file(self.path, again):
+                lines = read_regular(self.path, _LARGEST, again).decode("utf-8").split("\n")
+            for number, line in enumerate(lines[:-1], 1):  # a last one without an end is half
+                row = _row_of(line)
+                if row is None:
+                    said = (
+                        f"{printable(self.path)}, line {number}: {shown(line)} is no row of a log"
+                    )
+                    raise ArchiveError(f"{said}; {again}")
+                self.rows.append(row)
 
     def go_on_from(self, stage: int, step: int) -> None:
         """Takes back the rows after a step of a stage (rule 2)."""
@@ -83,13 +91,25 @@ class Logbook:
         writer = csv.DictWriter(buffer, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        text = buffer.getvalue()
-        write_files({self.table: lambda file: file.write(text.encode())})
+        text = buffer.getvalue().encode("utf-8", "backslashreplace")
+        write_files({self.table: lambda file: file.write(text)})
 
     def close(self) -> None:
         """Ends the trackers."""
         if self._trackers is not None:
             self._trackers.end_training()
+
+
+def _row_of(line: str) -> Row | None:
+    """Reads a row; None if it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or beyond_limits(row):
+        return None
+    numbers = all(type(row.get(key)) is int for key in ("stage", "step"))
+    return row if numbers and all(isinstance(v, int | float | str) for v in row.values()) else None
 
 
 def _tracking(trackers: Sequence[str], folder: Path, name: str) -> Any:

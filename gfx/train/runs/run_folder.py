@@ -11,8 +11,11 @@
 1. The same command goes on where the folder says that it stopped. Another command in the same
    folder is an error that shows the difference.
 2. One process at a time writes to a folder.
+3. What a run reads back is what it wrote: the files of a stage are known by hashes in its .json,
+   and that one by a seal of its own. Damaged files, and those of another run, are refused.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -23,16 +26,20 @@ from typing import Any
 from gfx.errors import ArchiveError, InputError
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import printable, reading_file, writing
-from gfx.io.yaml_text import dump, parse
+from gfx.io.plain_data import shown
+from gfx.io.regular_files import read_regular
+from gfx.io.yaml_text import LONGEST, dump, parse
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["RunFolder"]
+__all__ = ["NET", "RunFolder"]
 
 _SHOWN = 12  # lines of a difference
+_TEXT = 64 * 2**20  # bytes of a .json
+NET = 2**40  # bytes of a file of weights
 
 
 class RunFolder:
@@ -46,6 +53,11 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.key = ""  # of the run: what was asked, hashed
+
+    def seal(self, content: bytes) -> str:
+        """Returns the hash of a content that this run wrote (rule 3)."""
+        return hashlib.sha256(self.key.encode() + content).hexdigest()
 
     def stage_file(self, number: int, name: str, ending: str) -> Path:
         """Returns where a file of a stage is; `number` counts from 0."""
@@ -64,6 +76,7 @@ class RunFolder:
 
         Raises: InputError if it is the folder of another run, or of one that runs now.
         """
+        self.key = hashlib.sha256(dump(dict(asked)).encode()).hexdigest()
         if not claims:
             yield
             return
@@ -83,13 +96,38 @@ class RunFolder:
             yield
 
     def finished(self, number: int, name: str) -> dict[str, Any] | None:
-        """Returns how a stage ended; None if it has not."""
+        """Returns how a stage ended; None if it has not.
+
+        Raises: ArchiveError if a file of it is not what this run wrote (rule 3).
+        """
         path = self.stage_file(number, name, ".json")
         if not path.exists():
             return None
-        with reading_file(path, "delete the file, and give the command again"):
-            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        again = (
+            f"put back what the run wrote, or delete {path.name}, the files of later stages and "
+            "checkpoints, and give the command again: these stages run anew"
+        )
+        with reading_file(path, again):
+            found: dict[str, Any] = json.loads(read_regular(path, _TEXT, again))
+            seal = found.pop("seal")
+        if seal != self.seal(_canonical(found)):
+            raise ArchiveError(f"{printable(path)} is not what this run wrote; {again}")
+        for ending, wanted in found["files"].items():
+            held = self.stage_file(number, name, ending)
+            if self.seal(read_regular(held, NET, again)) != wanted:
+                raise ArchiveError(f"{printable(held)} is not what this run wrote; {again}")
         return found
+
+    def finish(self, number: int, name: str, ended: Mapping[str, Any]) -> None:
+        """Writes how a stage ended, after its other files, whose endings are `ended["files"]`."""
+        files = {
+            ending: self.seal(self.stage_file(number, name, ending).read_bytes())
+            for ending in ended["files"]
+        }
+        told = {**ended, "files": files}
+        text = json.dumps({**told, "seal": self.seal(_canonical(told))})
+        path = self.stage_file(number, name, ".json")
+        write_files({path: lambda file: file.write(text.encode())})
 
     def _claim(self, asked: Mapping[str, Any]) -> None:
         """Writes what was asked for, or compares it with what is there."""
@@ -108,10 +146,9 @@ class RunFolder:
                 )
             write_files({path: lambda file: file.write(text.encode())})
             return
-        try:
-            before = parse(path.read_text("utf-8"), str(path))
-        except OSError as error:
-            raise ArchiveError(f"{printable(path)} cannot be read: {error}") from error
+        again = "put back what the run wrote, or give another run folder"
+        with reading_file(path, again):
+            before = parse(read_regular(path, LONGEST, again).decode("utf-8"), str(path))
         now = parse(text, "recipe")
         if before != now:
             lines = list(_differences(before, now))
@@ -123,16 +160,21 @@ class RunFolder:
             )
 
 
+def _canonical(data: Mapping[str, Any]) -> bytes:
+    """Writes plain data as bytes that do not depend on how its JSON was laid out."""
+    return json.dumps(json.loads(json.dumps(data)), sort_keys=True).encode()
+
+
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
     """Lists what differs, by its place."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*before, *now)):
             place = f"{path}.{key}" if path else str(key)
             if key not in now:
-                yield f"{place}: was {before[key]!r}, now absent"
+                yield f"{place}: was {shown(before[key])}, now absent"
             elif key not in before:
-                yield f"{place}: was absent, now {now[key]!r}"
+                yield f"{place}: was absent, now {shown(now[key])}"
             else:
                 yield from _differences(before[key], now[key], place)
     elif before != now:
-        yield f"{path}: was {before!r}, now {now!r}"
+        yield f"{path}: was {shown(before)}, now {shown(now)}"

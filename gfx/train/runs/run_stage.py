@@ -7,16 +7,18 @@
 """
 
 import io
-import json
 from contextlib import nullcontext
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from gfx.errors import ArchiveError
 from gfx.io.archive import load, save
 from gfx.io.atomic_writes import write_files
+from gfx.io.regular_files import read_regular
 from gfx.metrics import Score
 from gfx.pipeline import apply
 from gfx.pipeline.report import attach, report
@@ -26,6 +28,7 @@ from gfx.train.loop.player import Player
 from gfx.train.runs.checkpoint_files import CheckpointFiles
 from gfx.train.runs.evaluation import Judged
 from gfx.train.runs.logbook import flat
+from gfx.train.runs.run_folder import NET
 from gfx.train.runs.run_report import attach_joined
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.runs.sample_grids import write_grid
@@ -44,7 +47,7 @@ class StageRun:
 
     def __init__(self, run: SystemRun, number: int, stage: SystemStage) -> None:
         self.system, self.number, self.stage = run, number, stage
-        self.files = CheckpointFiles(run.folder.checkpoints, number)
+        self.files = CheckpointFiles(run.folder.checkpoints, number, run.folder.key)
         self.best: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any] | None:
@@ -61,7 +64,8 @@ class StageRun:
         self.system.say((*builder.said, *builder.loader.about))
         self.judge = self.system.evaluation(self.stage)
         begun = self._restored()
-        self.system.book.go_on_from(self.number + 1, begun)
+        # at its beginning nothing is kept of it: the row of step 0 comes again too
+        self.system.book.go_on_from(self.number + 1, begun or -1)
         if begun == 0 and self.stage.keep != "last":
             self._judge(0)
         if self._train(begun, steps) < steps.total:
@@ -79,14 +83,25 @@ class StageRun:
         """Returns the student before its first step, read from its file (rule 2)."""
         run = self.system
         path = run.folder.stage_file(self.number, self.stage.name, ".begin.gfx")
+        sealed = path.with_suffix(".sha256")
         with run.devices.main_first():
-            if not path.exists():
+            if not self._is_begun(path, sealed):
                 loader = run.loader_of(self.stage)
                 steps = 0 if self.stage.fit is None else run.length(self.stage, loader).total
                 save(run.prepared(self.stage, steps), path)
+                seal = run.folder.seal(path.read_bytes())
+                write_files({sealed: lambda file: file.write(seal.encode())})
         net = load(path)
         assert isinstance(net, fx.GraphModule)
         return net
+
+    def _is_begun(self, path: Path, sealed: Path) -> bool:
+        """Whether the student before its first step is there, as this run wrote it."""
+        try:
+            known = read_regular(sealed, 1000).decode("ascii", "replace")
+            return self.system.folder.seal(read_regular(path, NET)) == known
+        except ArchiveError:
+            return False
 
     def _restored(self) -> int:
         """Goes on from the last good checkpoint; returns the steps that are taken."""
@@ -191,7 +206,8 @@ class StageRun:
     ) -> dict[str, Any]:
         """Writes the files of the stage; the last says that it is finished."""
         run = self.system
-        ended = {"steps": steps, "scores": scores, "critic": critic is not None, "said": run.said}
+        files = [".gfx"] if critic is None else [".gfx", ".critic.pt"]
+        ended = {"steps": steps, "scores": scores, "files": files, "said": run.said}
         if not run.devices.main:
             return ended
         program = apply({"passes": ["strip_taps"]}, net.to("cpu"))
@@ -204,9 +220,9 @@ class StageRun:
             write_files({self._file(".critic.pt"): lambda file: file.write(buffer.getvalue())})
         if judged is not None:
             self._show(judged, steps)
-        text = json.dumps(ended)
-        write_files({self._file(".json"): lambda file: file.write(text.encode())})
-        self._file(".begin.gfx").unlink(missing_ok=True)
+        run.folder.finish(self.number, self.stage.name, ended)
+        for ending in (".begin.gfx", ".begin.sha256"):
+            self._file(ending).unlink(missing_ok=True)
         return ended
 
     def _file(self, ending: str) -> Any:

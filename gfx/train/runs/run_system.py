@@ -94,7 +94,7 @@ class SystemRun:
         self.scores[stage.name] = ended["scores"]
         self.say(ended["said"])
         path = self.folder.stage_file(number, stage.name, ".critic.pt")
-        if ended["critic"]:
+        if ".critic.pt" in ended["files"]:
             critic = self.critics.shell()
             with reading_file(path, "give another run folder"):
                 critic.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
