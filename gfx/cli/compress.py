@@ -80,7 +80,13 @@ def compress(
         ),
     ] = None,
     task: Annotated[
-        TaskOption | None, typer.Option("--task", help="The task, where the data does not tell.")
+        TaskOption | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            help="paired, unpaired, latent, class, labels, super_resolution or self, where model "
+            "and data do not tell.",
+        ),
     ] = None,
     size: Annotated[
         int | None,
@@ -119,13 +125,13 @@ def compress(
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="What held-out images are judged by: l1, psnr, ssim, fd[efficientnet_lite0].",
+            help="What held-out images are judged by: l1, psnr, ssim, fd\\[efficientnet_lite0].",
         ),
     ] = None,
     fid_weights: Annotated[
         Path | None,
         typer.Option(
-            "--fid-weights", metavar="FILE", help="Weights of Inception, for fd[inception]."
+            "--fid-weights", metavar="FILE", help="Weights of Inception, for fd\\[inception]."
         ),
     ] = None,
     evaluate: Annotated[
@@ -143,7 +149,12 @@ def compress(
         str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda; else what there is.")
     ] = None,
     log: Annotated[
-        list[TrackerOption] | None, typer.Option("--log", help="Also log to this; once for each.")
+        list[TrackerOption] | None,
+        typer.Option(
+            "--log",
+            metavar="NAME",
+            help="Also log to tensorboard, wandb or trackio; once for each.",
+        ),
     ] = None,
     time: Annotated[
         float | None,

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from gfx.cli import app
@@ -31,3 +32,11 @@ def test_a_seed_that_torch_does_not_take_is_a_wrong_command_line():
 def test_examples_are_safe_in_every_shell(command):
     """Of a word with a question mark, zsh takes the mark for a pattern unless it is quoted."""
     assert not re.search(r"[?*&]", re.sub(r"'[^']*'", "", EXAMPLES[command]))
+
+
+@pytest.mark.parametrize("verb", [command.__name__ for command in EXAMPLES])
+def test_help_loses_no_name_in_brackets(verb):
+    """Rich takes what is in brackets for a style, and leaves it out."""
+    params = typer.main.get_command(app).commands[verb].params
+    lost = [p.name for p in params if re.search(r"\w\[", getattr(p, "help", None) or "")]
+    assert lost == []

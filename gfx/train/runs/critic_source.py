@@ -95,7 +95,9 @@ def critic_source(given: nn.Module | ModelPath | None, task: Task) -> CriticSour
     if given is None or isinstance(given, nn.Module):
         return CriticSource(given, default)
     if isinstance(given, str) and given.startswith("zoo:"):
-        return CriticSource(given, default)
+        made = CriticSource(given, default)
+        made.new(seed=0)  # a wrong name is told, also where no term asks for a discriminator
+        return made
     return CriticSource(as_module(given), default)
 
 

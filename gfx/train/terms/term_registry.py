@@ -40,6 +40,11 @@ def _installed(points: tuple[EntryPoint, ...]) -> dict[str, type[Term]]:
         for kind in offered:
             if not (isinstance(kind, type) and issubclass(kind, Term)):
                 raise RegistryError(f"{point.value} offers {kind!r}, which is no Term")
+            if not isinstance(getattr(kind, "name", None), str):
+                raise RegistryError(
+                    f"{point.value} offers {kind.__name__}, which has no name; give it one, as "
+                    'name: ClassVar[str] = "brightness"'
+                )
             if found.setdefault(kind.name, kind) is not kind:
                 raise RegistryError(
                     f"two terms are called {kind.name!r}: {found[kind.name].__module__} and "
