@@ -51,7 +51,7 @@ def _root(
 # in the order in which --help lists them; each with an example, which the tests run
 EXAMPLES = {
     apply: "gfx apply half zoo:dcgan -o small.gfx",
-    compress: "gfx compress self-distill zoo:dcgan --scale 0.001 -o small.gfx",
+    compress: "gfx compress self-distill 'zoo:dcgan?ngf=8' --scale 0.001 -o student.gfx",
     cost: "gfx cost zoo:resnet_9blocks --input 1x3x256x256",
     channels: "gfx channels zoo:unet_256",
     inspect: "gfx inspect zoo:dcgan --fast --csv table.csv",

@@ -101,6 +101,8 @@ def preflight(run: SystemRun) -> RunPlan:
             length = trial.length(stage, loader)
             steps = length.total
         student = trial.prepared(stage, steps)
+        if number == 0:  # it begins with what was given: the run begins with the same
+            run.first = student
         cost = cost_of(traced(student, example, check=False))
         if stage.fit is not None:
             builder = trial.builder(number, stage)

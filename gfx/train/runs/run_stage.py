@@ -88,7 +88,8 @@ class StageRun:
             if not self._is_begun(path, sealed):
                 loader = run.loader_of(self.stage)
                 steps = 0 if self.stage.fit is None else run.length(self.stage, loader).total
-                save(run.prepared(self.stage, steps), path)
+                first = run.first if self.number == 0 else None
+                save(run.prepared(self.stage, steps) if first is None else first, path)
                 seal = run.folder.seal(path.read_bytes())
                 write_files({sealed: lambda file: file.write(seal.encode())})
         net = load(path)

@@ -68,6 +68,7 @@ class SystemRun:
 
     def __post_init__(self) -> None:
         self.nets = Nets({GIVEN: self.model}, {})
+        self.first: fx.GraphModule | None = None  # the first student as the plan prepared it
         self.trained: dict[str, int] = {}
         self.scores: dict[str, dict[str, Any]] = {}
         seconds = self.settings.seconds
