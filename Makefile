@@ -8,7 +8,7 @@ SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test thirdparty coverage laws attack lint format types layers check example train bench repair speed clean
+.PHONY: help setup test thirdparty coverage laws attack soak lint format types layers check example train bench repair speed clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -30,6 +30,9 @@ laws: setup ## try the laws on new random generators: make laws MINUTES=30, SEED
 
 attack: setup ## attack every door with fresh seeds: make attack MINUTES=60
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m attack --minutes $(or $(MINUTES),60)
+
+soak: setup ## kill a run a hundred times, and compare what it ends with
+	GFX_KILLS=100 OMP_NUM_THREADS=1 $(BIN)/pytest tests/train/test_resume.py
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

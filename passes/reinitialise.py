@@ -6,14 +6,18 @@ Source   Li et al. 2021, arXiv:2110.14439 (GCC): a pruned generator is trained f
          et al. 2020, arXiv:2003.08936 (GAN Compression), table 3: rows without pruned weights.
 """
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from gfx.contract import Context, Keeps, Outcome, Pass
 from gfx.errors import InputError, PreconditionError, check_range
+from gfx.ir.computed_tensors import computed_tensors
 from gfx.ir.fresh_weights import draw_anew, holders
+from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 from gfx.ir.random_state import keep_random_state
 
@@ -26,7 +30,8 @@ class Reinitialise(Pass):
 
     1. Each layer draws as it does when it is made. With `std`, weights are normal around 0, those
        of norms around 1, and biases are 0, as DCGAN and pix2pix begin.
-    2. A layer that does not say how it draws is refused: name the others in `targets`.
+    2. A layer that does not say how it draws, or computes its weight from others, is refused. One
+       that `targets` does not name stays as it is.
     3. A tensor that two layers share is drawn once for each, and the last holds.
 
     Shapes: every tensor keeps its own.
@@ -45,7 +50,7 @@ class Reinitialise(Pass):
     name: ClassVar[str] = "reinitialise"
     keeps: ClassVar[Keeps] = Keeps.SIGNATURE
 
-    targets: tuple[str, ...] = ("*",)  # globs over the paths of modules that own parameters
+    targets: tuple[str, ...] = ("*",)  # globs over the paths of layers
     std: float | None = None  # of new weights; None: as each layer draws them
     seed: int | None = None  # None: the recipe's
 
@@ -55,20 +60,43 @@ class Reinitialise(Pass):
 
     def apply(self, program: Program, context: Context) -> Outcome:
         """Draws the weights of the layers that are named."""
-        outcome = Outcome()
-        owners = holders(program.module)
+        outcome, refused = Outcome(), dict[str, str]()
+        layers = {_layer(path) for path in holders(program.module)}
         with keep_random_state(seed=context.of(self).seed):
-            for path, module in owners.items():
+            for path, module in program.module.named_modules():
+                if path not in layers:
+                    continue
                 if not self.named(path):
                     outcome.skip(path, f"not in targets {', '.join(self.targets)}")
                     continue
+                before = {k: v.clone() for k, v in module.state_dict().items()}
                 try:
                     draw_anew(path, module, self.std)
-                except InputError as error:  # rule 2
-                    raise PreconditionError(
-                        f"{error}; name the layers to draw anew in `targets`"
-                    ) from error
-                outcome.change(path, "weights drawn anew")
+                except InputError as error:
+                    refused[path] = str(error)
+                    continue
                 if isinstance(module, nn.modules.batchnorm._NormBase):
                     module.reset_running_stats()
+                if all(torch.equal(before[k], v) for k, v in module.state_dict().items()):
+                    outcome.skip(path, "it is what a new one is")
+                else:
+                    outcome.change(path, "weights drawn anew")
+        if refused:
+            raise PreconditionError(
+                _refusal(program, refused, len(layers) > len(refused))
+            )  # rule 2
         return outcome
+
+
+def _layer(path: str) -> str:
+    """Returns the path of the layer whose weight a parametrization computes; else the same."""
+    return re.sub(r"(^|\.)parametrizations\..*", "", path)
+
+
+def _refusal(program: Program, refused: dict[str, str], has_others: bool) -> str:
+    """Says which layer cannot be drawn anew, and what to do about it."""
+    (path, why), *more = refused.items()
+    said = why + (f", as {len(more)} more" if more else "")
+    if computed_tensors(program.module.get_submodule(path)):
+        return f"{said}; {folding_in(program, path)}"
+    return f"{said}; name the others in `targets`" if has_others else said

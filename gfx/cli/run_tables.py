@@ -11,13 +11,13 @@ from gfx.cli.screen import columns_of_screen, print_json, print_table, print_tex
 
 if TYPE_CHECKING:
     from gfx.reports.run.run_facts import FolderFacts
-    from gfx.train.runs.preflight import Plan
+    from gfx.train.runs.preflight import RunPlan
 
 __all__ = ["print_stages", "report_run"]
 
 
 def print_stages(
-    plan: "Plan", scores: Mapping[str, Mapping[str, Any]], taken: Mapping[str, int] | None = None
+    plan: "RunPlan", scores: Mapping[str, Mapping[str, Any]], taken: Mapping[str, int] | None = None
 ) -> None:
     """Prints a row a stage, and what the run was estimated to take.
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from gfx.errors import InputError
+from gfx.ir.computed_tensors import computed_tensors
 
 __all__ = ["draw_anew", "holders"]
 
@@ -38,28 +39,42 @@ def draw_anew(path: str, module: nn.Module, std: float | None = None) -> None:
         [0.0, 0.0]
     """
     own = dict(module.named_parameters(recurse=False))
-    known = set(own) <= {"weight", "bias"}
-    reset = getattr(module, "reset_parameters", None)
-    if std is not None and known:
-        for name, value in own.items():
-            if name == "bias":
-                value.zero_()
-            else:
-                value.normal_(float(value.ndim == 1), std)
+    name = f"{path or 'the model'} ({type(module).__name__})"
+    if computed := computed_tensors(module):
+        raise InputError(f"{name} computes its {next(iter(computed))}: it cannot be drawn anew")
+    if std is not None:
+        _draw_normal(name, own, std)
         return
-    if std is not None or not callable(reset):
+    reset = getattr(module, "reset_parameters", None)
+    if not callable(reset):
         raise InputError(
-            f"{path or 'the model'} ({type(module).__name__}) has the parameters "
-            f"{', '.join(own)} and {'' if callable(reset) else 'no '}reset_parameters(): gfx "
-            "does not know how to draw them anew"
+            f"{name} has the parameters {', '.join(own)} and no reset_parameters(): gfx does not "
+            "know how to draw them anew"
         )
-    drawn = {name: value for name, value in own.items() if value.ndim > 1}
-    for value in drawn.values():
+    for value in own.values():
         value.fill_(float("nan"))
-    reset()
-    kept = [name for name, value in drawn.items() if value.isnan().any()]
+    try:
+        reset()
+    except Exception as error:  # anyone's code
+        raise InputError(
+            f"{name}: its reset_parameters() fails: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
+    kept = [key for key, value in own.items() if value.isnan().any()]
     if kept:  # as where a hook computes the weight from what is stored
         raise InputError(
-            f"{path or 'the model'} ({type(module).__name__}) keeps {kept[0]} when its "
-            "reset_parameters() is called: gfx does not know how to draw it anew"
+            f"{name} keeps {kept[0]} when its reset_parameters() is called: gfx does not know how "
+            "to draw it anew"
         )
+
+
+def _draw_normal(name: str, own: dict[str, nn.Parameter], std: float) -> None:
+    others = [key for key in own if key not in ("weight", "bias")]
+    if others:
+        raise InputError(
+            f"{name} has the parameter {others[0]}: with std gfx draws weight and bias alone"
+        )
+    for key, value in own.items():
+        if key == "bias":
+            value.zero_()
+        else:
+            value.normal_(float(value.ndim == 1), std)

@@ -33,7 +33,7 @@ from gfx.train.runs.build_stage import (
 from gfx.train.runs.critic_source import critic_source
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
-from gfx.train.systems.run_length import Steps
+from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, open_task
 
 __all__ = ["PreparedPlayer", "convert", "prepare"]
@@ -46,7 +46,7 @@ class PreparedPlayer:
     `steps` how many the recipe takes.
     """
 
-    def __init__(self, player: Player, loader: Loader, steps: Steps) -> None:
+    def __init__(self, player: Player, loader: Loader, steps: StepCount) -> None:
         self._player, self._loader, self.steps = player, loader, steps
         self.net, self.critic, self.optimizers = player.net, player.critic, player.optimizers
         self.taken = 0  # steps

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gfx.cli import app
+from support.picture_folders import write_pictures
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -132,6 +133,25 @@ def test_what_is_found_is_acted_on_as_shown(folder, advice):
     assert found["after"]["macs"]["exact"] <= 0.5 * found["before"]["macs"]["exact"]
 
 
+@needs_faces
+def test_the_face_generator_is_trained_as_printed(folder):
+    run(block("python examples/faces.py"), folder)
+    command = block("gfx compress self-distill")
+    assert "--scale 0.15" in command
+    printed = run_here(command.replace("--scale 0.15", "--scale 0.001"), folder)
+    (shown,) = [body for kind, body in BLOCKS if kind == "text" and "given    104,628,224" in body]
+    for line in shown.splitlines():  # the number of steps, and what they bring, are of the scale
+        assert line[:37].strip() in printed, line
+    assert (folder / "out" / "run" / "report.html").stat().st_size > 10_000
+
+
+def test_a_system_is_tried_on_pairs(folder):
+    write_pictures(folder / "pairs", 8, size=(64, 128))
+    printed = run_here(block("gfx compress gan-compression-distill"), folder)
+    assert "distill" in printed
+    assert "estimated:" in printed
+
+
 @pytest.mark.parametrize("start", ["gfx apply mine.yaml", "gfx cost zoo:unet_256"])
 def test_the_other_commands_run(start, folder):
     run_here(block(start), folder)
@@ -150,6 +170,7 @@ def test_every_command_is_run_by_a_test():
     starts = ("pip install", "python examples/faces.py", "gfx apply half out/model.pt")
     starts += ("gfx apply mine.yaml", "gfx cost zoo:unet_256")
     starts += ("gfx inspect zoo:dcgan", "gfx apply act.yaml", "gfx bench act.gfx")
+    starts += ("gfx compress self-distill", "gfx compress gan-compression-distill")
     assert [c for c in SHELL if not c.startswith(starts)] == []
 
 

@@ -20,6 +20,10 @@ import passes as builtin
 from gfx.cli import app
 from gfx.pipeline.recipe import build_pass, shipped
 from gfx.pipeline.registry import passes
+from gfx.train.systems import Critic, Fit, Guide, System, SystemStage
+from gfx.train.systems.fit_fields import read_fit
+from gfx.train.systems.read_system import _KEYS, _STAGE_KEYS
+from gfx.train.terms import terms
 from support.advice import RUN, Call, X, followed, not_followed
 
 
@@ -227,13 +231,48 @@ def known_names():
     fields = {f for kind in passes().values() for f in kind.__dataclass_fields__}
     keys = {field.name for field in dataclasses.fields(gfx.Recipe)}
     members = {name for kind in (gfx.Pass, gfx.Context, gfx.Outcome) for name in dir(kind)}
-    return {*passes(), *shipped(), *verbs, *fields, *keys, *members, *options(), *dir(gfx)}
+    called = {f"gfx {verb}" for verb in verbs}
+    own = {*passes(), *shipped(), *verbs, *called, *fields, *keys, *members, *options(), *dir(gfx)}
+    return own | of_systems()
+
+
+def of_systems():
+    """The keys of a system, of its stages and their `fit:`, and the terms with their fields."""
+    kinds = (System, SystemStage, Fit, Critic, Guide, *terms().values())
+    fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    spelt = {*_KEYS, *_STAGE_KEYS, *fit_keys(), *terms()}
+    return (fields - {"length", "passes"}) | spelt
+
+
+def fit_keys():
+    """The keys that `fit:` takes, as the error of a wrong one looks them up."""
+    like = {field.name for field in dataclasses.fields(Fit)} - {"length"}
+    return like | {"epochs", "steps"}
+
+
+def is_fit(text):
+    """Whether a text such as `clip: 1` is a field of `fit:` with a value that it takes."""
+    try:
+        given = yaml.safe_load(text)
+        if not isinstance(given, dict) or None in given.values():
+            return False
+        return bool(read_fit({"losses": {"l1": 1}, **given}, "fit"))
+    except (gfx.RecipeError, yaml.YAMLError):
+        return False
+
+
+@pytest.mark.parametrize("key", sorted(fit_keys()))
+def test_every_key_of_a_fit_that_the_scan_knows_is_read(key):
+    with pytest.raises(gfx.RecipeError) as error:
+        read_fit({key: object()}, "fit")
+    assert "unknown field" not in str(error.value)
 
 
 def test_every_name_in_backquotes_of_a_message_exists():
     declared = re.compile(r"(\w+): .* = \w+")  # a line of a class, to be written so
     names = [(where, name) for where, text in SAID for name in NAMED.findall(text)]
     names = [(w, m.group(1) if (m := declared.fullmatch(n)) else n) for w, n in names]
+    names = [(w, n.removesuffix(":")) for w, n in names if not is_fit(n)]
     assert [(w, n) for w, n in names if n not in known_names()] == []
     assert names
 
@@ -298,7 +337,7 @@ def test_every_function_that_a_message_names_exists():
 def test_every_option_that_a_message_names_exists():
     spelled = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
     known = options()
-    others = {"--group", "--no-deps"}  # of the style sheet of a page; of pip
+    others = {"--group", "--named", "--no-deps"}  # of the style sheets of pages; of pip
     missing = [
         (where, option)
         for where, text in SAID

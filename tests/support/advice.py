@@ -90,6 +90,16 @@ def _binarized(model: nn.Module) -> None:
     gfx.schedule(model).binarize(0.5)
 
 
+def _others(call: Call) -> Call:
+    """Names the layers that the last pass takes, each tried alone."""
+    paths = [path for path, _ in gfx.trace(call.model(), X).module.named_modules()]
+    alone = [with_field(call, "targets", [path]) for path in paths if path]
+    taken = [
+        each.passes[-1][1]["targets"][0] for each in alone if not dict(each.refusals()).get("")
+    ]
+    return with_field(call, "targets", taken)
+
+
 # what a message advises, and the call of one who does so; a group is a name or a value
 FOLLOWED: list[tuple[re.Pattern[str], Callable[..., Call]]] = [
     (RUN, lambda call, name: replace(call, passes=((name, {}), *call.passes))),
@@ -110,6 +120,7 @@ FOLLOWED: list[tuple[re.Pattern[str], Callable[..., Call]]] = [
         loosened,
     ),
     (re.compile(r"\braise the budget\b"), richer),
+    (re.compile(r"\bname the others in `targets`"), _others),
     (
         re.compile(r"\bgive numbers from (\d+) to \d+"),
         lambda call, number: with_field(call, "serial", [int(number)]),

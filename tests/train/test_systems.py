@@ -11,7 +11,7 @@ from gfx.errors import RecipeError
 from gfx.io.shipped_recipes import shipped_systems
 from gfx.io.yaml_text import parse
 from gfx.train.systems import RunLength, load_system, presets_of
-from gfx.train.systems.run_length import Steps
+from gfx.train.systems.run_length import StepCount
 from gfx.train.terms import terms
 from support.laws import law
 
@@ -171,7 +171,7 @@ def test_lengths_scale_alike_and_leave_one_step(constant, falling, per_epoch, sc
         return
     length = RunLength.read(f"{constant}+{falling}", "epochs")
     whole, short = length.steps(per_epoch), length.steps(per_epoch, scale=scale)
-    assert whole == Steps(constant * per_epoch, falling * per_epoch)
+    assert whole == StepCount(constant * per_epoch, falling * per_epoch)
     assert short.total >= 1
     assert abs(short.total - whole.total * scale) <= 1
     rates = [short.rate(step) for step in range(short.total)]

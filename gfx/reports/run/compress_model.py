@@ -33,7 +33,8 @@ from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
 from gfx.train.runs.critic_source import critic_source
 from gfx.train.runs.logbook import Row, check_trackers
-from gfx.train.runs.preflight import Plan, preflight
+from gfx.train.runs.preflight import RunPlan, preflight
+from gfx.train.runs.run_all_stages import run_all_stages
 from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
 from gfx.train.runs.run_report import attach_run_report
@@ -58,7 +59,7 @@ class CompressionRun:
     history: tuple[Row, ...]
     samples: tuple[Path, ...]
     scores: dict[str, dict[str, Any]]  # by stage and metric, on held-out examples
-    plan: Plan
+    plan: RunPlan
     assumed: tuple[str, ...]
 
     @property
@@ -201,7 +202,7 @@ def compress(
         plan = _planned(made)
         if devices.main:
             _note_call(path, recipe, preset, data, made.said)
-        made.run()
+        run_all_stages(made)
         small = None if made.stopped else _final(made)
         samples = tuple(sorted((path / "samples").glob("*.png")))
     return CompressionRun(
@@ -233,13 +234,13 @@ def _final(run: SystemRun) -> fx.GraphModule:
     return small
 
 
-def _planned(run: SystemRun) -> Plan:
+def _planned(run: SystemRun) -> RunPlan:
     """Returns the plan that the folder has, else checks the run and makes it (rule 3)."""
     path = run.folder.path / "plan.json"
     if not run.devices.any(not path.exists()):
         again = "delete the file, and give the command again"
         with reading_file(path, again):
-            found: Plan = coerce(json.loads(read_regular(path, 2**24, again)), Plan)
+            found: RunPlan = coerce(json.loads(read_regular(path, 2**24, again)), RunPlan)
         names = [GIVEN, *(stage.name for stage in run.system.stages)]
         if [stage.name for stage in found.stages] != names:
             raise ArchiveError(f"{printable(path)} is the plan of other stages; {again}")

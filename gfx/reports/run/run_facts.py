@@ -16,7 +16,7 @@ from gfx.io.guards import reason
 from gfx.io.plain_data import coerce
 from gfx.io.yaml_text import parse
 from gfx.reports.run.folder_files import Row, number_of, read_json, read_rows, read_text
-from gfx.train.runs.preflight import Plan
+from gfx.train.runs.preflight import RunPlan
 
 __all__ = ["FolderFacts", "StageFacts", "is_run_folder", "run_facts"]
 
@@ -49,7 +49,7 @@ class FolderFacts:
     about: str
     asked: Mapping[str, Any]  # what the run was given: model, task, seed, ...
     called: Mapping[str, Any]  # names of system, preset and data
-    plan: Plan | None
+    plan: RunPlan | None
     stages: tuple[StageFacts, ...]
     rows: tuple[Row, ...]
     said: tuple[str, ...]  # what was assumed
@@ -127,7 +127,7 @@ def run_facts(folder: Path) -> FolderFacts:
 
 
 def _stages(
-    folder: Path, asked: Mapping[str, Any], plan: Plan | None, rows: tuple[Row, ...], faults: Any
+    folder: Path, asked: Mapping[str, Any], plan: RunPlan | None, rows: tuple[Row, ...], faults: Any
 ) -> tuple[list[StageFacts], list[str]]:
     """Returns the stages, of the plan else of the recipe, and what was assumed."""
     planned = {} if plan is None else {each.name: each for each in plan.stages[1:]}
@@ -171,7 +171,7 @@ def _samples(folder: Path) -> dict[int, list[tuple[int, Path]]]:
     return {number: sorted(each) for number, each in found.items()}
 
 
-def _plan(path: Path, faults: list[str]) -> Plan | None:
+def _plan(path: Path, faults: list[str]) -> RunPlan | None:
     """Reads what the stages cost; there is none before the run has been checked."""
     if not path.exists():
         return None
@@ -179,11 +179,11 @@ def _plan(path: Path, faults: list[str]) -> Plan | None:
     if data is None:
         return None
     try:
-        plan = coerce(data, Plan)
+        plan = coerce(data, RunPlan)
     except TypeError as error:
         faults.append(f"plan.json is not what gfx writes ({reason(error)})")
         return None
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, RunPlan)
     return plan if plan.stages else None
 
 

@@ -19,7 +19,7 @@ from gfx.ir.random_state import seed_all
 from gfx.progress import step as counted_step
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.player import Player
-from gfx.train.systems.run_length import Steps
+from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch
 
 __all__ = ["FitLoop", "StepLog", "step_seed"]
@@ -60,7 +60,7 @@ class FitLoop:
         name: str,
         players: Sequence[Player],
         stream: Callable[[int], Iterator[Sequence[Batch]]],
-        steps: Steps,
+        steps: StepCount,
         devices: Devices,
         *,
         seed: int = 0,

@@ -28,7 +28,7 @@ from gfx.train.runs.critic_source import CriticSource, fresh
 from gfx.train.runs.real_images import real_images
 from gfx.train.systems import Fit, Guide, SystemStage
 from gfx.train.systems.fit_fields import GIVEN, Critic
-from gfx.train.systems.run_length import Steps
+from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms import Objective, Term, TermSetting
 
@@ -113,7 +113,7 @@ class StageBuilder:
         # of all processes: what begins with it, as adapters, begins alike in each
         self.first = Loader(task, size * devices.ranks, seed).at(0).to(devices.device)
 
-    def loop(self, student: fx.GraphModule, steps: Steps) -> FitLoop:
+    def loop(self, student: fx.GraphModule, steps: StepCount) -> FitLoop:
         """Returns the loop that trains a student, ready for its first step.
 
         Raises: InputError or RecipeError if something does not fit.
@@ -163,7 +163,7 @@ class StageBuilder:
             size = self.fit.batch
             yield [batch.rows(slice(k * size, (k + 1) * size)) for k in range(parts)]
 
-    def _comes_again(self, steps: Steps) -> bool:
+    def _comes_again(self, steps: StepCount) -> bool:
         """Whether teachers see the same example often enough for keeping to pay."""
         variants = self.task.variants
         if variants is None or not all(self.first.input_keys):
@@ -310,7 +310,7 @@ def _shape(value: Any) -> str:
     return "x".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
-def length_of(fit: Fit, loader: Loader, scale: float, trained: Mapping[str, int]) -> Steps:
+def length_of(fit: Fit, loader: Loader, scale: float, trained: Mapping[str, int]) -> StepCount:
     """Returns the steps of a fit; `trained` are those of the stages before it.
 
     Raises: RecipeError if it is a share of what is not known.

@@ -13,7 +13,7 @@ import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter, process_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -23,12 +23,10 @@ from gfx.frontend.driver import traced
 from gfx.progress import stage as report_stage
 from gfx.train.loop.fit_loop import FitLoop, finite
 from gfx.train.runs.build_stage import Nets
+from gfx.train.runs.run_system import SystemRun
 from gfx.train.systems.fit_fields import GIVEN
 
-if TYPE_CHECKING:
-    from gfx.train.runs.run_system import SystemRun
-
-__all__ = ["Plan", "StagePlan", "preflight"]
+__all__ = ["RunPlan", "StagePlan", "preflight"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,12 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run will do.
 
     Example:
         >>> given = StagePlan("given", 0, 4_000, 60, 0.0)
-        >>> print(Plan((given, StagePlan("slim", 100, 2_000, 30, 60.0)), 5 * 2**20))
+        >>> print(RunPlan((given, StagePlan("slim", 100, 2_000, 30, 60.0)), 5 * 2**20))
         given: 4,000 MACs, 60 parameters
         slim: 2,000 MACs, 30 parameters; 100 steps, about 1 min
         estimated: 1 min of training, 5 MB of memory
@@ -77,12 +75,12 @@ class Plan:
         return dataclasses.asdict(self)
 
     @staticmethod
-    def read(data: Mapping[str, Any]) -> "Plan":
+    def read(data: Mapping[str, Any]) -> "RunPlan":
         """Reads what `spec` returns."""
-        return Plan(tuple(StagePlan(**each) for each in data["stages"]), data["memory"])
+        return RunPlan(tuple(StagePlan(**each) for each in data["stages"]), data["memory"])
 
 
-def preflight(run: "SystemRun") -> Plan:
+def preflight(run: SystemRun) -> RunPlan:
     """Builds every stage and takes one step of each (rules 1 to 3).
 
     Raises: GfxError of what does not fit.
@@ -117,7 +115,7 @@ def preflight(run: "SystemRun") -> Plan:
         trial.trained[stage.name] = steps
         plans.append(StagePlan(stage.name, steps, cost.macs.exact, cost.params, seconds))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Plan(tuple(plans), peak)
+    return RunPlan(tuple(plans), peak)
 
 
 def _one_step(loop: FitLoop) -> float:

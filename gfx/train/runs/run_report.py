@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx
 
 from gfx.pipeline.report import Report, attach, report
-
-if TYPE_CHECKING:
-    from gfx.train.runs.run_system import SystemRun
+from gfx.train.runs.run_system import SystemRun
 
 __all__ = ["attach_joined", "attach_run_report"]
 
@@ -42,7 +40,7 @@ def attach_joined(net: fx.GraphModule, *before: fx.GraphModule) -> None:
     attach(net, joined)
 
 
-def attach_run_report(net: fx.GraphModule, run: "SystemRun") -> None:
+def attach_run_report(net: fx.GraphModule, run: SystemRun) -> None:
     """Gives the net that a run ends with the report of all its stages."""
     attach_joined(net, *(run.nets.generators[stage.name] for stage in run.system.stages))
     given = report(run.model)

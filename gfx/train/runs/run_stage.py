@@ -10,7 +10,7 @@ import io
 from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -30,12 +30,10 @@ from gfx.train.runs.evaluation import Judged
 from gfx.train.runs.logbook import flat
 from gfx.train.runs.run_folder import NET
 from gfx.train.runs.run_report import attach_joined
+from gfx.train.runs.run_system import SystemRun
 from gfx.train.runs.sample_grids import write_grid
 from gfx.train.systems import SystemStage
-from gfx.train.systems.run_length import Steps
-
-if TYPE_CHECKING:
-    from gfx.train.runs.run_system import SystemRun
+from gfx.train.systems.run_length import StepCount
 
 __all__ = ["StageRun"]
 
@@ -47,7 +45,7 @@ Scores = dict[str, float]
 class StageRun:
     """One stage of a run; `number` counts from 0."""
 
-    def __init__(self, run: "SystemRun", number: int, stage: SystemStage) -> None:
+    def __init__(self, run: SystemRun, number: int, stage: SystemStage) -> None:
         self.system, self.number, self.stage = run, number, stage
         self.files = CheckpointFiles(run.folder.checkpoints, number, run.folder.key)
         self.best: dict[str, Any] | None = None
@@ -79,10 +77,7 @@ class StageRun:
         self._log(steps.total, {f"kept.{name}": value for name, value in scores.items()})
         for path, part in kept.named_modules():  # as they were given
             part.training = modes.get(path, part.training)
-        ended = self._ended(kept, player.critic, steps.total, scores, judged)
-        if self.system.devices.main:
-            self.files.clear()
-        return ended
+        return self._ended(kept, player.critic, steps.total, scores, judged)
 
     def _begun(self) -> fx.GraphModule:
         """Returns the student before its first step, read from its file (rule 2)."""
@@ -119,7 +114,7 @@ class StageRun:
         self.loop.low = state["low"]
         return int(state["step"])
 
-    def _train(self, begun: int, steps: Steps) -> int:
+    def _train(self, begun: int, steps: StepCount) -> int:
         """Takes the steps, and writes what is seen and the state on the way; returns how many."""
         run, fit = self.system, self.stage.fit
         assert fit is not None

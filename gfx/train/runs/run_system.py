@@ -1,9 +1,4 @@
-"""Runs a system: its stages in their order, each from what is finished or the last checkpoint.
-
-1. Before the first step every stage is built and takes one step, on copies (`preflight`).
-2. A finished stage is skipped; its net is read from its file, also by the run that wrote it: what
-   follows is the same either way.
-"""
+"""Holds one run of a system: what it was given, what its stages have left, what was assumed."""
 
 import random
 from collections.abc import Callable
@@ -26,14 +21,13 @@ from gfx.train.runs.build_stage import (
     length_of,
     prepared_student,
 )
-from gfx.train.runs.checkpoint_files import CheckpointFiles
 from gfx.train.runs.critic_source import CriticSource
 from gfx.train.runs.evaluation import Evaluation, default_metrics
 from gfx.train.runs.logbook import Logbook
 from gfx.train.runs.run_folder import RunFolder
 from gfx.train.systems import System, SystemStage
 from gfx.train.systems.fit_fields import GIVEN
-from gfx.train.systems.run_length import Steps
+from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
 
 __all__ = ["RunSettings", "SystemRun"]
@@ -69,6 +63,7 @@ class SystemRun:
     settings: RunSettings
     said: list[str] = field(default_factory=list)
     stopped: bool = False
+    book: Logbook = field(init=False)  # opened when the stages run
     shows: Callable[[Path], str] = lambda folder: ""  # renders the folder; says what it could not
 
     def __post_init__(self) -> None:
@@ -77,37 +72,6 @@ class SystemRun:
         self.scores: dict[str, dict[str, Any]] = {}
         seconds = self.settings.seconds
         self.deadline = None if seconds is None else monotonic() + seconds
-
-    def run(self) -> None:
-        """Runs the stages that are not finished.
-
-        Raises: GfxError of the kind of what went wrong; what is finished stays.
-        """
-        from gfx.train.runs.run_stage import StageRun
-
-        self.book = Logbook(
-            self.folder.path,
-            self.settings.log if self.devices.main else (),
-            self.folder.path.name,
-            writes=self.devices.main,
-        )
-        try:
-            self.show()
-            for number, stage in enumerate(self.system.stages):
-                ended = self.folder.finished(number, stage.name)
-                if ended is None:
-                    ended = StageRun(self, number, stage).run()
-                elif self.devices.main:  # the process may have been killed just before it did
-                    CheckpointFiles(self.folder.checkpoints, number).clear()
-                if ended is None:
-                    self.stopped = True
-                    self.show()
-                    return
-                self.devices.wait()
-                self.show()
-                self._take(number, stage, ended)
-        finally:
-            self.book.close()
 
     def show(self) -> None:
         """Renders the page of the run, by the process that writes."""
@@ -120,8 +84,8 @@ class SystemRun:
         """Keeps what was assumed, each sentence once."""
         self.said += [said for said in sentences if said not in self.said]
 
-    def _take(self, number: int, stage: SystemStage, ended: dict[str, Any]) -> None:
-        """Reads what a finished stage left (rule 2)."""
+    def take(self, number: int, stage: SystemStage, ended: dict[str, Any]) -> None:
+        """Reads what a finished stage left."""
         net = load(self.folder.stage_file(number, stage.name, ".gfx"))
         assert isinstance(net, fx.GraphModule)
         self.nets.generators[stage.name] = net
@@ -159,7 +123,7 @@ class SystemRun:
             stage, number, self.task, self.devices, self.nets, self.critics, self.settings.seed
         )
 
-    def length(self, stage: SystemStage, loader: Loader) -> Steps:
+    def length(self, stage: SystemStage, loader: Loader) -> StepCount:
         """Returns how many steps a stage trains."""
         assert stage.fit is not None
         return length_of(stage.fit, loader, self.settings.scale, self.trained)

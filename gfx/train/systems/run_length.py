@@ -11,7 +11,7 @@ from typing import Any, Literal
 from gfx.errors import MOST, RecipeError
 from gfx.io.plain_data import shown
 
-__all__ = ["RunLength", "Steps"]
+__all__ = ["RunLength", "StepCount"]
 
 Unit = Literal["epochs", "steps"]
 
@@ -22,11 +22,11 @@ _SHARE = re.compile(rf"\s*({_NUMBER})\s*%\s*")
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepCount:
     """Counts optimizer steps: at a constant learning rate, then while it falls.
 
     Example:
-        >>> steps = Steps(2, 2)
+        >>> steps = StepCount(2, 2)
         >>> [steps.rate(step) for step in range(steps.total)]
         [1.0, 1.0, 0.6666666666666667, 0.33333333333333337]
     """
@@ -50,11 +50,11 @@ class RunLength:
 
     Example:
         >>> RunLength.read("5+15", "epochs").steps(steps_per_epoch=450)
-        Steps(constant=2250, falling=6750)
+        StepCount(constant=2250, falling=6750)
         >>> RunLength.read("5%", "steps").steps(450, teacher=9000)
-        Steps(constant=450, falling=0)
+        StepCount(constant=450, falling=0)
         >>> RunLength.read(20, "epochs").steps(450, scale=0.001)
-        Steps(constant=9, falling=0)
+        StepCount(constant=9, falling=0)
     """
 
     constant: float
@@ -83,7 +83,9 @@ class RunLength:
             raise RecipeError(f"{unit} is {shown(value)}; train for more than 0 {unit}")
         return length
 
-    def steps(self, steps_per_epoch: int, teacher: int | None = None, scale: float = 1.0) -> Steps:
+    def steps(
+        self, steps_per_epoch: int, teacher: int | None = None, scale: float = 1.0
+    ) -> StepCount:
         """Returns the steps of this length times `scale`, one step at least.
 
         `teacher` is the number of steps of the stage that trained the teacher.
@@ -98,13 +100,13 @@ class RunLength:
                     "this recipe trains; give a number of steps"
                 )
             # the stage of the teacher is scaled already
-            return Steps(max(1, round(teacher * self.constant)))
+            return StepCount(max(1, round(teacher * self.constant)))
         # exact: 0.1 of 30 epochs is 3
         constant, falling = (
             round(Fraction(str(part)) * Fraction(str(unit)) * Fraction(str(scale)))
             for part in (self.constant, self.falling)
         )
-        return Steps(constant, falling) if constant + falling else Steps(1)
+        return StepCount(constant, falling) if constant + falling else StepCount(1)
 
     def __str__(self) -> str:
         if self.share:

@@ -3,7 +3,7 @@
 Each is a frozen dataclass, found by the entry point `gfx.terms` as passes are by `gfx.passes`.
 """
 
-from gfx.train.terms.adversarial_terms import FeatureMatching, Gan, Labels
+from gfx.train.terms.adversarial_terms import FeatureMatching, Gan, LabelNames
 from gfx.train.terms.feature_terms import (
     AttentionTransfer,
     ChannelMeans,
@@ -21,7 +21,7 @@ from gfx.train.terms.term_registry import read_terms, terms
 TERMS = (
     Gan,
     FeatureMatching,
-    Labels,
+    LabelNames,
     L1,
     Recon,
     Mimic,

@@ -12,7 +12,7 @@ from gfx.train.losses import DiscriminatorLoss, GeneratorLoss
 from gfx.train.losses.adversarial import GANKind
 from gfx.train.terms.term import Need, Objective, StepValues, Term, TermSetting
 
-__all__ = ["FeatureMatching", "Gan", "Labels"]
+__all__ = ["FeatureMatching", "Gan", "LabelNames"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class _FeatureMatching(Objective):
 
 
 @dataclass(frozen=True)
-class Labels(Term):
+class LabelNames(Term):
     """The loss of the labels that the discriminator names: attributes or classes.
 
     The discriminator learns to name those of real images, the generator to be named as it was
@@ -97,10 +97,10 @@ class Labels(Term):
 
     def build(self, setting: TermSetting) -> Objective:
         """Builds both losses."""
-        return _Labels(self.weight)
+        return _LabelNames(self.weight)
 
 
-class _Labels(Objective):
+class _LabelNames(Objective):
     def __init__(self, weight: float) -> None:
         super().__init__()
         self.weight = weight
