@@ -22,17 +22,19 @@ from attack.picture_attacks import attack_picture
 from attack.recipe_attacks import attack_recipe
 from attack.run_attacks import attack_run, run_bases
 from attack.signal_attacks import attack_signal
+from attack.system_attacks import attack_system
 from attack.verdicts import FAULTS, Verdict, forked
 
 Attack = Callable[[random.Random, Path], Verdict | None]
 
 # (attack, seconds allowed, how many of a hundred)
 KINDS: dict[str, tuple[Attack, float, int]] = {
-    "recipe": (attack_recipe, 60, 20),
-    "archive": (attack_archive, 30, 20),
-    "picture": (attack_picture, 30, 15),
-    "model": (attack_model, 60, 15),
+    "recipe": (attack_recipe, 60, 17),
+    "archive": (attack_archive, 30, 18),
+    "picture": (attack_picture, 30, 12),
+    "model": (attack_model, 60, 13),
     "option": (attack_option, 60, 8),
+    "system": (attack_system, 60, 10),
     "run": (attack_run, 60, 10),
     "kill": (attack_kill, 60, 5),
     "disk": (attack_disk, 60, 4),

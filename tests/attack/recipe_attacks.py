@@ -11,7 +11,7 @@ from attack.verdicts import Verdict
 from gfx.pipeline.recipe import Recipe, shipped
 from gfx.pipeline.registry import passes
 
-__all__ = ["attack_recipe"]
+__all__ = ["SCALARS", "VALUES", "attack_recipe", "dumped", "structures"]
 
 SCALARS = """2020-99-99 1:99:99 2020-01-01T99:99:99Z 2020-13-01 ~ .inf -.inf .nan 0o9 0b2 1_000 1e999
 -0 0x 0xff 1e-3 yes null !!binary!!@ !!int!!x !!timestamp!!x !!float!!x !!python/name:os.system
@@ -76,13 +76,13 @@ def _good(dice: random.Random) -> dict[str, Any]:
     }
 
 
-def _dump(spec: Any) -> str:
+def dumped(spec: Any) -> str:
     return yaml.safe_dump(spec, sort_keys=False, allow_unicode=False)
 
 
 def _text(dice: random.Random) -> bytes:
     """Bytes put in, taken out and doubled."""
-    data = bytearray(_dump(_good(dice)).encode())
+    data = bytearray(dumped(_good(dice)).encode())
     for _ in range(dice.randint(1, 6)):
         at = dice.randrange(len(data) or 1)
         match dice.randrange(4):
@@ -105,17 +105,22 @@ def _scalar(dice: random.Random) -> str:
     value = dice.choice(
         [*SCALARS, digits, f"-{digits}", f"0x{digits}", f"1.{digits}", f"0b{'1' * 9000}"]
     )
-    return _dump(_good(dice)).replace(
+    return dumped(_good(dice)).replace(
         dice.choice((": 0\n", ": 1\n", ": x\n", ": null\n")), f": {value}\n", 1
     )
 
 
 def _structure(dice: random.Random) -> str:
     """Keys that are no text, aliases of aliases, and nesting without end."""
+    return dice.choice(structures(dice))
+
+
+def structures(dice: random.Random) -> tuple[str, ...]:
+    """Returns texts that have a structure which no recipe has."""
     deep = dice.choice((50, 900, 3_000))
     levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
     bomb = f"a0: &a0 [x]\n{levels}"
-    return dice.choice((
+    return (
         "passes: []\n? [a, b]\n: 1\n", "? {a: b}\n: 1\npasses: []\n", "passes: []\n? !!set {a}\n: 2\n",
         f"{bomb}passes: *a29\n", f"{bomb}about: *a29\npasses: []\n",
         f"passes:\n- channel_prune: {{keep: {'[' * deep}{']' * deep}}}\n",
@@ -126,7 +131,7 @@ def _structure(dice: random.Random) -> str:
         "passes: [fuse_batch_norm: {targets: !!binary aGk=}]\n", "\ufeffpasses: []\n", "", "\0", "- - - -\n",
         "passes: [2020-01-01]\n", "about: 2020-01-01\npasses: []\n", f"passes: [{'fuse_batch_norm, ' * 300}]\n",
         "seed: !!int ''\npasses: []\n", "passes: []\nseed: 0x" + "f" * 20_000,
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
 def _value(dice: random.Random) -> str:
@@ -146,4 +151,4 @@ def _value(dice: random.Random) -> str:
             else dice.choice((3, None, True))
         )
         place[key] = dice.choice(VALUES)
-    return _dump(spec)
+    return dumped(spec)

@@ -22,6 +22,8 @@ SHORT = {
     "picture": 8,
     "model": 8,
     "option": 6,
+    "system": 8,
+    "run": 8,
     "kill": 3,
     "disk": 4,
     "signal": 3,
