@@ -43,7 +43,7 @@ class Reinitialise(Pass):
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
         >>> recipe = {"passes": [{"reinitialise": {"std": 0.02}}]}
         >>> new = gfx.apply(recipe, model, torch.zeros(1, 3, 8, 8))
-        >>> float(new.get_submodule("0").bias.abs().max())
+        >>> new.get_submodule("0").bias.abs().max().item()
         0.0
     """
 

@@ -72,16 +72,17 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(whole, t
     while killed < KILLS:
         child = forked(folder)
         deadline = time.monotonic() + dice.random() * seconds
-        while time.monotonic() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0):
+        ended = 0
+        while time.monotonic() < deadline and not ended:
+            ended, status = os.waitpid(child, os.WNOHANG)
             time.sleep(0.005)
-        try:
+        if not ended:
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
-        except (ProcessLookupError, ChildProcessError):  # it had ended
-            status = 0
-        if status and os.WIFSIGNALED(status):
+        if os.WIFSIGNALED(status):
             killed += 1
-        else:  # another run, killed in its turn
+        else:  # it had ended; another run is killed in its turn
+            assert os.waitstatus_to_exitcode(status) == 0
             runs += 1
             assert files_of(folder) == files
             folder = tmp_path / str(runs)
