@@ -11,6 +11,13 @@ from gfx.errors import ArchiveError, GfxError
 
 RECIPE = {"passes": [{"channel_prune": {"ratio": 0.5, "importance": "random"}}]}
 X = torch.zeros(1, 3, 8, 8)
+FIT = {
+    "stages": {
+        "one": {
+            "fit": {"teacher": "given", "discriminator": "none", "losses": {"mimic": 1}, "steps": 1}
+        }
+    }
+}
 VERBS = {
     "trace": lambda model, folder: gfx.trace(model, X).text(),
     "apply": lambda model, folder: str(gfx.apply(RECIPE, model, X, seed=0).graph),
@@ -21,6 +28,9 @@ VERBS = {
         gfx.bench(
             model, X, against=model, rounds=5, warmups=1, memory=False, profile=False
         ).model.cost.params
+    ),
+    "compress": lambda model, folder: (
+        gfx.compress(FIT, model, data=torch.zeros(4, 3, 8, 8), task="self", example_inputs=X).scores
     ),
     "export": lambda model, folder: gfx.export(model, folder / "a.pt2", X, force=True).inputs,
 }

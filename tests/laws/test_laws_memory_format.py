@@ -59,6 +59,8 @@ FIELDS = {
     "fold_masks": [{}, {"layout": "csr"}],
     "mask": [{}, {"granularity": "element"}, {"kind": "slimming"}],
     "refit": [{}],
+    # a parameter of the model's own cannot be drawn anew
+    "reinitialise": [{"targets": ["stem", "norm*", "deep", "point", "body", "up", "out"]}],
 }
 CASES = [
     (name, fields)

@@ -28,10 +28,13 @@ class Honest(Pass):
 def test_every_builtin_pass_obeys_the_laws(name: str) -> None:
     summary = gfx.testing.check_pass(passes()[name]())
     assert summary.name == name
-    assert len(summary.accepted) == len(sample_programs())
+    # a weight that is computed cannot be drawn anew
+    refused = {"Normed"} if name == "reinitialise" else set()
+    assert {program for program, _ in summary.refused} == refused
+    assert len(summary.accepted) == len(sample_programs()) - len(refused)
     # an archive holds plain torch.nn layers only
     unfolded = {"Normed"} if name != "fold_parametrizations" else set()
-    assert {program for program, _ in summary.not_saved} == unfolded
+    assert {program for program, _ in summary.not_saved} == unfolded - refused
 
 
 def test_a_pass_that_is_not_installed_can_be_checked() -> None:

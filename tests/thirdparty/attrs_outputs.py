@@ -2,7 +2,9 @@
 
 from typing import Any
 
-import attrs
+import pytest
+
+attrs = pytest.importorskip("attrs")
 
 
 @attrs.define
