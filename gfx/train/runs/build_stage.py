@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx.errors import InputError, PreconditionError, RecipeError
+from gfx.ir.execute import tensors
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
@@ -35,6 +36,7 @@ from gfx.train.terms import Objective, Term, TermSetting
 
 __all__ = ["Nets", "StageBuilder", "StageInputs", "length_of", "prepared_student"]
 
+_READ_BYTES = 1 << 28  # of the inputs that passes measure on
 _KEPT_BYTES = 1 << 30  # of teachers' values of examples that come again
 
 
@@ -57,10 +59,19 @@ class StageInputs:
 
     def __init__(self, task: Task, loader: Loader) -> None:
         self.task, self.loader = task, loader
+        self._kept: list[tuple[Any, ...]] = []  # passes read them again and again
+        self._bytes = 0
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for number in range(self.loader.steps_per_epoch):
-            yield self.task.inputs(self.loader.at(number))
+            if number < len(self._kept):
+                yield self._kept[number]
+                continue
+            made = self.task.inputs(self.loader.at(number))
+            if number == len(self._kept) and self._bytes < _READ_BYTES:
+                self._kept.append(made)
+                self._bytes += sum(x.numel() * x.element_size() for x in tensors(made))
+            yield made
 
 
 def prepared_student(
