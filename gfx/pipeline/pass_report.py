@@ -1,6 +1,7 @@
 """Records what one pass of a recipe did, as plain data."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,7 +35,7 @@ class Timing:
     @property
     def speedup(self) -> float:
         """How many times as fast the result is."""
-        return self.before / self.after
+        return self.before / self.after if self.after else math.inf
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,8 @@ def _costs(report: Report) -> Iterator[str]:
 
 def _timing(timing: Timing) -> Iterator[str]:
     label = f"latency, {timing.backend}, ms"
-    share = timing.after / timing.before
-    yield f"{label:<24}{timing.before:>18,.4g}{timing.after:>18,.4g}{share:>14.3f}"
+    share = f"{timing.after / timing.before:.3f}" if timing.before else "-"
+    yield f"{label:<24}{timing.before:>18,.4g}{timing.after:>18,.4g}{share:>14}"
     threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
     yield f"  limit {timing.limit:.4g} ms; {threads} of {timing.machine}"
 

@@ -10,7 +10,15 @@ import gfx
 from gfx.compression.importance import rank
 from gfx.costs import cost_of
 from gfx.errors import PreconditionError
-from gfx.ir.modules import ChannelMask, LearnedMask, MaskedLayer, Tap, is_own, plain_layer
+from gfx.ir.modules import (
+    ChannelMask,
+    LearnedMask,
+    MaskedLayer,
+    SizeRules,
+    Tap,
+    is_own,
+    plain_layer,
+)
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import forget_shapes, propagate
 from gfx.ir.stages import stages
@@ -106,7 +114,9 @@ class Outer(nn.Module):
 
 def kinds(program: Program) -> list[str]:
     called = [program.submodule(n) for n in program.nodes() if n.op == "call_module"]
-    return sorted(type(m).__name__ for m in called if is_own(m))
+    # what is traced by another front end may hold for other sizes
+    own = [m for m in called if is_own(m) and not isinstance(m, SizeRules)]
+    return sorted(type(m).__name__ for m in own)
 
 
 def written_out(program: Program) -> Program:

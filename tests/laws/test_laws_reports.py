@@ -23,6 +23,11 @@ def with_pass(**fields: Any) -> dict[str, Any]:
     return {"source": "Net", "verified": True, "passes": [{"name": "p", "spec": {}, **fields}]}
 
 
+NO_COST = {"macs": {}, "params": 0, "param_bytes": 0, "peak_activation_bytes": 0}
+NO_TIME = {"backend": "", "threads": 0, "machine": "", "limit": 0.0, "before": 0.0, "after": 0.0}
+NOTHING = {"source": "Net", "before": NO_COST, "after": NO_COST, "timings": [NO_TIME]}
+
+
 def readable(text: str) -> bool:
     """Whether any screen shows a text: it is UTF-8, and nothing in it moves the cursor."""
     text.encode()
@@ -35,6 +40,7 @@ def readable(text: str) -> bool:
 @example(with_pass(checks=[{"name": "values", "passed": True, "error": 0.5}]))
 @example(with_pass(checks=[{"name": "values", "passed": True, "tolerance": 0.5}]))
 @example({"source": "Net", "recipe": {"passes": 3}})
+@example(NOTHING)
 def test_a_report_that_is_read_is_shown_as_text(data: dict[str, Any]) -> None:
     found = Report.from_dict(json.loads(json.dumps(data)))
     assert readable(str(found))
@@ -47,6 +53,7 @@ def test_a_report_that_is_read_is_shown_as_text(data: dict[str, Any]) -> None:
 @example(with_pass(asked=["a.b"]))
 @example(with_pass(checks=[{"name": "values", "passed": True, "error": 0.5}]))
 @example({"source": "a\ud800", "recipe": {"seed": "x", "passes": None}})
+@example(NOTHING)
 def test_a_report_that_is_read_is_shown_as_a_page(data: dict[str, Any]) -> None:
     attach(NET, Report.from_dict(data))
     written = page(NET)
