@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = [
     "MOST",
@@ -183,6 +184,21 @@ def check_range(
     said = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
     text = " and ".join(said).replace("below inf", "finite")
     raise RecipeError(f"{name}={value} must be {text}")
+
+
+def require_seed(seed: Any, kind: type[GfxError] = RecipeError) -> None:
+    """Checks that a seed is one that torch takes.
+
+    Raises: an error of the kind.
+
+    Example:
+        >>> require_seed(-1)
+        Traceback (most recent call last):
+            ...
+        gfx.errors.RecipeError: seed is -1; it is an integer between 0 and 2**63 - 1
+    """
+    if not (type(seed) is int and 0 <= seed < 2**63):
+        raise kind(f"seed is {seed!r}; it is an integer between 0 and 2**63 - 1")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from gfx.cli.options import (
     Seed,
     Time,
     Trust,
+    check_output,
     image_data,
 )
 from gfx.cli.report import print_report
@@ -29,12 +30,6 @@ from gfx.cli.screen import Progress
 from gfx.cli.stopping import note_written
 
 __all__ = ["apply"]
-
-
-def _output(path: Path) -> Path:
-    if path.suffix not in (".gfx", ".pt", ".pth"):
-        raise typer.BadParameter(f"{path} must end in .gfx (an archive) or .pt (a pickle)")
-    return path
 
 
 @guarded
@@ -50,7 +45,7 @@ def apply(
     model: Model,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", callback=_output, help="Where to write: .gfx, or .pt."),
+        typer.Option("-o", "--output", callback=check_output, help="Where to write: .gfx, or .pt."),
     ],
     inputs: Input = None,
     factory: Factory = None,

@@ -9,7 +9,18 @@ import typer
 from gfx.cli.completion import complete_system
 from gfx.cli.error_handling import guarded, warn
 from gfx.cli.model_argument import open_named
-from gfx.cli.options import Debug, Factory, Input, Json, Key, Model, Range, Seed, Trust
+from gfx.cli.options import (
+    Debug,
+    Factory,
+    Input,
+    Json,
+    Key,
+    Model,
+    Range,
+    Seed,
+    Trust,
+    check_output,
+)
 from gfx.cli.run_tables import print_stages
 from gfx.cli.screen import Progress, print_json, print_text
 from gfx.cli.stopping import note_resumable, note_written
@@ -178,8 +189,7 @@ def compress(
     from gfx.io.atomic_writes import check_writable
 
     if output is not None:
-        if output.suffix not in (".gfx", ".pt", ".pth"):
-            raise typer.BadParameter(f"{output} must end in .gfx (an archive) or .pt (a pickle)")
+        check_output(output)
         check_writable(output)  # before the long work
     elif not dry_run:
         raise typer.BadParameter("give -o FILE, where the smaller generator is to be written")

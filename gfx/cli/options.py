@@ -31,6 +31,7 @@ __all__ = [
     "Seed",
     "Time",
     "Trust",
+    "check_output",
     "image_data",
     "measure",
     "parse_budget_option",
@@ -70,6 +71,16 @@ def check_seed(seed: int | None) -> int | None:
     if seed is not None and seed >= 2**63:
         raise typer.BadParameter(f"{shown(seed)} is no seed from 0 to {2**63 - 1}")
     return seed
+
+
+def check_output(path: Path | None) -> Path | None:
+    """Checks that -o names a kind of file that holds a model.
+
+    Raises: typer.BadParameter naming the kinds.
+    """
+    if path is not None and path.suffix not in (".gfx", ".pt", ".pth"):
+        raise typer.BadParameter(f"{path} must end in .gfx (an archive) or .pt (a pickle)")
+    return path
 
 
 def check_images(folder: Path | None) -> Path | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from gfx.ir.interpreter import ancestors
-from gfx.ir.ops import norm_places, op_name
+from gfx.ir.ops import argument, norm_places, op_name
 
 __all__ = ["MOVES", "Normalised", "goes_on_learning", "is_placed", "normalised"]
 
@@ -52,14 +52,14 @@ def normalised(node: fx.Node) -> Normalised | None:
     if not isinstance(source, fx.Node) or node.kwargs.get("out") is not None:
         return None
     if name == "normalize":
-        dim, order = _given(node, 2, "dim", 1), _given(node, 1, "p", 2.0)
+        dim, order = argument(node, 2, "dim", default=1), argument(node, 1, "p", default=2.0)
         dims = _dims(source, dim if isinstance(dim, tuple | list) else (dim,))
-        eps = _given(node, 3, "eps", 1e-12)
+        eps = argument(node, 3, "eps", default=1e-12)
         if dims is None or not isinstance(order, int | float) or order < 1:
             return None
         return Normalised("norm", source, dims, float(eps), float(order))
     if name in ("softmax", "log_softmax"):
-        dims = _dims(source, (_given(node, 1, "dim", None),))
+        dims = _dims(source, (argument(node, 1, "dim"),))
         plain = not any(isinstance(v, torch.dtype) for v in (*args, *node.kwargs.values()))
         return Normalised(name, source, dims) if dims is not None and plain else None
     return _by_moments(name, node, source) if name in _BY_MOMENTS else None
@@ -71,33 +71,30 @@ def _by_moments(name: str, node: fx.Node, source: fx.Node) -> Normalised | None:
     if name in ("batch_norm", "instance_norm"):
         places = norm_places(node)
         running = ("running_mean", "running_var")
-        if any(_given(node, places[key], key, None) is not None for key in running):
+        if any(argument(node, places[key], key) is not None for key in running):
             return None
-        of_itself = _given(node, 5, *_TRAINING[name])
+        key, otherwise = _TRAINING[name]
+        of_itself = argument(node, 5, key, default=otherwise)
         if of_itself is not True or (name == "batch_norm" and ndim < 2):
             return None
         dims = dims if name == "instance_norm" else (0, *dims)
     elif name == "group_norm":
-        groups = _given(node, 1, "num_groups", 0)
+        groups = argument(node, 1, "num_groups", default=0)
         if groups not in (1, shape[1] if ndim > 1 else 0):
             return None
         dims = tuple(range(1, ndim)) if groups == 1 else dims
     else:
-        given = _given(node, 1, "normalized_shape", ())
+        given = argument(node, 1, "normalized_shape", default=())
         first = ndim - (1 if isinstance(given, int) else len(given))
         dims = tuple(range(first, ndim))
-    scale, shift = (_given(node, places[key], key, None) for key in ("weight", "bias"))
-    eps = _given(node, 7 if name in _TRAINING else 4, "eps", 1e-5)
+    scale, shift = (argument(node, places[key], key) for key in ("weight", "bias"))
+    eps = argument(node, 7 if name in _TRAINING else 4, "eps", default=1e-5)
     if not dims or not isinstance(eps, int | float):
         return None
     return Normalised("moments", source, dims, float(eps), vectors=(scale, shift), first=first)
 
 
 _TRAINING = {"batch_norm": ("training", False), "instance_norm": ("use_input_stats", True)}
-
-
-def _given(node: fx.Node, position: int, name: str, default: Any) -> Any:
-    return node.args[position] if position < len(node.args) else node.kwargs.get(name, default)
 
 
 def _dims(source: fx.Node, given: tuple[Any, ...] | list[Any]) -> tuple[int, ...] | None:

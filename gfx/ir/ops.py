@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-__all__ = ["is_inplace", "is_inplace_module", "norm_places", "only_shape", "op_name"]
+__all__ = ["argument", "is_inplace", "is_inplace_module", "norm_places", "only_shape", "op_name"]
 
 # spellings that differ by more than an underscore or an i
 _ALIASES = {
@@ -97,6 +97,13 @@ def is_inplace_module(module: nn.Module) -> bool:
     # a module is slow to say that it has no such attribute
     said = "inplace" in vars(module) or hasattr(type(module), "inplace")
     return said and bool(getattr(module, "inplace", False))
+
+
+def argument(node: fx.Node, position: int, *names: str, default: Any = None) -> Any:
+    """Returns an argument; tensors' methods count their tensor as position 0."""
+    if position < len(node.args):
+        return node.args[position]
+    return next((node.kwargs[name] for name in names if name in node.kwargs), default)
 
 
 def norm_places(node: fx.Node) -> dict[str, int]:

@@ -25,7 +25,7 @@ import torch
 
 from gfx.contract import Pass
 from gfx.costs import check_spec
-from gfx.errors import RecipeError, RegistryError, did_you_mean
+from gfx.errors import RecipeError, RegistryError, did_you_mean, require_seed
 from gfx.io.guards import printable, reason, unreachable
 from gfx.io.plain_data import coerce, plain, shown
 from gfx.io.shipped_recipes import recipes_folder, shipped, shipped_systems
@@ -118,8 +118,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.recipe != VERSION:
             raise RecipeError(f"recipe version {self.recipe} is unknown; this gfx reads {VERSION}")
-        if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed < 2**63):
-            raise RecipeError(f"seed is {self.seed!r}; it is an integer between 0 and 2**63 - 1")
+        if self.seed is not None:
+            require_seed(self.seed)
         check_spec(self.budget)
 
     @staticmethod

@@ -16,7 +16,6 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from gfx.errors import InputError, RecipeError
-from gfx.frontend.driver import traced
 from gfx.io.archive import ModelPath, as_module
 from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.model_kinds import require_module
@@ -24,18 +23,13 @@ from gfx.pipeline import apply
 from gfx.train.feeding import Loader
 from gfx.train.loop.devices import devices as devices_of
 from gfx.train.loop.player import Player
-from gfx.train.runs.build_stage import (
-    Nets,
-    StageBuilder,
-    StageInputs,
-    length_of,
-    prepared_student,
-)
-from gfx.train.runs.critic_source import critic_source
+from gfx.train.runs.build_stage import Nets, StageBuilder, length_of
+from gfx.train.runs.opened_run import open_run
+from gfx.train.runs.prepare_student import StageInputs, prepared_student
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
 from gfx.train.systems.run_length import StepCount
-from gfx.train.tasks import Batch, open_task
+from gfx.train.tasks import Batch
 
 __all__ = ["PreparedPlayer", "convert", "prepare"]
 
@@ -157,24 +151,19 @@ def prepare(
     module = as_module(model)
     require_module(module)
     devices = devices_of(device)
-    given = apply({"passes": []}, module, example_inputs)
-    opened = open_task(
-        data, traced(given, None, check=False), task=task, seed=seed, model=module, **images
-    )
+    opened = open_run(module, data, discriminator, example_inputs, task=task, seed=seed, **images)
     missing = [g.stage for g in chosen.fit.teacher if g.stage != GIVEN]
     if missing:
         raise RecipeError(
             f"stage {chosen.name}: its teacher is the stage {missing[0]}, which a loop of your own "
             "does not run; give that stage's net as the model, and `teacher: given`"
         )
-    nets = Nets({GIVEN: given}, {})
-    builder = StageBuilder(
-        chosen, 0, opened, devices, nets, critic_source(discriminator, opened), seed
-    )
+    nets = Nets({GIVEN: opened.given}, {})
+    builder = StageBuilder(chosen, 0, opened.task, devices, nets, opened.critics, seed)
     steps = length_of(chosen.fit, builder.loader, scale, {})
-    example = opened.inputs(Batch.of([opened.example(0, random.Random(seed))]))
-    measured = StageInputs(opened, builder.loader) if chosen.passes else None
-    student = prepared_student(chosen, given, steps.total, seed, example, measured)
+    example = opened.task.inputs(Batch.of([opened.task.example(0, random.Random(seed))]))
+    measured = StageInputs(opened.task, builder.loader) if chosen.passes else None
+    student = prepared_student(chosen, opened.given, steps.total, seed, example, measured)
     loop = builder.loop(student, steps)
     if len(loop.players) > 1:
         raise RecipeError(

@@ -8,23 +8,23 @@ from torch import Tensor, nn
 
 import gfx
 
-__all__ = ["DISTIL", "Patch", "compressed", "files_of", "generator", "pairs", "state_of"]
+__all__ = ["DISTIL", "RANKED", "Patch", "compressed", "files_of", "generator", "pairs", "state_of"]
 
-DISTIL: dict[str, Any] = {
-    "stages": {
-        "slim": {
-            "do": [{"channel_prune": {"ratio": 0.5}}],
-            "fit": {
-                "teacher": "given",
-                "taps": "auto",
-                "losses": {"gan": "hinge", "recon": 100, "taps": 1},
-                "batch": 2,
-                "steps": "3+3",
-                "ema": 0.9,
-            },
-        }
+
+def _distil(steps: int | str) -> dict[str, Any]:
+    fit = {
+        "teacher": "given",
+        "taps": "auto",
+        "losses": {"gan": "hinge", "recon": 100, "taps": 1},
+        "batch": 2,
+        "steps": steps,
+        "ema": 0.9,
     }
-}
+    return {"stages": {"slim": {"do": [{"channel_prune": {"ratio": 0.5}}], "fit": fit}}}
+
+
+DISTIL = _distil("3+3")
+RANKED = _distil(10)
 
 
 def generator(norm: bool = True, seed: int = 0) -> nn.Sequential:
@@ -79,20 +79,3 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Returns what a run has left that may not depend on how it was run."""
     kept = [folder / "log.jsonl", folder / "metrics.csv", *sorted(folder.glob("samples/*.png"))]
     return {path.name: path.read_bytes() for path in kept}
-
-
-RANKED: dict[str, Any] = {
-    "stages": {
-        "slim": {
-            "do": [{"channel_prune": {"ratio": 0.5}}],
-            "fit": {
-                "teacher": "given",
-                "taps": "auto",
-                "losses": {"gan": "hinge", "recon": 100, "taps": 1},
-                "batch": 2,
-                "steps": 10,
-                "ema": 0.9,
-            },
-        }
-    }
-}

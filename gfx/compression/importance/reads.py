@@ -15,9 +15,9 @@ from gfx.compression.importance.aggregate import Scores
 from gfx.coupling import Group, Groups
 from gfx.coupling.call import Read
 from gfx.coupling.labels import Ids
-from gfx.coupling.removal.arguments import argument
 from gfx.coupling.rules.gfx_modules import positions
 from gfx.ir.modules import ChannelMask, Penalty, Tap, spread
+from gfx.ir.ops import argument
 from gfx.ir.program import Program
 
 __all__ = ["ReadSite", "gates", "shared", "sites_of"]

@@ -39,10 +39,10 @@ from gfx.compression.masks.known_tensors import (
     zeros_only,
 )
 from gfx.compression.masks.overwritten_values import overwritten
-from gfx.coupling.removal.arguments import argument, numbers
+from gfx.coupling.removal.arguments import numbers
 from gfx.coupling.rules.concat import TRANSFORMS, transformed_dims
 from gfx.ir.interpreter import Get, Interpreter
-from gfx.ir.ops import norm_places, op_name
+from gfx.ir.ops import argument, norm_places, op_name
 from gfx.ir.program import Program
 
 __all__ = ["is_plain", "see_known"]

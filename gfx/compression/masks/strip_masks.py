@@ -12,12 +12,12 @@ import torch
 from torch import fx, nn
 
 from gfx.coupling.labels import Mask
-from gfx.coupling.removal.arguments import argument
 from gfx.coupling.removal.masked_reference import constant, fresh_name
 from gfx.coupling.rules.gfx_modules import positions
 from gfx.errors import PreconditionError
 from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, plain_layer, spread
 from gfx.ir.node_origin import stands_for
+from gfx.ir.ops import argument
 from gfx.ir.parametrizations import folding_in
 from gfx.ir.program import Program
 

@@ -153,17 +153,7 @@ def adapters(
         _seen(student, "student", example_inputs),
         _seen(teacher, "teacher", example_inputs),
     )
-    if ours.keys() != theirs.keys():
-        raise InputError(_other_sets("the student", ours, "the teacher", theirs))
-    built: dict[str, nn.Module] = {}
-    with keep_random_state(seed=seed):
-        for name, (value, dim) in ours.items():
-            source, target = value, theirs[name][0]
-            dim = _channels(name, source, target, dim, batch=example_inputs is not None)
-            if direction == "teacher_to_student":
-                source, target = target, source
-            built[name] = _layer(source, target, dim, bias)
-    return Adapters(built)
+    return _built(ours, theirs, direction, bias=bias, seed=seed, batch=example_inputs is not None)
 
 
 def adapters_between(
@@ -182,17 +172,33 @@ def adapters_between(
         >>> adapters_between(features, wanted)["mid"]
         Conv2d(4, 6, kernel_size=(1, 1), stride=(1, 1))
     """
-    if features.keys() != wanted.keys():
-        raise InputError(_other_sets("the student", features, "the teacher", wanted))
+    ours, theirs = (_of_features(each) for each in (features, wanted))
+    return _built(ours, theirs, "student_to_teacher", bias=bias, seed=seed, batch=True)
+
+
+# by tap: the feature, or a fake of it, and where its channels are, if that is known
+Seen = dict[str, tuple[Tensor, int | None]]
+
+
+def _of_features(features: Mapping[str, Tensor]) -> Seen:
+    return {name: (value, None) for name, value in features.items()}
+
+
+def _built(
+    ours: Seen, theirs: Seen, direction: Direction, *, bias: bool, seed: int, batch: bool
+) -> Adapters:
+    """Builds a layer for each tap; `batch` says whether both sides have the same examples."""
+    if ours.keys() != theirs.keys():
+        raise InputError(_other_sets("the student", ours, "the teacher", theirs))
     built: dict[str, nn.Module] = {}
     with keep_random_state(seed=seed):
-        for name, value in features.items():
-            dim = _channels(name, value, wanted[name], None, batch=True)
-            built[name] = _layer(value, wanted[name], dim, bias)
+        for name, (source, dim) in ours.items():
+            target = theirs[name][0]
+            dim = _channels(name, source, target, dim, batch=batch)
+            if direction == "teacher_to_student":
+                source, target = target, source
+            built[name] = _layer(source, target, dim, bias)
     return Adapters(built)
-
-
-Seen = dict[str, tuple[Tensor, int | None]]  # by tap: a fake of the feature, where channels are
 
 
 def _seen(model: nn.Module, who: str, example_inputs: Any) -> Seen:

@@ -98,12 +98,9 @@ def features_alone(model: nn.Module) -> fx.GraphModule:
     called = call_form(graph)
     if called.output is not None:
         set_call_form(graph, called.inputs, None)
-    made = fx.GraphModule(whole, graph)
-    made.train(whole.training)
-    for path, part in whole.named_modules():
-        if path and path in dict(made.named_modules()):
-            made.get_submodule(path).training = part.training
-    return made
+    program = replace_graph(Program(whole, ()), graph)
+    assert isinstance(program.module, fx.GraphModule)
+    return program.module
 
 
 def _kept(program: Program, tap: fx.Node) -> fx.Node:

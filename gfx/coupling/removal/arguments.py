@@ -1,4 +1,4 @@
-"""Reads and writes a node's arguments, whether given by position or by name."""
+"""Writes a node's arguments, whether given by position or by name, and reads what is in them."""
 
 import operator
 from fractions import Fraction
@@ -7,15 +7,9 @@ from typing import Any
 from torch import Tensor, fx
 
 from gfx.coupling.removal.new_sizes import Sizes
+from gfx.ir.ops import argument
 
-__all__ = ["argument", "entry", "numbers", "put", "reads_tensor"]
-
-
-def argument(node: fx.Node, position: int, *names: str, default: Any = None) -> Any:
-    """Returns an argument; tensors' methods count their tensor as position 0."""
-    if position < len(node.args):
-        return node.args[position]
-    return next((node.kwargs[name] for name in names if name in node.kwargs), default)
+__all__ = ["entry", "numbers", "put", "reads_tensor"]
 
 
 def put(node: fx.Node, position: int, value: Any, *names: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from gfx.coupling.removal.arguments import argument, entry, numbers, put, reads_tensor
+from gfx.coupling.removal.arguments import entry, numbers, put, reads_tensor
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.removal.norm_corrections import (
     attention,
@@ -22,7 +22,7 @@ from gfx.coupling.removal.norm_corrections import (
 )
 from gfx.coupling.removal.slices import narrow, select, slices, subscript
 from gfx.coupling.rules.elementwise import is_pointwise
-from gfx.ir.ops import op_name
+from gfx.ir.ops import argument, op_name
 
 __all__ = ["repair"]
 

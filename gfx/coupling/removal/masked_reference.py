@@ -11,8 +11,8 @@ from gfx.coupling.call import Statistic
 from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labels import Mask
-from gfx.coupling.removal.arguments import argument, numbers, put
-from gfx.ir.ops import op_name
+from gfx.coupling.removal.arguments import numbers, put
+from gfx.ir.ops import argument, op_name
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 

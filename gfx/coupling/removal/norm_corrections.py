@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from gfx.coupling.removal.arguments import argument, entry, numbers, put
+from gfx.coupling.removal.arguments import entry, numbers, put
 from gfx.coupling.removal.new_sizes import Sizes
+from gfx.ir.ops import argument
 
 __all__ = ["attention", "group_norm", "layer_norm", "loss", "mean", "rms_norm"]
 

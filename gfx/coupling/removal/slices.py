@@ -7,10 +7,10 @@ from torch import fx
 
 from gfx.coupling.labelled_tensor import Labeled
 from gfx.coupling.labels import Ids, Mask
-from gfx.coupling.removal.arguments import argument, numbers
+from gfx.coupling.removal.arguments import numbers
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.errors import EditError
-from gfx.ir.ops import only_shape
+from gfx.ir.ops import argument, only_shape
 
 __all__ = ["narrow", "select", "slices", "subscript"]
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from gfx.coupling.removal.arguments import argument
-from gfx.ir.ops import op_name
+from gfx.ir.ops import argument, op_name
 
 __all__ = ["Asked", "asked"]
 

@@ -3,12 +3,11 @@
 from torch import fx
 
 from gfx.coupling.normalised_weights import MOVES
-from gfx.coupling.removal.arguments import argument
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.removal.statistic_arguments import Asked
 from gfx.coupling.removal.weights_left import left_of, one_in_each_row
 from gfx.ir.node_origin import stands_for
-from gfx.ir.ops import op_name
+from gfx.ir.ops import argument, op_name
 from gfx.ir.program import Program
 
 __all__ = ["about_mean", "unshifted"]

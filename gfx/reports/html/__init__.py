@@ -1,5 +1,6 @@
-"""Shares code between HTML pages and plots: style, table cells, matplotlib without a window."""
+"""Shares code between HTML pages and plots: heads, table cells, matplotlib without a window."""
 
+from gfx.reports.html.page_head import page_head
 from gfx.reports.html.plot import (
     check_plotting,
     matplotlib,
@@ -8,6 +9,13 @@ from gfx.reports.html.plot import (
     quiet,
     stage_colour,
 )
-from gfx.reports.html.stylesheet import style
 
-__all__ = ["check_plotting", "matplotlib", "plain_text", "png", "quiet", "stage_colour", "style"]
+__all__ = [
+    "check_plotting",
+    "matplotlib",
+    "page_head",
+    "plain_text",
+    "png",
+    "quiet",
+    "stage_colour",
+]

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from gfx.io.yaml_text import dump
 from gfx.pipeline.report import Report, report
-from gfx.reports.html import style
+from gfx.reports.html import page_head
 from gfx.reports.html.cells import fact
 from gfx.reports.result.facts import ResultFacts, facts_of, with_original
 from gfx.reports.result.latency_section import Latency, latency_section, sensitivity_section
@@ -64,10 +64,11 @@ def page(
     facts = facts_of(module, stored)
     template = Template(files("gfx.reports.result").joinpath("result.html").read_text("utf-8"))
     written = template.substitute(
-        style=style(),
-        own=files("gfx.reports.result").joinpath("result.css").read_text("utf-8"),
-        rules=rules(facts.families),
-        title=escape(f"gfx report: {stored.source}"),
+        head=page_head(
+            f"gfx report: {stored.source}",
+            files("gfx.reports.result").joinpath("result.css").read_text("utf-8"),
+            rules(facts.families),
+        ),
         heading=escape(stored.source),
         subtitle=escape(_subtitle(facts)),
         tiles=tiles(stored.before, facts.cost),

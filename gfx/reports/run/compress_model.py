@@ -17,8 +17,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from gfx.errors import ArchiveError, InputError, check_range
-from gfx.frontend.driver import traced
+from gfx.errors import ArchiveError, InputError, check_range, require_seed
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import printable, reading_file
@@ -28,11 +27,11 @@ from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.model_kinds import require_module
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
-from gfx.progress import Progress, reported, stage
+from gfx.progress import Progress, reported
 from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
-from gfx.train.runs.critic_source import critic_source
 from gfx.train.runs.logbook import Row, check_trackers
+from gfx.train.runs.opened_run import open_run
 from gfx.train.runs.preflight import RunPlan, preflight
 from gfx.train.runs.run_all_stages import run_all_stages
 from gfx.train.runs.run_folder import RunFolder
@@ -41,7 +40,6 @@ from gfx.train.runs.run_report import attach_run_report
 from gfx.train.runs.run_system import RunSettings, SystemRun
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
-from gfx.train.tasks import open_task
 
 __all__ = ["CompressionRun", "compress"]
 
@@ -170,8 +168,10 @@ def compress(
     devices = devices_of(device)
     if run is None and devices.ranks > 1:
         raise InputError("several processes write one run: give run=, in the shell --run DIR")
+    begins = next(each for each in (seed, system.seed, 0) if each is not None)
+    require_seed(begins, InputError)
     settings = RunSettings(
-        seed=_seed(system.seed if seed is None else seed),
+        seed=begins,
         scale=scale,
         metrics=tuple(metrics),
         fid_weights=None if fid_weights is None else os.fspath(fid_weights),
@@ -186,23 +186,20 @@ def compress(
     }  # fmt: skip
     with ExitStack() as stack:
         stack.enter_context(keep_random_state([devices.device], python=True))
-        stage("tracing")
-        given = apply({"passes": []}, module, example_inputs)
-        program = traced(given, None, check=False)
-        stage("opening the data")
-        opened = open_task(
-            data, program, task=task, seed=settings.seed, model=module, call=call, **how
-        )
-        critics = critic_source(discriminator, opened)
+        begun = {"task": task, "seed": settings.seed, "call": call, **how}
+        opened = open_run(module, data, discriminator, example_inputs, **begun)
         path = Path(tempfile.mkdtemp(prefix="gfx-run-")) if run is None else Path(run)
         folder = RunFolder(path)
-        made = SystemRun(system, given, opened, critics, folder, devices, settings)
+        parts = (opened.given, opened.task, opened.critics)
+        made = SystemRun(system, *parts, folder, devices, settings)
         made.shows = write_run_page
-        made.say(opened.about)
+        made.say(opened.task.about)
         if dry_run:
             plan = preflight(made)
             return CompressionRun(path, None, (), (), {}, plan, tuple(made.said))
-        asked = identity(system, fingerprint(given), critics, opened, settings, how)
+        asked = identity(
+            system, fingerprint(opened.given), opened.critics, opened.task, settings, how
+        )
         stack.enter_context(folder.opened(asked, claims=devices.main))
         devices.wait()
         plan = _planned(made)
@@ -256,11 +253,3 @@ def _planned(run: SystemRun) -> RunPlan:
     if run.devices.main:
         write_files({path: lambda file: file.write(text.encode())})
     return plan
-
-
-def _seed(given: Any) -> int:
-    if given is None:
-        return 0
-    if type(given) is not int or not 0 <= given < 2**63:
-        raise InputError(f"seed is {given!r}; it is an integer between 0 and 2**63 - 1")
-    return given

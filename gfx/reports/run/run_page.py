@@ -15,7 +15,7 @@ from string import Template
 from gfx.costs import human
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import printable, reason
-from gfx.reports.html import style
+from gfx.reports.html import page_head
 from gfx.reports.html.cells import bar, cell, fact, moved_fact
 from gfx.reports.run.curve_svg import curve_section
 from gfx.reports.run.curves import charts_of
@@ -60,10 +60,12 @@ def run_page(facts: FolderFacts) -> str:
     if len(facts.recipe) > _LONGEST:
         recipe += f"\n... and {len(facts.recipe) - _LONGEST:,} characters more, in recipe.yaml"
     return template.substitute(
-        style=style(),
-        own=files("gfx.reports.run").joinpath("run.css").read_text("utf-8"),
-        rules=pictures.rules,
-        title=escape(f"gfx compress: {name}"),
+        head=page_head(
+            f"gfx compress: {name}",
+            files("gfx.reports.run").joinpath("run.css").read_text("utf-8"),
+            pictures.rules,
+            scripts=True,
+        ),
         heading=escape(name),
         progress=escape(facts.progress),
         about=escape(facts.about[:_LONGEST]),

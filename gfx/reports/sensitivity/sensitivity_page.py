@@ -13,7 +13,7 @@ from math import prod
 from string import Template
 
 from gfx.costs import human
-from gfx.reports.html import style
+from gfx.reports.html import page_head
 from gfx.reports.html.cells import UP, WORDS, badge, bar, cell, fact, head, row_head
 from gfx.reports.sensitivity.svg_chart import chart
 from gfx.reports.sensitivity.table_text import described, figure, remarks, shape, title
@@ -49,9 +49,12 @@ def page(table: Table) -> str:
         files("gfx.reports.sensitivity").joinpath("sensitivity.html").read_text("utf-8")
     )
     return template.substitute(
-        style=style(),
-        labels=_labels(table),
-        title=escape(f"gfx inspect: {table.facts.model}"),
+        head=page_head(
+            f"gfx inspect: {table.facts.model}",
+            files("gfx.reports.sensitivity").joinpath("sensitivity.css").read_text("utf-8"),
+            _labels(table),
+            scripts=True,
+        ),
         heading=escape(table.facts.model),
         subtitle=escape(_subtitle(table)),
         facts=facts,

@@ -7,7 +7,7 @@
 """
 
 import copy
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.errors import InputError, PreconditionError, RecipeError
-from gfx.ir.execute import tensors
+from gfx.errors import InputError, RecipeError
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
@@ -27,6 +26,7 @@ from gfx.train.loop.player import Player, shown_by
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher
 from gfx.train.runs.critic_source import CriticSource, fresh
+from gfx.train.runs.prepare_student import taps_of
 from gfx.train.runs.real_images import real_images
 from gfx.train.systems import Fit, Guide, SystemStage
 from gfx.train.systems.fit_fields import GIVEN, Critic
@@ -34,9 +34,8 @@ from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms import Objective, Term, TermSetting
 
-__all__ = ["Nets", "StageBuilder", "StageInputs", "length_of", "prepared_student"]
+__all__ = ["Nets", "StageBuilder", "length_of"]
 
-_READ_BYTES = 1 << 28  # of the inputs that passes measure on
 _KEPT_BYTES = 1 << 30  # of teachers' values of examples that come again
 
 
@@ -52,54 +51,6 @@ class Nets:
     def student(self) -> fx.GraphModule:
         """The generator that the next stage begins with."""
         return self.generators[self.last]
-
-
-class StageInputs:
-    """The inputs of the generator, batch by batch, for passes that measure on data."""
-
-    def __init__(self, task: Task, loader: Loader) -> None:
-        self.task, self.loader = task, loader
-        self._kept: list[tuple[Any, ...]] = []  # passes read them again and again
-        self._bytes = 0
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        for number in range(self.loader.steps_per_epoch):
-            if number < len(self._kept):
-                yield self._kept[number]
-                continue
-            made = self.task.inputs(self.loader.at(number))
-            if number == len(self._kept) and self._bytes < _READ_BYTES:
-                self._kept.append(made)
-                self._bytes += sum(x.numel() * x.element_size() for x in tensors(made))
-            yield made
-
-
-def prepared_student(
-    stage: SystemStage, before: fx.GraphModule, steps: int, seed: int, example: Any, data: Any
-) -> fx.GraphModule:
-    """Applies the passes of a stage to what the stage before it left (rule 1).
-
-    Raises: GfxError as `gfx.apply` does, beginning with the name of the stage.
-    """
-    recipe = stage.recipe(steps, seed)
-    taps = _taps(stage)
-    passes = [*taps, *(p for p in recipe.spec()["passes"] if "distill_taps" not in p)]
-    try:
-        wanted = {"passes": passes, "seed": seed, "budget": stage.budget or None}
-        return apply(wanted, before, example, data=data)
-    except PreconditionError as error:
-        raise PreconditionError(f"stage {stage.name}: {error}") from error
-
-
-def _taps(stage: SystemStage) -> list[Any]:
-    found = [
-        entry
-        for entry in stage.passes
-        if entry == "distill_taps" or (isinstance(entry, Mapping) and "distill_taps" in entry)
-    ]
-    if stage.fit is not None and stage.fit.taps is not None:
-        found.insert(0, {"distill_taps": stage.fit.taps})
-    return found
 
 
 class StageBuilder:
@@ -124,6 +75,7 @@ class StageBuilder:
         self.loader = Loader(task, size, seed, devices.rank, devices.ranks)
         # of all processes: what begins with it, as adapters, begins alike in each
         self.first = Loader(task, size * devices.ranks, seed).at(0).to(devices.device)
+        self.real = real_images(task, self.first)
 
     def loop(self, student: fx.GraphModule, steps: StepCount) -> FitLoop:
         """Returns the loop that trains a student, ready for its first step.
@@ -131,7 +83,7 @@ class StageBuilder:
         Raises: InputError or RecipeError if something does not fit.
         """
         student = student.to(self.devices.device)
-        tapped = bool(_taps(self.stage))
+        tapped = bool(taps_of(self.stage))
         keep = _KEPT_BYTES if self.fit.cache and self._comes_again(steps) else 0
         players: list[Player] = []
         teachers: list[Any] = []
@@ -141,16 +93,16 @@ class StageBuilder:
                 players.append(self._online(guide, net, tapped))
                 teachers.append(players[-1])
             else:
-                image = self._asks_for_images()
-                teachers.append(Teacher(net, self.task, taps=tapped, image=image, keep=keep))
+                asked = self._asks_for_images()
+                teachers.append(Teacher(net, self.task, taps=tapped, image=asked, keep=keep))
         needs = {need for term in self.fit.losses for need in term.needs}
         critic = self._critic(self.fit.discriminator) if "discriminator" in needs else None
-        shown = [self._features(t, tapped) for t in teachers]
-        seen = _features_of(student, self.task, self.first, tapped)
+        shown = [self._features(t) if tapped else {} for t in teachers]
+        image, seen = self._run(student, tapped)
+        self._check_image(image)
         terms = [
             (t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses
         ]
-        self._check_image(student)
         made = Player(
             self.stage.name, student, critic, terms, self.fit, self.task, self.devices, taps=tapped
         )
@@ -197,7 +149,7 @@ class StageBuilder:
         """Returns a copy of a teacher, with taps where the student has them (rule 1)."""
         net = self.nets.generators[guide.stage]
         example = self.task.inputs(self.first.rows(slice(0, 1)))
-        passes = _taps(self.stage) if tapped else []
+        passes = taps_of(self.stage) if tapped else []
         return apply({"passes": passes}, net, example, verify=bool(passes)).to(self.devices.device)
 
     def _online(self, guide: Guide, net: fx.GraphModule, tapped: bool) -> Player:
@@ -211,10 +163,18 @@ class StageBuilder:
         fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0)
         return Player(name, net, critic, terms, fit, self.task, self.devices, taps=tapped)
 
-    def _features(self, teacher: Any, tapped: bool) -> dict[str, Tensor]:
+    def _features(self, teacher: Teacher | Player) -> dict[str, Tensor]:
+        """Returns what a teacher with taps shows of the first batch."""
         if isinstance(teacher, Teacher):
             return teacher.show(self.first)[1]
-        return _features_of(teacher.net, self.task, self.first, tapped)
+        return self._run(teacher.net, True)[1]
+
+    def _run(self, net: nn.Module, tapped: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Runs a net that learns on the first batch; nothing of it stays."""
+        with torch.no_grad(), preserved(net), keep_random_state():
+            image, features = TappedRun(net, self.task, taps=tapped)(self.first)
+        assert image is not None
+        return image, features
 
     def _built(self, term: Term, setting: TermSetting) -> Objective:
         """Builds a term, if the task and the nets have what it needs."""
@@ -244,7 +204,7 @@ class StageBuilder:
         """Returns the discriminator that a stage begins with, on the device (rules 2 and 3)."""
         if wanted.begins == "none":
             return None
-        if real_images(self.task, self.first) is None:
+        if self.real is None:
             raise InputError(
                 f"stage {self.stage.name}: a discriminator compares with real images, and the task "
                 f"{self.task.name} has none; give `discriminator: none` and no term that goes "
@@ -278,9 +238,8 @@ class StageBuilder:
 
     def _check_critic(self, critic: nn.Module) -> None:
         """Refuses a discriminator that does not take what the task gives it (rule 2)."""
-        real = real_images(self.task, self.first)
-        assert real is not None
-        given = self.task.judged(self.first, real)
+        assert self.real is not None
+        given = self.task.judged(self.first, self.real)
         shapes = ", ".join(_shape(x) for x in given)
         try:
             with torch.no_grad(), preserved(critic), keep_random_state():
@@ -292,14 +251,11 @@ class StageBuilder:
                 f"one that does, or none: then {self.source.default} is made"
             ) from error
 
-    def _check_image(self, student: nn.Module) -> None:
+    def _check_image(self, image: Tensor) -> None:
         """Refuses a generator whose images have another shape than the real ones."""
-        real = real_images(self.task, self.first)
+        real = self.real
         if real is None or real.ndim != 4:
             return
-        with torch.no_grad(), preserved(student), keep_random_state():
-            output = self.task.generate(student, self.first)
-        image = self.task.image(output)
         if image.shape[1:] != real.shape[1:]:
             raise InputError(
                 f"stage {self.stage.name}: the generator makes images of {_shape(image)}, and "
@@ -310,13 +266,6 @@ class StageBuilder:
 
 def _online_shown(player: Player, student: Player) -> Any:
     return lambda batch: player.shown(batch, lambda image: student.scores(batch, image))
-
-
-def _features_of(
-    net: fx.GraphModule, task: Task, batch: Batch, is_tapped: bool
-) -> dict[str, Tensor]:
-    with torch.no_grad(), preserved(net), keep_random_state():
-        return TappedRun(net, task, taps=is_tapped)(batch)[1]
 
 
 def _shape(value: Any) -> str:

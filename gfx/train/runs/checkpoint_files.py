@@ -6,7 +6,6 @@
 2. A disk that is full keeps the last good one, and the error says so.
 """
 
-import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -19,9 +18,8 @@ import torch
 from gfx.errors import ArchiveError
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import reading_file, writing
-from gfx.io.regular_files import read_regular
 from gfx.io.write_journal import recover
-from gfx.train.runs.run_folder import NET
+from gfx.train.runs.sealed_files import read_sealed, seal, seal_path
 
 __all__ = ["CheckpointFiles"]
 
@@ -33,7 +31,7 @@ class CheckpointFiles:
     """The checkpoints of one stage in a folder; `stage` counts from 0, `key` is that of the run."""
 
     def __init__(self, folder: Path, stage: int, key: str = "") -> None:
-        self.folder, self.stage, self.key = folder, stage, key.encode()
+        self.folder, self.stage, self.key = folder, stage, key
 
     def write(self, step: int, state: dict[str, Any]) -> None:
         """Writes the state after so many steps, then removes all but the last two.
@@ -45,12 +43,12 @@ class CheckpointFiles:
         buffer = io.BytesIO()
         torch.save({"step": step, **state}, buffer)
         content = buffer.getbuffer()
-        digest = self._digest(content)
-        path = self.folder / f"{self.stage + 1:02d}-step-{step:09d}.pt"
+        digest = seal(self.key, content)
+        path = self._path(step)
         try:
             write_files(
                 {
-                    path.with_suffix(".sha256"): lambda file: file.write(digest.encode()),
+                    seal_path(path): lambda file: file.write(digest.encode()),
                     path: lambda file: file.write(content),
                 }
             )
@@ -68,12 +66,8 @@ class CheckpointFiles:
         """Returns the last good state, with its `step`; None if there is none (rule 1)."""
         for step in self._steps():
             path = self._path(step)
-            try:
-                content = read_regular(path, NET)
-                known = read_regular(path.with_suffix(".sha256"), 1000)
-            except ArchiveError:  # one of them is gone, or no file
-                continue
-            if self._digest(content).encode() != known:
+            content = read_sealed(path, self.key)
+            if content is None:
                 continue
             with reading_file(path, "delete the file, and give the command again"):
                 state: dict[str, Any] = torch.load(
@@ -81,11 +75,6 @@ class CheckpointFiles:
                 )
             return state
         return None
-
-    def _digest(self, content: bytes | memoryview) -> str:
-        digest = hashlib.sha256(self.key)
-        digest.update(content)
-        return digest.hexdigest()
 
     def clear(self) -> None:
         """Removes all of them, as when the stage has ended; also what a killed process left."""
@@ -110,9 +99,6 @@ class CheckpointFiles:
         return self.folder / f"{self.stage + 1:02d}-step-{step:09d}.pt"
 
     def _remove(self, step: int) -> None:
-        for path in (
-            self._path(step).with_suffix(".sha256"),
-            self._path(step),
-        ):  # listed by the last
+        for path in (seal_path(self._path(step)), self._path(step)):  # listed by the last
             with suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ import copy
 import dataclasses
 import io
 import resource
-from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Any
@@ -73,11 +72,6 @@ class RunPlan:
     def spec(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
         return dataclasses.asdict(self)
-
-    @staticmethod
-    def read(data: Mapping[str, Any]) -> "RunPlan":
-        """Reads what `spec` returns."""
-        return RunPlan(tuple(StagePlan(**each) for each in data["stages"]), data["memory"])
 
 
 def preflight(run: SystemRun) -> RunPlan:

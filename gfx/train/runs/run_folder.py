@@ -29,17 +29,17 @@ from gfx.io.guards import printable, reading_file, writing
 from gfx.io.plain_data import shown
 from gfx.io.regular_files import read_regular
 from gfx.io.yaml_text import LONGEST, dump, parse
+from gfx.train.runs.sealed_files import NET, seal
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["NET", "RunFolder"]
+__all__ = ["RunFolder"]
 
 _SHOWN = 12  # lines of a difference
 _TEXT = 64 * 2**20  # bytes of a .json
-NET = 2**40  # bytes of a file of weights
 
 
 class RunFolder:
@@ -57,7 +57,7 @@ class RunFolder:
 
     def seal(self, content: bytes) -> str:
         """Returns the hash of a content that this run wrote (rule 3)."""
-        return hashlib.sha256(self.key.encode() + content).hexdigest()
+        return seal(self.key, content)
 
     def stage_file(self, number: int, name: str, ending: str) -> Path:
         """Returns where a file of a stage is; `number` counts from 0."""
@@ -109,8 +109,8 @@ class RunFolder:
         )
         with reading_file(path, again):
             found: dict[str, Any] = json.loads(read_regular(path, _TEXT, again))
-            seal = found.pop("seal")
-        if seal != self.seal(_canonical(found)):
+            known = found.pop("seal")
+        if known != self.seal(_canonical(found)):
             raise ArchiveError(f"{printable(path)} is not what this run wrote; {again}")
         for ending, wanted in found["files"].items():
             held = self.stage_file(number, name, ending)

@@ -15,10 +15,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from gfx.errors import ArchiveError
 from gfx.io.archive import load, save
 from gfx.io.atomic_writes import write_files
-from gfx.io.regular_files import read_regular
 from gfx.metrics import Score
 from gfx.pipeline import apply
 from gfx.pipeline.report import attach, report
@@ -28,10 +26,10 @@ from gfx.train.loop.player import Player
 from gfx.train.runs.checkpoint_files import CheckpointFiles
 from gfx.train.runs.evaluation import Judged
 from gfx.train.runs.logbook import flat
-from gfx.train.runs.run_folder import NET
 from gfx.train.runs.run_report import attach_joined
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.runs.sample_grids import write_grid
+from gfx.train.runs.sealed_files import read_sealed, seal_path
 from gfx.train.systems import SystemStage
 from gfx.train.systems.run_length import StepCount
 
@@ -82,27 +80,18 @@ class StageRun:
     def _begun(self) -> fx.GraphModule:
         """Returns the student before its first step, read from its file (rule 2)."""
         run = self.system
-        path = run.folder.stage_file(self.number, self.stage.name, ".begin.gfx")
-        sealed = path.with_suffix(".sha256")
+        path = self._file(".begin.gfx")
         with run.devices.main_first():
-            if not self._is_begun(path, sealed):
+            if read_sealed(path, run.folder.key) is None:
                 loader = run.loader_of(self.stage)
                 steps = 0 if self.stage.fit is None else run.length(self.stage, loader).total
                 first = run.first if self.number == 0 else None
                 save(run.prepared(self.stage, steps) if first is None else first, path)
-                seal = run.folder.seal(path.read_bytes())
-                write_files({sealed: lambda file: file.write(seal.encode())})
+                known = run.folder.seal(path.read_bytes())
+                write_files({seal_path(path): lambda file: file.write(known.encode())})
         net = load(path)
         assert isinstance(net, fx.GraphModule)
         return net
-
-    def _is_begun(self, path: Path, sealed: Path) -> bool:
-        """Whether the student before its first step is there, as this run wrote it."""
-        try:
-            known = read_regular(sealed, 1000).decode("ascii", "replace")
-            return self.system.folder.seal(read_regular(path, NET)) == known
-        except ArchiveError:
-            return False
 
     def _restored(self) -> int:
         """Goes on from the last good checkpoint; returns the steps that are taken."""
@@ -222,11 +211,12 @@ class StageRun:
         if judged is not None:
             self._show(judged, steps)
         run.folder.finish(self.number, self.stage.name, ended)
-        for ending in (".begin.gfx", ".begin.sha256"):
-            self._file(ending).unlink(missing_ok=True)
+        begun = self._file(".begin.gfx")
+        for path in (begun, seal_path(begun)):
+            path.unlink(missing_ok=True)
         return ended
 
-    def _file(self, ending: str) -> Any:
+    def _file(self, ending: str) -> Path:
         return self.system.folder.stage_file(self.number, self.stage.name, ending)
 
     def _show(self, judged: Judged, taken: int) -> None:

@@ -14,16 +14,12 @@ from gfx.io.archive import load
 from gfx.io.guards import reading_file
 from gfx.train.feeding import Loader
 from gfx.train.loop.devices import Devices
-from gfx.train.runs.build_stage import (
-    Nets,
-    StageBuilder,
-    StageInputs,
-    length_of,
-    prepared_student,
-)
+from gfx.train.runs.build_stage import Nets, StageBuilder, length_of
 from gfx.train.runs.critic_source import CriticSource
-from gfx.train.runs.evaluation import Evaluation, default_metrics
+from gfx.train.runs.evaluation import DEFAULT_METRICS, Evaluation
+from gfx.train.runs.held_out_set import HeldOutSet
 from gfx.train.runs.logbook import Logbook
+from gfx.train.runs.prepare_student import StageInputs, prepared_student
 from gfx.train.runs.run_folder import RunFolder
 from gfx.train.systems import System, SystemStage
 from gfx.train.systems.fit_fields import GIVEN
@@ -69,6 +65,7 @@ class SystemRun:
     def __post_init__(self) -> None:
         self.nets = Nets({GIVEN: self.model}, {})
         self.first: fx.GraphModule | None = None  # the first student as the plan prepared it
+        self.held = HeldOutSet(self.task)  # all stages are judged on the same
         self.trained: dict[str, int] = {}
         self.scores: dict[str, dict[str, Any]] = {}
         seconds = self.settings.seconds
@@ -133,7 +130,7 @@ class SystemRun:
         """Returns what judges the student of a stage: beside its teacher, or the model given."""
         guides = () if stage.fit is None else stage.fit.teacher
         teacher = self.nets.generators[guides[0].stage if guides else GIVEN]
-        metrics = self.settings.metrics or default_metrics(self.task)
+        metrics = self.settings.metrics or DEFAULT_METRICS
         shown = teacher.to(self.devices.device)
         weights = self.settings.fid_weights
-        return Evaluation(self.task, metrics, shown, self.devices, fid_weights=weights)
+        return Evaluation(self.held, metrics, shown, self.devices, fid_weights=weights)

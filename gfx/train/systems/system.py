@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gfx.errors import RecipeError
+from gfx.errors import RecipeError, require_seed
 from gfx.io.plain_data import plain, shown
 from gfx.io.yaml_text import dump
 from gfx.pipeline.recipe import InputSpec, Recipe
@@ -112,8 +112,8 @@ class System:
             raise RecipeError(f"recipe version {self.recipe} is unknown; this gfx reads 1")
         if not self.stages:
             raise RecipeError("stages is empty; give at least one")
-        if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed < 2**63):
-            raise RecipeError(f"seed is {self.seed!r}; it is an integer between 0 and 2**63 - 1")
+        if self.seed is not None:
+            require_seed(self.seed)
         known: list[str] = []
         for stage in self.stages:
             self._check(stage, known)

@@ -1,5 +1,6 @@
 """A task without data: inputs are drawn, and what the original makes of them is the target."""
 
+import copy
 import random
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -38,12 +39,9 @@ class DrawnTask(Task):
                 f"data=None draws latents, and this generator takes {shapes}; give data, in the "
                 "shell --data DIR"
             )
-        self.program = program
+        self.program, self._length = program, _EPOCH
+        self.held_out = self.part(range(_HELD_OUT))
         self.about = ("no data was given: latents are drawn like the example inputs",)
-        self._length = _EPOCH
-        held = type(self).__new__(type(self))
-        held.__dict__ |= {"program": program, "_length": _HELD_OUT, "about": ()}
-        self.held_out = held
 
     @property
     def length(self) -> int:
@@ -57,8 +55,8 @@ class DrawnTask(Task):
 
     def part(self, indices: Sequence[int]) -> Self:
         """Returns the task with an epoch of as many examples."""
-        made = type(self).__new__(type(self))
-        made.__dict__ |= {**self.__dict__, "_length": len(indices)}
+        made = copy.copy(self)
+        made._length = len(indices)
         return made
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:

@@ -1,0 +1,68 @@
+"""Holds what all stages of a run are judged on: examples, their truth, and real images."""
+
+import random
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from gfx.metrics import Reference
+from gfx.train.runs.real_images import image_range, real_images
+from gfx.train.tasks import Batch, Task
+
+__all__ = ["HeldOutSet", "unit"]
+
+_BATCH = 16
+_MOST = 200  # held-out examples that are judged
+_REALS = 2000  # real images that sets are compared with
+
+
+class HeldOutSet:
+    """The held-out examples of a task in batches; each is made once.
+
+    `truth` are their targets, None if one has none; `reals` the real images of the training set.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._whole = task
+        self.task = task.for_judging() if task.held_out is None else task.held_out
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """The examples; of many, some."""
+        return _batches(self.task, _MOST)
+
+    @cached_property
+    def truth(self) -> Tensor | None:
+        """The ground truth, (N, C, H, W)."""
+        truths = [self.task.target(batch) for batch in self.batches]
+        known = [truth for truth in truths if truth is not None]
+        return torch.cat(known) if len(known) == len(truths) else None
+
+    @cached_property
+    def reals(self) -> Reference | None:
+        """Real images in [-1, 1], whose features are computed once; None if there are none."""
+        seen = self._whole.for_judging()
+        found = [real_images(seen, batch) for batch in _batches(seen, _REALS)]
+        known = [unit(images, image_range(self.task)) for images in found if images is not None]
+        return Reference(torch.cat(known)) if known else None
+
+
+def unit(images: Tensor, range: tuple[float, float]) -> Tensor:
+    """Scales images from a range to [-1, 1]; what is beyond white is white.
+
+    Example:
+        >>> unit(torch.tensor([0.0, 0.5, 2.0]), (0.0, 1.0)).tolist()
+        [-1.0, 0.0, 1.0]
+    """
+    low, high = range
+    return ((images - low) / (high - low) * 2 - 1).clamp(-1, 1)
+
+
+def _batches(task: Task, most: int) -> list[Batch]:
+    """Makes batches of the examples of a task, each once; of many, some."""
+    indices = list(range(task.length))
+    if len(indices) > most:
+        indices = sorted(random.Random(0).sample(indices, most))
+    made = [task.example(index, random.Random(f"0 {index}")) for index in indices]
+    return [Batch.of(made[first : first + _BATCH]) for first in range(0, len(made), _BATCH)]
