@@ -6,13 +6,10 @@ all that the graph joins, it joins slot by slot, in each channel alike: `x + y` 
 `x + x.flip(1)`; `x + x[:, [1, 2, 0, 4, 5, 3]]` has two channels whose positions are no pair.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
-from torch import fx
 
+from gfx.coupling.channel_owners import ChannelOwners
 from gfx.coupling.groups import Groups, Member
-from gfx.coupling.labelled_tensor import Labeled, core
 from gfx.coupling.labels import Ids
 from gfx.ir.ops import op_name
 
@@ -37,79 +34,55 @@ def movable(groups: Groups) -> dict[str, str]:
         >>> movable(analyse(program, unions=True))["project.conv"]
         ''
     """
-    slots = _Slots(groups)
-    found = {group.name: "" for group in groups.free}
-    for i in slots.broken():
-        found[groups.free[i].name] = "positions of its channels meet in another order"
-    for i in slots.drawn():
-        found[groups.free[i].name] = "numbers are drawn at random for each of its channels"
-    for i in slots.counted():
-        found[groups.free[i].name] = "a statistic of its weights may depend on their order"
+    owners = ChannelOwners(groups, groups.free)
+    found = dict.fromkeys((group.name for group in groups.free), "")
+    for kinds, why in (
+        (_crossed(groups, owners), "positions of its channels meet in another order"),
+        (_drawn(groups, owners), "numbers are drawn at random for each of its channels"),
+        (
+            owners.of_statistics(groups.constants.weight_statistics),
+            "a statistic of its weights may depend on their order",
+        ),
+    ):
+        found |= {groups.free[i].name: why for i in kinds}
     return found
 
 
-class _Slots:
-    """Numbers the positions of each channel."""
+def _numbered(groups: Groups) -> Ids:
+    """Numbers the slots: labels that take the same place on an axis have the same number."""
+    roots = groups.roots
+    starts = np.array([axis.start for axis in groups.every_axis], dtype=np.int64)
+    labels = np.arange(len(roots), dtype=np.int64)
+    axis = np.searchsorted(starts, labels, "right") - 1
+    # the place of a label among those of its channel on its axis
+    order = np.lexsort((labels, roots, axis))
+    first = np.ones(len(order), dtype=np.bool_)
+    first[1:] = (np.diff(axis[order]) != 0) | (np.diff(roots[order]) != 0)
+    begins = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) - begins
+    return np.asarray(starts[axis] + place)  # a channel has no more places than its axis has labels
 
-    def __init__(self, groups: Groups) -> None:
-        self.groups = groups
-        roots = groups.roots
-        owner = np.full(len(roots), -1, dtype=np.int64)
-        channel = np.zeros(len(roots), dtype=np.int64)
-        for i, group in enumerate(groups.free):
-            owner[group.roots], channel[group.roots] = i, np.arange(group.size)
-        self.owner, self.channel = owner[roots], channel[roots]  # by label
-        starts = np.array([axis.start for axis in groups.every_axis], dtype=np.int64)
-        labels = np.arange(len(roots), dtype=np.int64)
-        axis = np.searchsorted(starts, labels, "right") - 1
-        # the place of a label among those of its channel on its axis
-        order = np.lexsort((labels, roots, axis))
-        first = np.ones(len(order), dtype=np.bool_)
-        first[1:] = (np.diff(axis[order]) != 0) | (np.diff(roots[order]) != 0)
-        begins = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
-        place = np.empty(len(order), dtype=np.int64)
-        place[order] = np.arange(len(order)) - begins
-        # of an axis, channels have fewer places than it has labels
-        self.slot = starts[axis] + place
 
-    def broken(self) -> set[int]:
-        """Lists the free groups that a union joins in one channel otherwise than in another."""
-        found: set[int] = set()
-        sizes = np.array([group.size for group in self.groups.free], dtype=np.int64)
-        for a, b in self.groups.unions:
-            mine = (self.owner[a] >= 0) & (a != b)
-            if not mine.any():
-                continue
-            a, b = a[mine], b[mine]
-            pairs = np.unique(
-                np.stack([self.owner[a], self.slot[a], self.slot[b], self.channel[a]], axis=1),
-                axis=0,
-            )
-            kinds, counts = np.unique(pairs[:, :3], axis=0, return_counts=True)
-            found.update(np.unique(kinds[counts != sizes[kinds[:, 0]], 0]).tolist())
-        return found
+def _crossed(groups: Groups, owners: ChannelOwners) -> frozenset[int]:
+    """Lists the groups that a union joins in one channel otherwise than in another."""
+    found: set[int] = set()
+    slot = _numbered(groups)
+    for a, b in groups.unions:
+        mine = (owners.group[a] >= 0) & (a != b)
+        if not mine.any():
+            continue
+        a, b = a[mine], b[mine]
+        pairs = np.stack([owners.group[a], slot[a], slot[b], owners.channel[a]], axis=1)
+        kinds, counts = np.unique(np.unique(pairs, axis=0)[:, :3], axis=0, return_counts=True)
+        found.update(kinds[counts != owners.sizes[kinds[:, 0]], 0].tolist())
+    return frozenset(found)
 
-    def drawn(self) -> set[int]:
-        """Lists the free groups for whose channels the graph draws numbers."""
-        calls = [n for n in self.groups.program.nodes() if n.op in ("call_function", "call_method")]
-        return self._of(node for node in calls if op_name(node) in _DRAWS)
 
-    def counted(self) -> set[int]:
-        """Lists the free groups of tensors of which the graph takes a statistic."""
-        constants = self.groups.constants
-        return self._of(s for node in constants.weight_statistics for s in constants.sources(node))
-
-    def _of(self, nodes: Iterable[fx.Node]) -> set[int]:
-        found: set[int] = set()
-        for node in nodes:
-            value = self.groups.value_of(node)
-            for labels in value.fields if isinstance(value, Labeled) else ():
-                found.update(np.unique(self.owner[core(labels).numpy()]).tolist())
-            if node.op == "get_attr":  # one that is read for a statistic alone has no labels there
-                for axis in self.groups.axes_of(str(node.target)):
-                    if axis is not None:
-                        found.update(np.unique(self.owner[axis.ids]).tolist())
-        return found - {-1}
+def _drawn(groups: Groups, owners: ChannelOwners) -> frozenset[int]:
+    """Lists the groups for whose channels the graph draws numbers."""
+    calls = [n for n in groups.program.nodes() if n.op in ("call_function", "call_method")]
+    return frozenset().union(*(owners.of_node(n) for n in calls if op_name(n) in _DRAWS))
 
 
 def slots(member: Member, size: int) -> Ids:
