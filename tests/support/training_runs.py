@@ -8,7 +8,19 @@ from torch import Tensor, nn
 
 import gfx
 
-__all__ = ["DISTIL", "RANKED", "Patch", "compressed", "files_of", "generator", "pairs", "state_of"]
+__all__ = [
+    "CYCLE",
+    "DISTIL",
+    "RANKED",
+    "Patch",
+    "compressed",
+    "cycled",
+    "files_of",
+    "generator",
+    "pairs",
+    "state_of",
+    "two_sets",
+]
 
 
 def _distil(steps: int | str) -> dict[str, Any]:
@@ -25,6 +37,30 @@ def _distil(steps: int | str) -> dict[str, Any]:
 
 DISTIL = _distil("3+3")
 RANKED = _distil(10)
+
+
+# the authors' squares have no factor of one half, and those of gfx have
+CYCLE = {
+    "gan": {"kind": "lsgan", "weight": 2, "of_discriminator": 1},
+    "cycle": 10,
+    "identity": 5,
+}
+
+
+def cycled(steps: int = 8, pool: int = 3, **fit: Any) -> dict[str, Any]:
+    """Returns a system of one stage that trains as CycleGAN does."""
+    critic = {"begins": "fresh", "pool": pool}
+    back = {"losses": CYCLE, "discriminator": critic}
+    held = {"losses": CYCLE, "discriminator": critic, "players": {"back": back}}
+    return {"stages": {"train": {"fit": {**held, "batch": 2, "steps": steps, **fit}}}}
+
+
+def two_sets(count: int = 12, size: int = 8) -> Any:
+    """Draws two sets of images that are no pairs."""
+    from gfx.train import tasks
+
+    first, second = pairs(count, size)
+    return tasks.unpaired(first, second.flip(0)[: count - 2] * 0.5)
 
 
 def generator(norm: bool = True, seed: int = 0) -> nn.Sequential:
