@@ -11,13 +11,13 @@ import gfx
 __all__ = [
     "CYCLE",
     "DISTIL",
-    "RANKED",
     "Patch",
     "compressed",
     "cycled",
     "files_of",
     "generator",
     "pairs",
+    "ranked",
     "state_of",
     "two_sets",
 ]
@@ -36,7 +36,6 @@ def _distil(steps: int | str) -> dict[str, Any]:
 
 
 DISTIL = _distil("3+3")
-RANKED = _distil(10)
 
 
 # the authors' squares have no factor of one half, and those of gfx have
@@ -100,6 +99,17 @@ def compressed(recipe: Any = DISTIL, model: nn.Module | None = None, **how: Any)
     """Runs a system on the small generator and pairs."""
     given = {"data": pairs(), "discriminator": Patch(), "example_inputs": torch.zeros(1, 3, 8, 8)}
     return gfx.compress(recipe, generator() if model is None else model, **given | how)
+
+
+def ranked(kind: str, batch: int, **how: Any) -> Any:
+    """Runs 10 steps of a distillation, or of generators that lead there and back."""
+    model, how = generator(norm=False), {"device": "cpu", "val": 0, **how}
+    if kind == "distilled":
+        recipe = _distil(10)
+        recipe["stages"]["slim"]["fit"]["batch"] = batch
+        return compressed(recipe, model, data=pairs(16), **how)
+    recipe = cycled(10, batch=batch)
+    return compressed(recipe, model, data=two_sets(16), discriminator=Patch(3), **how)
 
 
 def state_of(net: nn.Module) -> dict[str, bytes]:

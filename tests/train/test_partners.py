@@ -2,13 +2,26 @@
 
 import copy
 import random
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import gfx
-from support.training_runs import Patch, cycled, generator, state_of, two_sets
+from gfx.errors import InputError, RecipeError
+from gfx.train import tasks
+from gfx.train.systems import load_system
+from support.training_runs import (
+    CYCLE,
+    Patch,
+    compressed,
+    cycled,
+    generator,
+    pairs,
+    state_of,
+    two_sets,
+)
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 
@@ -46,7 +59,7 @@ class Pool:
         return torch.stack(shown)
 
 
-def by_hand(nets, batches, order, pool, rate=2e-4, every_back=1):
+def by_hand(nets, batches, order, pool, rate=2e-4):
     """Trains as CycleGAN's code does: one optimizer of both generators, one of both critics."""
     there, back, critic, back_critic = (copy.deepcopy(net).train() for net in nets)
     critic.requires_grad_(True)
@@ -104,3 +117,169 @@ def test_steps_are_those_of_the_authors_loop_by_hand(order, pool):
     for ours, theirs in zip(nets, wanted, strict=True):
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_partner_has_rates_of_its_own_and_steps_at_each_nth_step():
+    back = {"losses": CYCLE, "lr": 1e-3, "lr_discriminator": 1e-4}
+    every = {"back": 2, "back.discriminator": 3, "generator": 1}
+    player = prepared({"players": {"back": back}, "every": every})
+    partner = player._player.back["back"]
+    rates = {name: o.param_groups[0]["lr"] for name, o in partner.optimizers.items()}
+    assert rates == {"generator": 1e-3, "discriminator": 1e-4}
+    changed = []
+    nets = (player.net, player.critic, partner.net, partner.critic)
+    for batch in player.batches():
+        before = [state_of(net) for net in nets]
+        player.loss(batch)
+        player.step()
+        changed.append([state_of(n) != b for n, b in zip(nets, before, strict=True)])
+    assert changed == [[True, True, n % 2 == 0, n % 3 == 0] for n in range(5)]
+
+
+def test_a_step_is_that_of_its_batches_together():
+    whole, parts = (prepared({"batch": 4, "pool": 0}) for _ in range(2))
+    batch = next(whole.batches())
+    whole._step.loss(batch, 1.0, whole._step.begin(0, 1.0))
+    logged = parts._step.begin(0, 1.0)
+    for rows in (slice(0, 2), slice(2, 4)):
+        parts._step.loss(batch.rows(rows), 0.5, logged)
+    for one, other in zip(whole._step.players, parts._step.players, strict=True):
+        for net, twin in ((one.net, other.net), (one.critic, other.critic)):
+            for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+                torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_state_goes_on_bit_for_bit_with_pools_and_partners(tmp_path):
+    one = prepared({"ema": 0.9})
+    for number, batch in enumerate(one.batches()):
+        if number == 3:
+            torch.save(one.state_dict(), tmp_path / "state.pt")
+        one.loss(batch)
+        one.step()
+    other = prepared({"ema": 0.9})
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert len(other._player.pool.rows) == 3
+    for batch in other.batches():
+        other.loss(batch)
+        other.step()
+    for ours, theirs in zip(one._step.players, other._step.players, strict=True):
+        assert state_of(ours.net) == state_of(theirs.net)
+        assert state_of(ours.critic) == state_of(theirs.critic)
+
+
+def test_a_step_leaves_the_user_s_nets_and_the_teacher_as_they_are():
+    model, critic = generator(), Patch(3)
+    before = state_of(model), state_of(critic)
+    recipe = cycled(3, teacher="given", losses={**CYCLE, "recon": 1})
+    player = gfx.train.prepare(
+        recipe, model, data=two_sets(), discriminator=critic, example_inputs=EXAMPLE, val=0
+    )
+    for batch in player.batches():
+        player.loss(batch)
+        player.step()
+    assert (state_of(model), state_of(critic)) == before
+    assert not any(p.grad is not None for p in [*model.parameters(), *critic.parameters()])
+
+
+def run(recipe, tmp_path, **how):
+    given = {"data": two_sets(), "discriminator": Patch(3), "run": tmp_path, **how}
+    return compressed(recipe, **given)
+
+
+def test_a_stage_leaves_its_partners_with_their_averages_for_later_stages(tmp_path):
+    recipe = cycled(4, ema=0.9)
+    inherit = {"begins": "inherit", "losses": CYCLE, "discriminator": {"begins": "inherit"}}
+    recipe["stages"]["slim"] = {
+        "do": [{"channel_prune": {"ratio": 0.5}}],
+        "fit": {"like": "train", "steps": 1, "lr": 1e-9, "ema": 0, "players": {"back": inherit}},
+    }
+    made = run(recipe, tmp_path)
+    names = {path.name for path in tmp_path.glob("0*.gfx")} | {
+        path.name for path in tmp_path.glob("*.critic.pt")
+    }
+    assert names == {
+        f"{stage}{ending}"
+        for stage in ("01-train", "02-slim")
+        for ending in (".gfx", ".back.gfx", ".critic.pt", ".back.critic.pt")
+    }
+    first, second = (gfx.load(tmp_path / f"{n}.back.gfx") for n in ("01-train", "02-slim"))
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-7)  # of the rate 1e-9
+    assert {"cycle", "back.cycle", "back.discriminator"} <= made.history[0].keys()
+    assert not any("new weights" in said and "back" in said for said in made.assumed)
+
+
+def test_norms_of_partners_are_torch_s_own_when_the_stage_has_ended(tmp_path):
+    run(cycled(2), tmp_path)
+    kinds = {type(m) for m in gfx.load(tmp_path / "01-train.back.gfx").modules()}
+    assert torch.nn.InstanceNorm2d in kinds
+
+
+def test_a_partner_with_nothing_to_inherit_begins_anew_and_says_so(tmp_path):
+    made = run("cyclegan", tmp_path, preset="go-on", scale=1e-4)
+    said = [each for each in made.assumed if "players" in each]
+    assert said == [
+        "stage train: players: no stage before has left a generator back: it begins with new "
+        "weights"
+    ]
+
+
+def test_a_generator_that_does_not_lead_back_is_refused():
+    grey = torch.zeros(4, 1, 8, 8)
+    with pytest.raises(InputError, match=r"players: back: .*1x1x8x8.*; give `like:` a net that"):
+        gfx.train.prepare(
+            cycled(2),
+            torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1)),
+            data=tasks.unpaired(torch.zeros(4, 3, 8, 8), grey),
+            discriminator=Patch(1),
+            example_inputs=EXAMPLE,
+        )
+
+
+def test_a_task_without_a_way_back_is_refused():
+    with pytest.raises(InputError, match=r"task paired has no way back.*task unpaired"):
+        gfx.train.prepare(
+            cycled(2), generator(), data=pairs(), discriminator=Patch(), example_inputs=EXAMPLE
+        )
+
+
+def test_what_is_not_finite_names_the_partner():
+    player = prepared()
+    with torch.no_grad():
+        next(player._player.back["back"].net.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match=r"^back: "):
+        player.loss(next(player.batches()))
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        ({"losses": {"cycle": 10}}, "the term cycle goes through a generator that leads back, and"),
+        ({"players": {"back": {}}}, "players: back: losses is empty"),
+        ({"players": {"back": {"losses": CYCLE, "begin": "fresh"}}}, "did you mean 'begins'"),
+        ({"players": {"generator": {"losses": CYCLE}}}, "called 'generator'; give another name"),
+        ({"losses": {"l1": 1}, "players": {"back": {"losses": CYCLE}}},
+         "no term of the student goes through back"),
+        ({"losses": {"cycle": {"by": "bakc"}}, "players": {"back": {"losses": CYCLE}}},
+         "there is no generator 'bakc' that leads back; did you mean 'back'"),
+        ({"losses": CYCLE, "players": {n: {"losses": CYCLE} for n in ("one", "two")}},
+         "finds one, two that lead back; say which, as {cycle: {weight: 10, by: one}}"),
+        ({"losses": CYCLE, "players": {"back": {"losses": {**CYCLE, "taps": 1}}},
+          "teacher": "given"}, "compares with taps, and teachers are the student's alone"),
+        ({"losses": CYCLE, "players": {"back": {"losses": CYCLE, "like": "giben"}}},
+         "like: there is no net 'giben'; did you mean 'given'"),
+        ({"losses": CYCLE, "players": {"back": {"losses": CYCLE, "discriminator": "given"}}},
+         "discriminator: given: the one that is given judges the student"),
+        ({"losses": CYCLE, "players": {"back": {"losses": CYCLE, "discriminator": "none"}}},
+         "players: back: the term gan goes through the discriminator, and discriminator is none"),
+        ({"losses": CYCLE, "players": {"back": {"losses": CYCLE}}, "every": {"bakc": 2}},
+         "every: there is no player 'bakc'; did you mean 'back'"),
+        ({"losses": CYCLE, "players": ["back"]}, "players: a mapping of names to fields"),
+        ({"losses": {"l1": 1}, "discriminator": {"begins": "fresh", "pool": -1}}, "pool"),
+        ({"losses": {"l1": 1}, "teacher": {"online": True, "losses": {"cycle": 1}}},
+         "the teacher given that learns online has none"),
+    ],
+)  # fmt: skip
+def test_players_that_do_not_fit_are_refused_when_the_recipe_is_read(fit, said):
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        load_system({"stages": {"one": {"fit": fit}}})

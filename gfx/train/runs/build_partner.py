@@ -56,12 +56,12 @@ def partner_net(
     if inherited:
         assert left is not None
         base = left
-    example = task.inputs(first.rows(slice(0, 1)))
-    net = apply({"passes": ["strip_taps"]}, base, example, verify=False)
+    net = apply({"passes": ["strip_taps"]}, base, verify=False)
     if partner.begins == "inherit" and not inherited:
         say(f"no stage before has left a generator {partner.name}: it begins with new weights")
     if partner.begins != "given" and not inherited:
-        fresh(net, named_seed(seed, partner.name), partner.std)
+        advice = f"`begins: given` to the player {partner.name}, and the weights stay"
+        fresh(net, named_seed(seed, partner.name), partner.std, advice=advice)
     net.requires_grad_(True)
     _check(partner, net, task, first)
     return net

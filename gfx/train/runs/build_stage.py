@@ -91,6 +91,8 @@ class StageBuilder:
         terms = [
             (t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses
         ]
+        # before the student's player, which changes the classes of its norms for a while
+        nets = [(partner, self._partner_net(partner, student)) for partner in self.fit.players]
         made = Player(
             self.stage.name,
             student,
@@ -102,7 +104,7 @@ class StageBuilder:
             taps=tapped,
             pool=self._pool(self.fit.discriminator),
         )
-        made.back = {partner.name: self._partner(partner, made) for partner in self.fit.players}
+        made.back = {partner.name: self._partner(partner, net, made) for partner, net in nets}
         made.teachers = [
             shown_by(t, made) if isinstance(t, Teacher) else _online_shown(t, made)
             for t in teachers
@@ -160,20 +162,23 @@ class StageBuilder:
         fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0)
         return Player(name, net, critic, terms, fit, self.task, self.devices, taps=tapped)
 
-    def _partner(self, partner: Partner, student: Player) -> Player:
+    def _partner_net(self, partner: Partner, student: fx.GraphModule) -> fx.GraphModule:
+        """Returns the generator of a partner, on the device."""
+        task, device = self.task.backwards(), self.devices.device
+        net = partner_net(partner, student, self.nets, task, self.first, self.seed, self._say)
+        return net.to(device)
+
+    def _say(self, said: str) -> None:
+        self.said.append(f"stage {self.stage.name}: players: {said}")
+
+    def _partner(self, partner: Partner, net: fx.GraphModule, student: Player) -> Player:
         """Builds a generator that leads back, and learns with the student."""
-        assert isinstance(student.net, fx.GraphModule)
-
-        def say(said: str) -> None:
-            self.said.append(f"stage {self.stage.name}: players: {said}")
-
         task = self.task.backwards()
         fit, seed = self.fit.of(partner), self.seed
-        net = partner_net(partner, student.net, self.nets, task, self.first, seed, say)
         critic = None
         if any("discriminator" in term.needs for term in partner.losses):
             source = self.source.way_back(task, self.first)
-            critic = partner_critic(partner, self.nets, source, seed, say)
+            critic = partner_critic(partner, self.nets, source, seed, self._say)
         if critic is not None:
             critic = critic.to(self.devices.device)
             self._check_critic(critic, task)
@@ -181,7 +186,7 @@ class StageBuilder:
         terms = [(term, self._built(term, setting)) for term in partner.losses]
         made = Player(
             partner.name,
-            net.to(self.devices.device),
+            net,
             critic,
             terms,
             fit,

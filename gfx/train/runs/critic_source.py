@@ -110,10 +110,16 @@ def critic_source(given: nn.Module | ModelPath | None, task: Task) -> CriticSour
     return CriticSource(as_module(given), default)
 
 
-def fresh(net: nn.Module, seed: int, std: float | None = None) -> nn.Module:
+_FACTORY = "a factory, as mynet.py:Discriminator, or discriminator: inherit"
+
+
+def fresh(
+    net: nn.Module, seed: int, std: float | None = None, *, advice: str = _FACTORY
+) -> nn.Module:
     """Draws the weights of a net anew, as its layers do when they are made.
 
-    With `std`, from a normal distribution of this deviation; norms around 1, biases 0.
+    With `std`, from a normal distribution of this deviation; norms around 1, biases 0. `advice`
+    is what to give where that cannot be done.
 
     Raises: InputError if a layer with weights does not say how.
 
@@ -127,7 +133,5 @@ def fresh(net: nn.Module, seed: int, std: float | None = None) -> nn.Module:
             try:
                 draw_anew(path, module, std)
             except InputError as error:
-                raise InputError(
-                    f"{error}; give a factory, as mynet.py:Discriminator, or discriminator: inherit"
-                ) from error
+                raise InputError(f"{error}; give {advice}") from error
     return net
