@@ -8,7 +8,7 @@ small = gfx.train.convert(player)
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from gfx.train.loop.devices import devices as devices_of
 from gfx.train.loop.joint_step import JointStep
 from gfx.train.loop.player import Player
 from gfx.train.runs.build_stage import StageBuilder, length_of
+from gfx.train.runs.given_players import given_players
 from gfx.train.runs.logbook import flat
 from gfx.train.runs.nets import Nets
 from gfx.train.runs.opened_run import open_run
@@ -108,6 +109,7 @@ def prepare(
     preset: str | None = None,
     stage: str | None = None,
     discriminator: nn.Module | ModelPath | None = None,
+    players: Mapping[str, nn.Module | ModelPath] | None = None,
     task: str | None = None,
     seed: int = 0,
     scale: float = 1.0,
@@ -124,6 +126,7 @@ def prepare(
         preset: a name under `presets:` of the recipe.
         stage: which one; None: the only one that trains.
         discriminator: a trained one, its file, or what builds one.
+        players: trained ones that lead back, as `gfx.compress`.
         task: the task; None: by model and data.
         seed: of data, weights and noise.
         scale: what the number of steps is multiplied by.
@@ -167,6 +170,7 @@ def prepare(
             "does not run; give that stage's net as the model, and `teacher: given`"
         )
     nets = Nets({GIVEN: opened.given}, {})
+    given_players(players, system, nets)
     builder = StageBuilder(chosen, 0, opened.task, devices, nets, opened.critics, seed)
     steps = length_of(chosen.fit, builder.loader, scale, {})
     example = opened.task.inputs(Batch.of([opened.task.example(0, random.Random(seed))]))

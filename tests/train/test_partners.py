@@ -218,15 +218,53 @@ def test_norms_of_partners_are_torch_s_own_when_the_stage_has_ended(tmp_path):
 def test_a_partner_with_nothing_to_inherit_begins_anew_and_says_so(tmp_path):
     made = run("cyclegan", tmp_path, preset="go-on", scale=1e-4)
     said = [each for each in made.assumed if "players" in each]
-    assert said == [
-        "stage train: players: no stage before has left a generator back: it begins with new "
-        "weights"
-    ]
+    begins = "was left or given"
+    assert said == [f"stage train: players: no generator back {begins}: it begins with new weights"]
+
+
+def test_players_that_are_given_are_what_a_stage_begins_with(tmp_path):
+    run(cycled(3), tmp_path / "one")
+    back, critic = tmp_path / "one" / "01-train.back.gfx", Patch(3, seed=7)
+    inherit = {"begins": "inherit", "losses": CYCLE, "discriminator": "inherit"}
+    recipe = cycled(1, players={"back": inherit})
+    given = {"back": str(back), "back.discriminator": critic}
+    player = gfx.train.prepare(
+        recipe,
+        generator(),
+        data=two_sets(),
+        discriminator=Patch(3),
+        players=given,
+        example_inputs=EXAMPLE,
+    )
+    partner = player._player.back["back"]
+    assert state_of(partner.net) == state_of(gfx.load(back))
+    assert state_of(partner.critic) == state_of(critic)
+    before = state_of(critic)
+    made = run(recipe, tmp_path / "two", players=given)
+    assert made.finished
+    assert state_of(critic) == before
+    with pytest.raises(InputError, match=r"run\.players\.back: was 'Seq"):
+        run(recipe, tmp_path / "two", players=given | {"back": generator(seed=5)})
+
+
+@pytest.mark.parametrize(
+    ("players", "said"),
+    [
+        (
+            {"bakc": generator()},
+            "no player 'bakc' (it has back, back.discriminator); did you mean 'back'",
+        ),
+        ({"back": generator()}, "back was given, and no stage begins with it: give it `begins: "),
+    ],
+)
+def test_players_that_no_stage_takes_are_refused(players, said, tmp_path):
+    with pytest.raises(InputError, match=re.escape(said)):
+        run(cycled(1), tmp_path, players=players)
 
 
 def test_a_generator_that_does_not_lead_back_is_refused():
     grey = torch.zeros(4, 1, 8, 8)
-    with pytest.raises(InputError, match=r"players: back: .*1x1x8x8.*; give `like:` a net that"):
+    with pytest.raises(InputError, match=r"players: back: .*2x1x8x8.*; give `like:` a net that"):
         gfx.train.prepare(
             cycled(2),
             torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1)),

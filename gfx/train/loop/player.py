@@ -262,14 +262,13 @@ class Player:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that a step changes: plain data and tensors."""
+        found = {
+            n: None if part is None else part.state_dict() for n, part in self._parts().items()
+        }
         return {
-            "net": self.net.state_dict(),
-            "critic": None if self.critic is None else self.critic.state_dict(),
+            **found,
             "objectives": [objective.state_dict() for _, objective in self.terms],
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "pool": None if self.pool is None else self.pool.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -278,24 +277,28 @@ class Player:
         Raises: VerificationError if the state is of another player.
         """
         try:
-            self.net.load_state_dict(state["net"])
-            if self.critic is not None:
-                self.critic.load_state_dict(state["critic"])
+            for name, part in self._parts().items():
+                if part is not None:
+                    part.load_state_dict(state[name])
             for (_, objective), each in zip(self.terms, state["objectives"], strict=True):
                 objective.load_state_dict(each)
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
-            if self.schedule is not None:
-                self.schedule.load_state_dict(state["schedule"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
-            if self.pool is not None:
-                self.pool.load_state_dict(state["pool"])
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise VerificationError(
                 f"the checkpoint does not fit {self.name}: {str(error)[:300]}; the model or the "
                 "recipe has changed since: give another run folder"
             ) from error
+
+    def _parts(self) -> dict[str, Any]:
+        """Returns what holds a state, by name; None: there is none."""
+        return {
+            "net": self.net,
+            "critic": self.critic,
+            "schedule": self.schedule,
+            "average": self.average,
+            "pool": self.pool,
+        }
 
 
 def shown_by(teacher: Teacher, player: "Player") -> Callable[[Batch], TeacherValues]:

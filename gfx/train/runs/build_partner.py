@@ -58,7 +58,7 @@ def partner_net(
         base = left
     net = apply({"passes": ["strip_taps"]}, base, verify=False)
     if partner.begins == "inherit" and not inherited:
-        say(f"no stage before has left a generator {partner.name}: it begins with new weights")
+        say(f"no generator {partner.name} was left or given: it begins with new weights")
     if partner.begins != "given" and not inherited:
         advice = f"`begins: given` to the player {partner.name}, and the weights stay"
         fresh(net, named_seed(seed, partner.name), partner.std, advice=advice)
@@ -79,8 +79,8 @@ def partner_critic(
         return source.copy_of(left)
     if begins == "inherit":
         say(
-            f"no stage before has left a discriminator of {partner.name}: a fresh {source.name} "
-            "begins with new weights"
+            f"no discriminator of {partner.name} was left or given: a fresh {source.name} begins "
+            "with new weights"
         )
     return source.new(named_seed(seed, partner.name))
 

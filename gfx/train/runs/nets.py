@@ -28,6 +28,16 @@ class Nets:
         """The generator that the next stage begins with."""
         return self.generators[self.last]
 
+    def copy(self) -> "Nets":
+        """Returns the same nets in tables of their own."""
+        return Nets(
+            dict(self.generators),
+            dict(self.critics),
+            self.last,
+            dict(self.partners),
+            dict(self.partner_critics),
+        )
+
     def take_partners(self, student: Player) -> None:
         """Takes the partners of a student as they are, with their discriminators."""
         for name, player in student.back.items():

@@ -97,8 +97,8 @@ class Partner:
     It learns beside the student, in the same step, by losses of its own; its discriminator judges
     images of the first set.
 
-    inherit: the weights that the partner of this name had at the end of an earlier stage, else new
-    ones; fresh: new ones; given: those of the net that it is like.
+    inherit: what the partner of this name was at the end of an earlier stage, else what was given
+    (`players=`), else new weights; fresh: new weights; given: those of the net that it is like.
 
     Source: Zhu et al. 2017, arXiv:1703.10593 (CycleGAN), figure 3.
 
