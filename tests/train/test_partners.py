@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 import gfx
 from gfx.errors import InputError, RecipeError
+from gfx.reports.run.resume_command import command_of
+from gfx.reports.run.run_facts import run_facts
 from gfx.train import tasks
 from gfx.train.systems import load_system
 from support.training_runs import (
@@ -243,6 +245,8 @@ def test_players_that_are_given_are_what_a_stage_begins_with(tmp_path):
     made = run(recipe, tmp_path / "two", players=given)
     assert made.finished
     assert state_of(critic) == before
+    command = command_of(run_facts(tmp_path / "two"))
+    assert "--player back=PLAYER --player back.discriminator=PLAYER" in command
     with pytest.raises(InputError, match=r"run\.players\.back: was 'Seq"):
         run(recipe, tmp_path / "two", players=given | {"back": generator(seed=5)})
 
