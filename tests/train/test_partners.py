@@ -211,6 +211,45 @@ def test_a_stage_leaves_its_partners_with_their_averages_for_later_stages(tmp_pa
     assert not any("new weights" in said and "back" in said for said in made.assumed)
 
 
+def test_what_a_partner_leaves_is_its_average_and_the_average_changes_no_step(tmp_path):
+    run(cycled(4, ema=0.9), tmp_path / "averaged")
+    run(cycled(4), tmp_path / "last")
+    critics = [torch.load(p, weights_only=True) for p in tmp_path.glob("*/01-train.back.critic.pt")]
+    nets = [state_of(gfx.load(p)) for p in tmp_path.glob("*/01-train.back.gfx")]
+    assert all(torch.equal(value, critics[1][name]) for name, value in critics[0].items())
+    assert nets[0] != nets[1]
+
+
+def test_a_call_of_the_user_s_own_runs_both_ways():
+    first, second = (torch.rand(6, 3, 8, 8) for _ in range(2))
+
+    def call(net, batch):
+        return net(batch.tensors["x"])
+
+    found = []
+    for how in ({}, {"call": call}):
+        player = gfx.train.prepare(
+            cycled(2),
+            generator(),
+            data=tasks.unpaired(first, second, **how),
+            discriminator=Patch(3),
+            example_inputs=EXAMPLE,
+        )
+        found.append(player.loss(next(player.batches())))
+    assert found[0] == found[1]
+
+
+def test_the_way_back_is_the_task_on_the_same_batches_with_its_ranges_swapped():
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    there = tasks.unpaired(images, images, range=(0, 1))
+    there.target_range = (-1.0, 1.0)
+    back = there.backwards()
+    one, other = (task.example(1, random.Random(3)).tensors for task in (there, back))
+    assert all(torch.equal(one[key], other[key]) for key in "xy")
+    assert (back.range, back.target_range) == ((-1.0, 1.0), (0, 1))
+    assert torch.equal(back.backwards().example(1, random.Random(3)).tensors["x"], one["x"])
+
+
 def test_norms_of_partners_are_torch_s_own_when_the_stage_has_ended(tmp_path):
     run(cycled(2), tmp_path)
     kinds = {type(m) for m in gfx.load(tmp_path / "01-train.back.gfx").modules()}
