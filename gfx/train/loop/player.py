@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from gfx.errors import InputError, VerificationError
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.image_pool import ImagePool
+from gfx.train.loop.optimizers import Optimizers
 from gfx.train.loop.quick_norms import quicken, restore
 from gfx.train.loop.split_scores import split_scores
 from gfx.train.loop.step_values import CutValues, Reruns
@@ -79,11 +80,12 @@ class Player:
         self._own = [p for p in net.parameters() if p.requires_grad]
         self._extra = [p for _, objective in self.terms for p in objective.parameters()]
         self._judging = [] if critic is None else [p for p in critic.parameters()]
-        self.optimizers = {"generator": self._adam([*self._own, *self._extra], fit.lr)}
+        self._adam = Optimizers(name, fit, devices)
+        self._adam.add("generator", [*self._own, *self._extra], fit.lr)
         if self.learns:
             rate = fit.lr if fit.lr_discriminator is None else fit.lr_discriminator
-            self.optimizers["discriminator"] = self._adam(self._judging, rate)
-        self.rates = {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+            self._adam.add("discriminator", self._judging, rate)
+        self.optimizers = self._adam.held
         self.schedule = Schedule(net, self.optimizers["generator"]) if has_masks(net) else None
         self.average = WeightAverage(net, fit.ema) if fit.ema else None
         self._made: list[tuple[Batch, CutValues, float]] = []  # of the step that is taken
@@ -91,10 +93,7 @@ class Player:
 
     def begin(self, step: int, rate: float) -> None:
         """Begins step number `step`, counted from 0, at a factor of the learning rates."""
-        for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = self.rates[name] * rate
-            optimizer.zero_grad()
+        self._adam.begin(rate)
         self.net.train()
         if self.critic is not None:
             self.critic.train(self.learns)
@@ -114,7 +113,7 @@ class Player:
     def step_discriminator(self) -> None:
         """Changes the weights of the discriminator by the gradients of the step."""
         if self._tells:
-            self._step("discriminator", self._judging)
+            self._adam.step("discriminator")
 
     def fool_again(self, logged: dict[str, Tensor]) -> None:
         """Adds the generator's gradients, where the discriminator steps before it is judged."""
@@ -127,7 +126,7 @@ class Player:
         """Changes the weights of the generator by the gradients of the step."""
         if not self._fools:
             return
-        self._step("generator", [*self._own, *self._extra])
+        self._adam.step("generator")
         if self.schedule is not None and not self.schedule.done:
             self.schedule.step()
         if self.average is not None:
@@ -216,23 +215,6 @@ class Player:
         if "way back" in self._needs:
             found += [p for player in self.back.values() for p in player._own]
         return found
-
-    def _step(self, name: str, parameters: Sequence[nn.Parameter]) -> None:
-        self.devices.average(parameters)
-        if self.fit.clip is not None:
-            nn.utils.clip_grad_norm_(parameters, self.fit.clip)
-        self.optimizers[name].step()
-
-    def _adam(self, parameters: Sequence[nn.Parameter], rate: float) -> torch.optim.Optimizer:
-        if not parameters:
-            raise InputError(f"{self.name} has no parameters that learn; nothing can be trained")
-        fit = self.fit
-        kind = torch.optim.AdamW if fit.weight_decay else torch.optim.Adam
-        # one kernel for all parameters; it needs floating tensors on a device that has one
-        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-        return kind(
-            parameters, lr=rate, betas=fit.betas, weight_decay=fit.weight_decay, fused=fused
-        )
 
     def finished(self) -> fx.GraphModule:
         """Returns a copy of the student as `finish` would leave it."""
