@@ -34,7 +34,7 @@ def check_players(stage: str, fit: Fit, known: Sequence[str]) -> None:
     if names and not _goes_back(fit.losses):
         raise RecipeError(
             f"stage {stage}: players: no term of the student goes through {' or '.join(names)}; "
-            "give its losses `cycle: 10`, or leave players out"
+            "give `losses: {cycle: 10}`, or leave players out"
         )
     for partner in fit.players:
         where = f"stage {stage}: players: {partner.name}"
