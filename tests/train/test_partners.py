@@ -339,6 +339,7 @@ def test_what_is_not_finite_names_the_partner():
         ({"players": {"back": {}}}, "players: back: losses is empty"),
         ({"players": {"back": {"losses": CYCLE, "begin": "fresh"}}}, "did you mean 'begins'"),
         ({"players": {"generator": {"losses": CYCLE}}}, "called 'generator'; give another name"),
+        ({"players": {"begin": {"losses": CYCLE}}}, "called 'begin'; give another name"),
         ({"losses": {"l1": 1}, "players": {"back": {"losses": CYCLE}}},
          "no term of the student goes through back"),
         ({"losses": {"cycle": {"by": "bakc"}}, "players": {"back": {"losses": CYCLE}}},

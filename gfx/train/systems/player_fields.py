@@ -14,6 +14,8 @@ __all__ = ["FRESH", "GIVEN", "INHERITED", "STUDENT", "Critic", "Guide", "Partner
 GIVEN = "given"  # what the user handed in: the model, or the discriminator
 STUDENT = "student"  # the generator that a stage trains, with its passes applied
 
+# by other players, and by files of a stage
+_TAKEN = ("generator", "discriminator", STUDENT, "begin", "critic")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 
 Begins = Literal["inherit", "fresh", "given", "frozen", "none"]
@@ -118,7 +120,7 @@ class Partner:
     lr_discriminator: float | None = None  # None: that of the student's
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name in ("generator", "discriminator", STUDENT):
+        if not _NAME.fullmatch(self.name) or self.name in _TAKEN:
             raise RecipeError(
                 f"players: a generator is called {shown(self.name)}; give another name, of "
                 "letters, digits, - and _"
