@@ -38,6 +38,8 @@ def check_players(stage: str, fit: Fit, known: Sequence[str]) -> None:
         )
     for partner in fit.players:
         where = f"stage {stage}: players: {partner.name}"
+        if partner.name == stage:
+            raise RecipeError(f"{where}: is the name of the stage too; give the player another")
         if partner.like not in (STUDENT, GIVEN, *known):
             choices = (STUDENT, GIVEN, *known)
             raise RecipeError(

@@ -73,6 +73,11 @@ class Critic:
 
     def __post_init__(self) -> None:
         check_range("discriminator: pool", self.pool, at_least=0, at_most=MOST)
+        if self.pool and not self.learns:
+            raise RecipeError(
+                f"discriminator: {self.begins}: does not learn, and a pool is what one learns "
+                "from; leave pool out"
+            )
 
     @staticmethod
     def read(value: Any) -> "Critic":
