@@ -8,7 +8,19 @@ from torch import Tensor, nn
 
 import gfx
 
-__all__ = ["DISTIL", "RANKED", "Patch", "compressed", "files_of", "generator", "pairs", "state_of"]
+__all__ = [
+    "CYCLE",
+    "DISTIL",
+    "Patch",
+    "compressed",
+    "cycled",
+    "files_of",
+    "generator",
+    "pairs",
+    "ranked",
+    "state_of",
+    "two_sets",
+]
 
 
 def _distil(steps: int | str) -> dict[str, Any]:
@@ -24,7 +36,30 @@ def _distil(steps: int | str) -> dict[str, Any]:
 
 
 DISTIL = _distil("3+3")
-RANKED = _distil(10)
+
+
+# the authors' squares have no factor of one half, and those of gfx have
+CYCLE = {
+    "gan": {"kind": "lsgan", "weight": 2, "of_discriminator": 1},
+    "cycle": 10,
+    "identity": 5,
+}
+
+
+def cycled(steps: int = 8, pool: int = 3, **fit: Any) -> dict[str, Any]:
+    """Returns a system of one stage that trains as CycleGAN does."""
+    critic = {"begins": "fresh", "pool": pool}
+    back = {"losses": CYCLE, "discriminator": critic}
+    held = {"losses": CYCLE, "discriminator": critic, "players": {"back": back}}
+    return {"stages": {"train": {"fit": {**held, "batch": 2, "steps": steps, **fit}}}}
+
+
+def two_sets(count: int = 12, size: int = 8) -> Any:
+    """Draws two sets of images that are no pairs."""
+    from gfx.train import tasks
+
+    first, second = pairs(count, size)
+    return tasks.unpaired(first, second.flip(0)[: count - 2] * 0.5)
 
 
 def generator(norm: bool = True, seed: int = 0) -> nn.Sequential:
@@ -64,6 +99,17 @@ def compressed(recipe: Any = DISTIL, model: nn.Module | None = None, **how: Any)
     """Runs a system on the small generator and pairs."""
     given = {"data": pairs(), "discriminator": Patch(), "example_inputs": torch.zeros(1, 3, 8, 8)}
     return gfx.compress(recipe, generator() if model is None else model, **given | how)
+
+
+def ranked(kind: str, batch: int, **how: Any) -> Any:
+    """Runs 10 steps of a distillation, or of generators that lead there and back."""
+    model, how = generator(norm=False), {"device": "cpu", "val": 0, **how}
+    if kind == "distilled":
+        recipe = _distil(10)
+        recipe["stages"]["slim"]["fit"]["batch"] = batch
+        return compressed(recipe, model, data=pairs(16), **how)
+    recipe = cycled(10, batch=batch)
+    return compressed(recipe, model, data=two_sets(16), discriminator=Patch(3), **how)
 
 
 def state_of(net: nn.Module) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.training_runs import RANKED, compressed, generator, pairs
+from support.training_runs import ranked
 
 pytest.importorskip("accelerate")
 
@@ -18,14 +18,15 @@ WORKER = Path(__file__).parents[1] / "support" / "rank_worker.py"
 ROOT = Path(__file__).parents[2]
 
 
-def test_two_processes_have_the_curves_of_one_with_twice_the_batch(tmp_path):
+@pytest.mark.parametrize(("kind", "rows_of"), [("distilled", 11), ("cycled", 11)])
+def test_two_processes_have_the_curves_of_one_with_twice_the_batch(kind, rows_of, tmp_path):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     started = [
         subprocess.Popen(
-            [sys.executable, WORKER, str(rank), "2", tmp_path / "two", str(port)],
+            [sys.executable, WORKER, str(rank), "2", tmp_path / "two", str(port), kind],
             env={**os.environ, "PYTHONPATH": paths},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -36,14 +37,10 @@ def test_two_processes_have_the_curves_of_one_with_twice_the_batch(tmp_path):
     for process in started:
         said = process.communicate(timeout=240)[0]
         assert process.returncode == 0, said[-3000:]
-    one = json.loads(json.dumps(RANKED))
-    one["stages"]["slim"]["fit"]["batch"] = 4
-    whole = compressed(
-        one, generator(norm=False), data=pairs(16), run=tmp_path / "one", val=0, device="cpu"
-    )
+    whole = ranked(kind, 4, run=tmp_path / "one")
     lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert len(rows) == len(whole.history) == 11
+    assert len(rows) == len(whole.history) == rows_of
     for row, wanted in zip(rows, whole.history, strict=True):
         assert row.keys() == wanted.keys()
         for key, value in row.items():

@@ -6,10 +6,9 @@
 3. Weights that are drawn anew are drawn from the seed.
 """
 
-import copy
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,35 +21,24 @@ from gfx.pipeline import apply
 from gfx.train.feeding import Loader
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.fit_loop import FitLoop
+from gfx.train.loop.image_pool import ImagePool
 from gfx.train.loop.player import Player, shown_by
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher
+from gfx.train.runs.build_partner import named_seed, partner_critic, partner_net
 from gfx.train.runs.critic_source import CriticSource, fresh
+from gfx.train.runs.nets import Nets
 from gfx.train.runs.prepare_student import taps_of
 from gfx.train.runs.real_images import real_images
-from gfx.train.systems import Fit, Guide, SystemStage
-from gfx.train.systems.fit_fields import GIVEN, Critic
+from gfx.train.systems import Critic, Fit, Guide, Partner, SystemStage
+from gfx.train.systems.player_fields import STUDENT
 from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms import Objective, Term, TermSetting
 
-__all__ = ["Nets", "StageBuilder", "length_of"]
+__all__ = ["StageBuilder", "length_of"]
 
 _KEPT_BYTES = 1 << 30  # of teachers' values of examples that come again
-
-
-@dataclass
-class Nets:
-    """What stages have left: generators and discriminators by the name of the stage."""
-
-    generators: dict[str, fx.GraphModule]
-    critics: dict[str, nn.Module]
-    last: str = GIVEN  # the stage that was last
-
-    @property
-    def student(self) -> fx.GraphModule:
-        """The generator that the next stage begins with."""
-        return self.generators[self.last]
 
 
 class StageBuilder:
@@ -103,14 +91,25 @@ class StageBuilder:
         terms = [
             (t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses
         ]
+        # before the student's player, which changes the classes of its norms for a while
+        nets = [(partner, self._partner_net(partner, student)) for partner in self.fit.players]
         made = Player(
-            self.stage.name, student, critic, terms, self.fit, self.task, self.devices, taps=tapped
+            self.stage.name,
+            student,
+            critic,
+            terms,
+            self.fit,
+            self.task,
+            self.devices,
+            taps=tapped,
+            pool=self._pool(self.fit.discriminator),
         )
+        made.back = {partner.name: self._partner(partner, net, made) for partner, net in nets}
         made.teachers = [
             shown_by(t, made) if isinstance(t, Teacher) else _online_shown(t, made)
             for t in teachers
         ]
-        players.append(made)
+        players += [*made.back.values(), made]
         return FitLoop(
             self.stage.name,
             players,
@@ -163,6 +162,45 @@ class StageBuilder:
         fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0)
         return Player(name, net, critic, terms, fit, self.task, self.devices, taps=tapped)
 
+    def _partner_net(self, partner: Partner, student: fx.GraphModule) -> fx.GraphModule:
+        """Returns the generator of a partner, on the device."""
+        task, device = self.task.backwards(), self.devices.device
+        net = partner_net(partner, student, self.nets, task, self.first, self.seed, self._say)
+        return net.to(device)
+
+    def _say(self, said: str) -> None:
+        self.said.append(f"stage {self.stage.name}: players: {said}")
+
+    def _partner(self, partner: Partner, net: fx.GraphModule, student: Player) -> Player:
+        """Builds a generator that leads back, and learns with the student."""
+        task = self.task.backwards()
+        fit, seed = self.fit.of(partner), self.seed
+        critic = None
+        if any("discriminator" in term.needs for term in partner.losses):
+            source = self.source.way_back(task, self.first)
+            critic = partner_critic(partner, self.nets, source, seed, self._say)
+        if critic is not None:
+            critic = critic.to(self.devices.device)
+            self._check_critic(critic, task)
+        setting = TermSetting({}, (), named_seed(seed, partner.name))
+        terms = [(term, self._built(term, setting)) for term in partner.losses]
+        made = Player(
+            partner.name,
+            net,
+            critic,
+            terms,
+            fit,
+            task,
+            self.devices,
+            taps=False,
+            pool=self._pool(partner.discriminator),
+        )
+        made.back = {STUDENT: student}
+        return made
+
+    def _pool(self, critic: Critic) -> ImagePool | None:
+        return ImagePool(critic.pool, self.seed, self.devices) if critic.pool else None
+
     def _features(self, teacher: Teacher | Player) -> dict[str, Tensor]:
         """Returns what a teacher with taps shows of the first batch."""
         if isinstance(teacher, Teacher):
@@ -212,7 +250,7 @@ class StageBuilder:
             )
         made = self._critic_source(wanted)
         made = made.to(self.devices.device)
-        self._check_critic(made)
+        self._check_critic(made, self.task)
         return made
 
     def _critic_source(self, wanted: Critic) -> nn.Module:
@@ -221,7 +259,7 @@ class StageBuilder:
             stages = [g.stage for g in self.fit.teacher if g.stage in self.nets.critics]
             left = stages or list(self.nets.critics)[-1:]
             if left:
-                return copy.deepcopy(self.nets.critics[left[0]]).requires_grad_(True)
+                return source.copy_of(self.nets.critics[left[0]])
         if source.trained and begins != "fresh":
             return source.given_copy()
         if begins in ("given", "frozen"):
@@ -236,10 +274,11 @@ class StageBuilder:
             )
         return source.new(self.seed)
 
-    def _check_critic(self, critic: nn.Module) -> None:
+    def _check_critic(self, critic: nn.Module, task: Task) -> None:
         """Refuses a discriminator that does not take what the task gives it (rule 2)."""
-        assert self.real is not None
-        given = self.task.judged(self.first, self.real)
+        real = real_images(task, self.first)
+        assert real is not None
+        given = task.judged(self.first, real)
         shapes = ", ".join(_shape(x) for x in given)
         try:
             with torch.no_grad(), preserved(critic), keep_random_state():

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gfx.errors import ArchiveError, InputError
 from gfx.io.atomic_writes import write_files
@@ -22,6 +22,7 @@ from gfx.io.regular_files import read_regular
 __all__ = ["Logbook", "Row", "check_trackers", "flat"]
 
 Row = dict[str, Any]
+Number = TypeVar("Number")  # of a term
 _LARGEST = 2**30  # bytes of the log
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
@@ -144,8 +145,8 @@ def check_trackers(trackers: Sequence[str]) -> None:
             raise InputError(f"log: there is no tracker {each!r}; choose {', '.join(TRACKERS)}")
 
 
-def flat(terms: Mapping[str, Mapping[str, float]], student: str) -> dict[str, float]:
-    """Writes the terms of all players by name; those of teachers after the teacher's.
+def flat(terms: Mapping[str, Mapping[str, Number]], student: str) -> dict[str, Number]:
+    """Writes the terms of all players by name; those of other players after the player's.
 
     Example:
         >>> flat({"teacher": {"l1": 1.0}, "student": {"l1": 2.0}}, "student")
