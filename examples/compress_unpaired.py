@@ -12,15 +12,16 @@ recipe beside this file:
 1. `unpaired_teacher.yaml` trains two ResNet generators as CycleGAN does, one for each way.
 2. `unpaired_student.yaml` leaves a quarter of the MACs of the first. That is the student; it learns
    the images that its teacher makes, with the teacher's discriminator: pairs of a kind.
-3. The preset `unpaired` of that recipe trains the same student, for as many steps, as the teacher
-   was trained. All else is the teacher's there too: the generator that leads back, which still has
-   all its channels, and both discriminators.
+3. Two presets of that recipe train the same student, for as many steps, by CycleGAN's losses. It
+   begins with the same weights and the same discriminator. `unpaired` has a generator that leads
+   back with as few channels, from new weights; `unpaired-with-back` that of the teacher, whole and
+   trained, with its discriminator: more than who has a teacher alone can give.
 
 2 and 3 are done with several seeds. To the folder `out` are written
 
     teacher.gfx, student.gfx    generators, of the first seed
-    emoji.png                   rows: held-out emoji of OpenMoji; those of Noto; the teacher's; the
-                                student's with the teacher's images as pairs; and without
+    emoji.png                   rows: held-out emoji of OpenMoji; those of Noto; the teacher's; and
+                                the students' in the order of the table
     unpaired/                   the folder of each run, with its page report.html: what was stopped
                                 goes on from there
     emoji-*.npz                 the rendered emoji, for the next time
@@ -52,8 +53,12 @@ CRITIC = {"input_nc": 3, "ndf": 16}  # of both PatchGANs
 
 TEACHER = "teacher"
 # how the student learns, and the preset of the recipe that says so
-STUDENTS = {"teacher's images as pairs": None, "without pairs": "unpaired"}
-PSEUDO, UNPAIRED = STUDENTS
+STUDENTS = {
+    "teacher's images as pairs": None,
+    "without pairs": "unpaired",
+    "without pairs, teacher's way back": "unpaired-with-back",
+}
+PSEUDO = next(iter(STUDENTS))
 
 Runs = dict[str, Sequence[gfx.CompressionRun]]  # of several seeds
 
@@ -89,7 +94,7 @@ def train(folder: Path, seeds: int, how: dict[str, Any]) -> Runs:
                 made(teacher),
                 preset=preset,
                 discriminator=critic,
-                players=back if preset == "unpaired" else None,
+                players=back if preset == "unpaired-with-back" else None,
                 run=folder / f"{preset or 'student'}-{seed}",
                 seed=seed,
                 **how,
@@ -102,7 +107,7 @@ def train(folder: Path, seeds: int, how: dict[str, Any]) -> Runs:
 def pictured(runs: Runs, data: Styles) -> Image.Image:
     """Draws the rows that the top of this file lists."""
     given, truth = data.held_openmoji[:SHOWN], data.held_noto[:SHOWN]
-    drawn = [drawn_by(made(runs[name][0]), given) for name in (TEACHER, PSEUDO, UNPAIRED)]
+    drawn = [drawn_by(made(runs[name][0]), given) for name in (TEACHER, *STUDENTS)]
     return picture([given, truth, *drawn])
 
 
@@ -134,7 +139,8 @@ def run(out: Path, seeds: int, quick: bool, font: Path) -> None:
     console = Console()
     console.print(results(runs, data, frechet))
     for metric in how["metrics"]:
-        console.print(verdict(runs, PSEUDO, UNPAIRED, metric), soft_wrap=True, markup=False)
+        for other in list(STUDENTS)[1:]:
+            console.print(verdict(runs, PSEUDO, other, metric), soft_wrap=True, markup=False)
     console.print(f"wrote {out / 'emoji.png'}; what is trained, and how: {out / 'unpaired'}")
 
 
