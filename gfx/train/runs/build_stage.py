@@ -2,11 +2,9 @@
 
 1. Taps of `fit.taps`, and those among the passes, go into the student first and into every teacher
    at the same places.
-2. A discriminator is refused, with the shapes, before the first step if it does not fit.
-3. Weights that are drawn anew are drawn from the seed.
+2. What does not fit is refused, with the shapes, before the first step.
 """
 
-import copy
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from gfx.train.loop.teacher import Teacher
 from gfx.train.runs.critic_source import CriticSource, fresh
 from gfx.train.runs.prepare_student import taps_of
 from gfx.train.runs.real_images import real_images
+from gfx.train.runs.stage_critic import StageCritic, shape_text
 from gfx.train.systems import Fit, Guide, SystemStage
 from gfx.train.systems.fit_fields import GIVEN, Critic
 from gfx.train.systems.run_length import StepCount
@@ -69,13 +68,18 @@ class StageBuilder:
         assert stage.fit is not None
         self.stage, self.number, self.fit = stage, number, stage.fit
         self.task, self.devices, self.nets = task, devices, nets
-        self.source, self.seed = source, seed
-        self.said: list[str] = []  # what was assumed
+        self.seed = seed
         size = self.fit.batch * self.fit.accumulate
         self.loader = Loader(task, size, seed, devices.rank, devices.ranks)
         # of all processes: what begins with it, as adapters, begins alike in each
         self.first = Loader(task, size * devices.ranks, seed).at(0).to(devices.device)
         self.real = real_images(task, self.first)
+        self.critics = StageCritic(stage.name, source, nets.critics, task, self.first, self.real)
+
+    @property
+    def said(self) -> list[str]:
+        """What was assumed."""
+        return self.critics.said
 
     def loop(self, student: fx.GraphModule, steps: StepCount) -> FitLoop:
         """Returns the loop that trains a student, ready for its first step.
@@ -201,55 +205,8 @@ class StageBuilder:
             return built
 
     def _critic(self, wanted: Critic) -> nn.Module | None:
-        """Returns the discriminator that a stage begins with, on the device (rules 2 and 3)."""
-        if wanted.begins == "none":
-            return None
-        if self.real is None:
-            raise InputError(
-                f"stage {self.stage.name}: a discriminator compares with real images, and the task "
-                f"{self.task.name} has none; give `discriminator: none` and no term that goes "
-                "through one, or data of another task"
-            )
-        made = self._critic_source(wanted)
-        made = made.to(self.devices.device)
-        self._check_critic(made)
-        return made
-
-    def _critic_source(self, wanted: Critic) -> nn.Module:
-        begins, source = wanted.begins, self.source
-        if begins in ("inherit", "frozen"):
-            stages = [g.stage for g in self.fit.teacher if g.stage in self.nets.critics]
-            left = stages or list(self.nets.critics)[-1:]
-            if left:
-                return copy.deepcopy(self.nets.critics[left[0]]).requires_grad_(True)
-        if source.trained and begins != "fresh":
-            return source.given_copy()
-        if begins in ("given", "frozen"):
-            raise InputError(
-                f"stage {self.stage.name}: discriminator: {begins} asks for a trained one, and "
-                "none was given; give discriminator=, in the shell --discriminator FILE"
-            )
-        if begins == "inherit":
-            self.said.append(
-                f"stage {self.stage.name}: no trained discriminator was given, so that a fresh "
-                f"{source.name} begins with new weights"
-            )
-        return source.new(self.seed)
-
-    def _check_critic(self, critic: nn.Module) -> None:
-        """Refuses a discriminator that does not take what the task gives it (rule 2)."""
-        assert self.real is not None
-        given = self.task.judged(self.first, self.real)
-        shapes = ", ".join(_shape(x) for x in given)
-        try:
-            with torch.no_grad(), preserved(critic), keep_random_state():
-                critic(*given)
-        except Exception as error:  # of anyone's module
-            raise InputError(
-                f"stage {self.stage.name}: the discriminator ({type(critic).__name__}) does not "
-                f"take what the task {self.task.name} gives it, {shapes}: {str(error)[:200]}; give "
-                f"one that does, or none: then {self.source.default} is made"
-            ) from error
+        """Returns the discriminator that a player begins with (rule 2)."""
+        return self.critics.begin(wanted, [guide.stage for guide in self.fit.teacher], self.seed)
 
     def _check_image(self, image: Tensor) -> None:
         """Refuses a generator whose images have another shape than the real ones."""
@@ -258,18 +215,14 @@ class StageBuilder:
             return
         if image.shape[1:] != real.shape[1:]:
             raise InputError(
-                f"stage {self.stage.name}: the generator makes images of {_shape(image)}, and "
-                f"the real ones are {_shape(real)}; give data of the size and channels that it "
+                f"stage {self.stage.name}: the generator makes images of {shape_text(image)}, and "
+                f"the real ones are {shape_text(real)}; give data of the size and channels that it "
                 "makes (size=, in the shell --size)"
             )
 
 
 def _online_shown(player: Player, student: Player) -> Any:
     return lambda batch: player.shown(batch, lambda image: student.scores(batch, image))
-
-
-def _shape(value: Any) -> str:
-    return "x".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def length_of(fit: Fit, loader: Loader, scale: float, trained: Mapping[str, int]) -> StepCount:
