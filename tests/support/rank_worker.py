@@ -1,4 +1,4 @@
-"""Runs a system in one of several processes: `python rank_worker.py RANK RANKS FOLDER`."""
+"""Runs a system in one of several processes: `rank_worker.py RANK RANKS FOLDER PORT NORM`."""
 
 import os
 import sys
@@ -22,11 +22,9 @@ def main() -> None:
     }
     warnings.simplefilter("ignore")  # accelerate's own
     torch.set_num_threads(1)
-    from support.training_runs import RANKED, compressed, generator, pairs
+    from support.training_runs import ranked
 
-    made = compressed(
-        RANKED, generator(norm=False), data=pairs(16), run=folder, device="cpu", val=0
-    )
+    made = ranked(sys.argv[5] == "batch_norm", 2, folder)
     torch.save(made.model.state_dict(), folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import gfx
 
-__all__ = ["DISTIL", "RANKED", "Patch", "compressed", "files_of", "generator", "pairs", "state_of"]
+__all__ = ["DISTIL", "Patch", "compressed", "files_of", "generator", "pairs", "ranked", "state_of"]
 
 
 def _distil(steps: int | str) -> dict[str, Any]:
@@ -24,16 +24,17 @@ def _distil(steps: int | str) -> dict[str, Any]:
 
 
 DISTIL = _distil("3+3")
-RANKED = _distil(10)
 
 
-def generator(norm: bool = True, seed: int = 0) -> nn.Sequential:
+def generator(norm: bool | type[nn.Module] = True, seed: int = 0) -> nn.Sequential:
     """Builds a generator from images to images of 8 pixels and more."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        middle = [nn.InstanceNorm2d(8)] if norm else []
+        kind = nn.InstanceNorm2d if norm is True else norm
+        middle = [kind(8)] if kind else []
         return nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
+            # a bias before a BatchNorm has no gradient, of whose rounding Adam makes whole steps
+            nn.Conv2d(3, 8, 3, padding=1, bias=kind is not nn.BatchNorm2d),
             *middle,
             nn.ReLU(),
             nn.Conv2d(8, 8, 3, padding=1),
@@ -46,11 +47,14 @@ def generator(norm: bool = True, seed: int = 0) -> nn.Sequential:
 class Patch(nn.Sequential):
     """A small discriminator of (input, image) pairs, or of images alone."""
 
-    def __init__(self, channels: int = 6, seed: int = 1) -> None:
+    def __init__(self, channels: int = 6, seed: int = 1, norm: bool = False) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             super().__init__(
-                nn.Conv2d(channels, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 4, 1, 1)
+                nn.Conv2d(channels, 8, 4, 2, 1, bias=not norm),
+                *([nn.BatchNorm2d(8)] if norm else []),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(8, 1, 4, 1, 1),
             )
 
 
@@ -64,6 +68,16 @@ def compressed(recipe: Any = DISTIL, model: nn.Module | None = None, **how: Any)
     """Runs a system on the small generator and pairs."""
     given = {"data": pairs(), "discriminator": Patch(), "example_inputs": torch.zeros(1, 3, 8, 8)}
     return gfx.compress(recipe, generator() if model is None else model, **given | how)
+
+
+def ranked(batch_norm: bool, batch: int, run: Path) -> Any:
+    """Runs what several processes and one are compared in; `batch` is that of each."""
+    recipe = _distil(10)
+    recipe["stages"]["slim"]["fit"]["batch"] = batch
+    model = generator(norm=nn.BatchNorm2d if batch_norm else False)
+    critic = Patch(norm=batch_norm)
+    given = {"data": pairs(16), "run": run, "device": "cpu", "val": 0}
+    return compressed(recipe, model, discriminator=critic, **given)
 
 
 def state_of(net: nn.Module) -> dict[str, bytes]:

@@ -64,8 +64,10 @@ class Player:
         self.terms = list(terms)
         self.teachers = list(teachers)
         self._run = TappedRun(net, task, taps=taps)
-        self._quick = quicken(net)
-        self._quick_in_critic = () if critic is None else quicken(critic)
+        self._quick = self._prepare(net)
+        self._quick_in_critic = () if critic is None else self._prepare(critic)
+        for _, objective in self.terms:  # adapters may have norms
+            devices.synchronise(objective)
         self.learns = critic is not None and fit.discriminator.learns
         if critic is not None:
             critic.requires_grad_(self.learns)
@@ -81,6 +83,10 @@ class Player:
         self.average = WeightAverage(net, fit.ema) if fit.ema else None
         self._made: list[tuple[Batch, CutValues, float]] = []  # of the step that is taken
         self._fools = self._tells = False
+
+    def _prepare(self, net: nn.Module) -> tuple[str, ...]:
+        """Gives a net the norms that it trains with; returns their paths."""
+        return (*quicken(net), *self.devices.synchronise(net))
 
     def update(self, batches: Sequence[Batch], step: int, rate: float) -> dict[str, Tensor]:
         """Takes a step on some batches, whose gradients are averaged; returns the terms."""

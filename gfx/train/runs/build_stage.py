@@ -21,6 +21,7 @@ from gfx.train.feeding import Loader
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.fit_loop import FitLoop
 from gfx.train.loop.player import Player, shown_by
+from gfx.train.loop.synced_norms import alone
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher
 from gfx.train.runs.critic_source import CriticSource, fresh
@@ -74,12 +75,13 @@ class StageBuilder:
         # of all processes: what begins with it, as adapters, begins alike in each
         self.first = Loader(task, size * devices.ranks, seed).at(0).to(devices.device)
         self.real = real_images(task, self.first)
+        self._said: list[str] = []
         self.critics = StageCritic(stage.name, source, nets.critics, task, self.first, self.real)
 
     @property
     def said(self) -> list[str]:
         """What was assumed."""
-        return self.critics.said
+        return [*self.critics.said, *self._said]
 
     def loop(self, student: fx.GraphModule, steps: StepCount) -> FitLoop:
         """Returns the loop that trains a student, ready for its first step.
@@ -115,6 +117,7 @@ class StageBuilder:
             for t in teachers
         ]
         players.append(made)
+        self._note_norms(players)
         return FitLoop(
             self.stage.name,
             players,
@@ -124,6 +127,18 @@ class StageBuilder:
             seed=self.seed,
             stage=self.number,
         )
+
+    def _note_norms(self, players: Sequence[Player]) -> None:
+        """Says which norms see the share of their process alone."""
+        if self.devices.ranks == 1:
+            return
+        nets = [net for player in players for net in (player.net, player.critic) if net is not None]
+        found = [path for net in nets for path in alone(net)]
+        if found:
+            self._said.append(
+                f"stage {self.stage.name}: {len(found)} batch norms, {found[0]} the first, are not "
+                "layers of torch's own: each process sees the moments of its share of the batch"
+            )
 
     def _stream(self, start: int) -> Generator[Sequence[Batch]]:
         parts = self.fit.accumulate
