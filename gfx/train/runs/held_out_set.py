@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gfx.metrics import Reference
+from gfx.train.runs.feature_cache import FeatureCache
 from gfx.train.runs.real_images import image_range, real_images
 from gfx.train.tasks import Batch, Task
 
@@ -41,11 +42,11 @@ class HeldOutSet:
 
     @cached_property
     def reals(self) -> Reference | None:
-        """Real images in [-1, 1], whose features are computed once; None if there are none."""
+        """Real images in [-1, 1], whose features are kept; None if there are none."""
         seen = self._whole.for_judging()
         found = [real_images(seen, batch) for batch in _batches(seen, _REALS)]
         known = [unit(images, image_range(self.task)) for images in found if images is not None]
-        return Reference(torch.cat(known)) if known else None
+        return Reference(torch.cat(known), FeatureCache()) if known else None
 
 
 def unit(images: Tensor, range: tuple[float, float]) -> Tensor:
