@@ -91,5 +91,6 @@ def state_of(net: nn.Module) -> dict[str, bytes]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Returns what a run has left that may not depend on how it was run."""
-    kept = [folder / "log.jsonl", folder / "metrics.csv", *sorted(folder.glob("samples/*.png"))]
+    names = ("log.jsonl", "metrics.csv", "given.json")
+    kept = [*(folder / name for name in names), *sorted(folder.glob("samples/*.png"))]
     return {path.name: path.read_bytes() for path in kept}

@@ -49,14 +49,15 @@ class CompressionRun:
     """What a run has made.
 
     `model` is the smaller generator, with its report; None if the run stopped before its end, or
-    was dry. `assumed` says what was not given.
+    was dry. `scores` holds those of the stages, and of the model as it was `given`, on the same
+    examples. `assumed` says what was not given.
     """
 
     folder: Path
     model: fx.GraphModule | None
     history: tuple[Row, ...]
     samples: tuple[Path, ...]
-    scores: dict[str, dict[str, Any]]  # by stage and metric, on held-out examples
+    scores: dict[str, dict[str, Any]]  # by stage ("given": the model) and metric, held out
     plan: RunPlan
     assumed: tuple[str, ...]
 

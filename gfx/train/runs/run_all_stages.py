@@ -5,6 +5,7 @@ follows is the same either way.
 """
 
 from gfx.train.runs.checkpoint_files import CheckpointFiles
+from gfx.train.runs.given_scores import judge_given
 from gfx.train.runs.logbook import Logbook
 from gfx.train.runs.run_stage import StageRun
 from gfx.train.runs.run_system import SystemRun
@@ -38,5 +39,7 @@ def run_all_stages(run: SystemRun) -> None:
             run.devices.wait()
             run.show()
             run.take(number, stage, ended)
+        judge_given(run)
+        run.show()
     finally:
         run.book.close()
