@@ -30,7 +30,7 @@ from gfx.pipeline import apply
 from gfx.progress import Progress, reported
 from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
-from gfx.train.runs.logbook import Row, check_trackers
+from gfx.train.runs.logbook import Row
 from gfx.train.runs.opened_run import open_run
 from gfx.train.runs.preflight import RunPlan, preflight
 from gfx.train.runs.run_all_stages import run_all_stages
@@ -38,6 +38,7 @@ from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
 from gfx.train.runs.run_report import attach_run_report
 from gfx.train.runs.run_system import RunSettings, SystemRun
+from gfx.train.runs.trackers import check_trackers
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
 

@@ -21,7 +21,6 @@ def run_all_stages(run: SystemRun) -> None:
     run.book = Logbook(
         run.folder.path,
         run.settings.log if run.devices.main else (),
-        run.folder.path.name,
         writes=run.devices.main,
     )
     try:
@@ -43,3 +42,4 @@ def run_all_stages(run: SystemRun) -> None:
         run.show()
     finally:
         run.book.close()
+        run.say(run.book.trackers.said)
