@@ -39,7 +39,7 @@ def judge_given(run: SystemRun) -> None:
 def _judged(run: SystemRun, stage: Any) -> dict[str, Any]:
     judge = run.evaluation(stage)
     given = run.model.to(run.devices.device)
-    is_alone = run.held.truth is None and judge.teacher is given
+    is_alone = run.held.truths is None and judge.teacher is given
     try:
         scores = judge.judge(given).scores
     except InputError as error:  # rule 3
