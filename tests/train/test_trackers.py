@@ -9,7 +9,7 @@ import pytest
 from gfx.errors import InputError
 from support.training_runs import compressed, state_of
 
-pytest.importorskip("accelerate")
+tracking = pytest.importorskip("accelerate.tracking")
 
 TWO = {
     "stages": {
@@ -49,6 +49,8 @@ def fake(tmp_path, monkeypatch):
     (site / "trackio.py").write_text(FAKE)
     monkeypatch.syspath_prepend(site)
     monkeypatch.delitem(sys.modules, "trackio", raising=False)
+    # accelerate looks for packages once, when it is imported
+    monkeypatch.setattr(tracking, "_available_trackers", [tracking.LoggerType.TRACKIO])
     yield importlib.import_module("trackio")
     sys.modules.pop("trackio", None)
 
