@@ -29,7 +29,7 @@ from gfx.train.runs.build_stage import Nets
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.systems.fit_fields import GIVEN
 
-__all__ = ["RunPlan", "StagePlan", "preflight"]
+__all__ = ["RunPlan", "StagePlan", "give_back_memory", "preflight"]
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def preflight(run: SystemRun) -> RunPlan:
     Raises: GfxError of what does not fit.
     """
     plan = _tried(run)
-    _give_back()
+    give_back_memory()
     return plan
 
 
-def _give_back() -> None:
+def give_back_memory() -> None:
     """Gives freed memory back to the system, where the C library can (rule 4)."""
     gc.collect()
     with suppress(OSError, AttributeError, TypeError):  # of other C libraries
