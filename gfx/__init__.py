@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from gfx.reports.run import CompressionRun, compress
     from gfx.reports.sensitivity import inspect
     from gfx.train.schedule import Schedule, schedule
+    from gfx.train.supernet import Supernet, supernet
 
 __all__ = [
     "ArchiveError",
@@ -75,6 +76,7 @@ __all__ = [
     "Report",
     "Schedule",
     "Skip",
+    "Supernet",
     "TimingError",
     "TraceError",
     "VerificationError",
@@ -94,6 +96,7 @@ __all__ = [
     "report",
     "save",
     "schedule",
+    "supernet",
     "tapped",
     "testing",
     "trace",
@@ -120,6 +123,7 @@ _HOMES = {
     "Report": "gfx.pipeline.report",
     "Schedule": "gfx.train.schedule",
     "Skip": "gfx.contract",
+    "Supernet": "gfx.train.supernet",
     "adapters": "gfx.compression.taps",
     "apply": "gfx.pipeline",
     "bench": "gfx.deploy.bench",
@@ -133,6 +137,7 @@ _HOMES = {
     "report": "gfx.pipeline.report",
     "save": "gfx.io.archive",
     "schedule": "gfx.train.schedule",
+    "supernet": "gfx.train.supernet",
     "tapped": "gfx.compression.taps",
     "trace": "gfx.frontend",
 }

@@ -13,6 +13,7 @@ from passes.mask import Mask
 from passes.refit import Refit
 from passes.reinitialise import Reinitialise
 from passes.remove_zeros import RemoveZeros
+from passes.sort_channels import SortChannels
 from passes.strip_taps import StripTaps
 from passes.write_in_place import WriteInPlace
 
@@ -32,6 +33,7 @@ PASSES = (
     Refit,
     Reinitialise,
     RemoveZeros,
+    SortChannels,
     StripTaps,
     WriteInPlace,
 )

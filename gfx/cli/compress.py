@@ -1,5 +1,6 @@
 """`gfx compress`: trains a smaller generator by a system, and writes it."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,6 +89,15 @@ def compress(
             "--discriminator",
             metavar="FILE",
             help="A trained one, or zoo:NAME; else the one that suits the task.",
+        ),
+    ] = None,
+    player: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--player",
+            metavar="NAME=FILE",
+            help="A trained generator that leads back, where the recipe has one that inherits: "
+            "back=FILE, back.discriminator=FILE.",
         ),
     ] = None,
     task: Annotated[
@@ -206,6 +216,7 @@ def compress(
             data=None if not data else data[0] if len(data) == 1 else tuple(data),
             preset=preset,
             discriminator=discriminator,
+            players=_players(player or ()),
             task=None if task is None else task.value,
             run=folder,
             seed=seed,
@@ -236,6 +247,19 @@ def compress(
         typer.echo(f"wrote {output} ({output.stat().st_size:,} bytes)", err=True)
     elif not dry_run:
         warn(f"the time is over: the same command goes on in {folder}")
+
+
+def _players(given: Sequence[str]) -> dict[str, str]:
+    """Reads players, each as NAME=FILE."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not equals or not name or not path:
+            raise typer.BadParameter(f"--player {text}: give NAME=FILE, as back=back.gfx")
+        if name in found:
+            raise typer.BadParameter(f"--player {name} is given twice; give it once")
+        found[name] = path
+    return found
 
 
 def _share_or_folder(text: str | None) -> Any:

@@ -13,6 +13,7 @@ from gfx.coupling.flow import Attention, Flow, GroupNorms
 from gfx.coupling.form_groups import collect
 from gfx.coupling.groups import Groups
 from gfx.coupling.labelled_tensor import Labeled, core, expand_constant, tensors, varying
+from gfx.coupling.labels import Labels
 from gfx.coupling.long_dimensions import LongDimensions
 from gfx.coupling.normalised_weights import normalised
 from gfx.coupling.rules import function_rule, module_rule
@@ -32,6 +33,7 @@ def analyse(
     *,
     attention: Attention = "width",
     group_norm: GroupNorms = "auto",
+    unions: bool = False,
 ) -> Groups:
     """Finds the coupled channel groups of a program.
 
@@ -45,6 +47,7 @@ def analyse(
         group_norm: what may go of a GroupNorm: a "whole" group of channels, which is exact, or as
             many channels of each ("regroup"), which is approximate. "auto" regroups those that
             could lose nothing else, as where the groups of several norms overlap.
+        unions: whether `Groups.unions` keeps what was united.
 
     Example:
         >>> import gfx
@@ -54,20 +57,21 @@ def analyse(
         60
     """
     propagate(program)
-    flow = _run(Flow(program, attention, group_norm))
+    flow = _run(Flow(program, attention, group_norm, labels=Labels(record=unions)))
     while True:
         stuck = _stuck(flow) if group_norm == "auto" else set()
         met = flow.long.met(flow.labels.pins().texts)
         if not stuck and not met:
             return collect(flow)
         long, regrouped = LongDimensions(flow.long.labelled | met), flow.regrouped | stuck
-        flow = _run(Flow(program, attention, group_norm, regrouped, long))
+        labels = Labels(record=unions)
+        flow = _run(Flow(program, attention, group_norm, regrouped, long, labels))
 
 
-def analyse_like(groups: Groups, program: Program) -> Groups:
+def analyse_like(groups: Groups, program: Program, *, unions: bool = False) -> Groups:
     """Finds the groups of another program with the settings that some groups were found with."""
     found = groups._flow
-    return analyse(program, attention=found.attention, group_norm=found.group_norm)
+    return analyse(program, attention=found.attention, group_norm=found.group_norm, unions=unions)
 
 
 def _run(flow: Flow) -> Flow:

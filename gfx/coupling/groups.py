@@ -202,6 +202,16 @@ class Groups:
         return tuple(self._flow.statistics)
 
     @property
+    def unions(self) -> tuple[tuple[Ids, Ids], ...]:
+        """The labels that the analysis united, in pairs; empty if it was not asked to keep them."""
+        return tuple(self._flow.labels.unions or ())
+
+    @property
+    def every_axis(self) -> tuple[Axis, ...]:
+        """The labelled dimensions in the order of their labels, those of inputs and nodes too."""
+        return tuple(self._flow.labels.axes)
+
+    @property
     def constants(self) -> Constants:
         """The nodes that the graph computes from the program's own tensors alone."""
         return self._flow.constants

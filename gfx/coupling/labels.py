@@ -67,9 +67,10 @@ class Labels:
         [0, 1, 2, 3]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, record: bool = False) -> None:
         self.axes: list[Axis] = []
         self.starts: list[int] = []
+        self.unions: list[tuple[Ids, Ids]] | None = [] if record else None  # of labels, in pairs
         self._parent: Ids = np.arange(1024, dtype=np.int64)
         self._count = 0
         self._pins: list[tuple[Ids, str]] = []
@@ -120,6 +121,8 @@ class Labels:
         if a.shape != b.shape:
             a, b = np.broadcast_arrays(a, b)
         a, b = a.ravel(), b.ravel()
+        if self.unions is not None:
+            self.unions.append((a, b))
         while True:
             a, b = self.find(a), self.find(b)
             apart = a != b

@@ -8,7 +8,7 @@ small = gfx.train.convert(player)
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,12 @@ from gfx.ir.model_kinds import require_module
 from gfx.pipeline import apply
 from gfx.train.feeding import Loader
 from gfx.train.loop.devices import devices as devices_of
+from gfx.train.loop.joint_step import JointStep
 from gfx.train.loop.player import Player
-from gfx.train.runs.build_stage import Nets, StageBuilder, length_of
+from gfx.train.runs.build_stage import StageBuilder, length_of
+from gfx.train.runs.given_players import given_players
+from gfx.train.runs.logbook import flat
+from gfx.train.runs.nets import Nets
 from gfx.train.runs.opened_run import open_run
 from gfx.train.runs.prepare_student import StageInputs, prepared_student
 from gfx.train.systems.fit_fields import GIVEN
@@ -45,7 +49,8 @@ class PreparedPlayer:
         self._player, self._loader, self.steps = player, loader, steps
         self.net, self.critic, self.optimizers = player.net, player.critic, player.optimizers
         self.taken = 0  # steps
-        self._terms: dict[str, Tensor] = {}
+        self._step = JointStep(player)
+        self._terms: dict[str, dict[str, Tensor]] = {}
         self._begun = False
 
     def batches(self) -> Iterator[Batch]:
@@ -55,17 +60,18 @@ class PreparedPlayer:
                 yield next(stream)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Computes the terms of a batch, and adds the gradients of both players.
+        """Computes the terms of a batch, and adds the gradients of all players.
 
-        Several calls before `step` add up.
+        Several calls before `step` add up. Terms of a generator that leads back have its name
+        before theirs, as `back.cycle`.
 
         Raises: InputError if a term is not finite.
         """
         if not self._begun:
-            self._player.begin(self.taken, self.steps.rate(self.taken))
-            self._terms, self._begun = {}, True
-        self._player.loss(batch.to(self._player.devices.device), 1.0, self._terms)
-        return dict(self._terms)
+            self._terms = self._step.begin(self.taken, self.steps.rate(self.taken))
+            self._begun = True
+        self._step.loss(batch.to(self._player.devices.device), 1.0, self._terms)
+        return flat(self._terms, self._player.name)
 
     def step(self) -> None:
         """Changes the weights, and goes on to the next step; masks and averages follow.
@@ -74,13 +80,14 @@ class PreparedPlayer:
         """
         if not self._begun:
             raise InputError("step() comes after loss(batch), and there was none since the last")
-        self._player.step(self._terms)
+        self._step.step(self._terms)
         self._begun = False
         self.taken += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that a step changes."""
-        return {"taken": self.taken, **self._player.state_dict()}
+        partners = {name: player.state_dict() for name, player in self._player.back.items()}
+        return {"taken": self.taken, "players": partners, **self._player.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a state.
@@ -88,6 +95,8 @@ class PreparedPlayer:
         Raises: VerificationError if it is of another player.
         """
         self._player.load_state_dict(state)
+        for name, player in self._player.back.items():
+            player.load_state_dict(state["players"][name])
         self.taken = state["taken"]
 
 
@@ -100,6 +109,7 @@ def prepare(
     preset: str | None = None,
     stage: str | None = None,
     discriminator: nn.Module | ModelPath | None = None,
+    players: Mapping[str, nn.Module | ModelPath] | None = None,
     task: str | None = None,
     seed: int = 0,
     scale: float = 1.0,
@@ -116,6 +126,7 @@ def prepare(
         preset: a name under `presets:` of the recipe.
         stage: which one; None: the only one that trains.
         discriminator: a trained one, its file, or what builds one.
+        players: trained ones that lead back, as `gfx.compress`.
         task: the task; None: by model and data.
         seed: of data, weights and noise.
         scale: what the number of steps is multiplied by.
@@ -159,18 +170,20 @@ def prepare(
             "does not run; give that stage's net as the model, and `teacher: given`"
         )
     nets = Nets({GIVEN: opened.given}, {})
+    given_players(players, system, nets)
     builder = StageBuilder(chosen, 0, opened.task, devices, nets, opened.critics, seed)
     steps = length_of(chosen.fit, builder.loader, scale, {})
     example = opened.task.inputs(Batch.of([opened.task.example(0, random.Random(seed))]))
     measured = StageInputs(opened.task, builder.loader) if chosen.passes else None
     student = prepared_student(chosen, opened.given, steps.total, seed, example, measured)
     loop = builder.loop(student, steps)
-    if len(loop.players) > 1:
+    player = loop.players[-1]
+    if len(loop.players) > 1 + len(player.back):
         raise RecipeError(
             f"stage {chosen.name}: has a teacher that learns online: that takes the loop of gfx; "
             "run it by gfx.compress"
         )
-    return PreparedPlayer(loop.players[0], builder.loader, steps)
+    return PreparedPlayer(player, builder.loader, steps)
 
 
 def convert(player: PreparedPlayer, path: str | Path | None = None) -> fx.GraphModule:

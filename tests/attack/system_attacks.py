@@ -13,7 +13,7 @@ from attack.recipe_attacks import SCALARS, VALUES, dumped, structures
 from attack.verdicts import Verdict
 from gfx.io.shipped_recipes import shipped_systems
 from gfx.train.systems import load_system
-from support.training_runs import compressed, generator
+from support.training_runs import compressed, cycled, generator
 
 __all__ = ["attack_system"]
 
@@ -66,6 +66,8 @@ def _good(dice: random.Random) -> dict[str, Any]:
     """A system that ships, or a small one of two stages."""
     if dice.random() < 0.3:
         return load_system(dice.choice(shipped_systems())).spec()
+    if dice.random() < 0.2:
+        return cycled(2)
     losses = {name: 1 for name in dice.sample(LOSSES[:5], 2)}
     first = {"losses": {"l1": 1}, "steps": 2, "batch": 2, "discriminator": "none"}
     second = {"losses": losses, "steps": "1+1", "batch": 2, "teacher": "given", "taps": "auto"}

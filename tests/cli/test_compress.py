@@ -93,6 +93,22 @@ def test_two_sets_that_are_no_pairs_are_unpaired(place):
     assert "task unpaired" in done.stdout
 
 
+def test_a_generator_that_leads_back_is_left_and_given(place):
+    write_pictures(place / "c", ["x.png", "y.png"])
+    inherit = {"begins": "inherit", "losses": {"cycle": 10}}
+    fit = {**FIT, "losses": {"cycle": 10}, "players": {"back": inherit}}
+    name = system(place, {"stages": {"train": {"fit": fit}}})
+    how = ("--data", "a", "--data", "c", "--task", "unpaired", "-o", "small.gfx")
+    done = run(name, "net.gfx", *how, "--run", "one")
+    assert done.exit_code == 0, done.stderr
+    assert "no generator back was left or given" in done.stdout
+    again = run(name, "net.gfx", *how, "--run", "two", "--player", "back=one/01-train.back.gfx")
+    assert again.exit_code == 0, again.stderr
+    assert "was left or given" not in again.stdout
+    told = CliRunner().invoke(app, ["report", "two"], env={"COLUMNS": "400"}).stdout
+    assert "finished" in told
+
+
 def test_images_alone_train_a_generator_from_noise(place):
     write_pictures(place / "faces", 12, size=(64, 64))
     extra = ("--data", "faces", "--no-flip", "--val", "0.25", "--seed", "3")
@@ -238,6 +254,13 @@ def test_a_signal_leaves_a_run_that_goes_on(place, number, word, code):
         (("net.gfx", "-o", "x.gfx", "--discriminator", "zoo:patchgann"), 1, "did you mean"),
         (("net.gfx", "-o", "x.gfx", "--val", "1.5"), 1, "val=1.5"),
         (("net.gfx", "-o", "x.gfx", "--labels", "0"), 1, "labels"),
+        (
+            ("net.gfx", "-o", "x.gfx", "--player", "b"),
+            2,
+            "--player b: give NAME=FILE, as back=back",
+        ),
+        (("net.gfx", "-o", "x.gfx", *["--player", "b=f"] * 2), 2, "--player b is given twice"),
+        (("net.gfx", "-o", "x.gfx", "--player", "b=f"), 1, "the recipe has no player 'b'"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gfx
+from gfx.costs import cost_of
 from gfx.coupling import analyse
 from gfx.coupling.channel_names import channels_of, named_axes, stays
+from gfx.coupling.removal import narrowed
 from passes.channel_prune import ChannelPrune
 from support.laws import law
 from support.oracle import alike
@@ -120,3 +122,24 @@ def test_the_full_width_changes_nothing(spec):
     recipe = {"passes": [{"channel_prune": {"widths": full}}]}
     small = gfx.apply(recipe, model, inputs)  # honest, hence accepted
     assert gfx.report(small).passes[0].changes == ()
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)
+        self.one, self.other = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.other.weight = self.one.weight
+
+    def forward(self, x):
+        return self.last(self.other(self.one(self.first(x).relu()).relu()).relu())
+
+
+def test_tied_weights_stay_tied_without_content():
+    groups = gfx.channels(gfx.trace(Tied(), torch.zeros(1, 3, 4, 4)))
+    widths = {group.name: 3 for group in groups.free}
+    counted = [cost_of(narrowed(groups, widths, content=content)) for content in (True, False)]
+    assert counted[0].macs == counted[1].macs
+    assert counted[0].params == counted[1].params

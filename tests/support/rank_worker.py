@@ -1,4 +1,4 @@
-"""Runs a system in one of several processes: `rank_worker.py RANK RANKS FOLDER PORT NORM`."""
+"""Runs a system in one of several processes: `rank_worker.py RANK RANKS FOLDER PORT KIND`."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def main() -> None:
     torch.set_num_threads(1)
     from support.training_runs import ranked
 
-    made = ranked(sys.argv[5] == "batch_norm", 2, folder)
+    made = ranked(sys.argv[5], 2, run=folder)
     torch.save(made.model.state_dict(), folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -8,7 +8,19 @@ from torch import Tensor, nn
 
 import gfx
 
-__all__ = ["DISTIL", "Patch", "compressed", "files_of", "generator", "pairs", "ranked", "state_of"]
+__all__ = [
+    "CYCLE",
+    "DISTIL",
+    "Patch",
+    "compressed",
+    "cycled",
+    "files_of",
+    "generator",
+    "pairs",
+    "ranked",
+    "state_of",
+    "two_sets",
+]
 
 
 def _distil(steps: int | str) -> dict[str, Any]:
@@ -24,6 +36,30 @@ def _distil(steps: int | str) -> dict[str, Any]:
 
 
 DISTIL = _distil("3+3")
+
+
+# the authors' squares have no factor of one half, and those of gfx have
+CYCLE = {
+    "gan": {"kind": "lsgan", "weight": 2, "of_discriminator": 1},
+    "cycle": 10,
+    "identity": 5,
+}
+
+
+def cycled(steps: int = 8, pool: int = 3, **fit: Any) -> dict[str, Any]:
+    """Returns a system of one stage that trains as CycleGAN does."""
+    critic = {"begins": "fresh", "pool": pool}
+    back = {"losses": CYCLE, "discriminator": critic}
+    held = {"losses": CYCLE, "discriminator": critic, "players": {"back": back}}
+    return {"stages": {"train": {"fit": {**held, "batch": 2, "steps": steps, **fit}}}}
+
+
+def two_sets(count: int = 12, size: int = 8) -> Any:
+    """Draws two sets of images that are no pairs."""
+    from gfx.train import tasks
+
+    first, second = pairs(count, size)
+    return tasks.unpaired(first, second.flip(0)[: count - 2] * 0.5)
 
 
 def generator(norm: bool | type[nn.Module] = True, seed: int = 0) -> nn.Sequential:
@@ -70,14 +106,21 @@ def compressed(recipe: Any = DISTIL, model: nn.Module | None = None, **how: Any)
     return gfx.compress(recipe, generator() if model is None else model, **given | how)
 
 
-def ranked(batch_norm: bool, batch: int, run: Path) -> Any:
-    """Runs what several processes and one are compared in; `batch` is that of each."""
-    recipe = _distil(10)
-    recipe["stages"]["slim"]["fit"]["batch"] = batch
-    model = generator(norm=nn.BatchNorm2d if batch_norm else False)
-    critic = Patch(norm=batch_norm)
-    given = {"data": pairs(16), "run": run, "device": "cpu", "val": 0}
-    return compressed(recipe, model, discriminator=critic, **given)
+def ranked(kind: str, batch: int, **how: Any) -> Any:
+    """Runs 10 steps of a distillation, or of generators that lead there and back.
+
+    Kinds that begin with "normed" have BatchNorms in all nets.
+    """
+    normed = kind.startswith("normed")
+    model = generator(norm=nn.BatchNorm2d if normed else False)
+    how = {"device": "cpu", "val": 0, **how}
+    if kind.endswith("distilled"):
+        recipe = _distil(10)
+        recipe["stages"]["slim"]["fit"]["batch"] = batch
+        critic = Patch(norm=normed)
+        return compressed(recipe, model, data=pairs(16), discriminator=critic, **how)
+    recipe, critic = cycled(10, batch=batch), Patch(3, norm=normed)
+    return compressed(recipe, model, data=two_sets(16), discriminator=critic, **how)
 
 
 def state_of(net: nn.Module) -> dict[str, bytes]:

@@ -20,8 +20,11 @@ WORKER = Path(__file__).parents[1] / "support" / "rank_worker.py"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("norm", ["plain", "batch_norm"])
-def test_two_processes_have_the_curves_of_one_with_twice_the_batch(tmp_path, norm):
+@pytest.mark.parametrize(
+    ("kind", "rows_of"),
+    [("distilled", 11), ("cycled", 11), ("normed, distilled", 11), ("normed, cycled", 11)],
+)
+def test_two_processes_have_the_curves_of_one_with_twice_the_batch(kind, rows_of, tmp_path):
     pytest.importorskip("accelerate")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -29,7 +32,7 @@ def test_two_processes_have_the_curves_of_one_with_twice_the_batch(tmp_path, nor
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     started = [
         subprocess.Popen(
-            [sys.executable, WORKER, str(rank), "2", tmp_path / "two", str(port), norm],
+            [sys.executable, WORKER, str(rank), "2", tmp_path / "two", str(port), kind],
             env={**os.environ, "PYTHONPATH": paths},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -40,10 +43,10 @@ def test_two_processes_have_the_curves_of_one_with_twice_the_batch(tmp_path, nor
     for process in started:
         said = process.communicate(timeout=240)[0]
         assert process.returncode == 0, said[-3000:]
-    whole = ranked(norm == "batch_norm", 4, tmp_path / "one")
+    whole = ranked(kind, 4, run=tmp_path / "one")
     lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert len(rows) == len(whole.history) == 11
+    assert len(rows) == len(whole.history) == rows_of
     for row, wanted in zip(rows, whole.history, strict=True):
         assert row.keys() == wanted.keys()
         for key, value in row.items():

@@ -9,9 +9,10 @@ import warnings
 import pytest
 import torch
 
+import gfx
 from gfx.errors import ArchiveError
 from gfx.train.runs.checkpoint_files import CheckpointFiles
-from support.training_runs import compressed, files_of, state_of
+from support.training_runs import Patch, compressed, cycled, files_of, state_of, two_sets
 
 KILLS = int(os.environ.get("GFX_KILLS", "20"))
 RECIPE = {
@@ -34,11 +35,21 @@ RECIPE = {
 }
 
 
-def run(folder):
-    return compressed(RECIPE, run=folder, checkpoint_seconds=0.0, seed=4)
+RUNS = {
+    "masks": {"recipe": RECIPE},
+    "partners": {
+        "recipe": cycled(12, ema=0.9),
+        "data": two_sets(),
+        "discriminator": Patch(3),
+    },
+}
 
 
-def forked(folder):
+def run(folder, kind="masks"):
+    return compressed(**RUNS[kind], run=folder, checkpoint_seconds=0.0, seed=4)
+
+
+def forked(folder, kind):
     """Starts the run in a fork of this process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside other threads
@@ -47,30 +58,39 @@ def forked(folder):
         code = 1
         try:
             torch.set_num_threads(1)
-            run(folder)
+            run(folder, kind)
             code = 0
         finally:
             os._exit(code)
     return child
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+@pytest.fixture(scope="module", params=RUNS)
+def whole(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    run(folder / "first")  # which has everything to import
+    kind = request.param
+    run(folder / "first", kind)  # which has everything to import
     began = time.monotonic()
-    made = run(folder / "second")
-    return state_of(made.model), files_of(folder / "second"), time.monotonic() - began
+    made = run(folder / "second", kind)
+    left = state_of(made.model), nets_of(folder / "second"), files_of(folder / "second")
+    return kind, left, time.monotonic() - began
+
+
+def nets_of(folder):
+    """The weights of what stages left beside their generators."""
+    critics = {p.name: torch.load(p, weights_only=True) for p in folder.glob("*.critic.pt")}
+    held = {name: {k: v.numpy().tobytes() for k, v in c.items()} for name, c in critics.items()}
+    return held | {p.name: state_of(gfx.load(p)) for p in folder.glob("*.gfx")}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of the process")
 def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(whole, tmp_path):
-    state, files, seconds = whole
+    kind, left, seconds = whole
     dice = random.Random(20261128)
     killed = runs = 0
     folder = tmp_path / "0"
-    while killed < KILLS:
-        child = forked(folder)
+    while killed < (KILLS if kind == "masks" else KILLS // 2):
+        child = forked(folder, kind)
         deadline = time.monotonic() + dice.random() * seconds
         ended = 0
         while time.monotonic() < deadline and not ended:
@@ -84,12 +104,12 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(whole, t
         else:  # it had ended; another run is killed in its turn
             assert os.waitstatus_to_exitcode(status) == 0
             runs += 1
-            assert files_of(folder) == files
+            assert files_of(folder) == left[2]
             folder = tmp_path / str(runs)
     for number in range(runs + 1):
-        made = run(tmp_path / str(number))
-        assert state_of(made.model) == state
-        assert files_of(tmp_path / str(number)) == files
+        made = run(tmp_path / str(number), kind)
+        folder = tmp_path / str(number)
+        assert (state_of(made.model), nets_of(folder), files_of(folder)) == left
         assert not list((tmp_path / str(number)).glob("checkpoints/*"))
 
 

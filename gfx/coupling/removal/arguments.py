@@ -38,12 +38,13 @@ def entry(node: fx.Node, value: Any, wanted: int, sizes: Sizes) -> Any:
     where a batch is folded into the channels.
     """
     now = sizes.after[value] if isinstance(value, fx.Node) else value
-    if now in (wanted, -1):
+    if now == -1 or (now == wanted and not (sizes.general and isinstance(value, fx.Node))):
         return value
     if not isinstance(value, fx.Node):
         return wanted
     share = Fraction(wanted, now)
+    above, below = (wanted, now) if sizes.general else (share.numerator, share.denominator)
     with node.graph.inserting_before(node):
-        if share.numerator > 1:
-            value = node.graph.call_function(operator.mul, (value, share.numerator))
-        return node.graph.call_function(operator.floordiv, (value, share.denominator))
+        if above > 1 or sizes.general:
+            value = node.graph.call_function(operator.mul, (value, above))
+        return node.graph.call_function(operator.floordiv, (value, below))

@@ -105,7 +105,7 @@ def _split(node: fx.Node, sizes: Sizes) -> None:
     """Turns chunk and split whose parts became unequal into a split by sizes."""
     source, dim = argument(node, 0, "input", "tensor"), argument(node, 2, "dim", default=0)
     lengths = [part.shape[dim] for part in sizes.after[node]]
-    if _lengths_now(node, dim, sizes) != lengths:
+    if sizes.general or _lengths_now(node, dim, sizes) != lengths:
         node.op, node.target = "call_function", torch.split
         node.args, node.kwargs = (source, lengths), {"dim": dim}
 

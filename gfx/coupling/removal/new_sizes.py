@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from gfx.coupling.groups import Groups
-from gfx.coupling.labelled_tensor import Labeled, rows_of, varying
+from gfx.coupling.labelled_tensor import Labeled, core, rows_of, tensors, varying
 from gfx.coupling.labels import Mask
 from gfx.ir.node_origin import stands_for
 
@@ -16,10 +16,15 @@ __all__ = ["Sizes"]
 
 
 class Sizes:
-    """Computes what is left of each node's output, given which classes of labels are removed."""
+    """Computes what is left of each node's output, given which classes of labels are removed.
 
-    def __init__(self, groups: Groups, removed: Mask) -> None:
-        self.groups = groups
+    With `elastic`, which classes of labels may go at other widths, repairs write everything that
+    may follow these widths, in the same form whatever goes.
+    """
+
+    def __init__(self, groups: Groups, removed: Mask, elastic: Mask | None = None) -> None:
+        self.groups, self.general = groups, elastic is not None
+        self._elastic = np.zeros(0) if elastic is None else elastic[groups.roots]  # by label
         self.kept = groups.kept(removed)
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._alive: dict[tuple[int, int], tuple[Labeled, Mask]] = {}  # by identity, dimension
@@ -88,9 +93,24 @@ class Sizes:
         """Whether a node's value is a tensor, or a tuple with one."""
         return _holds(self.value_of(node), Labeled)
 
+    def follows(self, value: Any, dim: int | None = None) -> bool:
+        """Whether a value, or a dimension of it, has labels that may go at other widths."""
+        return self.general and any(
+            bool(self._elastic[core(labels).numpy()].any())
+            for each in tensors(value)
+            for labels in each.fields
+            if dim is None or dim in varying(labels)
+        )
+
     def changed(self, node: fx.Node) -> bool:
-        """Whether the node or anything it reads has another shape or number than before."""
-        return any(_differs(n.meta["val"], self.after[n]) for n in (node, *node.all_input_nodes))
+        """Whether the node or anything it reads has another shape or number than before.
+
+        Where some classes are elastic, whether it may have at other widths.
+        """
+        seen = (node, *node.all_input_nodes)
+        if self.general and any(self.follows(self.value_of(n)) for n in seen):
+            return True
+        return any(_differs(n.meta["val"], self.after[n]) for n in seen)
 
 
 def _holds(value: Any, kind: type) -> bool:

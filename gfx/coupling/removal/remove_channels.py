@@ -32,19 +32,23 @@ __all__ = ["narrowed", "remove"]
 _WORTH = 4  # elements of a kernel from which copying kernels one by one is the faster way
 
 
-def remove(program: Program, groups: Groups, removed: Mask) -> tuple[str, ...]:
+def remove(
+    program: Program, groups: Groups, removed: Mask, *, elastic: Mask | None = None
+) -> tuple[str, ...]:
     """Removes channels from a program, in place.
 
     Args:
         program: the program that `groups` was found on.
         groups: its channel groups.
         removed: by class of labels (`group.roots`), whether it goes.
+        elastic: the classes that may go at other widths: the graph has the same form at any, see
+            `Sizes`.
 
     Returns: the nodes that compute statistics of weights, whose values are now stored.
     Raises: EditError if a node would not have the shape that the analysis predicted; the program
         is then no longer usable.
     """
-    sizes = Sizes(groups, removed)
+    sizes = Sizes(groups, removed, elastic)
     _ = sizes.after  # computed from the old shapes, which the edits below overwrite
     stored = store(program, sizes)
     renumber(program, sizes)
@@ -163,11 +167,13 @@ def _check(program: Program, sizes: Sizes) -> None:
             )
 
 
-def narrowed(groups: Groups, widths: Mapping[str, int], *, content: bool = True) -> Program:
+def narrowed(
+    groups: Groups, widths: Mapping[str, int], *, content: bool = True, general: bool = False
+) -> Program:
     """Returns a copy of an analysed program with some free groups, by name, at other widths.
 
-    Which channels stay does not matter to whoever counts or times it: the first ones do. Without
-    content there are shapes alone, inputs too.
+    The first channels stay. Without content there are shapes alone, inputs too. With `general` the
+    graph has the same form at any widths of these groups, see `Sizes`.
 
     Example:
         >>> import gfx
@@ -183,9 +189,10 @@ def narrowed(groups: Groups, widths: Mapping[str, int], *, content: bool = True)
             Tensor, lambda x: x.to("meta"), small.example_inputs
         )
     own = analyse_like(groups, small)
-    removed = own.none_removed()
+    removed, elastic = own.none_removed(), own.none_removed()
     for name, width in widths.items():
         removed[own[name].roots[int(width) :]] = True
-    if removed.any():
-        remove(small, own, removed)
+        elastic[own[name].roots] = True
+    if removed.any() or general:
+        remove(small, own, removed, elastic=elastic if general else None)
     return small

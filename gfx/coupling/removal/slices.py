@@ -26,7 +26,9 @@ def subscript(node: fx.Node, sizes: Sizes) -> None:
     before, now = numbers(tuple(items)), numbers(tuple(items), sizes.after)
     for i, dim in enumerate(_dims(before, value.ndim)):
         if dim is not None:
-            items[i] = _moved(node, items[i], before[i], now[i], sizes.alive(value, dim))
+            items[i] = _moved(
+                node, items[i], before[i], now[i], sizes.alive(value, dim), sizes.general
+            )
     moved = tuple(items) if several else items[0]
     node.args = (source, moved, *node.args[2:])
 
@@ -43,7 +45,7 @@ def _dims(items: tuple[Any, ...], ndim: int) -> list[int | None]:
     return dims
 
 
-def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask) -> Any:
+def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask, follows: bool) -> Any:
     """Moves one integer or slice to where its positions are now."""
     rank = np.cumsum(alive) - 1
     left = int(alive.sum())
@@ -54,11 +56,11 @@ def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask) -> Any:
         return 0 if isinstance(before, int) else slice(0, 1)  # any other channel has its shape
     if isinstance(before, int):
         wanted = int(rank[before])
-        return item if now % left == wanted else wanted
+        return item if now % left == wanted and not follows else wanted
     if isinstance(before, list):
         return [int(rank[i]) for i in before if alive[i]]
     positions = rank[old[alive[old]]]
-    if np.array_equal(np.arange(left)[now], positions):
+    if np.array_equal(np.arange(left)[now], positions) and not follows:
         return item
     return _as_slice(node, positions)
 
@@ -85,7 +87,14 @@ def slices(node: fx.Node, sizes: Sizes) -> None:
     value = sizes.value_of(source)
     item = slice(*given)
     before, now = slice(*numbers(given)), slice(*numbers(given, sizes.after))
-    new = _moved(node, item, before, now, sizes.alive(value, dim % value.ndim))
+    new = _moved(
+        node,
+        item,
+        before,
+        now,
+        sizes.alive(value, dim % value.ndim),
+        sizes.follows(value, dim % value.ndim),
+    )
     if new is not item:
         node.args, node.kwargs = (source, dim, new.start, new.stop, new.step or 1), {}
 
@@ -97,7 +106,9 @@ def narrow(node: fx.Node, sizes: Sizes) -> None:
     (a0, n0), (a1, n1) = numbers(given), numbers(given, sizes.after)
     value, item = sizes.value_of(source), slice(a1, a1 + n1)
     alive = sizes.alive(value, dim % value.ndim)
-    new = _moved(node, item, slice(a0, a0 + n0), item, alive)
+    new = _moved(
+        node, item, slice(a0, a0 + n0), item, alive, sizes.follows(value, dim % value.ndim)
+    )
     if new is not item:
         node.args, node.kwargs = (source, dim, new.start, new.stop - new.start), {}
 
@@ -108,5 +119,6 @@ def select(node: fx.Node, sizes: Sizes) -> None:
     at = argument(node, 2, "index")
     value = sizes.value_of(source)
     alive = sizes.alive(value, dim % value.ndim)
-    node.args = (source, dim, _moved(node, at, numbers(at), numbers(at, sizes.after), alive))
+    now, follows = numbers(at, sizes.after), sizes.follows(value, dim % value.ndim)
+    node.args = (source, dim, _moved(node, at, numbers(at), now, alive, follows))
     node.kwargs = {}

@@ -67,6 +67,8 @@ def _build(members: dict[str, bytes]) -> fx.GraphModule:
         root.get_submodule(path).training = False
     if data["inputs"] is not None:
         root.meta["gfx_inputs"] = data["inputs"]
+    if data.get("supernet") is not None:
+        root.meta["gfx_supernet"] = data["supernet"]
     if "report.json" in members:
         report: Any = _parse(members["report.json"])
         root.gfx_report = report

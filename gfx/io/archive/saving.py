@@ -25,9 +25,11 @@ FORMAT = 1  # of graph.json; a reader refuses what is newer
 
 
 def save(
-    model: fx.GraphModule | Program, path: str | os.PathLike[str], *, report: Any = None
+    model: fx.GraphModule | Program | nn.Module, path: str | os.PathLike[str], *, report: Any = None
 ) -> None:
     """Saves a compiled generator as a `.gfx` archive, or as a pickle if the path ends in `.pt`.
+
+    A supernet is saved as its largest net, with its widths: `gfx.supernet(path)` has them again.
 
     An archive holds the graph, the weights and the report, and opens without running anything from
     the file. The same model gives the same bytes. The file appears whole or not at all.
@@ -47,7 +49,9 @@ def save(
     suffix = Path(path).suffix
     if suffix not in (".gfx", ".pt", ".pth"):
         raise ArchiveError(f"cannot write {path}: gfx writes .gfx archives, or .pt pickles")
-    module = model.module if isinstance(model, Program) else require_module(model)
+    held: Any = getattr(model, "program", None)
+    given: Any = held if isinstance(held, Program) else model  # of a supernet
+    module = given.module if isinstance(given, Program) else require_module(given)
     if not isinstance(module, fx.GraphModule):
         raise ArchiveError(
             f"cannot save a {type(module).__name__}; gfx.apply and gfx.trace give what can be saved"
@@ -56,7 +60,7 @@ def save(
         write_atomic(path, lambda file: torch.save(module, file))
         return
     report = _report(module, report)
-    members = _members(module, _inputs(model, report), report)
+    members = _members(module, _inputs(given, report), report)
     write_atomic(path, lambda file: write_zip(file, members))
 
 
@@ -79,6 +83,8 @@ def _members(module: fx.GraphModule, inputs: Any, report: Any) -> dict[str, byte
     call = write_call(module.graph)
     if call is not None:
         graph["call"] = call
+    if module.meta.get("gfx_supernet"):
+        graph["supernet"] = module.meta["gfx_supernet"]
     members = {"graph.json": _json(graph), "weights.safetensors": save_tensors(arrays)}
     return members if report is None else members | {"report.json": _json(report)}
 

@@ -1,6 +1,6 @@
 """Identifies the modules whose code gfx knows: torch's own layers, and those of gfx."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from gfx.ir.modules.channel_masks import ChannelMask, LearnedMask, is_index
 from gfx.ir.modules.instance_norms import FAST
@@ -53,8 +53,15 @@ def without_content(module: nn.Module) -> None:
         >>> mask.mask.device, mask.index_0
         (device(type='meta'), tensor([0, 1, 1]))
     """
-    masks = [m for m in module.modules() if isinstance(m, ChannelMask)]
-    held = [(m, name, b) for m in masks for name, b in m._buffers.items() if is_index(name)]
-    module.to("meta")
-    for mask, name, index in held:
-        mask._buffers[name] = index
+    made: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: what is shared stays shared
+    for part in module.modules():
+        for held in (part._parameters, part._buffers):
+            for name, value in held.items():
+                if value is None or (isinstance(part, ChannelMask) and is_index(name)):
+                    continue
+                if id(value) not in made:
+                    empty = value.detach().to("meta")
+                    if isinstance(value, nn.Parameter):
+                        empty = nn.Parameter(empty, requires_grad=value.requires_grad)
+                    made[id(value)] = (value, empty)
+                held[name] = made[id(value)][1]  # type: ignore[assignment]

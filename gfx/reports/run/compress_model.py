@@ -9,7 +9,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from gfx.pipeline import apply
 from gfx.progress import Progress, reported
 from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
+from gfx.train.runs.given_players import given_players
 from gfx.train.runs.logbook import Row
 from gfx.train.runs.opened_run import open_run
 from gfx.train.runs.preflight import RunPlan, preflight
@@ -88,6 +89,7 @@ def compress(
     data: Any = None,
     preset: str | None = None,
     discriminator: nn.Module | ModelPath | None = None,
+    players: Mapping[str, nn.Module | ModelPath] | None = None,
     task: str | None = None,
     run: str | os.PathLike[str] | None = None,
     seed: int | None = None,
@@ -122,6 +124,8 @@ def compress(
         preset: a name under `presets:` of the recipe, as of a published data set.
         discriminator: a trained one, its file, or what builds one, as "zoo:patchgan"; None takes
             the one that suits the task.
+        players: trained ones that lead back, by name, and their discriminators, as
+            {"back": ..., "back.discriminator": ...}; taken where the recipe says `inherit`.
         task: paired, unpaired, latent, class, labels, super_resolution or self; None: by model and
             data.
         run: the folder of the run; None is a new one among the temporary files.
@@ -196,12 +200,15 @@ def compress(
         made = SystemRun(system, *parts, folder, devices, settings)
         made.shows = write_run_page
         made.say(opened.task.about)
+        partners = given_players(players, system, made.nets)
         if dry_run:
             plan = preflight(made)
             return CompressionRun(path, None, (), (), {}, plan, tuple(made.said))
         asked = identity(
             system, fingerprint(opened.given), opened.critics, opened.task, settings, how
         )
+        if partners:
+            asked["run"]["players"] = {name: fingerprint(net) for name, net in partners.items()}
         stack.enter_context(folder.opened(asked, claims=devices.main))
         devices.wait()
         plan = _planned(made)

@@ -26,7 +26,11 @@ def words_of_command(facts: FolderFacts) -> list[str]:
     words += [word for path in paths for word in ("--data", path)]
     words += _option("--preset", called.get("preset"))
     words += ["-o", "FILE", "--run", str(facts.folder.absolute())]
-    words += _discriminator(asked.get("discriminator")) + _options(asked)
+    words += _discriminator(asked.get("discriminator"))
+    players = asked.get("players")
+    for name in players if isinstance(players, Mapping) else ():
+        words += ["--player", f"{name}=PLAYER"]
+    words += _options(asked)
     return list(map(shlex.quote, words))
 
 

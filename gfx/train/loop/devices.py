@@ -67,6 +67,10 @@ class Devices:
         """Tells whether a flag is set in any process."""
         return flag
 
+    def gather(self, value: Tensor) -> Tensor:
+        """Returns the rows of all processes, in their order; each has as many."""
+        return value
+
     def wait(self) -> None:
         """Waits until every process is here."""
 
@@ -121,6 +125,12 @@ class ManyDevices(Devices):
         held = torch.tensor([float(flag)], device=self.device)
         torch.distributed.all_reduce(held, torch.distributed.ReduceOp.MAX)
         return bool(held.item())
+
+    def gather(self, value: Tensor) -> Tensor:
+        """Returns the rows of all processes, in their order; each has as many."""
+        held = [torch.empty_like(value) for _ in range(self.ranks)]
+        torch.distributed.all_gather(held, value.contiguous())
+        return torch.cat(held)
 
     def wait(self) -> None:
         """Waits until every process is here."""

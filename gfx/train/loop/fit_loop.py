@@ -19,6 +19,7 @@ from gfx.errors import GfxError, InputError
 from gfx.ir.random_state import seed_all
 from gfx.progress import step as counted_step
 from gfx.train.loop.devices import Devices
+from gfx.train.loop.joint_step import JointStep
 from gfx.train.loop.player import Player
 from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch
@@ -52,6 +53,8 @@ class StepLog:
 
 class FitLoop:
     """Trains the players of one stage; the last is the student, teachers that learn come first.
+
+    Partners of the student, which lead back, are players too, and step with it.
 
     `stream(start)` gives the batches of each step from a step on.
     """
@@ -104,15 +107,18 @@ class FitLoop:
         rate = self.steps.rate(number)
         here = [batch.to(self.devices.device) for batch in batches]
         terms: dict[str, Logged] = {}
-        for player in self.players:
+        student = self.players[-1]
+        alone = [p for p in self.players[:-1] if p not in student.back.values()]
+        for player in (*alone, student):
+            step = JointStep(player)
             try:
-                terms[player.name] = player.update(here, number, rate)
+                terms |= step.update(here, number, rate)
             except GfxError as error:
-                raise type(error)(self._told(player, number, error)) from error
+                raise type(error)(self._told(step.players, number, error)) from error
         self._watch(terms[self.players[-1].name])
         return StepLog(number + 1, rate, terms)
 
-    def _told(self, player: Player, number: int, error: GfxError) -> str:
+    def _told(self, players: Sequence[Player], number: int, error: GfxError) -> str:
         """Says where a term failed, and what to lower (rule 2)."""
         said = f"stage {self.name}, step {number + 1}: {error}"
         if not isinstance(error, InputError) or (
@@ -120,7 +126,8 @@ class FitLoop:
         ):
             return said
         rates = ", ".join(
-            f"{name} {group['lr']:g}"
+            f"{'' if player is players[-1] else player.name + ' '}{name} {group['lr']:g}"
+            for player in players
             for name, optimizer in player.optimizers.items()
             for group in optimizer.param_groups[:1]
         )

@@ -4,12 +4,14 @@
    differentiated from its image and features on. `order` says whether the discriminator's weights
    change before the generator is judged.
 2. What an objective has of parameters, as adapters, learns with the generator.
-3. Where the generator has masks or penalties, their schedule steps after the optimizer, and what
+3. Terms may run the generator again, or one that leads back (`back`): their weights learn by them.
+4. Where the generator has masks or penalties, their schedule steps after the optimizer, and what
    they add to the objective is the term `masks`.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +19,11 @@ from torch import Tensor, fx, nn
 
 from gfx.errors import InputError, VerificationError
 from gfx.train.loop.devices import Devices
+from gfx.train.loop.image_pool import ImagePool
+from gfx.train.loop.optimizers import Optimizers
 from gfx.train.loop.quick_norms import quicken, restore
 from gfx.train.loop.split_scores import split_scores
-from gfx.train.loop.step_values import CutValues
+from gfx.train.loop.step_values import CutValues, Reruns
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher, TeacherValues
 from gfx.train.loop.weight_average import WeightAverage
@@ -58,12 +62,15 @@ class Player:
         *,
         taps: bool,
         teachers: Sequence[Callable[[Batch], TeacherValues]] = (),
+        pool: ImagePool | None = None,
     ) -> None:
         self.name, self.net, self.critic = name, net, critic
         self.fit, self.task, self.devices = fit, task, devices
         self.terms = list(terms)
         self.teachers = list(teachers)
-        self._run = TappedRun(net, task, taps=taps)
+        self.back: dict[str, Player] = {}  # those that lead back, by name
+        self.pool = pool
+        self._run, self._again = TappedRun(net, task, taps=taps), TappedRun(net, task)
         self._quick = self._prepare(net)
         self._quick_in_critic = () if critic is None else self._prepare(critic)
         for _, objective in self.terms:  # adapters may have norms
@@ -71,14 +78,16 @@ class Player:
         self.learns = critic is not None and fit.discriminator.learns
         if critic is not None:
             critic.requires_grad_(self.learns)
+        self._needs = {need for term, _ in self.terms for need in term.needs}
         self._own = [p for p in net.parameters() if p.requires_grad]
         self._extra = [p for _, objective in self.terms for p in objective.parameters()]
         self._judging = [] if critic is None else [p for p in critic.parameters()]
-        self.optimizers = {"generator": self._adam([*self._own, *self._extra], fit.lr)}
+        self._adam = Optimizers(name, fit, devices)
+        self._adam.add("generator", [*self._own, *self._extra], fit.lr)
         if self.learns:
             rate = fit.lr if fit.lr_discriminator is None else fit.lr_discriminator
-            self.optimizers["discriminator"] = self._adam(self._judging, rate)
-        self.rates = {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+            self._adam.add("discriminator", self._judging, rate)
+        self.optimizers = self._adam.held
         self.schedule = Schedule(net, self.optimizers["generator"]) if has_masks(net) else None
         self.average = WeightAverage(net, fit.ema) if fit.ema else None
         self._made: list[tuple[Batch, CutValues, float]] = []  # of the step that is taken
@@ -88,21 +97,9 @@ class Player:
         """Gives a net the norms that it trains with; returns their paths."""
         return (*quicken(net), *self.devices.synchronise(net))
 
-    def update(self, batches: Sequence[Batch], step: int, rate: float) -> dict[str, Tensor]:
-        """Takes a step on some batches, whose gradients are averaged; returns the terms."""
-        logged: dict[str, Tensor] = {}
-        self.begin(step, rate)
-        for batch in batches:
-            self.loss(batch, 1 / len(batches), logged)
-        self.step(logged)
-        return logged
-
     def begin(self, step: int, rate: float) -> None:
         """Begins step number `step`, counted from 0, at a factor of the learning rates."""
-        for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = self.rates[name] * rate
-            optimizer.zero_grad()
+        self._adam.begin(rate)
         self.net.train()
         if self.critic is not None:
             self.critic.train(self.learns)
@@ -119,16 +116,27 @@ class Player:
         if self._fools and self.fit.order == "together":
             self._fool(values, share, logged)
 
-    def step(self, logged: dict[str, Tensor]) -> None:
-        """Changes the weights by the gradients of the step."""
+    def step_discriminator(self) -> None:
+        """Changes the weights of the discriminator by the gradients of the step."""
         if self._tells:
-            self._step("discriminator", self._judging)
-        if self._fools:
-            if self.fit.order == "discriminator_first":
-                for _, values, share in self._made:
-                    values.discriminator_changed()
-                    self._fool(values, share, logged)
-            self._generator_step()
+            self._adam.step("discriminator")
+
+    def fool_again(self, logged: dict[str, Tensor]) -> None:
+        """Adds the generator's gradients, where the discriminator steps before it is judged."""
+        if self._fools and self.fit.order == "discriminator_first":
+            for _, values, share in self._made:
+                values.discriminator_changed()
+                self._fool(values, share, logged)
+
+    def step_generator(self) -> None:
+        """Changes the weights of the generator by the gradients of the step."""
+        if not self._fools:
+            return
+        self._adam.step("generator")
+        if self.schedule is not None and not self.schedule.done:
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update()
 
     def shown(self, batch: Batch, judge: Callable[[Tensor], Any]) -> TeacherValues:
         """Returns what this player made of a batch in the step it took last, as a teacher's."""
@@ -143,7 +151,16 @@ class Player:
         assert image is not None
         judge = None if self.critic is None else lambda x: self.judge(batch, x)
         show = [lambda t=teacher: t(batch) for teacher in self.teachers]
-        return CutValues(self.task, batch, image, features, judge, show)
+        back = {name: partial(player.rerun, batch) for name, player in self.back.items()}
+        reruns = Reruns(partial(self.rerun, batch), back)
+        return CutValues(self.task, batch, image, features, judge, show, reruns)
+
+    def rerun(self, batch: Batch, image: Tensor) -> Tensor:
+        """Runs the generator on another input, with gradients to its weights (rule 3)."""
+        with self.devices.autocast(self.fit.precision):
+            made, _ = self._again(self.task.with_input(batch, image))
+        assert made is not None
+        return made
 
     def scores(self, batch: Batch, image: Tensor) -> Any:
         """Returns the scores alone, without labels that it names."""
@@ -157,12 +174,22 @@ class Player:
 
     def _tell(self, values: CutValues, share: float, logged: dict[str, Tensor]) -> None:
         """Adds the gradients of the discriminator's loss to its weights."""
-        found = [objective.discriminator(values) for _, objective in self.terms]
+        seen = self._pooled(values)
+        found = [objective.discriminator(seen) for _, objective in self.terms]
         told = [value for value in found if value is not None]
         if told:
             total = torch.stack(told).sum() * share
             torch.autograd.backward(total, inputs=self._judging, retain_graph=True)
             _add(logged, "discriminator", total)
+
+    def _pooled(self, values: CutValues) -> CutValues:
+        """Returns the values as the discriminator learns from them: with fakes of the pool."""
+        if self.pool is None:
+            return values
+        assert self.critic is not None
+        fakes = self.pool.shown(self.task.judged(values.batch, values.image))
+        with self.devices.autocast(self.fit.precision):
+            return values.with_scores_of_fake(self.critic(*fakes))
 
     def _fool(self, values: CutValues, share: float, logged: dict[str, Tensor]) -> None:
         """Adds the gradients of the generator's loss: up to the cut, and from there on (rule 1)."""
@@ -173,43 +200,27 @@ class Player:
                 total = total + term.weight * share * value.float()
                 _add(logged, term.name, value * share)
         if total.requires_grad:
-            torch.autograd.backward(total, inputs=[*values.leaves(), *self._extra])
+            torch.autograd.backward(total, inputs=[*values.leaves(), *self._beside()])
         made, gradients = values.gradients()
-        if self.schedule is not None:  # rule 3
+        if self.schedule is not None:  # rule 4
             penalty = self.schedule.loss() * share
             _add(logged, "masks", penalty)
             if penalty.requires_grad:
                 made, gradients = [*made, penalty], [*gradients, torch.ones_like(penalty)]
-        if not made:
+        if not made and "rerun" not in self._needs:
             raise InputError(
                 f"no term has a gradient to the generator of {self.name}; give a loss that depends "
                 "on its image, such as l1, recon or gan"
             )
-        torch.autograd.backward(made, gradients)
+        if made:
+            torch.autograd.backward(made, gradients)
 
-    def _generator_step(self) -> None:
-        self._step("generator", [*self._own, *self._extra])
-        if self.schedule is not None and not self.schedule.done:
-            self.schedule.step()
-        if self.average is not None:
-            self.average.update()
-
-    def _step(self, name: str, parameters: Sequence[nn.Parameter]) -> None:
-        self.devices.average(parameters)
-        if self.fit.clip is not None:
-            nn.utils.clip_grad_norm_(parameters, self.fit.clip)
-        self.optimizers[name].step()
-
-    def _adam(self, parameters: Sequence[nn.Parameter], rate: float) -> torch.optim.Optimizer:
-        if not parameters:
-            raise InputError(f"{self.name} has no parameters that learn; nothing can be trained")
-        fit = self.fit
-        kind = torch.optim.AdamW if fit.weight_decay else torch.optim.Adam
-        # one kernel for all parameters; it needs floating tensors on a device that has one
-        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-        return kind(
-            parameters, lr=rate, betas=fit.betas, weight_decay=fit.weight_decay, fused=fused
-        )
+    def _beside(self) -> list[nn.Parameter]:
+        """Returns the weights that terms reach beside the cut (rules 2 and 3)."""
+        found = [*self._extra, *(self._own if "rerun" in self._needs else ())]
+        if "way back" in self._needs:
+            found += [p for player in self.back.values() for p in player._own]
+        return found
 
     def finished(self) -> fx.GraphModule:
         """Returns a copy of the student as `finish` would leave it."""
@@ -239,13 +250,13 @@ class Player:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that a step changes: plain data and tensors."""
+        found = {
+            n: None if part is None else part.state_dict() for n, part in self._parts().items()
+        }
         return {
-            "net": self.net.state_dict(),
-            "critic": None if self.critic is None else self.critic.state_dict(),
+            **found,
             "objectives": [objective.state_dict() for _, objective in self.terms],
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -254,22 +265,28 @@ class Player:
         Raises: VerificationError if the state is of another player.
         """
         try:
-            self.net.load_state_dict(state["net"])
-            if self.critic is not None:
-                self.critic.load_state_dict(state["critic"])
+            for name, part in self._parts().items():
+                if part is not None:
+                    part.load_state_dict(state[name])
             for (_, objective), each in zip(self.terms, state["objectives"], strict=True):
                 objective.load_state_dict(each)
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
-            if self.schedule is not None:
-                self.schedule.load_state_dict(state["schedule"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise VerificationError(
                 f"the checkpoint does not fit {self.name}: {str(error)[:300]}; the model or the "
                 "recipe has changed since: give another run folder"
             ) from error
+
+    def _parts(self) -> dict[str, Any]:
+        """Returns what holds a state, by name; None: there is none."""
+        return {
+            "net": self.net,
+            "critic": self.critic,
+            "schedule": self.schedule,
+            "average": self.average,
+            "pool": self.pool,
+        }
 
 
 def shown_by(teacher: Teacher, player: "Player") -> Callable[[Batch], TeacherValues]:

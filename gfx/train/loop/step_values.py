@@ -5,7 +5,9 @@
 2. The discriminator sees the cut image once for both players, as long as its weights are the same.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -16,9 +18,21 @@ from gfx.train.loop.teacher import TeacherValues
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms.term import Features
 
-__all__ = ["CutValues"]
+__all__ = ["CutValues", "Reruns"]
 
 Judge = Callable[[Tensor], Any]
+Run = Callable[[Tensor], Tensor]  # a generator, on other inputs
+
+
+@dataclass(frozen=True)
+class Reruns:
+    """The generators that terms run beside the step: the one that learns, and those that lead back.
+
+    Their weights get gradients.
+    """
+
+    own: Run
+    back: Mapping[str, Run] = field(default_factory=dict)  # by name
 
 
 class CutValues:
@@ -32,6 +46,7 @@ class CutValues:
         features: Features,
         judge: Judge | None,
         teachers: Sequence[Callable[[], TeacherValues]],
+        reruns: Reruns,
     ) -> None:
         self.task, self.batch = task, batch
         self.made, self.made_features = image, features  # of the generator, with its graph
@@ -40,10 +55,16 @@ class CutValues:
             tap: value.detach().requires_grad_(value.requires_grad)
             for tap, value in features.items()
         }
-        self._judge, self._teachers = judge, teachers
+        self._judge, self._teachers, self._reruns = judge, teachers, reruns
         self._shown: tuple[TeacherValues, ...] | None = None
         self._of_fake: Any = None
         self._of_real: Any = None
+
+    @property
+    def given(self) -> Tensor:
+        """The input image."""
+        found: Tensor = self.task.inputs(self.batch)[0]
+        return found
 
     @property
     def target(self) -> Tensor | None:
@@ -65,6 +86,16 @@ class CutValues:
         """What it says of the real images."""
         return split_scores(self.task, self._true())[0]
 
+    def led_back(self, by: str | None = None) -> Tensor:
+        """Returns what the generator that leads back makes of the image."""
+        back = self._reruns.back
+        # recipes are checked: there is one, or it is named
+        return back[next(iter(back)) if by is None else by](self.image)
+
+    def rerun(self, image: Tensor) -> Tensor:
+        """Returns what the generator that learns makes of another input."""
+        return self._reruns.own(image)
+
     def label_loss(self, *, fake: bool) -> Tensor:
         """Returns the loss of the labels that the discriminator names.
 
@@ -84,6 +115,12 @@ class CutValues:
         if self._shown is None:
             self._shown = tuple(show() for show in self._teachers)
         return self._shown
+
+    def with_scores_of_fake(self, said: Any) -> "CutValues":
+        """Returns the values with what the discriminator says of other fakes."""
+        made = copy.copy(self)
+        made._of_real, made._of_fake = self._true(), said
+        return made
 
     def discriminator_changed(self) -> None:
         """Forgets what the discriminator said before its weights changed."""

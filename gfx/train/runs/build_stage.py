@@ -2,12 +2,13 @@
 
 1. Taps of `fit.taps`, and those among the passes, go into the student first and into every teacher
    at the same places.
-2. What does not fit is refused, with the shapes, before the first step.
+2. A discriminator is refused, with the shapes, before the first step if it does not fit.
+3. Weights that are drawn anew are drawn from the seed.
 """
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,37 +21,26 @@ from gfx.pipeline import apply
 from gfx.train.feeding import Loader
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.fit_loop import FitLoop
+from gfx.train.loop.image_pool import ImagePool
 from gfx.train.loop.player import Player, shown_by
 from gfx.train.loop.synced_norms import alone
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher
+from gfx.train.runs.build_partner import named_seed, partner_critic, partner_net
 from gfx.train.runs.critic_source import CriticSource, fresh
+from gfx.train.runs.nets import Nets
 from gfx.train.runs.prepare_student import taps_of
 from gfx.train.runs.real_images import real_images
 from gfx.train.runs.stage_critic import StageCritic, shape_text
-from gfx.train.systems import Fit, Guide, SystemStage
-from gfx.train.systems.fit_fields import GIVEN, Critic
+from gfx.train.systems import Critic, Fit, Guide, Partner, SystemStage
+from gfx.train.systems.player_fields import STUDENT
 from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms import Objective, Term, TermSetting
 
-__all__ = ["Nets", "StageBuilder", "length_of"]
+__all__ = ["StageBuilder", "length_of"]
 
 _KEPT_BYTES = 1 << 30  # of teachers' values of examples that come again
-
-
-@dataclass
-class Nets:
-    """What stages have left: generators and discriminators by the name of the stage."""
-
-    generators: dict[str, fx.GraphModule]
-    critics: dict[str, nn.Module]
-    last: str = GIVEN  # the stage that was last
-
-    @property
-    def student(self) -> fx.GraphModule:
-        """The generator that the next stage begins with."""
-        return self.generators[self.last]
 
 
 class StageBuilder:
@@ -69,19 +59,16 @@ class StageBuilder:
         assert stage.fit is not None
         self.stage, self.number, self.fit = stage, number, stage.fit
         self.task, self.devices, self.nets = task, devices, nets
-        self.seed = seed
+        self.source, self.seed = source, seed
+        self.said: list[str] = []  # what was assumed
         size = self.fit.batch * self.fit.accumulate
         self.loader = Loader(task, size, seed, devices.rank, devices.ranks)
         # of all processes: what begins with it, as adapters, begins alike in each
         self.first = Loader(task, size * devices.ranks, seed).at(0).to(devices.device)
         self.real = real_images(task, self.first)
-        self._said: list[str] = []
-        self.critics = StageCritic(stage.name, source, nets.critics, task, self.first, self.real)
-
-    @property
-    def said(self) -> list[str]:
-        """What was assumed."""
-        return [*self.critics.said, *self._said]
+        self.critics = StageCritic(
+            stage.name, source, nets.critics, task, self.first, self.said.append
+        )
 
     def loop(self, student: fx.GraphModule, steps: StepCount) -> FitLoop:
         """Returns the loop that trains a student, ready for its first step.
@@ -109,14 +96,25 @@ class StageBuilder:
         terms = [
             (t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses
         ]
+        # before the student's player, which changes the classes of its norms for a while
+        nets = [(partner, self._partner_net(partner, student)) for partner in self.fit.players]
         made = Player(
-            self.stage.name, student, critic, terms, self.fit, self.task, self.devices, taps=tapped
+            self.stage.name,
+            student,
+            critic,
+            terms,
+            self.fit,
+            self.task,
+            self.devices,
+            taps=tapped,
+            pool=self._pool(self.fit.discriminator),
         )
+        made.back = {partner.name: self._partner(partner, net, made) for partner, net in nets}
         made.teachers = [
             shown_by(t, made) if isinstance(t, Teacher) else _online_shown(t, made)
             for t in teachers
         ]
-        players.append(made)
+        players += [*made.back.values(), made]
         self._note_norms(players)
         return FitLoop(
             self.stage.name,
@@ -135,7 +133,7 @@ class StageBuilder:
         nets = [net for player in players for net in (player.net, player.critic) if net is not None]
         found = [path for net in nets for path in alone(net)]
         if found:
-            self._said.append(
+            self.said.append(
                 f"stage {self.stage.name}: {len(found)} batch norms, {found[0]} the first, are not "
                 "layers of torch's own: each process sees the moments of its share of the batch"
             )
@@ -181,6 +179,45 @@ class StageBuilder:
         name = f"teacher {guide.stage}"
         fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0)
         return Player(name, net, critic, terms, fit, self.task, self.devices, taps=tapped)
+
+    def _partner_net(self, partner: Partner, student: fx.GraphModule) -> fx.GraphModule:
+        """Returns the generator of a partner, on the device."""
+        task, device = self.task.backwards(), self.devices.device
+        net = partner_net(partner, student, self.nets, task, self.first, self.seed, self._say)
+        return net.to(device)
+
+    def _say(self, said: str) -> None:
+        self.said.append(f"stage {self.stage.name}: players: {said}")
+
+    def _partner(self, partner: Partner, net: fx.GraphModule, student: Player) -> Player:
+        """Builds a generator that leads back, and learns with the student."""
+        task = self.task.backwards()
+        fit, seed = self.fit.of(partner), self.seed
+        critic = None
+        if any("discriminator" in term.needs for term in partner.losses):
+            source = self.source.way_back(task, self.first)
+            critic = partner_critic(partner, self.nets, source, seed, self._say)
+        if critic is not None:
+            critic = critic.to(self.devices.device)
+            self.critics.check(critic, task)
+        setting = TermSetting({}, (), named_seed(seed, partner.name))
+        terms = [(term, self._built(term, setting)) for term in partner.losses]
+        made = Player(
+            partner.name,
+            net,
+            critic,
+            terms,
+            fit,
+            task,
+            self.devices,
+            taps=False,
+            pool=self._pool(partner.discriminator),
+        )
+        made.back = {STUDENT: student}
+        return made
+
+    def _pool(self, critic: Critic) -> ImagePool | None:
+        return ImagePool(critic.pool, self.seed, self.devices) if critic.pool else None
 
     def _features(self, teacher: Teacher | Player) -> dict[str, Tensor]:
         """Returns what a teacher with taps shows of the first batch."""

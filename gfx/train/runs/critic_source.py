@@ -54,7 +54,16 @@ class CriticSource:
     def given_copy(self) -> nn.Module:
         """Returns a copy of what was given, which learns."""
         assert isinstance(self.given, nn.Module)
-        return copy.deepcopy(self.given).requires_grad_(True)
+        return self.copy_of(self.given)
+
+    @staticmethod
+    def copy_of(critic: nn.Module) -> nn.Module:
+        """Returns a copy of one, which learns."""
+        return copy.deepcopy(critic).requires_grad_(True)
+
+    def way_back(self, task: Task, batch: Batch) -> "CriticSource":
+        """Returns where discriminators of the way back come from; `task` is that way's."""
+        return CriticSource(self.given, lambda: task.default_discriminator(task.real(batch), batch))
 
     def shell(self) -> nn.Module:
         """Returns one whose weights are about to be loaded."""
@@ -101,8 +110,16 @@ def critic_source(given: nn.Module | ModelPath | None, task: Task) -> CriticSour
     return CriticSource(as_module(given), default)
 
 
-def fresh(net: nn.Module, seed: int) -> nn.Module:
+_FACTORY = "a factory, as mynet.py:Discriminator, or discriminator: inherit"
+
+
+def fresh(
+    net: nn.Module, seed: int, std: float | None = None, *, advice: str = _FACTORY
+) -> nn.Module:
     """Draws the weights of a net anew, as its layers do when they are made.
+
+    With `std`, from a normal distribution of this deviation; norms around 1, biases 0. `advice`
+    is what to give where that cannot be done.
 
     Raises: InputError if a layer with weights does not say how.
 
@@ -114,9 +131,7 @@ def fresh(net: nn.Module, seed: int) -> nn.Module:
     with keep_random_state(seed=seed):
         for path, module in holders(net).items():
             try:
-                draw_anew(path, module)
+                draw_anew(path, module, std)
             except InputError as error:
-                raise InputError(
-                    f"{error}; give a factory, as mynet.py:Discriminator, or discriminator: inherit"
-                ) from error
+                raise InputError(f"{error}; give {advice}") from error
     return net

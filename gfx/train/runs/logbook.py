@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gfx.errors import ArchiveError
 from gfx.io.atomic_writes import write_files
@@ -24,6 +24,7 @@ from gfx.train.runs.trackers import Trackers
 __all__ = ["Logbook", "Row", "flat"]
 
 Row = dict[str, Any]
+Number = TypeVar("Number")  # of a term
 _LARGEST = 2**30  # bytes of the log
 
 
@@ -121,8 +122,8 @@ def _row_of(line: str) -> Row | None:
     return row if numbers and all(isinstance(v, int | float | str) for v in row.values()) else None
 
 
-def flat(terms: Mapping[str, Mapping[str, float]], student: str) -> dict[str, float]:
-    """Writes the terms of all players by name; those of teachers after the teacher's.
+def flat(terms: Mapping[str, Mapping[str, Number]], student: str) -> dict[str, Number]:
+    """Writes the terms of all players by name; those of other players after the player's.
 
     Example:
         >>> flat({"teacher": {"l1": 1.0}, "student": {"l1": 2.0}}, "student")

@@ -25,7 +25,6 @@ from gfx.errors import InputError
 from gfx.frontend.driver import traced
 from gfx.progress import stage as report_stage
 from gfx.train.loop.fit_loop import FitLoop, finite
-from gfx.train.runs.build_stage import Nets
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.systems.fit_fields import GIVEN
 
@@ -97,7 +96,7 @@ def give_back_memory() -> None:
 
 def _tried(run: SystemRun) -> RunPlan:
     trial = copy.copy(run)
-    trial.nets = Nets(dict(run.nets.generators), dict(run.nets.critics))
+    trial.nets = run.nets.copy()
     trial.trained = {}
     example = run.example()
     run.evaluation(run.system.stages[0]).check()
@@ -123,6 +122,7 @@ def _tried(run: SystemRun) -> RunPlan:
             critic = loop.players[-1].critic
             if critic is not None:
                 trial.nets.critics[stage.name] = critic
+            trial.nets.take_partners(loop.players[-1])
         trial.nets.generators[stage.name] = student
         trial.nets.last = stage.name
         trial.trained[stage.name] = steps

@@ -6,14 +6,12 @@
 3. Of several processes the first writes the files; all of them stop at the same step.
 """
 
-import io
 from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import torch
-from torch import fx, nn
+from torch import fx
 
 from gfx.io.archive import load, save
 from gfx.io.atomic_writes import write_files
@@ -26,6 +24,7 @@ from gfx.train.loop.player import Player
 from gfx.train.runs.checkpoint_files import CheckpointFiles
 from gfx.train.runs.evaluation import Judged
 from gfx.train.runs.logbook import flat
+from gfx.train.runs.partner_files import endings_of, write_partners
 from gfx.train.runs.preflight import give_back_memory
 from gfx.train.runs.run_report import attach_joined
 from gfx.train.runs.run_system import SystemRun
@@ -70,14 +69,15 @@ class StageRun:
         if self._train(begun, steps) < steps.total:
             return None
         player = self.loop.players[-1]
-        player.finish()
+        for each in (*player.back.values(), player):
+            each.finish()
         give_back_memory()  # judging takes its own
         self.system.say(f"stage {self.stage.name}: {said}" for said in self.loop.warnings)
         kept, judged, scores = self._kept(player)
         self._log(steps.total, {f"kept.{name}": value for name, value in scores.items()})
         for path, part in kept.named_modules():  # as they were given
             part.training = modes.get(path, part.training)
-        return self._ended(kept, player.critic, steps.total, scores, judged)
+        return self._ended(kept, player, steps.total, scores, judged)
 
     def _begun(self) -> fx.GraphModule:
         """Returns the student before its first step, read from its file (rule 2)."""
@@ -191,14 +191,14 @@ class StageRun:
     def _ended(
         self,
         net: fx.GraphModule,
-        critic: nn.Module | None,
+        player: Player | None,
         steps: int,
         scores: Scores,
         judged: Judged | None,
     ) -> dict[str, Any]:
         """Writes the files of the stage; the last says that it is finished."""
         run = self.system
-        files = [".gfx"] if critic is None else [".gfx", ".critic.pt"]
+        files = endings_of(player)
         ended = {"steps": steps, "scores": scores, "files": files, "said": run.said}
         if not run.devices.main:
             return ended
@@ -206,10 +206,8 @@ class StageRun:
         attach(net, self.begun)
         attach_joined(program, net)
         save(program, self._file(".gfx"))
-        if critic is not None:
-            buffer = io.BytesIO()
-            torch.save(critic.to("cpu").state_dict(), buffer)
-            write_files({self._file(".critic.pt"): lambda file: file.write(buffer.getvalue())})
+        if player is not None:
+            write_partners(player, self._file)
         if judged is not None:
             self._show(judged, steps)
         run.folder.finish(self.number, self.stage.name, ended)

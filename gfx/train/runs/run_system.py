@@ -7,18 +7,18 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import torch
 from torch import fx
 
 from gfx.io.archive import load
-from gfx.io.guards import reading_file
 from gfx.train.feeding import Loader
 from gfx.train.loop.devices import Devices
-from gfx.train.runs.build_stage import Nets, StageBuilder, length_of
+from gfx.train.runs.build_stage import StageBuilder, length_of
 from gfx.train.runs.critic_source import CriticSource
 from gfx.train.runs.evaluation import DEFAULT_METRICS, Evaluation
 from gfx.train.runs.held_out_set import HeldOutSet
 from gfx.train.runs.logbook import Logbook
+from gfx.train.runs.nets import Nets
+from gfx.train.runs.partner_files import read_critic, read_partners
 from gfx.train.runs.prepare_student import StageInputs, prepared_student
 from gfx.train.runs.run_folder import RunFolder
 from gfx.train.systems import System, SystemStage
@@ -93,10 +93,20 @@ class SystemRun:
         self.say(ended["said"])
         path = self.folder.stage_file(number, stage.name, ".critic.pt")
         if ".critic.pt" in ended["files"]:
-            critic = self.critics.shell()
-            with reading_file(path, "give another run folder"):
-                critic.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-            self.nets.critics[stage.name] = critic
+            self.nets.critics[stage.name] = read_critic(self.critics.shell(), path)
+        if stage.fit is not None and stage.fit.players:
+            read_partners(
+                [partner.name for partner in stage.fit.players],
+                ended["files"],
+                lambda ending: self.folder.stage_file(number, stage.name, ending),
+                self.nets,
+                self._way_back,
+            )
+
+    def _way_back(self) -> CriticSource:
+        """Returns where discriminators of partners come from."""
+        first = Batch.of([self.task.example(0, random.Random(0))])
+        return self.critics.way_back(self.task.backwards(), first)
 
     def prepared(self, stage: SystemStage, steps: int) -> fx.GraphModule:
         """Applies the passes of a stage to what the stage before it left."""

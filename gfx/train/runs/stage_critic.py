@@ -4,8 +4,7 @@
 2. Weights that are drawn anew are drawn from the seed.
 """
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,8 @@ from gfx.errors import InputError
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.train.runs.critic_source import CriticSource
-from gfx.train.systems.fit_fields import Critic
+from gfx.train.runs.real_images import real_images
+from gfx.train.systems import Critic
 from gfx.train.tasks import Batch, Task
 
 __all__ = ["StageCritic", "shape_text"]
@@ -23,8 +23,8 @@ __all__ = ["StageCritic", "shape_text"]
 class StageCritic:
     """Makes the discriminators of one stage.
 
-    `left` are those that earlier stages left, by stage. `first` is the stage's first batch, and
-    `real` its real images, None if the task has none. `said` is what was assumed.
+    `left` are those that earlier stages left, by stage; `first` is the stage's first batch, `say`
+    is told what was assumed.
     """
 
     def __init__(
@@ -34,11 +34,10 @@ class StageCritic:
         left: Mapping[str, nn.Module],
         task: Task,
         first: Batch,
-        real: Tensor | None,
+        say: Callable[[str], None],
     ) -> None:
         self.stage, self.source, self.left = stage, source, left
-        self.task, self.first, self.real = task, first, real
-        self.said: list[str] = []
+        self.task, self.first, self.say = task, first, say
 
     def begin(self, wanted: Critic, teachers: Sequence[str], seed: int) -> nn.Module | None:
         """Returns the discriminator that a stage begins with, on the device of its first batch.
@@ -50,14 +49,15 @@ class StageCritic:
         """
         if wanted.begins == "none":
             return None
-        if self.real is None:
+        real = real_images(self.task, self.first)
+        if real is None:
             raise InputError(
                 f"stage {self.stage}: a discriminator compares with real images, and the task "
                 f"{self.task.name} has none; give `discriminator: none` and no term that goes "
                 "through one, or data of another task"
             )
-        made = self._chosen(wanted, teachers, seed).to(self.real.device)
-        self._check(made, self.real)
+        made = self._chosen(wanted, teachers, seed).to(real.device)
+        self.check(made, self.task)
         return made
 
     def _chosen(self, wanted: Critic, teachers: Sequence[str], seed: int) -> nn.Module:
@@ -66,7 +66,7 @@ class StageCritic:
             stages = [name for name in teachers if name in self.left]
             left = stages or list(self.left)[-1:]
             if left:
-                return copy.deepcopy(self.left[left[0]]).requires_grad_(True)
+                return source.copy_of(self.left[left[0]])
         if source.trained and begins != "fresh":
             return source.given_copy()
         if begins in ("given", "frozen"):
@@ -75,15 +75,20 @@ class StageCritic:
                 "given; give discriminator=, in the shell --discriminator FILE"
             )
         if begins == "inherit":
-            self.said.append(
+            self.say(
                 f"stage {self.stage}: no trained discriminator was given, so that a fresh "
                 f"{source.name} begins with new weights"
             )
         return source.new(seed)
 
-    def _check(self, critic: nn.Module, real: Tensor) -> None:
-        """Refuses a discriminator that does not take what the task gives it (rule 1)."""
-        given = self.task.judged(self.first, real)
+    def check(self, critic: nn.Module, task: Task) -> None:
+        """Refuses a discriminator that does not take what a task gives it (rule 1).
+
+        Raises: InputError with the shapes.
+        """
+        real = real_images(task, self.first)
+        assert real is not None
+        given = task.judged(self.first, real)
         shapes = ", ".join(shape_text(x) for x in given)
         try:
             with torch.no_grad(), preserved(critic), keep_random_state():
@@ -91,7 +96,7 @@ class StageCritic:
         except Exception as error:  # of anyone's module
             raise InputError(
                 f"stage {self.stage}: the discriminator ({type(critic).__name__}) does not take "
-                f"what the task {self.task.name} gives it, {shapes}: {str(error)[:200]}; give one "
+                f"what the task {task.name} gives it, {shapes}: {str(error)[:200]}; give one "
                 f"that does, or none: then {self.source.default} is made"
             ) from error
 

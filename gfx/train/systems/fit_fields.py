@@ -1,85 +1,25 @@
-"""Defines what `fit:` says: one training loop, its players, terms and lengths."""
+"""Defines what `fit:` says: one training loop, its terms, its lengths and how it steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 from gfx.errors import MOST, RecipeError, check_range, did_you_mean
-from gfx.io.plain_data import coerce, plain, shown
+from gfx.io.plain_data import plain, shown
+from gfx.train.systems.player_fields import (
+    GIVEN,
+    INHERITED,
+    Critic,
+    Guide,
+    Partner,
+    coerced,
+)
 from gfx.train.systems.run_length import RunLength
 from gfx.train.terms import Term, read_terms
 
-__all__ = ["GIVEN", "Critic", "Fit", "Guide", "read_fit"]
-
-GIVEN = "given"  # what the user handed in: the model, or the discriminator
+__all__ = ["GIVEN", "Critic", "Fit", "Guide", "Partner", "read_fit"]
 
 EPOCHS = RunLength(20)  # where nothing is said
-
-Begins = Literal["inherit", "fresh", "given", "frozen", "none"]
-
-
-@dataclass(frozen=True)
-class Guide:
-    """A teacher of a student: the net of an earlier stage, or the model as it was given.
-
-    One that is online learns beside the student, from new weights, by `losses` of its own and a
-    fresh discriminator; at each step it comes first.
-
-    Example:
-        >>> Guide.read("teacher").stage, Guide.read({"stage": "given"}).online
-        ('teacher', False)
-    """
-
-    stage: str = GIVEN
-    online: bool = False
-    losses: tuple[Term, ...] = ()  # of one that is online
-
-    def __post_init__(self) -> None:
-        if self.online != bool(self.losses):
-            said = "learns, and needs losses" if self.online else "does not learn: leave losses out"
-            raise RecipeError(f"teacher {self.stage}: with online={self.online} it {said}")
-
-    @staticmethod
-    def read(value: Any) -> "Guide":
-        """Reads a name of a stage, or a mapping.
-
-        Raises: RecipeError if it is neither.
-        """
-        found = _mapping({"stage": value} if isinstance(value, str) else value, Guide, "teacher")
-        if "losses" in found:
-            found["losses"] = tuple(read_terms(found["losses"]))
-        return Guide(**found)
-
-    def spec(self) -> dict[str, Any]:
-        """Returns the teacher as plain data that `read` reads back."""
-        losses = {term.name: plain(term.spec()) for term in self.losses}
-        return {"stage": self.stage, "online": self.online} | ({"losses": losses} if losses else {})
-
-
-@dataclass(frozen=True)
-class Critic:
-    """The discriminator of a stage: which weights it begins with, and whether it learns.
-
-    inherit: those that the stage of the teacher left, else those that were given; fresh: new ones;
-    given: those that were given; frozen: as inherit, and it does not learn; none: there is none.
-    """
-
-    begins: Begins = "inherit"
-    wrap: str | None = None  # what its layers are wrapped in; not run yet
-
-    @staticmethod
-    def read(value: Any) -> "Critic":
-        """Reads a word, or a mapping.
-
-        Raises: RecipeError if it is neither.
-        """
-        given = {"begins": value} if isinstance(value, str) else value
-        return Critic(**_mapping(given, Critic, "discriminator"))
-
-    @property
-    def learns(self) -> bool:
-        """Whether the discriminator is trained."""
-        return self.begins not in ("frozen", "none")
 
 
 @dataclass(frozen=True)
@@ -92,7 +32,8 @@ class Fit:
     losses: tuple[Term, ...] = ()
     length: RunLength = EPOCHS
     teacher: tuple[Guide, ...] = ()  # none: the student learns from data alone
-    discriminator: Critic = Critic()
+    discriminator: Critic = INHERITED
+    players: tuple[Partner, ...] = ()  # further generators, which learn in the same step
     taps: Any = None  # fields of the pass distill_taps, on student and teachers
     batch: int = 4  # examples a step, on each device
     lr: float = 2e-4  # of the generator
@@ -126,11 +67,12 @@ class Fit:
             check_range("clip", self.clip, above=0, below=float("inf"))
         if self.evaluate is not None:
             check_range("evaluate", self.evaluate, at_least=1)
+        names = [partner.name for partner in self.players]
+        known = ("generator", "discriminator", *names, *(f"{n}.discriminator" for n in names))
         for player, steps in self.every:
-            if player not in ("generator", "discriminator"):
+            if player not in known:
                 raise RecipeError(
-                    f"every: there is no player {player!r}"
-                    f"{did_you_mean(player, ('generator', 'discriminator'))}"
+                    f"every: there is no player {player!r}{did_you_mean(player, known)}"
                 )
             check_range(f"every: {player}", steps, at_least=1, at_most=MOST)
         if not self.losses:
@@ -146,6 +88,28 @@ class Fit:
         """
         return dict(self.every).get(player, 1)
 
+    def of(self, partner: Partner) -> "Fit":
+        """Returns the loop as a partner has it: its losses, discriminator, rates and steps.
+
+        Example:
+            >>> fit = read_fit({"losses": {"l1": 1}, "players": {
+            ...     "back": {"losses": {"gan": "lsgan"}, "lr": 1e-3}}}, "fit")
+            >>> fit.of(fit.players[0]).lr
+            0.001
+        """
+        rate = self.lr_discriminator
+        every = dict(self.every)
+        names = {"generator": partner.name, "discriminator": f"{partner.name}.discriminator"}
+        return replace(
+            self,
+            losses=partner.losses,
+            discriminator=partner.discriminator,
+            players=(),
+            lr=self.lr if partner.lr is None else partner.lr,
+            lr_discriminator=rate if partner.lr_discriminator is None else partner.lr_discriminator,
+            every=tuple((key, every[name]) for key, name in names.items() if name in every),
+        )
+
     def spec(self) -> dict[str, Any]:
         """Returns the fit as plain data, with every default, that `read_fit` reads back."""
         found = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
@@ -154,6 +118,7 @@ class Fit:
         found[self.length.unit] = str(self.length)
         found["teacher"] = [guide.spec() for guide in self.teacher]
         found["every"] = dict(self.every)
+        found["players"] = {partner.name: partner.spec() for partner in self.players}
         return found
 
 
@@ -192,13 +157,25 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
                 made[key] = tuple(Guide.read(each) for each in listed if each is not None)
             case "discriminator":
                 made[key] = Critic.read(value)
+            case "players":
+                made[key] = _partners(value)
             case "every":
-                made[key] = tuple(_coerced(value, dict[str, int], key).items())
+                made[key] = tuple(coerced(value, dict[str, int], key).items())
             case "taps":
                 made[key] = _taps(value)
             case _:
-                made[key] = _coerced(value, _KINDS[key], key)
+                made[key] = coerced(value, _KINDS[key], key)
     return made
+
+
+def _partners(value: Any) -> tuple[Partner, ...]:
+    """Reads further generators, a mapping of names to their fields."""
+    if not isinstance(value, Mapping):
+        raise RecipeError(
+            "players: a mapping of names to fields is expected, as "
+            f"{{back: {{losses: {{gan: lsgan, cycle: 10}}}}}}, not {shown(value)}"
+        )
+    return tuple(Partner.read(str(name), each) for name, each in value.items())
 
 
 def _taps(value: Any) -> Any:
@@ -224,24 +201,3 @@ _KINDS = {
     "sample": str | None,
     "data": str | None,
 }
-
-
-def _coerced(value: Any, kind: Any, key: str) -> Any:
-    try:
-        return coerce(value, kind)
-    except TypeError as error:
-        raise RecipeError(f"{key}: {error}") from error
-
-
-def _mapping(value: Any, kind: Any, key: str) -> dict[str, Any]:
-    """Reads a mapping of the fields of a dataclass; `losses` stay as they are."""
-    if not isinstance(value, Mapping):
-        raise RecipeError(f"{key}: a word or a mapping is expected, not {shown(value)}")
-    hints = get_type_hints(kind)
-    for name in value:
-        if name not in hints:
-            raise RecipeError(f"{key}: unknown field {shown(name)}{did_you_mean(name, hints)}")
-    return {
-        name: each if name == "losses" else _coerced(each, hints[name], f"{key}: {name}")
-        for name, each in value.items()
-    }

@@ -21,6 +21,7 @@ from gfx.errors import RecipeError, require_seed
 from gfx.io.plain_data import plain, shown
 from gfx.io.yaml_text import dump
 from gfx.pipeline.recipe import InputSpec, Recipe
+from gfx.train.systems.check_players import check_players
 from gfx.train.systems.fit_fields import GIVEN, Fit
 
 __all__ = ["Keep", "System", "SystemStage"]
@@ -116,7 +117,8 @@ class System:
             require_seed(self.seed)
         known: list[str] = []
         for stage in self.stages:
-            self._check(stage, known)
+            if stage.fit is not None:
+                check_players(stage.name, stage.fit, known)
             known.append(stage.name)
 
     def stage(self, name: str) -> SystemStage:
@@ -165,36 +167,16 @@ class System:
                 "fit: data": None if fit is None else fit.data,
                 "fit: discriminator: wrap": None if fit is None else fit.discriminator.wrap,
             }
+            for partner in () if fit is None else fit.players:
+                asked[f"fit: players: {partner.name}: discriminator: wrap"] = (
+                    partner.discriminator.wrap
+                )
             for field, value in asked.items():
                 if value is not None:
                     raise RecipeError(
                         f"stage {stage.name}: {field}: {shown(value)}: this version of gfx reads "
                         "it, and does not run it"
                     )
-
-    def _check(self, stage: SystemStage, known: list[str]) -> None:
-        """Checks what a stage says of those before it."""
-        if stage.fit is None:
-            return
-        for guide in stage.fit.teacher:
-            if guide.stage != GIVEN and guide.stage not in known:
-                before = ", ".join(known) or "none"
-                raise RecipeError(
-                    f"stage {stage.name}: its teacher is {guide.stage!r}, no stage before it "
-                    f"(before it: {before}); give one of these, or {GIVEN!r}"
-                )
-        for term in stage.fit.losses:
-            if "discriminator" in term.needs and stage.fit.discriminator.begins == "none":
-                raise RecipeError(
-                    f"stage {stage.name}: the term {term.name} goes through the discriminator, "
-                    "and discriminator is none; give inherit, fresh, given or frozen, or leave "
-                    f"{term.name} out"
-                )
-            if "teacher" in term.needs and not stage.fit.teacher:
-                raise RecipeError(
-                    f"stage {stage.name}: the term {term.name} compares with a teacher, and there "
-                    f"is none; give `teacher:` a stage, or {GIVEN!r}"
-                )
 
 
 def _resolved(entry: Any, steps: int) -> Any:

@@ -3,10 +3,11 @@
 import copy
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfx.errors import InputError
 from gfx.io.data.value_range import Range
@@ -36,6 +37,7 @@ class UnpairedTask(SourceTask):
         self.reals = reals
         self.target_range = range if target_range is None else target_range
         self.draws = source.draws or reals.draws
+        self._keys = ("x", "y")  # of input and real image in a batch
 
     def example(self, index: int, dice: random.Random) -> Example:
         """Makes an input in one view, and some real image in another."""
@@ -45,7 +47,8 @@ class UnpairedTask(SourceTask):
         theirs = self.reals.name(other)
         row = self.reals.read(other, dice.getrandbits(32))
         real, their_view = self.views.view([as_image(row[0], theirs)], dice, theirs)
-        x, y = scaled(given[0], self.range), scaled(real[0], self.target_range)
+        ranges = dict(zip(self._keys, (self.range, self.target_range), strict=True))
+        x, y = scaled(given[0], ranges["x"]), scaled(real[0], ranges["y"])
         key, other_key = self.key(index, view), self.reals.key(other)
         whole = f"{key}|{other_key}{their_view}" if key and other_key else ""
         return Example({"x": x, "y": y}, whole, key)
@@ -63,11 +66,40 @@ class UnpairedTask(SourceTask):
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
         """Returns the input images."""
-        return (batch.tensors["x"],)
+        return (batch.tensors[self._keys[0]],)
+
+    def generate(self, generator: nn.Module, batch: Batch) -> Any:
+        """Runs a generator on a batch; a `call` finds its input where it always is."""
+        if self.call is not None and self._keys[0] != "x":
+            x, y = (batch.tensors[key] for key in self._keys)
+            batch = replace(batch, tensors={**batch.tensors, "x": x, "y": y})
+        return super().generate(generator, batch)
+
+    def with_input(self, batch: Batch, image: Tensor) -> Batch:
+        """Returns a batch whose input is another image; it does not come again."""
+        tensors = {**batch.tensors, self._keys[0]: image}
+        return replace(batch, tensors=tensors, keys=("",) * len(batch), input_keys=())
+
+    def backwards(self) -> Self:
+        """Returns the task from the second set to the first, on the same batches.
+
+        Its range of inputs is that of what the generator makes, and the other way round.
+
+        Example:
+            >>> from gfx.train import tasks
+            >>> there = tasks.unpaired(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
+            >>> batch = Batch.of([there.example(0, random.Random(0))])
+            >>> float(there.backwards().inputs(batch)[0].mean())
+            1.0
+        """
+        made = copy.copy(self)
+        made._keys = (self._keys[1], self._keys[0])
+        made.range, made.target_range = self.target_range, self.range
+        return made
 
     def real(self, batch: Batch) -> Tensor:
         """Returns images of the second set."""
-        return batch.tensors["y"]
+        return batch.tensors[self._keys[1]]
 
     def default_discriminator(self, made: Tensor, batch: Batch) -> str:
         """Returns the PatchGAN of CycleGAN."""

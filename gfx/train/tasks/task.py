@@ -154,6 +154,25 @@ class Task(ABC):
             return self.call(generator, batch)
         return generator(*self.inputs(batch))
 
+    def with_input(self, batch: Batch, image: Tensor) -> Batch:
+        """Returns a batch whose input is another image, as one that a generator made.
+
+        Raises: InputError if the task has no input images.
+        """
+        raise InputError(
+            f"the task {self.name} has no input image to be replaced; the task unpaired has"
+        )
+
+    def backwards(self) -> Self:
+        """Returns the task of the way back, on the same batches: from real images to inputs.
+
+        Raises: InputError if the task has none.
+        """
+        raise InputError(
+            f"the task {self.name} has no way back, which `players:` and the terms cycle and "
+            "identity take; give data of the task unpaired: two sets of images"
+        )
+
     def target(self, batch: Batch) -> Tensor | None:
         """Returns the ground truth; None if the task, or one of the examples, has none."""
         return None

@@ -4,6 +4,7 @@ Each is a frozen dataclass, found by the entry point `gfx.terms` as passes are b
 """
 
 from gfx.train.terms.adversarial_terms import FeatureMatching, Gan, LabelNames
+from gfx.train.terms.cycle_terms import Cycle, Identity
 from gfx.train.terms.feature_terms import (
     AttentionTransfer,
     ChannelMeans,
@@ -24,6 +25,8 @@ TERMS = (
     LabelNames,
     L1,
     Recon,
+    Cycle,
+    Identity,
     Mimic,
     Ssim,
     TotalVariation,

@@ -21,7 +21,9 @@ from gfx.errors import check_range
 __all__ = ["Features", "Need", "Objective", "Shown", "StepValues", "Term", "TermSetting"]
 
 Features = dict[str, Tensor]  # by tap
-Need = str  # "discriminator", "teacher", "taps", "target", "teacher images"
+# "discriminator", "teacher", "taps", "target", "target or teacher"; "way back": a generator that
+# leads back; "rerun": the generator that learns, on another input
+Need = str
 
 
 class Shown(Protocol):
@@ -52,6 +54,10 @@ class StepValues(Protocol):
         """Its features, by tap."""
 
     @property
+    def given(self) -> Tensor:
+        """The input image, of tasks that have one."""
+
+    @property
     def target(self) -> Tensor | None:
         """The ground truth, where the batch has it."""
 
@@ -69,6 +75,18 @@ class StepValues(Protocol):
 
     def label_loss(self, *, fake: bool) -> Tensor:
         """Returns the loss of the labels that the discriminator names, of fakes or real images."""
+
+    def led_back(self, by: str | None = None) -> Tensor:
+        """Returns what the generator that leads back makes of the image; None: the only one.
+
+        A term that asks for it needs "way back": the other generator learns by it too.
+        """
+
+    def rerun(self, image: Tensor) -> Tensor:
+        """Returns what the generator that learns makes of another input.
+
+        A term that asks for it needs "rerun".
+        """
 
     @property
     def teachers(self) -> tuple[Shown, ...]:

@@ -1,0 +1,130 @@
+"""Makes a supernet of any generator."""
+
+from typing import Any, cast
+
+from torch import fx, nn
+
+from gfx.compression.importance import Importance
+from gfx.coupling import Groups, analyse
+from gfx.errors import InputError, PreconditionError, VerificationError
+from gfx.frontend import trace
+from gfx.io.archive import ModelPath, as_module
+from gfx.ir.execute import distance, draw, on_meta, run, tolerance
+from gfx.ir.program import Program
+from gfx.pipeline import apply
+from gfx.progress import Progress, reported
+from gfx.train.supernet.supernet_module import SAVED, Supernet, planned
+from gfx.train.supernet.width_choices import WidthChoices
+
+__all__ = ["supernet"]
+
+
+@reported
+def supernet(
+    model: nn.Module | ModelPath,
+    example_inputs: Any = None,
+    *,
+    widths: Any = None,
+    order: Importance | None = "l1",
+    data: Any = None,
+    seed: int = 0,
+    verify: bool = True,
+    progress: Progress = False,
+) -> Supernet:
+    """Makes a supernet of a copy of any generator: one width for each of its channel groups.
+
+    1. Parametrizations are folded, and channels are sorted by `order` (`sort_channels`), so that a
+       subnet has the most important ones; None leaves them in their order.
+    2. `widths` says which there are (`WidthChoices`): {"step": 8}, a list of shares or channels, or
+       a list for each glob over modules. By default multiples of 8 from a quarter of each group on.
+    3. Groups that cannot be elastic stay whole; `kept_whole` says why.
+    4. With `verify`, subnets are compared with the nets that are extracted at the same widths.
+
+    Args:
+        model: a module, or a path that `gfx.open_model` opens; what `gfx.save` wrote of a supernet
+            has the widths that it had, and its order, if nothing else is said.
+        example_inputs: a tensor, a tuple or a dict by name; None: inferred.
+        widths: rule 2.
+        order: rule 1.
+        data: for orders that look at it, as in `gfx.apply`.
+        seed: of random numbers, if `order` draws any.
+        verify: rule 4.
+        progress: as in `gfx.apply`.
+
+    Raises: PreconditionError if no group has a choice of widths; RecipeError if `widths` cannot be
+        read; VerificationError if a subnet is not what is extracted.
+
+    Example:
+        >>> import gfx
+        >>> net = gfx.supernet(gfx.zoo.build("dcgan", ngf=8), widths={"step": 16})
+        >>> net.widths["up.0.conv"], net.kept_whole["to_rgb"]
+        ((16, 32), "its channels are the model's output")
+    """
+    opened = as_module(model)
+    known = getattr(opened, "meta", {}).get(SAVED) if widths is None else None
+    order = None if known else order
+    traced = trace(opened, example_inputs)
+    passes: list[Any] = ["fold_parametrizations"]
+    if order is not None:
+        passes.append({"sort_channels": {"importance": order}})
+    recipe = {"seed": seed, "passes": passes}
+    inputs = traced.example_inputs
+    sorted_ = apply(recipe, traced.module, inputs, data=data, verify=verify)
+    program = Program(sorted_, inputs, traced.provenance)
+    groups = analyse(program)
+    choices, kept_whole = WidthChoices.read(widths).of(groups)
+    if known:
+        choices = _saved(groups, known)
+        kept_whole |= {g.name: "it was kept whole" for g in groups.free if g.name not in choices}
+    if not choices:
+        (name, why), *more = kept_whole.items() or [("the model", "it has no channels")]
+        raise PreconditionError(
+            f"no group has a choice of widths: {name}: {why}"
+            + (f", and {len(more)} more; gfx.channels lists them" if more else "")
+        )
+    net = planned(program, choices, kept_whole)
+    if not net.widths:
+        (name, why), *_ = net.kept_whole.items()
+        raise PreconditionError(f"no group can be elastic: {name}: {why}")
+    if verify and not on_meta(program):
+        _verify(net, seed)
+    return net
+
+
+def _saved(groups: Groups, known: Any) -> dict[str, tuple[int, ...]]:
+    """Checks the widths that a file gives.
+
+    Raises: InputError if they are not of this net.
+    """
+    full = {group.name: (group.width, group.takes[0]) for group in groups.free}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, values in known.items() if isinstance(known, dict) else [("a supernet", None)]:
+        width, each = full.get(name, (0, 1))
+        widths = list(values) if isinstance(values, list) else []
+        whole = all(type(n) is int and n > 0 and n % each == 0 for n in widths)
+        if not (whole and widths and widths[-1] == width and sorted({*widths}) == widths):
+            raise InputError(f"the file's widths of {name} are not of this net; give widths=")
+        found[name] = tuple(widths)
+    return found
+
+
+def _verify(net: Supernet, seed: int) -> None:
+    """Compares subnets with what is extracted, on inputs that are drawn."""
+    program = net.program
+    inputs, modes = draw(program), [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        for widths in (net.largest(), net.smallest(), net.sample(seed, 0)):
+            net.set(widths)
+            wanted = run(Program(net.extract(), inputs), inputs)
+            got = run(Program(cast(fx.GraphModule, net), inputs), inputs)
+            error = distance(wanted, got)
+            if error > tolerance(program):
+                raise VerificationError(
+                    f"the subnet of {widths} differs from what is extracted by {error:.3g} of the "
+                    "largest output; please report this model as a bug"
+                )
+    finally:
+        net.set(net.largest())
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,157 @@
+"""Runs a supernet's graph at some widths, on parts of its tensors.
+
+The graph is the code of a subnet, whose numbers are read from a list. Its layers are copies
+without tensors: before each run they are handed the parts of the supernet's own tensors, as views
+where that is possible, so that gradients and statistics go where they belong.
+"""
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from gfx.ir.program import Program
+from gfx.train.supernet.affine_values import WidthFunction, replaced
+from gfx.train.supernet.kept_intervals import TensorPart, part_of
+from gfx.train.supernet.pooled_moments import Moments
+from gfx.train.supernet.subnet_plan import SubnetPlan
+
+__all__ = ["SubnetGraph"]
+
+_SIZES = "subnet_sizes"  # attribute of the code's module that holds the numbers
+
+
+class SubnetGraph:
+    """Runs one plan on the tensors of a module.
+
+    Args:
+        plan: of the program that the module is of.
+        module: whose tensors are used; it is called nowhere.
+    """
+
+    def __init__(self, plan: SubnetPlan, module: nn.Module) -> None:
+        self.plan, self.module = plan, module
+        pattern = plan.pattern.copy()
+        self.code = pattern.module
+        self.functions: list[WidthFunction] = []
+        self._write(pattern)
+        self._modes = [
+            (layer, module.get_submodule(path))
+            for path, layer in self.code.named_modules()
+            if path and _has(module, path)
+        ]
+        # what the graph reads itself may be viewed, as a whole tensor can
+        self._read = {str(n.target) for n in self.code.graph.nodes if n.op == "get_attr"}
+        self._holders = list(self._bind())
+        self._parts: dict[str, TensorPart] = {}
+
+    def set(self, widths: Sequence[int]) -> None:
+        """Sets the widths of the elastic groups, in channels that go together."""
+        numbers = [function.at(widths) for function in self.functions]
+        vars(self.code)[_SIZES] = numbers
+        for (path, name), found in self.plan.attributes.items():
+            layer = self.code.get_submodule(path)
+            put = {place: function.at(widths) for place, function in found.items()}
+            setattr(layer, name, replaced(getattr(layer, name), put))
+        self._parts = self.parts(widths)
+
+    def parts(self, widths: Sequence[int]) -> dict[str, TensorPart]:
+        """Returns the part of every tensor that is not used whole, by its path."""
+        found = {}
+        for path, dims in self.plan.intervals.items():
+            part = part_of([dim.size if dim else 0 for dim in dims], dims, widths)
+            if not part.whole:
+                found[path] = part
+        return found
+
+    def parts_of_parameters(self, widths: Sequence[int]) -> dict[int, TensorPart]:
+        """Returns the part of every parameter that is not used whole, by its identity."""
+        parts = self.parts(widths)
+        held = [(store[name], path) for _, name, store, path, _ in self._holders if path in parts]
+        return {id(value): parts[path] for value, path in held if isinstance(value, nn.Parameter)}
+
+    def run(self, args: Sequence[Any], kwargs: Mapping[str, Any], moments: Moments) -> Any:
+        """Runs the subnet on the tensors as they are now; these BatchNorms have moments of it."""
+        self.code.training = self.module.training
+        for layer, own in self._modes:
+            layer.training = own.training
+        copies = self._hand_out()
+        for path, (mean, variance) in moments.items():
+            layer = self.code.get_submodule(path)
+            vars(layer)["running_mean"], vars(layer)["running_var"] = mean, variance
+        output = self.code(*args, **kwargs)
+        for whole, part, cut, version in copies:
+            if cut._version != version:
+                part.write(whole, cut)
+        return output
+
+    def evaluating(self) -> fx.GraphModule:
+        """Returns the code in eval mode, with the tensors as they are now."""
+        self.code.eval()
+        self._hand_out()
+        return self.code
+
+    def _hand_out(self) -> list[tuple[Tensor, TensorPart, Tensor, int]]:
+        """Gives every layer its tensors; returns the copies, which something may write to."""
+        copies = []
+        for target, name, store, path, read in self._holders:
+            whole, part = store[name], self._parts.get(path)
+            if part is None or whole is None:
+                target[name] = whole
+                continue
+            view = part.of(whole)
+            cut = view.contiguous() if read else view
+            target[name] = cut
+            if not isinstance(whole, nn.Parameter) and not (part.is_view and cut is view):
+                copies.append((whole, part, cut, cut._version))
+        return copies
+
+    def _write(self, pattern: Program) -> None:
+        """Makes the code read its numbers from a list."""
+        graph = pattern.graph
+        first = next(node for node in graph.nodes if node.op != "placeholder")
+        with graph.inserting_before(first):
+            sizes = graph.create_node("get_attr", _SIZES)  # a list: graph.get_attr would warn
+        for node in list(graph.nodes):
+            numbers = self.plan.arguments.get(node.name, {})
+            if not numbers or node is sizes:
+                continue
+            put = {}
+            with graph.inserting_before(node):
+                for place, function in numbers.items():
+                    put[place] = graph.call_function(operator.getitem, (sizes, self._add(function)))
+            args, kwargs = replaced((node.args, node.kwargs), put)
+            node.args, node.kwargs = args, kwargs
+        vars(pattern.module)[_SIZES] = []
+        pattern.module.recompile()
+
+    def _add(self, function: WidthFunction) -> int:
+        if function not in self.functions:
+            self.functions.append(function)
+        return self.functions.index(function)
+
+    def _bind(self) -> Any:
+        """Takes the tensors out of the code's layers; lists where each of them is to come from.
+
+        Yields: where the layer looks for it, its name, where the supernet holds it, its path in the
+        plan, and whether the graph reads it.
+        """
+        for path, layer in self.code.named_modules():
+            own = self.module.get_submodule(path) if _has(self.module, path) else None
+            for kind in ("_parameters", "_buffers"):
+                for name in list(getattr(layer, kind)):
+                    if own is None or name not in getattr(own, kind):
+                        continue
+                    del getattr(layer, kind)[name]
+                    whole = f"{path}.{name}" if path else name
+                    known = self.plan.paths.get(whole, whole)
+                    yield vars(layer), name, getattr(own, kind), known, whole in self._read
+
+
+def _has(module: nn.Module, path: str) -> bool:
+    try:
+        module.get_submodule(path)
+    except AttributeError:
+        return False
+    return True

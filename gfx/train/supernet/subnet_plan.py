@@ -1,0 +1,284 @@
+"""Plans how one graph runs at any widths: which numbers follow, and which part of a tensor.
+
+1. A group is elastic unless a statistic of weights would have to be stored, or a number of the
+   graph follows its width in no way that is known. It then stays whole, with the reason.
+2. Removals at a few widths give the numbers. Groups that no node has in common are moved in one
+   removal; the others in one each.
+3. The functions are held to removals at the smallest widths and at others that are drawn.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import networkx
+import numpy as np
+from torch import fx, nn
+
+from gfx.coupling import Group, Groups
+from gfx.coupling.channel_owners import ChannelOwners
+from gfx.coupling.removal import narrowed
+from gfx.ir.program import Program
+from gfx.progress import step
+from gfx.train.supernet.affine_values import Differs, Place, WidthFunction, fit_number, places
+from gfx.train.supernet.kept_intervals import Intervals
+
+__all__ = ["Numbers", "SubnetPlan", "plan_subnets"]
+
+_DRAWN = 2  # removals at widths that are drawn, which only check
+Numbers = dict[Place, WidthFunction]
+_STORED = "a statistic of its weights would be stored, and not learn"
+
+
+@dataclass(frozen=True)
+class SubnetPlan:
+    """Holds what a program needs to run at any widths of its elastic groups.
+
+    It holds no content: copies of a program share it.
+    """
+
+    groups: Groups  # of the program without content
+    elastic: tuple[Group, ...]
+    kept_whole: Mapping[str, str]  # group: why it is not elastic
+    pattern: Program  # without content: the graph of a removal, whose numbers are replaced
+    paths: Mapping[str, str]  # of every tensor of the program: the path in `intervals`
+    arguments: Mapping[str, Numbers]  # by node of the pattern: where its arguments follow
+    attributes: Mapping[tuple[str, str], Numbers]  # by module and attribute
+    intervals: Mapping[str, tuple[Intervals | None, ...]]  # by tensor: what stays of each dimension
+
+
+def plan_subnets(
+    groups: Groups, least: Mapping[str, int], kept_whole: Mapping[str, str]
+) -> SubnetPlan:
+    """Plans how a program runs at other widths.
+
+    Args:
+        groups: of the program.
+        least: the fewest channels (those that go together are one) of each group that has a choice.
+        kept_whole: why the other groups have none.
+    """
+    whole = dict(kept_whole)
+    among = [group for group in groups.free if group.name in least]
+    owners = ChannelOwners(groups, among)
+    constants = groups.constants
+    stored = owners.of_statistics(constants.weight_statistics | constants.weights)
+    whole |= {among[i].name: _STORED for i in stored}
+    among = [group for i, group in enumerate(among) if i not in stored]
+    while among:
+        try:
+            return _planned(groups, among, least, whole)
+        except _Inelastic as found:
+            whole |= {among[i].name: why for i, why in found.why.items()}
+            among = [group for i, group in enumerate(among) if i not in found.why]
+    return SubnetPlan(groups, (), whole, groups.program.copy(), _paths(groups), {}, {}, {})
+
+
+class _Inelastic(Exception):
+    """Names groups whose widths something does not follow, with the reason of each."""
+
+    def __init__(self, why: dict[int, str]) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+def _planned(
+    groups: Groups, among: Sequence[Group], least: Mapping[str, int], whole: dict[str, str]
+) -> SubnetPlan:
+    owners = ChannelOwners(groups, among)
+    met = _Meetings(groups, owners)
+    widths = _probes(among, [least[group.name] for group in among], met)
+    names = [group.name for group in among]
+    results = []
+    with step("finding what follows the widths", len(widths)) as counted:
+        for row in widths:
+            wanted = dict(zip(names, row, strict=True))
+            results.append(narrowed(groups, wanted, content=False, general=True))
+            counted.advance()
+    why: dict[int, str] = {}
+    arguments = _arguments(results, widths, met, why)
+    attributes = _attributes(results, widths, met, why)
+    if why:
+        raise _Inelastic(why)
+    intervals: dict[str, tuple[Intervals | None, ...]] = {}
+    for path, axes in groups.axes.items():
+        dims = [None if axis is None else Intervals(owners, axis.ids) for axis in axes]
+        if not all(dim is None or dim.fixed for dim in dims):
+            intervals[path] = tuple(None if dim is None or dim.fixed else dim for dim in dims)
+    paths = _paths(groups)
+    return SubnetPlan(
+        groups, tuple(among), whole, results[0], paths, arguments, attributes, intervals
+    )
+
+
+def _paths(groups: Groups) -> dict[str, str]:
+    """Maps the path of every tensor to the first path that holds the same."""
+    module = groups.program.module
+    held: dict[str, Any] = dict(module.named_parameters(remove_duplicate=False))
+    held |= dict(module.named_buffers(remove_duplicate=False))
+    return {path: groups.path_of(value) or path for path, value in held.items()}
+
+
+class _Meetings:
+    """Finds which groups a node, or a module, may follow."""
+
+    def __init__(self, groups: Groups, owners: ChannelOwners) -> None:
+        self.by_node: dict[str, frozenset[int]] = {}
+        self.by_module: dict[str, frozenset[int]] = {}
+        self.all = frozenset(range(len(owners.sizes)))
+        for node in groups.program.nodes():
+            found = owners.of_node(node)
+            if not found and node.op != "placeholder":
+                found = frozenset().union(*(self.by_node[n.name] for n in node.all_input_nodes))
+            self.by_node[node.name] = found
+        for node in groups.program.nodes():
+            if node.op == "call_module":
+                module = groups.program.submodule(node)
+                held = [*module.named_parameters(), *module.named_buffers()]
+                found = self.of(node).union(
+                    *(owners.of_tensor(f"{node.target}.{name}") for name, _ in held)
+                )
+                for path, _ in module.named_modules():
+                    whole = f"{node.target}.{path}" if path else str(node.target)
+                    self.by_module[whole] = self.by_module.get(whole, frozenset()) | found
+        self.together = {self.of(node) for node in groups.program.nodes()}
+        self.together |= {*self.by_module.values()}
+
+    def of(self, node: fx.Node) -> frozenset[int]:
+        """Returns the groups of a node and of what it reads.
+
+        Of a node that a removal inserted, those of what it is made for as well.
+        """
+        if node.name in self.by_node:
+            above = [self.by_node.get(n.name, frozenset[int]()) for n in node.all_input_nodes]
+            return self.by_node[node.name].union(*above)
+        found, seen, todo = frozenset[int](), {node}, [node]
+        while todo:
+            at = todo.pop()
+            for other in (*at.all_input_nodes, *at.users):
+                found |= self.by_node.get(other.name, frozenset())
+                if other.name not in self.by_node and other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+        return found
+
+    def of_module(self, path: str) -> frozenset[int]:
+        """Returns the groups that a module meets."""
+        return self.by_module.get(path, self.all)
+
+    def apart(self) -> list[list[int]]:
+        """Lists the groups in sets of which no node has two."""
+        graph: Any = networkx.Graph()
+        graph.add_nodes_from(sorted(self.all))
+        for found in self.together:
+            listed = sorted(found)
+            graph.add_edges_from((a, b) for i, a in enumerate(listed) for b in listed[i + 1 :])
+        colours = networkx.greedy_color(graph, strategy="largest_first")
+        sets: dict[int, list[int]] = {}
+        for number, colour in sorted(colours.items()):
+            sets.setdefault(colour, []).append(number)
+        return [sets[colour] for colour in sorted(sets)]
+
+
+def _probes(among: Sequence[Group], least: Sequence[int], met: _Meetings) -> list[tuple[int, ...]]:
+    """Lists the widths of the removals: a base, one for each set that is apart, and checks."""
+    sizes = np.array([group.size for group in among])
+    base = np.maximum(sizes // 2, 1)
+    other = np.where(base + 1 < sizes, base + 1, np.where(base > 1, base - 1, sizes))
+    rows = [base]
+    for apart in met.apart():
+        row = base.copy()
+        row[apart] = other[apart]
+        rows.append(row)
+    rows.append(np.minimum(np.array(least), np.maximum(sizes - 1, 1)))
+    rng = np.random.default_rng(0)
+    rows += [rng.integers(1, np.maximum(sizes, 2)) for _ in range(_DRAWN)]
+    return [tuple(int(n) for n in row) for row in rows]
+
+
+def _arguments(
+    results: Sequence[Program],
+    widths: Sequence[Sequence[int]],
+    met: _Meetings,
+    why: dict[int, str],
+) -> dict[str, Numbers]:
+    """Fits the numbers in the arguments of the nodes; says why where it cannot."""
+    nodes = [list(result.graph.nodes) for result in results]
+    if any(len(listed) != len(nodes[0]) for listed in nodes):
+        _same_nodes(nodes, met)
+    found: dict[str, Numbers] = {}
+    for row in zip(*nodes, strict=True):
+        first = row[0]
+        among = met.of(first) or met.all
+        kinds = {(node.op, node.name, str(node.target)) for node in row}
+        if len(kinds) > 1:
+            why |= dict.fromkeys(among, f"{first.name} is another operation at some widths")
+            continue
+        values = [(node.args, node.kwargs) for node in row]
+        numbers = _fitted(first.name, values, widths, among, why)
+        if numbers:
+            found[first.name] = numbers
+    return found
+
+
+def _same_nodes(nodes: Sequence[Sequence[fx.Node]], met: _Meetings) -> None:
+    """Names the groups of the nodes that some results have and others have not."""
+    names = [{node.name for node in listed} for listed in nodes]
+    common = set.intersection(*names)
+    extra = [node for listed in nodes for node in listed if node.name not in common]
+    among = frozenset().union(*(met.of(node) for node in extra))
+    said = f"{extra[0].name} is there at some widths and not at others"
+    raise _Inelastic(dict.fromkeys(among or met.all, said))
+
+
+def _attributes(
+    results: Sequence[Program],
+    widths: Sequence[Sequence[int]],
+    met: _Meetings,
+    why: dict[int, str],
+) -> dict[tuple[str, str], Numbers]:
+    """Fits the numbers in the attributes of the modules; says why where it cannot."""
+    modules = [dict(result.module.named_modules()) for result in results]
+    found: dict[tuple[str, str], Numbers] = {}
+    for path, module in modules[0].items():
+        if not path or any(path not in others for others in modules):
+            continue
+        same = [others[path] for others in modules]
+        for name in _plain(module):
+            values = [getattr(one, name, None) for one in same]
+            numbers = _fitted(f"{path}.{name}", values, widths, met.of_module(path), why)
+            if numbers:
+                found[path, name] = numbers
+    return found
+
+
+def _plain(module: nn.Module) -> list[str]:
+    """Lists the attributes that are numbers, or tuples and lists of some."""
+    hidden = ("_parameters", "_buffers", "_modules", "training")
+    return [
+        name
+        for name, value in vars(module).items()
+        if name not in hidden
+        and isinstance(value, int | float | tuple | list)
+        and not isinstance(value, bool)
+    ]
+
+
+def _fitted(
+    where: str,
+    values: Sequence[Any],
+    widths: Sequence[Sequence[int]],
+    among: frozenset[int],
+    why: dict[int, str],
+) -> Numbers:
+    found: Numbers = {}
+    try:
+        for place, numbers in places(values):
+            function = fit_number(numbers, widths, among)
+            if function is None:
+                said = f"a number of {where} follows its width in no known way"
+                why |= dict.fromkeys(among, said)
+            else:
+                found[place] = function
+    except Differs as error:
+        why |= dict.fromkeys(among, f"{where}: {error}")
+    return found
