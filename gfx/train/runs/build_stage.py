@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.errors import InputError, RecipeError
+from gfx.errors import InputError
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
@@ -32,11 +32,12 @@ from gfx.train.runs.nets import Nets
 from gfx.train.runs.prepare_student import taps_of
 from gfx.train.runs.real_images import real_images
 from gfx.train.runs.stage_critic import StageCritic, shape_text
+from gfx.train.runs.stage_terms import StageTerms
 from gfx.train.systems import Critic, Fit, Guide, Partner, SystemStage
 from gfx.train.systems.player_fields import STUDENT
 from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
-from gfx.train.terms import Objective, Term, TermSetting
+from gfx.train.terms import TermSetting
 
 __all__ = ["StageBuilder", "length_of"]
 
@@ -66,6 +67,7 @@ class StageBuilder:
         # of all processes: what begins with it, as adapters, begins alike in each
         self.first = Loader(task, size * devices.ranks, seed).at(0).to(devices.device)
         self.real = real_images(task, self.first)
+        self.terms = StageTerms(stage, task, self.first, devices.device, seed)
         self.critics = StageCritic(
             stage.name, source, nets.critics, task, self.first, self.said.append
         )
@@ -93,9 +95,7 @@ class StageBuilder:
         shown = [self._features(t) if tapped else {} for t in teachers]
         image, seen = self._run(student, tapped)
         self._check_image(image)
-        terms = [
-            (t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses
-        ]
+        terms = self.terms.built(self.fit.losses, TermSetting(seen, tuple(shown), self.seed))
         # before the student's player, which changes the classes of its norms for a while
         nets = [(partner, self._partner_net(partner, student)) for partner in self.fit.players]
         made = Player(
@@ -174,8 +174,7 @@ class StageBuilder:
         fresh(net, self.seed)
         needs = {need for term in guide.losses for need in term.needs}
         critic = self._critic(Critic("fresh")) if "discriminator" in needs else None
-        setting = TermSetting({}, (), self.seed)
-        terms = [(term, self._built(term, setting)) for term in guide.losses]
+        terms = self.terms.built(guide.losses, TermSetting({}, (), self.seed))
         name = f"teacher {guide.stage}"
         fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0)
         return Player(name, net, critic, terms, fit, self.task, self.devices, taps=tapped)
@@ -201,7 +200,7 @@ class StageBuilder:
             critic = critic.to(self.devices.device)
             self.critics.check(critic, task)
         setting = TermSetting({}, (), named_seed(seed, partner.name))
-        terms = [(term, self._built(term, setting)) for term in partner.losses]
+        terms = self.terms.built(partner.losses, setting)
         made = Player(
             partner.name,
             net,
@@ -231,30 +230,6 @@ class StageBuilder:
             image, features = TappedRun(net, self.task, taps=tapped)(self.first)
         assert image is not None
         return image, features
-
-    def _built(self, term: Term, setting: TermSetting) -> Objective:
-        """Builds a term, if the task and the nets have what it needs."""
-        where = f"stage {self.stage.name}: the term {term.name}"
-        if "target" in term.needs and self.task.target(self.first) is None:
-            raise RecipeError(
-                f"{where} compares with the ground truth, and the task {self.task.name} has none; "
-                "take recon with a teacher, whose images are the targets then, or leave it out"
-            )
-        if "target or teacher" in term.needs and not (
-            setting.shown or self.fit.teacher or self.task.target(self.first) is not None
-        ):
-            raise RecipeError(
-                f"{where} compares with the ground truth or a teacher, and there is neither; give "
-                "pairs, or `teacher: given`"
-            )
-        if "taps" in term.needs and not setting.seen:
-            raise RecipeError(
-                f"{where} compares features, and nothing is tapped; give the fit `taps: auto`, or "
-                "a rule of the pass distill_taps"
-            )
-        with keep_random_state(seed=self.seed):
-            built: Objective = term.build(setting).to(self.devices.device)
-            return built
 
     def _critic(self, wanted: Critic) -> nn.Module | None:
         """Returns the discriminator that a player begins with (rule 2)."""
