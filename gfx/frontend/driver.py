@@ -160,14 +160,14 @@ class _Search:
     def symbolic(self, opaque: dict[str, str]) -> Program:
         """Tries the first front end."""
         stage("tracing symbolically")
-        graph, notes = symbolic_graph(self.model, self.inputs.arguments, opaque)
+        graph, notes, rules = symbolic_graph(self.model, self.inputs.arguments, opaque)
         late = not self.check.check
         module = normal_form(self.model, graph, late=late)
         notes = notes + leave_hooks(module)
         regions = has_regions(module)
         module = self.written_out(module, self.quick)
-        notes += self.quick.notes(module, gradients=regions)
-        return self.program(module, "symbolic", opaque, notes)
+        notes += self.quick.notes(module, gradients=regions) + in_words(rules)
+        return self.program(module, "symbolic", opaque, notes, rules)
 
     def exported(self, opaque: dict[str, str]) -> Program:
         """Tries the second front end: from the most general graph to the most special."""

@@ -4,6 +4,7 @@
 2. A size that torch.export took for a constant, where that may have decided something. What a
    layer asks of its channels is no rule: it refuses others when it runs.
 3. The length of a list of tensors, and plain values beside them: forward saw those of the example.
+4. What forward asserts of sizes, while it is traced symbolically (gfx/frontend/asserted_sizes.py).
 """
 
 import ast

@@ -9,7 +9,8 @@ give a wrong graph:
 2. Random numbers drawn while tracing are refused: the graph would repeat one draw.
 3. A buffer changed while tracing is refused: the graph would not change it again.
 4. A constant computed from parameters while tracing is refused: it would not follow them.
-5. Forward hooks of layers run on traced values (gfx/frontend/forward_hooks.py), and context
+5. What forward asserts of the inputs' sizes becomes a rule (gfx/frontend/asserted_sizes.py).
+6. Forward hooks of layers run on traced values (gfx/frontend/forward_hooks.py), and context
    managers are kept or refused (gfx/frontend/regions.py).
 """
 
@@ -23,6 +24,7 @@ import torch
 from torch import fx, nn
 from torch.fx._symbolic_trace import _create_wrapped_func
 
+from gfx.frontend.asserted_sizes import asserted_rules
 from gfx.frontend.inputs.bind import Arguments
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import Refusal, blamed_module, first_line
@@ -37,8 +39,8 @@ __all__ = ["partial_graph", "symbolic_graph"]
 
 def symbolic_graph(
     model: nn.Module, arguments: Arguments, opaque: Collection[str]
-) -> tuple[fx.Graph, list[str]]:
-    """Traces a model and returns its graph with notes for the user.
+) -> tuple[fx.Graph, list[str], tuple[str, ...]]:
+    """Traces a model and returns its graph, notes for the user, and rules of its sizes.
 
     Modules at the paths in `opaque` stay whole.
     The model gains the constants that the graph refers to, and is else left unchanged.
@@ -73,7 +75,7 @@ def partial_graph(model: nn.Module, arguments: Arguments) -> fx.Graph:
 
 def _attempt(
     model: nn.Module, arguments: Arguments, opaque: Collection[str], *, live_buffers: bool
-) -> tuple[fx.Graph, list[str]]:
+) -> tuple[fx.Graph, list[str], tuple[str, ...]]:
     tracer = GivenTracer(arguments, opaque, live_buffers)
     state, known = _buffers(model), set(vars(model))
     with (
@@ -102,7 +104,7 @@ def _attempt(
         raise Refusal("forward computes with parameters that it lists, not names")  # rule 4
     vars(model).update({n: v for n, v in made.items() if isinstance(v, torch.Tensor)})
     set_call_form(graph, arguments.forms(), arguments.returned.form)
-    return graph, [ONE_DRAW] if drawn_in_forward[0] else []
+    return graph, [ONE_DRAW] if drawn_in_forward[0] else [], asserted_rules(tracer.asserted)
 
 
 @contextlib.contextmanager

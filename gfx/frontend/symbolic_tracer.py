@@ -36,6 +36,7 @@ class GivenTracer(fx.Tracer):
         self.paths: dict[int, str] = {}
         self.overwritten: dict[str, TracedValue] = {}  # by path: what stands there now
         self.hooked: dict[str, bool] = {}  # by path of a layer: whether its hooks ran
+        self.asserted: list[fx.Node] = []  # truth values that forward asserts
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Keeps opaque modules and torch.nn layers whole, unless what they read was overwritten."""
@@ -130,7 +131,8 @@ class GivenTracer(fx.Tracer):
         frame = inspect.currentframe()
         caller = frame.f_back.f_back if frame and frame.f_back else None
         if caller is not None and is_assertion(caller):
-            return True  # asserts hold on the example inputs; a graph does not carry them
+            self.asserted.append(obj.node)
+            return True  # asserts hold on the example inputs
         return super().to_bool(obj)
 
 

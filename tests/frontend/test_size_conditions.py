@@ -15,6 +15,12 @@ from torch.nn import functional as F
 
 import gfx
 from gfx.ir.modules import SizeRules
+from support.asserting_forwards import (
+    asserts_both,
+    asserts_height,
+    asserts_square,
+    asserts_values,
+)
 
 SIZES = ((9, 9), (24, 9), (24, 24), (32, 24), (16, 48), (25, 31), (24, 1))
 
@@ -275,3 +281,17 @@ def test_a_program_with_rules_compiles_and_exports(tmp_path: Path) -> None:
     torch.testing.assert_close(held(x), model(x), atol=1e-5, rtol=1e-4)
     with pytest.raises(Exception, match=r"11|> 10"):
         held(torch.rand(1, 3, 24, 9))
+
+
+@pytest.mark.parametrize("rule", [asserts_height, asserts_both, asserts_square])
+def test_what_forward_asserts_of_sizes_is_asked_by_the_program(rule):
+    model = Body(rule).eval()
+    program = gfx.trace(model, torch.rand(1, 3, 24, 24))
+    assert program.provenance.frontend == "symbolic"
+    taken = [stands(program.module, model, torch.rand(1, 3, *size)) for size in SIZES]
+    assert 0 < sum(taken) < len(SIZES)
+
+
+def test_what_forward_asserts_of_values_is_no_rule():
+    program = gfx.trace(Body(asserts_values).eval(), torch.rand(1, 3, 24, 24))
+    assert not [m for m in program.module.modules() if isinstance(m, SizeRules)]
