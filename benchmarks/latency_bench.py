@@ -16,9 +16,10 @@ import torch
 import gfx
 from gfx.coupling.removal import narrowed
 from gfx.deploy.latency import MachineMeasurer, latency_model
-from gfx.deploy.latency.disk_store import Store, folder_of
+from gfx.deploy.latency.disk_store import Store
 from gfx.deploy.timing import BACKENDS, machine
 from gfx.errors import TimingError
+from gfx.io.cache_folder import cache_folder
 
 SEED = 20  # of the configurations; the model draws its own with another
 AT_ONCE = 5  # programs that take turns
@@ -34,7 +35,7 @@ def held_out(full: np.ndarray, count: int) -> np.ndarray:
 
 def measured(groups: gfx.Groups, rows: np.ndarray, args: argparse.Namespace) -> np.ndarray:
     """Measures configurations, or looks up what was measured before."""
-    store = Store(folder_of(), machine().key(args.backend, args.threads))
+    store = Store(cache_folder("latency"), machine().key(args.backend, args.threads))
     about = f"held out {args.model} {args.size}"
     names = [" ".join(map(str, row)) for row in rows.tolist()]
     known = store.read(about)

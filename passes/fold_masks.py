@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from gfx.compression.masks.fold import carried, judge
+from gfx.compression.masks.fold import judge, left_after, reread
 from gfx.compression.masks.hold_constants import take_out
 from gfx.compression.masks.sparse_layouts import Layout, lay_out, unfit
 from gfx.compression.masks.strip_masks import Zeroed, strip, write_out
@@ -146,21 +146,19 @@ def _fold_channels(program: Program, zeroed: list[Zeroed], outcome: Outcome) -> 
     """Removes channels (rule 1) and zeroes others (rule 2); returns the layers with new zeros."""
     groups = analyse(program)
     verdict = judge(groups, zeroed)
-    written = write_zeros(program, verdict.left)
     for mask, why in verdict.why.items():
         outcome.skip(mask, f"channels that it zeroes stay, as zeros: {why}")
-    for w in written:
-        outcome.change(w.where, f"{w.count} {w.what}")
-    removed = verdict.removed
-    if any(w.product for w in written):  # there are new nodes, whose constants shrink too
-        program.recompile()
-        old, groups = groups, analyse(program)
-        removed = carried(old, removed, groups)
-    if removed.any():
-        widths, details = take_out(program, groups, removed)
+    left = left_after(groups, verdict)
+    if verdict.removed.any():
+        known = set(program.nodes())
+        widths, details = take_out(program, groups, verdict.removed)
         for name, (before, after) in widths.items():
             outcome.change(name, "channels", before, after)
         outcome.details |= details
+        left = reread(left, known)
+    written = write_zeros(program, left)
+    for w in written:
+        outcome.change(w.where, f"{w.count} {w.what}")
     program.recompile()
     return {w.where for w in written if not w.product}
 

@@ -92,7 +92,8 @@ def _command(words: Sequence[str]) -> str:
     """Breaks a command between its words, as shells read it; a blank in quotes stays."""
     lines = [""]
     for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) + 5 > columns_of_screen():
+        # a blank before the word, three before the line, and two characters at its end
+        if lines[-1] and len(lines[-1]) + len(word) + 6 > columns_of_screen():
             lines.append("")
         lines[-1] += f" {word}"
     return " \\\n  ".join(f" {line}" for line in lines)

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gfx.cli.commands import app
+from gfx.cli.run_tables import _command
 from gfx.io.yaml_text import dump
 from support.picture_folders import write_pictures
 from support.run_folders import SAID, write_run
@@ -93,6 +94,15 @@ def test_damaged_files_are_notes(folder):
     assert result.exit_code == 0, result.stderr
     assert "note: plan.json cannot be read (JSONDecodeError" in result.stdout
     assert "stage 2 of 2 (fine), step 300" in result.stdout
+
+
+def test_no_line_of_a_command_is_wider_than_the_screen(monkeypatch):
+    monkeypatch.setattr("gfx.cli.run_tables.columns_of_screen", lambda: 40)
+    for length in range(1, 33):
+        lines = _command(["gfx", *["a" * length] * 12, "end"]).splitlines()
+        assert all(len(line) <= 40 for line in lines)
+        per_line = max(1, 35 // (length + 1))  # no line has room for one more word
+        assert len(lines) <= 1 + -(-14 // per_line)
 
 
 def test_the_command_that_it_gives_goes_on(tmp_path):

@@ -179,17 +179,44 @@ class Shelf:
 def test_features_are_kept_under_the_content_of_the_images() -> None:
     shelf, name = Shelf(), "fd[my:net]"
     first, again = Corners(), Corners()
-    reals = images(6, 1)
+    reals = images(150, 1)
     a = evaluate([name], images(4), reals=Reference(reals, shelf), extractors={"my:net": first})
+    assert first.seen == [4, 50, 50, 50]
     batches = Reference(list(reals.split(4)), shelf)
     b = evaluate([name], images(4), reals=batches, extractors={"my:net": again})
     assert a == b
-    assert again.seen == [4]
+    assert again.seen == [4, 50]  # one batch is made anew, to compare
     changed = reals.clone()
     changed[0, 0, 0, 0] += 0.1 if changed[0, 0, 0, 0] < 0 else -0.1
     evaluate([name], images(4), reals=Reference(changed, shelf), extractors={"my:net": again})
-    assert again.seen == [4, 4, 6]
+    assert again.seen == [4, 50, 4, 50, 50, 50]
     assert len(shelf.kept) == 2
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: b"",
+        lambda content: content[:-1],
+        lambda content: content[: len(content) // 2],
+        lambda content: content[8:] + content[:8],
+        lambda content: bytes(len(content)),
+        lambda content: content[:-2] + b"\xff\xff",
+    ],
+    ids=["empty", "cut", "half", "turned", "zeros", "not finite"],
+)
+def test_features_that_the_network_does_not_make_are_not_believed(spoil) -> None:
+    shelf, reals = Shelf(), images(20, 1)
+
+    def judged() -> dict[str, Score]:
+        found = Reference(reals, shelf)
+        return evaluate(["fd[my:net]"], images(4), reals=found, extractors={"my:net": Corners()})
+
+    wanted = judged()
+    ((key, content),) = shelf.kept.items()
+    shelf.kept[key] = spoil(content)
+    assert judged() == wanted
+    assert shelf.kept[key] == content
 
 
 def test_axes_are_those_of_greatest_spread_of_the_real_images() -> None:

@@ -15,7 +15,8 @@ from gfx.ir.modules import ChannelMask, LearnedMask, Penalty, SemiStructuredLine
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 from passes.fold_masks import FoldMasks
-from support.blocks import Spec
+from support import blocks
+from support.blocks import Source, Spec
 from support.laws import law
 from support.masked_programs import masked_weights, masks_of, tapped, with_masks, zeroed_masks
 from support.oracle import alike, assert_equal_outputs, flat
@@ -95,6 +96,42 @@ def test_masks_anywhere_fold_exactly(spec, data):
     assume(flat(wanted).isfinite().all())  # the logarithm of a zero, and such
     after, _ = folded(program)
     assert_equal_outputs(wanted, after.module(*inputs))
+
+
+def test_zeros_at_places_of_an_image_leave_channels_free():
+    spec = Spec(source=Source(kind="latent_unflatten"), blocks=(blocks.Subclass(),))
+    program = zeroed_masks(with_masks(gfx.trace(*spec.build())))
+    propagate(program)
+    (node,) = [n for n in program.nodes() if n.name == "masks_source_layer"]
+    mask_output(program, node, 3).mask.copy_(torch.tensor([1, 0, 1, 1]))
+    inputs = spec.inputs(spec.batch, 8)
+    wanted = program.module(*inputs)
+    after, outcome = folded(program)
+    assert_equal_outputs(wanted, after.module(*inputs))
+    assert [change.after for change in outcome.changes if change.what == "channels"] == [32]
+
+
+class Averaged(nn.Module):
+    """Reads a mean over channels at places, some of which are masked."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(1, 3, 1)
+
+    def forward(self, x):
+        return self.last(self.first(x).mean(1, keepdim=True))
+
+
+def test_zeros_behind_what_a_removal_corrects_are_kept():
+    x = torch.randn(2, 3, 8, 8)
+    program = zeroed_masks(with_masks(gfx.trace(Averaged(), (x,))))
+    propagate(program)
+    (node,) = [n for n in program.nodes() if n.name == "mean"]
+    mask_output(program, node, 3).mask[::2] = 0
+    wanted = program.module(x)
+    after, outcome = folded(program)
+    assert_equal_outputs(wanted, after.module(x), 1e-6)
+    assert [change.what for change in outcome.changes].count("channels") == 1
 
 
 def outputs(program: Program) -> st.SearchStrategy[fx.Node]:

@@ -66,8 +66,8 @@ def test_the_headline_has_system_model_costs_and_scores(whole):
         "finished: 2 stages",
         "MACs 50.00 M → 20.00 M 2.50\N{MULTIPLICATION SIGN} less",
         "parameters 40.00 K → 10.00 K 4.00\N{MULTIPLICATION SIGN} less",
-        "held out: l1 0.05",
-        "held out: psnr 26",
+        "held out: l1 0.05 as given: 0.04",
+        "held out: psnr 26 as given: 27.5",
     ):
         assert part in text, part
 
@@ -76,7 +76,7 @@ def test_the_table_has_a_row_for_the_model_as_given_and_for_each_stage(whole):
     table = re.search(r"<table.*?</table>", shown(whole), re.DOTALL)[0]
     rows = [words(row) for row in re.findall(r"<tr.*?</tr>", table)[1:]]
     assert rows == [
-        "as given 50.00 M 100.0% 40,000",
+        "as given 50.00 M 100.0% 40,000 0.04 27.5",
         "distill 20.00 M 40.0% 10,000 900 0.1 25",
         "fine 20.00 M 40.0% 10,000 600 0.05 26",
     ]

@@ -62,13 +62,15 @@ def two_sets(count: int = 12, size: int = 8) -> Any:
     return tasks.unpaired(first, second.flip(0)[: count - 2] * 0.5)
 
 
-def generator(norm: bool = True, seed: int = 0) -> nn.Sequential:
+def generator(norm: bool | type[nn.Module] = True, seed: int = 0) -> nn.Sequential:
     """Builds a generator from images to images of 8 pixels and more."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        middle = [nn.InstanceNorm2d(8)] if norm else []
+        kind = nn.InstanceNorm2d if norm is True else norm
+        middle = [kind(8)] if kind else []
         return nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
+            # a bias before a BatchNorm has no gradient, of whose rounding Adam makes whole steps
+            nn.Conv2d(3, 8, 3, padding=1, bias=kind is not nn.BatchNorm2d),
             *middle,
             nn.ReLU(),
             nn.Conv2d(8, 8, 3, padding=1),
@@ -81,11 +83,14 @@ def generator(norm: bool = True, seed: int = 0) -> nn.Sequential:
 class Patch(nn.Sequential):
     """A small discriminator of (input, image) pairs, or of images alone."""
 
-    def __init__(self, channels: int = 6, seed: int = 1) -> None:
+    def __init__(self, channels: int = 6, seed: int = 1, norm: bool = False) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             super().__init__(
-                nn.Conv2d(channels, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 4, 1, 1)
+                nn.Conv2d(channels, 8, 4, 2, 1, bias=not norm),
+                *([nn.BatchNorm2d(8)] if norm else []),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(8, 1, 4, 1, 1),
             )
 
 
@@ -102,14 +107,20 @@ def compressed(recipe: Any = DISTIL, model: nn.Module | None = None, **how: Any)
 
 
 def ranked(kind: str, batch: int, **how: Any) -> Any:
-    """Runs 10 steps of a distillation, or of generators that lead there and back."""
-    model, how = generator(norm=False), {"device": "cpu", "val": 0, **how}
-    if kind == "distilled":
+    """Runs 10 steps of a distillation, or of generators that lead there and back.
+
+    Kinds that begin with "normed" have BatchNorms in all nets.
+    """
+    normed = kind.startswith("normed")
+    model = generator(norm=nn.BatchNorm2d if normed else False)
+    how = {"device": "cpu", "val": 0, **how}
+    if kind.endswith("distilled"):
         recipe = _distil(10)
         recipe["stages"]["slim"]["fit"]["batch"] = batch
-        return compressed(recipe, model, data=pairs(16), **how)
-    recipe = cycled(10, batch=batch)
-    return compressed(recipe, model, data=two_sets(16), discriminator=Patch(3), **how)
+        critic = Patch(norm=normed)
+        return compressed(recipe, model, data=pairs(16), discriminator=critic, **how)
+    recipe, critic = cycled(10, batch=batch), Patch(3, norm=normed)
+    return compressed(recipe, model, data=two_sets(16), discriminator=critic, **how)
 
 
 def state_of(net: nn.Module) -> dict[str, bytes]:
@@ -123,5 +134,6 @@ def state_of(net: nn.Module) -> dict[str, bytes]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Returns what a run has left that may not depend on how it was run."""
-    kept = [folder / "log.jsonl", folder / "metrics.csv", *sorted(folder.glob("samples/*.png"))]
+    names = ("log.jsonl", "metrics.csv", "given.json")
+    kept = [*(folder / name for name in names), *sorted(folder.glob("samples/*.png"))]
     return {path.name: path.read_bytes() for path in kept}

@@ -51,6 +51,57 @@ def test_a_run_leaves_a_working_smaller_generator_and_says_how(reference):
     assert not run.model.training
 
 
+def test_the_model_as_given_is_judged_as_the_students_are(tmp_path):
+    x, y = pairs()
+    run = compressed(data=(x, y), run=tmp_path, val=0.5)
+    held = json.loads((tmp_path / "given.json").read_text())
+    assert run.scores["given"] == held["scores"]
+    (chosen,) = [said for said in run.assumed if "held out" in said]
+    assert "6 of 12" in chosen
+    # by hand: as a student that nothing was done to and that did not train
+    same = {"stages": {"same": {"fit": {"losses": {"l1": 1}, "steps": 1, "lr": 1e-30}}}}
+    beside = compressed(same, data=(x, y), run=tmp_path / "beside", val=0.5)
+    assert beside.scores["same"] == pytest.approx(run.scores["given"], rel=1e-6)
+    assert any(note.startswith("as it was given; held out: l1") for note in report_notes(run))
+    # what another wrote is not believed, and what the run wrote is not made anew
+    for spoilt in ('{"scores": {"l1": 0.0}, "said": []}', "{", ""):
+        (tmp_path / "given.json").write_text(spoilt)
+        again = compressed(data=(x, y), run=tmp_path, val=0.5)
+        assert again.scores == run.scores
+        assert json.loads((tmp_path / "given.json").read_text()) == held
+
+
+def report_notes(run):
+    return gfx.report(run.model).notes
+
+
+def test_without_truth_the_model_as_given_is_not_compared_with_itself(tmp_path):
+    recipe = fit(losses={"mimic": 1}, teacher="given", discriminator="none")
+    run = compressed(recipe, data=pairs()[0], task="self", discriminator=None, run=tmp_path)
+    assert list(run.scores) == ["one"]
+    assert json.loads((tmp_path / "given.json").read_text())["scores"] == {}
+
+
+def test_a_model_as_given_that_cannot_be_judged_is_told_of(tmp_path):
+    class Wild(torch.nn.Module):
+        """Makes images that are not finite, until its weights are drawn anew."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+            torch.nn.init.constant_(self.conv.weight, torch.inf)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    recipe = fit(losses={"l1": 1})
+    recipe["stages"]["one"]["do"] = ["reinitialise"]
+    run = compressed(recipe, Wild().eval(), run=tmp_path)
+    assert run.finished
+    assert list(run.scores) == ["one"]
+    assert any("the model as it was given is not judged: the fakes hold" in s for s in run.assumed)
+
+
 def test_the_folder_holds_the_recipe_with_every_default(reference):
     run, _ = reference
     stored = parse((run.folder / "recipe.yaml").read_text("utf-8"), "recipe")
@@ -164,7 +215,7 @@ def test_two_stages_teach_one_another_and_the_discriminator_is_inherited(tmp_pat
     }
     run = compressed(recipe, run=tmp_path, discriminator=None)
     assert [stage.steps for stage in run.plan.stages] == [0, 4, 2]
-    assert list(run.scores) == ["teacher", "slim"]
+    assert list(run.scores) == ["given", "teacher", "slim"]
     # the second began with the discriminator of the first
     critics = [torch.load(path) for path in sorted(tmp_path.glob("*.critic.pt"))]
     first = torch.cat([value.flatten() for value in critics[0].values()])

@@ -1,6 +1,6 @@
 """Decides what becomes of channels that are read as zero: removed, or kept as zeros."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from gfx.coupling.labels import Ids, Mask
 from gfx.coupling.removal import Sizes
 from gfx.ir.ops import op_name
 
-__all__ = ["Verdict", "carried", "judge"]
+__all__ = ["Verdict", "carried", "judge", "left_after", "reread"]
 
 _PRODUCTS = ("conv", "linear", "matmul", "mm", "bmm")  # of two operands, over one dimension
 
@@ -78,6 +78,33 @@ def _unmasked(
         zero = np.concatenate(closed) if one else np.array([], dtype=np.int64)
         result[node] = np.setdiff1d(np.concatenate(opened), zero)
     return result
+
+
+def left_after(groups: Groups, verdict: Verdict) -> tuple[Zeroed, ...]:
+    """Lists the reads of zeros that stay, by the positions that they have after the removal."""
+    sizes = Sizes(groups, verdict.removed)
+    found = []
+    for z in verdict.left:
+        value = groups.value_of(z.source)
+        assert isinstance(value, Labeled)
+        found.append(replace(z, zeros=z.zeros[sizes.alive(value, z.dim)]))
+    return tuple(found)
+
+
+def reread(left: Iterable[Zeroed], known: Collection[fx.Node]) -> tuple[Zeroed, ...]:
+    """Finds what each user reads after a removal, which may have corrected it by nodes of its own.
+
+    Args:
+        left: the reads before it.
+        known: the nodes that were there before.
+    """
+    found = []
+    for z in left:
+        source = z.source
+        while source not in z.user.all_input_nodes:
+            source = next(user for user in source.users if user not in known)
+        found.append(replace(z, source=source))
+    return tuple(found)
 
 
 def carried(old: Groups, removed: Mask, new: Groups) -> Mask:

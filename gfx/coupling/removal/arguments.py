@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from gfx.coupling.labelled_tensor import Labeled, varying
 from gfx.coupling.removal.new_sizes import Sizes
-from gfx.ir.ops import argument
+from gfx.ir.ops import argument, op_name
 
 __all__ = ["entry", "numbers", "put", "reads_tensor"]
 
@@ -35,12 +36,13 @@ def entry(node: fx.Node, value: Any, wanted: int, sizes: Sizes) -> Any:
     """Returns one size argument: what it was if that still holds, else what is wanted.
 
     A computed size stays computed, times the fraction that is left: it may count images too, as
-    where a batch is folded into the channels.
+    where a batch is folded into the channels. One that would be 0, as `c // 8` of few channels, or
+    in a general form one of channels alone, becomes a number.
     """
     now = sizes.after[value] if isinstance(value, fx.Node) else value
     if now == -1 or (now == wanted and not (sizes.general and isinstance(value, fx.Node))):
         return value
-    if not isinstance(value, fx.Node):
+    if not isinstance(value, fx.Node) or now == 0 or (sizes.general and _of_channels(value, sizes)):
         return wanted
     share = Fraction(wanted, now)
     above, below = (wanted, now) if sizes.general else (share.numerator, share.denominator)
@@ -48,3 +50,19 @@ def entry(node: fx.Node, value: Any, wanted: int, sizes: Sizes) -> Any:
         if above > 1 or sizes.general:
             value = node.graph.call_function(operator.mul, (value, above))
         return node.graph.call_function(operator.floordiv, (value, below))
+
+
+def _of_channels(value: fx.Node, sizes: Sizes) -> bool:
+    """Whether a size is computed from numbers of channels alone, so that no image changes it."""
+    if op_name(value) in ("size", "getitem"):
+        x, dim = argument(value, 0), argument(value, 1)
+        if isinstance(x, fx.Node) and op_name(x) in ("size", "getattr"):
+            x = argument(x, 0)
+        labeled = sizes.value_of(x) if isinstance(x, fx.Node) else None
+        if not isinstance(labeled, Labeled) or not isinstance(dim, int):
+            return False
+        return any(dim % labeled.ndim in varying(labels) for labels in labeled.fields)
+    above = value.all_input_nodes
+    return (
+        value.op == "call_function" and bool(above) and all(_of_channels(n, sizes) for n in above)
+    )

@@ -8,7 +8,6 @@ then repeated.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,25 +15,11 @@ from typing import Any, BinaryIO
 from gfx.errors import ArchiveError
 from gfx.io.atomic_writes import write_atomic
 
-__all__ = ["Store", "folder_of"]
+__all__ = ["Store"]
 
 _FORMAT = "gfx latency 1"
 _FILES = 2000  # beyond, the oldest are removed
 _BYTES = 4 << 20  # of a file; a table of a thousand entries takes 30 kB
-
-
-def folder_of(cache: str | os.PathLike[str] | None = None) -> Path:
-    """Returns the folder of measurements: the one given, GFX_CACHE, or the user's cache.
-
-    Example:
-        >>> folder_of("/tmp/mine").as_posix()
-        '/tmp/mine/latency'
-    """
-    given = cache or os.environ.get("GFX_CACHE")
-    if given:
-        return Path(given) / "latency"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "gfx" / "latency"
 
 
 class Store:

@@ -21,7 +21,7 @@ from gfx.costs.symbolic.polynomials import Terms
 from gfx.costs.symbolic.sizes import Symbols
 from gfx.coupling import Group, Groups
 from gfx.deploy.latency.correction import Curve, curve, nonnegative, slopes
-from gfx.deploy.latency.disk_store import Store, folder_of
+from gfx.deploy.latency.disk_store import Store
 from gfx.deploy.latency.factored_layers import FormTimes, Parts
 from gfx.deploy.latency.measure import MachineMeasurer, Measurer
 from gfx.deploy.latency.model_terms import Summand, Sums, Works, works_of
@@ -29,6 +29,7 @@ from gfx.deploy.latency.tables import Library, Times
 from gfx.deploy.latency.width_samples import Samples, configurations
 from gfx.deploy.timing import machine
 from gfx.deploy.timing.backends import threads_of
+from gfx.io.cache_folder import cache_folder
 from gfx.ir.layers import Layer
 from gfx.progress import each, out_of_time, stage
 
@@ -113,7 +114,7 @@ def latency_model(
     """
     count = threads_of(threads)
     asked = measurer or MachineMeasurer()
-    folder = folder_of(cache)
+    folder = cache_folder("latency", cache)
     stores = {b: Store(folder, machine().key(b, count)) for b in {"eager", backend}}
     symbols = Symbols(groups)
     works = works_of(groups, symbols)

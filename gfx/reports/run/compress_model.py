@@ -31,7 +31,7 @@ from gfx.progress import Progress, reported
 from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
 from gfx.train.runs.given_players import given_players
-from gfx.train.runs.logbook import Row, check_trackers
+from gfx.train.runs.logbook import Row
 from gfx.train.runs.opened_run import open_run
 from gfx.train.runs.preflight import RunPlan, preflight
 from gfx.train.runs.run_all_stages import run_all_stages
@@ -39,6 +39,7 @@ from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
 from gfx.train.runs.run_report import attach_run_report
 from gfx.train.runs.run_system import RunSettings, SystemRun
+from gfx.train.runs.trackers import check_trackers
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
 
@@ -50,14 +51,15 @@ class CompressionRun:
     """What a run has made.
 
     `model` is the smaller generator, with its report; None if the run stopped before its end, or
-    was dry. `assumed` says what was not given.
+    was dry. `scores` holds those of the stages, and of the model as it was `given`, on the same
+    examples. `assumed` says what was not given.
     """
 
     folder: Path
     model: fx.GraphModule | None
     history: tuple[Row, ...]
     samples: tuple[Path, ...]
-    scores: dict[str, dict[str, Any]]  # by stage and metric, on held-out examples
+    scores: dict[str, dict[str, Any]]  # by stage ("given": the model) and metric, held out
     plan: RunPlan
     assumed: tuple[str, ...]
 

@@ -17,6 +17,7 @@ from gfx.io.plain_data import coerce
 from gfx.io.yaml_text import parse
 from gfx.reports.run.folder_files import Row, number_of, read_json, read_rows, read_text
 from gfx.train.runs.preflight import RunPlan
+from gfx.train.systems.fit_fields import GIVEN
 
 __all__ = ["FolderFacts", "StageFacts", "is_run_folder", "run_facts"]
 
@@ -52,6 +53,7 @@ class FolderFacts:
     plan: RunPlan | None
     stages: tuple[StageFacts, ...]
     rows: tuple[Row, ...]
+    given_scores: Mapping[str, float]  # of the model as it was given
     said: tuple[str, ...]  # what was assumed
     faults: tuple[str, ...]  # what could not be read
 
@@ -90,8 +92,9 @@ class FolderFacts:
 
     @property
     def scores(self) -> dict[str, Mapping[str, float]]:
-        """The scores of the stages that have ended, by name."""
-        return {stage.name: stage.scores for stage in self.stages if stage.ended}
+        """The scores of the model as it was given, and of the stages that have ended, by name."""
+        given = {GIVEN: self.given_scores} if self.given_scores else {}
+        return {**given, **{stage.name: stage.scores for stage in self.stages if stage.ended}}
 
 
 def is_run_folder(path: Path) -> bool:
@@ -112,6 +115,8 @@ def run_facts(folder: Path) -> FolderFacts:
     called = _mapping(read_json(path, faults)) if path.exists() else {}
     rows = tuple(read_rows(folder / "log.jsonl", faults))
     stages, said = _stages(folder, asked, plan, rows, faults)
+    path = folder / "given.json"
+    given = _mapping(read_json(path, faults)) if path.exists() else {}
     return FolderFacts(
         folder,
         recipe,
@@ -121,7 +126,8 @@ def run_facts(folder: Path) -> FolderFacts:
         plan,
         tuple(stages),
         rows,
-        tuple(dict.fromkeys([*_sentences(called), *said])),
+        _scores(given),
+        tuple(dict.fromkeys([*_sentences(called), *said, *_sentences(given)])),
         tuple(faults),
     )
 
@@ -144,7 +150,6 @@ def _stages(
         ended = _mapping(read_json(path, faults)) if is_over else {}
         said.update(dict.fromkeys(_sentences(ended)))
         cost = planned.get(name)
-        scores = _mapping(ended.get("scores"))
         found.append(
             StageFacts(
                 number,
@@ -154,7 +159,7 @@ def _stages(
                 None if cost is None else cost.macs,
                 None if cost is None else cost.params,
                 is_over,
-                {str(k): value for k, v in scores.items() if (value := number_of(v)) is not None},
+                _scores(ended),
                 tuple(samples.get(number, ())),
             )
         )
@@ -193,6 +198,11 @@ def _parsed(text: str, faults: list[str]) -> Any:
     except GfxError as error:
         faults.append(str(error).splitlines()[0])
         return {}
+
+
+def _scores(data: Mapping[str, Any]) -> dict[str, float]:
+    found = _mapping(data.get("scores"))
+    return {str(k): value for k, v in found.items() if (value := number_of(v)) is not None}
 
 
 def _sentences(data: Mapping[str, Any]) -> list[str]:

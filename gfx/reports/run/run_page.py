@@ -6,7 +6,7 @@
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -100,15 +100,17 @@ def _tiles(facts: FolderFacts) -> str:
     ended = [stage for stage in facts.stages if stage.ended and stage.scores]
     if ended:
         for metric, value in ended[-1].scores.items():
-            shown += fact(f"held out: {metric}", f"{value:.4g}", _first(facts, metric))
+            shown += fact(f"held out: {metric}", f"{value:.4g}", _before(facts, metric))
     for name in ("model", "task", "examples", "held out", "seed", "scale"):
         if name in facts.asked:
             shown += fact(name, str(facts.asked[name])[:200])
     return shown
 
 
-def _first(facts: FolderFacts, metric: str) -> str:
-    """Says what the first evaluation of the run gave."""
+def _before(facts: FolderFacts, metric: str) -> str:
+    """Says what the model as given has, else what the first evaluation of the run gave."""
+    if metric in facts.given_scores:
+        return f' <span class="note">as given: {facts.given_scores[metric]:.4g}</span>'
     rows = (row for row in facts.rows if isinstance(row.get(f"held.{metric}"), float))
     row = next(rows, None)
     if row is None:
@@ -129,7 +131,7 @@ def _stage_table(facts: FolderFacts) -> str:
     if facts.plan is not None:
         given = facts.plan.stages[0]
         cells = _costs(given.macs, given.params, most) + _number("", "steps")
-        cells += "".join(_number("", metric) for metric in metrics)
+        cells += "".join(_score(facts.given_scores, metric) for metric in metrics)
         body = f'<tr><th scope="row">as given</th>{cells}</tr>'
     body += "".join(_stage(stage, facts, metrics, most) for stage in facts.stages)
     estimate = "" if facts.plan is None else facts.plan.estimate
@@ -149,11 +151,14 @@ def _stage(stage: StageFacts, facts: FolderFacts, metrics: Iterable[str], most: 
         cells += cell(
             f"{stage.taken:,} of {stage.steps:,}", css="number", extra=filled, label="steps"
         )
-    for metric in metrics:
-        value = stage.scores.get(metric)
-        cells += _number("" if value is None else f"{value:.4g}", metric)
+    cells += "".join(_score(stage.scores, metric) for metric in metrics)
     css = ' class="running"' if runs else ""
     return f'<tr{css}><th scope="row">{escape(stage.name)}</th>{cells}</tr>'
+
+
+def _score(scores: Mapping[str, float], metric: str) -> str:
+    value = scores.get(metric)
+    return _number("" if value is None else f"{value:.4g}", metric)
 
 
 def _costs(macs: int | None, params: int | None, most: int | None) -> str:

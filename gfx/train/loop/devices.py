@@ -4,6 +4,7 @@
    trains its share of every batch, and gradients are the mean over all.
 2. Gradients are averaged after the backward of a player, in one flat tensor: the nets are called
    as they are, however often and in whatever order a loss needs them.
+3. BatchNorms that train see the batches of all processes.
 """
 
 import os
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gfx.errors import InputError
+from gfx.train.loop.synced_norms import synchronise
 
 __all__ = ["Devices", "ManyDevices", "Precision", "devices"]
 
@@ -49,6 +51,13 @@ class Devices:
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Averages gradients over all processes."""
+
+    def synchronise(self, net: nn.Module) -> tuple[str, ...]:
+        """Lets the BatchNorms of a net see all processes; returns the paths that `restore` takes.
+
+        One process sees all as it is: nothing is changed.
+        """
+        return ()
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
         """Returns numbers averaged over all processes."""
@@ -98,6 +107,10 @@ class ManyDevices(Devices):
                 grads, torch.split(flat, [g.numel() for g in grads]), strict=True
             ):
                 grad.copy_(part.view_as(grad))
+
+    def synchronise(self, net: nn.Module) -> tuple[str, ...]:
+        """Lets the BatchNorms of a net see all processes (rule 3)."""
+        return synchronise(net)
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
         """Returns numbers averaged over all processes."""

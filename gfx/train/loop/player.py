@@ -71,8 +71,10 @@ class Player:
         self.back: dict[str, Player] = {}  # those that lead back, by name
         self.pool = pool
         self._run, self._again = TappedRun(net, task, taps=taps), TappedRun(net, task)
-        self._quick = quicken(net)
-        self._quick_in_critic = () if critic is None else quicken(critic)
+        self._quick = self._prepare(net)
+        self._quick_in_critic = () if critic is None else self._prepare(critic)
+        for _, objective in self.terms:  # adapters may have norms
+            devices.synchronise(objective)
         self.learns = critic is not None and fit.discriminator.learns
         if critic is not None:
             critic.requires_grad_(self.learns)
@@ -90,6 +92,10 @@ class Player:
         self.average = WeightAverage(net, fit.ema) if fit.ema else None
         self._made: list[tuple[Batch, CutValues, float]] = []  # of the step that is taken
         self._fools = self._tells = False
+
+    def _prepare(self, net: nn.Module) -> tuple[str, ...]:
+        """Gives a net the norms that it trains with; returns their paths."""
+        return (*quicken(net), *self.devices.synchronise(net))
 
     def begin(self, step: int, rate: float) -> None:
         """Begins step number `step`, counted from 0, at a factor of the learning rates."""

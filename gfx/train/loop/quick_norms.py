@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from gfx.ir.modules import FAST
+from gfx.train.loop.synced_norms import plain_class
 
 __all__ = ["quicken", "restore"]
 
@@ -38,7 +39,8 @@ def restore(net: nn.Module, paths: Iterable[str]) -> None:
     """Gives the norms at these paths torch's own class again."""
     for path in paths:
         module = net.get_submodule(path)
-        module.__class__ = _PLAIN.get(type(module), type(module))
+        kind = type(module)
+        module.__class__ = _PLAIN.get(kind) or plain_class(kind) or kind
 
 
 def _hooked(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.errors import InputError, RecipeError
+from gfx.errors import InputError
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
@@ -23,6 +23,7 @@ from gfx.train.loop.devices import Devices
 from gfx.train.loop.fit_loop import FitLoop
 from gfx.train.loop.image_pool import ImagePool
 from gfx.train.loop.player import Player, shown_by
+from gfx.train.loop.synced_norms import alone
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher
 from gfx.train.runs.build_partner import named_seed, partner_critic, partner_net
@@ -30,11 +31,13 @@ from gfx.train.runs.critic_source import CriticSource, fresh
 from gfx.train.runs.nets import Nets
 from gfx.train.runs.prepare_student import taps_of
 from gfx.train.runs.real_images import real_images
+from gfx.train.runs.stage_critic import StageCritic, shape_text
+from gfx.train.runs.stage_terms import StageTerms
 from gfx.train.systems import Critic, Fit, Guide, Partner, SystemStage
 from gfx.train.systems.player_fields import STUDENT
 from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch, Task
-from gfx.train.terms import Objective, Term, TermSetting
+from gfx.train.terms import TermSetting
 
 __all__ = ["StageBuilder", "length_of"]
 
@@ -64,6 +67,10 @@ class StageBuilder:
         # of all processes: what begins with it, as adapters, begins alike in each
         self.first = Loader(task, size * devices.ranks, seed).at(0).to(devices.device)
         self.real = real_images(task, self.first)
+        self.terms = StageTerms(stage, task, self.first, devices.device, seed)
+        self.critics = StageCritic(
+            stage.name, source, nets.critics, task, self.first, self.said.append
+        )
 
     def loop(self, student: fx.GraphModule, steps: StepCount) -> FitLoop:
         """Returns the loop that trains a student, ready for its first step.
@@ -88,9 +95,7 @@ class StageBuilder:
         shown = [self._features(t) if tapped else {} for t in teachers]
         image, seen = self._run(student, tapped)
         self._check_image(image)
-        terms = [
-            (t, self._built(t, TermSetting(seen, tuple(shown), self.seed))) for t in self.fit.losses
-        ]
+        terms = self.terms.built(self.fit.losses, TermSetting(seen, tuple(shown), self.seed))
         # before the student's player, which changes the classes of its norms for a while
         nets = [(partner, self._partner_net(partner, student)) for partner in self.fit.players]
         made = Player(
@@ -110,6 +115,7 @@ class StageBuilder:
             for t in teachers
         ]
         players += [*made.back.values(), made]
+        self._note_norms(players)
         return FitLoop(
             self.stage.name,
             players,
@@ -119,6 +125,18 @@ class StageBuilder:
             seed=self.seed,
             stage=self.number,
         )
+
+    def _note_norms(self, players: Sequence[Player]) -> None:
+        """Says which norms see the share of their process alone."""
+        if self.devices.ranks == 1:
+            return
+        nets = [net for player in players for net in (player.net, player.critic) if net is not None]
+        found = [path for net in nets for path in alone(net)]
+        if found:
+            self.said.append(
+                f"stage {self.stage.name}: {len(found)} batch norms, {found[0]} the first, are not "
+                "layers of torch's own: each process sees the moments of its share of the batch"
+            )
 
     def _stream(self, start: int) -> Generator[Sequence[Batch]]:
         parts = self.fit.accumulate
@@ -156,8 +174,7 @@ class StageBuilder:
         fresh(net, self.seed)
         needs = {need for term in guide.losses for need in term.needs}
         critic = self._critic(Critic("fresh")) if "discriminator" in needs else None
-        setting = TermSetting({}, (), self.seed)
-        terms = [(term, self._built(term, setting)) for term in guide.losses]
+        terms = self.terms.built(guide.losses, TermSetting({}, (), self.seed))
         name = f"teacher {guide.stage}"
         fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0)
         return Player(name, net, critic, terms, fit, self.task, self.devices, taps=tapped)
@@ -181,9 +198,9 @@ class StageBuilder:
             critic = partner_critic(partner, self.nets, source, seed, self._say)
         if critic is not None:
             critic = critic.to(self.devices.device)
-            self._check_critic(critic, task)
+            self.critics.check(critic, task)
         setting = TermSetting({}, (), named_seed(seed, partner.name))
-        terms = [(term, self._built(term, setting)) for term in partner.losses]
+        terms = self.terms.built(partner.losses, setting)
         made = Player(
             partner.name,
             net,
@@ -214,81 +231,9 @@ class StageBuilder:
         assert image is not None
         return image, features
 
-    def _built(self, term: Term, setting: TermSetting) -> Objective:
-        """Builds a term, if the task and the nets have what it needs."""
-        where = f"stage {self.stage.name}: the term {term.name}"
-        if "target" in term.needs and self.task.target(self.first) is None:
-            raise RecipeError(
-                f"{where} compares with the ground truth, and the task {self.task.name} has none; "
-                "take recon with a teacher, whose images are the targets then, or leave it out"
-            )
-        if "target or teacher" in term.needs and not (
-            setting.shown or self.fit.teacher or self.task.target(self.first) is not None
-        ):
-            raise RecipeError(
-                f"{where} compares with the ground truth or a teacher, and there is neither; give "
-                "pairs, or `teacher: given`"
-            )
-        if "taps" in term.needs and not setting.seen:
-            raise RecipeError(
-                f"{where} compares features, and nothing is tapped; give the fit `taps: auto`, or "
-                "a rule of the pass distill_taps"
-            )
-        with keep_random_state(seed=self.seed):
-            built: Objective = term.build(setting).to(self.devices.device)
-            return built
-
     def _critic(self, wanted: Critic) -> nn.Module | None:
-        """Returns the discriminator that a stage begins with, on the device (rules 2 and 3)."""
-        if wanted.begins == "none":
-            return None
-        if self.real is None:
-            raise InputError(
-                f"stage {self.stage.name}: a discriminator compares with real images, and the task "
-                f"{self.task.name} has none; give `discriminator: none` and no term that goes "
-                "through one, or data of another task"
-            )
-        made = self._critic_source(wanted)
-        made = made.to(self.devices.device)
-        self._check_critic(made, self.task)
-        return made
-
-    def _critic_source(self, wanted: Critic) -> nn.Module:
-        begins, source = wanted.begins, self.source
-        if begins in ("inherit", "frozen"):
-            stages = [g.stage for g in self.fit.teacher if g.stage in self.nets.critics]
-            left = stages or list(self.nets.critics)[-1:]
-            if left:
-                return source.copy_of(self.nets.critics[left[0]])
-        if source.trained and begins != "fresh":
-            return source.given_copy()
-        if begins in ("given", "frozen"):
-            raise InputError(
-                f"stage {self.stage.name}: discriminator: {begins} asks for a trained one, and "
-                "none was given; give discriminator=, in the shell --discriminator FILE"
-            )
-        if begins == "inherit":
-            self.said.append(
-                f"stage {self.stage.name}: no trained discriminator was given, so that a fresh "
-                f"{source.name} begins with new weights"
-            )
-        return source.new(self.seed)
-
-    def _check_critic(self, critic: nn.Module, task: Task) -> None:
-        """Refuses a discriminator that does not take what the task gives it (rule 2)."""
-        real = real_images(task, self.first)
-        assert real is not None
-        given = task.judged(self.first, real)
-        shapes = ", ".join(_shape(x) for x in given)
-        try:
-            with torch.no_grad(), preserved(critic), keep_random_state():
-                critic(*given)
-        except Exception as error:  # of anyone's module
-            raise InputError(
-                f"stage {self.stage.name}: the discriminator ({type(critic).__name__}) does not "
-                f"take what the task {self.task.name} gives it, {shapes}: {str(error)[:200]}; give "
-                f"one that does, or none: then {self.source.default} is made"
-            ) from error
+        """Returns the discriminator that a player begins with (rule 2)."""
+        return self.critics.begin(wanted, [guide.stage for guide in self.fit.teacher], self.seed)
 
     def _check_image(self, image: Tensor) -> None:
         """Refuses a generator whose images have another shape than the real ones."""
@@ -297,18 +242,14 @@ class StageBuilder:
             return
         if image.shape[1:] != real.shape[1:]:
             raise InputError(
-                f"stage {self.stage.name}: the generator makes images of {_shape(image)}, and "
-                f"the real ones are {_shape(real)}; give data of the size and channels that it "
+                f"stage {self.stage.name}: the generator makes images of {shape_text(image)}, and "
+                f"the real ones are {shape_text(real)}; give data of the size and channels that it "
                 "makes (size=, in the shell --size)"
             )
 
 
 def _online_shown(player: Player, student: Player) -> Any:
     return lambda batch: player.shown(batch, lambda image: student.scores(batch, image))
-
-
-def _shape(value: Any) -> str:
-    return "x".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def length_of(fit: Fit, loader: Loader, scale: float, trained: Mapping[str, int]) -> StepCount:

@@ -4,11 +4,15 @@
 2. Where there is a ground truth, images are compared with it; else with the teacher's for the same
    input. Distances of distributions compare with real images.
 3. Modes, random streams and buffers are what they were.
+4. Images are judged batch by batch: whatever their size, few are in memory at once. Where there
+   is no ground truth, the teacher's are kept.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +57,7 @@ class Evaluation:
     ) -> None:
         self.held, self.metrics, self.teacher = held, tuple(metrics), teacher
         self.devices, self.fid_weights = devices, fid_weights
-        self._theirs: Tensor | None = None
+        self._theirs: list[Tensor] = []  # by batch; the first alone where there is a truth
 
     def check(self) -> None:
         """Checks that the metrics can be had: names, packages, weights, images of the task.
@@ -69,22 +73,23 @@ class Evaluation:
 
     def judge(self, net: nn.Module) -> Judged:
         """Returns the scores of a net, and a picture of the first examples."""
-        images = self._images(net)
-        if self._theirs is None:
-            self._theirs = self._images(self.teacher)
-        truth = self.held.truth
-        wanted = self._theirs if truth is None else truth
-        if self._is_of_images:
-            ours, targets = self._unit(images), self._unit(wanted)
+        truths = self.held.truths
+        if not self._theirs:
+            with self._images(self.teacher) as theirs:
+                self._theirs = list(theirs if truths is None else islice(theirs, 1))
+        wanted = self._theirs if truths is None else truths
+        with self._images(net) as images:
+            if not self._is_of_images:
+                return Judged(_of_outputs(torch.cat(list(images)), torch.cat(wanted)), None)
+            first = next(images)
             scores = evaluate(
                 self.metrics,
-                ours,
+                map(self._unit, chain([first], images)),
                 reals=self.held.reals if self._asks_for_reals else None,
-                targets=targets,
+                targets=map(self._unit, wanted),
                 fid_weights=self.fid_weights,
             )
-            return Judged(scores, self._picture(images))
-        return Judged(_of_outputs(images, wanted), None)
+        return Judged(scores, self._picture(first))
 
     @property
     def _asks_for_reals(self) -> bool:
@@ -94,12 +99,14 @@ class Evaluation:
     @property
     def _is_of_images(self) -> bool:
         """Whether what is made are images, and not outputs of any kind and range."""
-        assert self._theirs is not None
-        made = self._theirs
+        made = self._theirs[0]
         return (
             made.ndim == 4
             and made.shape[1] in (1, 3)
-            and (self.held.task.name != "self" or float(made.abs().max()) <= 1.0)
+            and (
+                self.held.task.name != "self"
+                or all(float(each.abs().max()) <= 1.0 for each in self._theirs)
+            )
         )
 
     def _picture(self, images: Tensor) -> SampleGrid:
@@ -107,33 +114,31 @@ class Evaluation:
         count = min(_SHOWN, len(self.held.batches[0]))
         given = self.held.task.inputs(self.held.batches[0])[0]
         is_image = isinstance(given, Tensor) and given.ndim == 4 and given.shape[1] in (1, 3, 4)
-        assert self._theirs is not None
-        theirs, ours = self._unit(self._theirs[:count]), self._unit(images[:count])
+        theirs, ours = self._unit(self._theirs[0][:count]), self._unit(images[:count])
         of_inputs = getattr(self.held.task, "range", (-1.0, 1.0))
-        truth = self.held.truth
+        truths = self.held.truths
         columns = {
             "input": unit(given[:count], of_inputs) if is_image else None,
             "teacher": theirs,
             "student": ours,
             f"difference ×{TIMES}": difference(ours, theirs),  # noqa: RUF001 - as it is read
-            "truth": None if truth is None else self._unit(truth[:count]),
+            "truth": None if truths is None else self._unit(truths[0][:count]),
         }
         return grid(columns)
 
     def _unit(self, images: Tensor) -> Tensor:
         return unit(images, image_range(self.held.task))
 
-    @torch.no_grad()
-    def _images(self, net: nn.Module) -> Tensor:
-        """Runs a net on the held-out examples (rules 1 and 3)."""
-        found = []
-        with preserved(net), keep_random_state(seed=0, python=True):
+    @contextmanager
+    def _images(self, net: nn.Module) -> Iterator[Iterator[Tensor]]:
+        """Runs a net on the held-out examples, batch by batch (rules 1, 3 and 4)."""
+        batches = self.held.batches
+        with torch.no_grad(), preserved(net), keep_random_state(seed=0, python=True):
             net.eval()
-            for batch in self.held.batches:
-                here = batch.to(self.devices.device)
-                output = self.held.task.generate(net, here)
-                found.append(self.held.task.image(output).float().cpu())
-        return torch.cat(found)
+            outputs = (
+                self.held.task.generate(net, batch.to(self.devices.device)) for batch in batches
+            )
+            yield (self.held.task.image(output).float().cpu() for output in outputs)
 
 
 def _is_of_sets(metric: str) -> bool:

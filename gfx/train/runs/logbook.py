@@ -2,7 +2,8 @@
 
 1. A row holds the stage, the step, and the numbers of that step; of time there is nothing in it.
 2. Rows after the checkpoint that a run goes on from are taken back: they come again.
-3. Trackers (tensorboard, wandb, trackio) get the same rows, through accelerate.
+3. Trackers (trackers.py) get the same numbers, as STAGE/NAME, at the steps of the whole run: those
+   of the stages before are counted in, so that they never fall.
 """
 
 import csv
@@ -12,19 +13,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gfx.errors import ArchiveError, InputError
+from gfx.errors import ArchiveError
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import printable, reading_file, writing
 from gfx.io.plain_data import shown
 from gfx.io.plain_limits import beyond_limits
 from gfx.io.regular_files import read_regular
+from gfx.train.runs.trackers import Trackers
 
-__all__ = ["Logbook", "Row", "check_trackers", "flat"]
+__all__ = ["Logbook", "Row", "flat"]
 
 Row = dict[str, Any]
 Number = TypeVar("Number")  # of a term
 _LARGEST = 2**30  # bytes of the log
-TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
 class Logbook:
@@ -42,14 +43,12 @@ class Logbook:
         self,
         folder: Path,
         trackers: Sequence[str] = (),
-        name: str = "gfx",
         *,
         writes: bool = True,
     ) -> None:
         self.writes = writes
         self.path, self.table = folder / "log.jsonl", folder / "metrics.csv"
         self.rows: list[Row] = []
-        self._trackers = _tracking(trackers, folder, name)
         if self.path.exists():
             again = "delete the file, and give the command again; its curves begin anew"
             with reading_file(self.path, again):
@@ -62,6 +61,7 @@ class Logbook:
                     )
                     raise ArchiveError(f"{said}; {again}")
                 self.rows.append(row)
+        self.trackers = Trackers(trackers, folder)
 
     def go_on_from(self, stage: int, step: int) -> None:
         """Takes back the rows after a step of a stage (rule 2)."""
@@ -79,9 +79,19 @@ class Logbook:
             return
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(f"{json.dumps(row)}\n")
-        if self._trackers is not None:
-            numbers = {k: v for k, v in row.items() if k not in ("stage", "step", "name")}
-            self._trackers.log(numbers, step=len(self.rows))
+        if self.trackers:
+            stage = row.get("name", row["stage"])
+            about = ("stage", "step", "name")
+            numbers = {f"{stage}/{key}": v for key, v in row.items() if key not in about}
+            self.trackers.log(numbers, self._steps_before(row["stage"]) + row["step"])
+
+    def _steps_before(self, stage: int) -> int:
+        """Counts the steps of the stages before one (rule 3)."""
+        taken: dict[int, int] = {}
+        for row in self.rows:
+            if row["stage"] < stage:
+                taken[row["stage"]] = max(taken.get(row["stage"], 0), row["step"])
+        return sum(taken.values())
 
     def write_table(self) -> None:
         """Writes all rows as metrics.csv; a column for each number that any row has."""
@@ -97,8 +107,7 @@ class Logbook:
 
     def close(self) -> None:
         """Ends the trackers."""
-        if self._trackers is not None:
-            self._trackers.end_training()
+        self.trackers.close()
 
 
 def _row_of(line: str) -> Row | None:
@@ -111,38 +120,6 @@ def _row_of(line: str) -> Row | None:
         return None
     numbers = all(type(row.get(key)) is int for key in ("stage", "step"))
     return row if numbers and all(isinstance(v, int | float | str) for v in row.values()) else None
-
-
-def _tracking(trackers: Sequence[str], folder: Path, name: str) -> Any:
-    """Returns an accelerator that has the trackers, if any are asked for."""
-    if not trackers:
-        return None
-    check_trackers(trackers)
-    try:
-        from accelerate import Accelerator
-    except ImportError as error:
-        raise InputError(
-            f"log: {trackers[0]} is reached through accelerate, which is not installed; install "
-            "the extra: pip install 'gfx-compiler[train]'"
-        ) from error
-    try:
-        made = Accelerator(log_with=list(trackers), project_dir=str(folder), cpu=True)
-        made.init_trackers(name)
-    except Exception as error:  # of another's package
-        raise InputError(
-            f"log: {', '.join(trackers)} cannot be used: {type(error).__name__}: {str(error)[:200]}"
-        ) from error
-    return made
-
-
-def check_trackers(trackers: Sequence[str]) -> None:
-    """Checks the names of trackers.
-
-    Raises: InputError naming one that there is not.
-    """
-    for each in trackers:
-        if each not in TRACKERS:
-            raise InputError(f"log: there is no tracker {each!r}; choose {', '.join(TRACKERS)}")
 
 
 def flat(terms: Mapping[str, Mapping[str, Number]], student: str) -> dict[str, Number]:

@@ -4,12 +4,16 @@
    copies: nothing of it reaches the run.
 2. A state is written and read back.
 3. Time and memory are estimated from that step.
+4. What it took is given back to the system: a run needs no more at its peak than its steps do.
 """
 
 import copy
+import ctypes
 import dataclasses
+import gc
 import io
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Any
@@ -24,7 +28,7 @@ from gfx.train.loop.fit_loop import FitLoop, finite
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.systems.fit_fields import GIVEN
 
-__all__ = ["RunPlan", "StagePlan", "preflight"]
+__all__ = ["RunPlan", "StagePlan", "give_back_memory", "preflight"]
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,23 @@ class RunPlan:
 
 
 def preflight(run: SystemRun) -> RunPlan:
-    """Builds every stage and takes one step of each (rules 1 to 3).
+    """Builds every stage and takes one step of each (rules 1 to 4).
 
     Raises: GfxError of what does not fit.
     """
+    plan = _tried(run)
+    give_back_memory()
+    return plan
+
+
+def give_back_memory() -> None:
+    """Gives freed memory back to the system, where the C library can (rule 4)."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):  # of other C libraries
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _tried(run: SystemRun) -> RunPlan:
     trial = copy.copy(run)
     trial.nets = run.nets.copy()
     trial.trained = {}

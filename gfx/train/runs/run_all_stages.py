@@ -5,6 +5,7 @@ follows is the same either way.
 """
 
 from gfx.train.runs.checkpoint_files import CheckpointFiles
+from gfx.train.runs.given_scores import judge_given
 from gfx.train.runs.logbook import Logbook
 from gfx.train.runs.run_stage import StageRun
 from gfx.train.runs.run_system import SystemRun
@@ -20,7 +21,6 @@ def run_all_stages(run: SystemRun) -> None:
     run.book = Logbook(
         run.folder.path,
         run.settings.log if run.devices.main else (),
-        run.folder.path.name,
         writes=run.devices.main,
     )
     try:
@@ -38,5 +38,8 @@ def run_all_stages(run: SystemRun) -> None:
             run.devices.wait()
             run.show()
             run.take(number, stage, ended)
+        judge_given(run)
+        run.show()
     finally:
         run.book.close()
+        run.say(run.book.trackers.said)

@@ -5,6 +5,7 @@
     plan.json              what the stages cost
     01-distill.gfx         the net of a finished stage; 01-distill.critic.pt its discriminator
     01-distill.json        how the stage ended: it is written last
+    given.json             how the model as it was given is judged, beside the last stage
     log.jsonl, metrics.csv, samples/*.png, report.html
     checkpoints/           of the stage that runs
 
@@ -124,9 +125,25 @@ class RunFolder:
             ending: self.seal(self.stage_file(number, name, ending).read_bytes())
             for ending in ended["files"]
         }
-        told = {**ended, "files": files}
-        text = json.dumps({**told, "seal": self.seal(_canonical(told))})
-        path = self.stage_file(number, name, ".json")
+        self._write_sealed(self.stage_file(number, name, ".json"), {**ended, "files": files})
+
+    def note(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes plain data that the run can do without, as NAME.json."""
+        self._write_sealed(self.path / f"{name}.json", content)
+
+    def noted(self, name: str) -> dict[str, Any] | None:
+        """Returns what the run noted; None if it has not, or if the file is not what it wrote."""
+        path = self.path / f"{name}.json"
+        try:
+            with reading_file(path, "delete it"):
+                found: dict[str, Any] = json.loads(read_regular(path, _TEXT))
+                known = found.pop("seal")
+        except ArchiveError:
+            return None
+        return found if known == self.seal(_canonical(found)) else None
+
+    def _write_sealed(self, path: Path, data: Mapping[str, Any]) -> None:
+        text = json.dumps({**data, "seal": self.seal(_canonical(data))})
         write_files({path: lambda file: file.write(text.encode())})
 
     def _claim(self, asked: Mapping[str, Any]) -> None:

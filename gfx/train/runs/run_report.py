@@ -8,6 +8,7 @@ from torch import fx
 
 from gfx.pipeline.report import Report, attach, report
 from gfx.train.runs.run_system import SystemRun
+from gfx.train.systems.fit_fields import GIVEN
 
 __all__ = ["attach_joined", "attach_run_report"]
 
@@ -45,10 +46,15 @@ def attach_run_report(net: fx.GraphModule, run: SystemRun) -> None:
     attach_joined(net, *(run.nets.generators[stage.name] for stage in run.system.stages))
     given = report(run.model)
     trained = [
-        f"stage {name}: {run.trained[name]:,} steps of training; held out: "
+        (
+            "as it was given"
+            if name == GIVEN
+            else f"stage {name}: {run.trained[name]:,} steps of training"
+        )
+        + "; held out: "
         + ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
         for name, scores in run.scores.items()
-        if run.trained[name]
+        if name == GIVEN or run.trained[name]
     ]
     attach(
         net,

@@ -25,6 +25,7 @@ from gfx.train.runs.checkpoint_files import CheckpointFiles
 from gfx.train.runs.evaluation import Judged
 from gfx.train.runs.logbook import flat
 from gfx.train.runs.partner_files import endings_of, write_partners
+from gfx.train.runs.preflight import give_back_memory
 from gfx.train.runs.run_report import attach_joined
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.runs.sample_grids import write_grid
@@ -70,6 +71,7 @@ class StageRun:
         player = self.loop.players[-1]
         for each in (*player.back.values(), player):
             each.finish()
+        give_back_memory()  # judging takes its own
         self.system.say(f"stage {self.stage.name}: {said}" for said in self.loop.warnings)
         kept, judged, scores = self._kept(player)
         self._log(steps.total, {f"kept.{name}": value for name, value in scores.items()})

@@ -97,7 +97,7 @@ class SubnetGraph:
         copies = []
         for target, name, store, path, read in self._holders:
             whole, part = store[name], self._parts.get(path)
-            if part is None or whole is None:
+            if part is None:
                 target[name] = whole
                 continue
             view = part.of(whole)
@@ -141,7 +141,8 @@ class SubnetGraph:
             own = self.module.get_submodule(path) if _has(self.module, path) else None
             for kind in ("_parameters", "_buffers"):
                 for name in list(getattr(layer, kind)):
-                    if own is None or name not in getattr(own, kind):
+                    # a copy that a removal made of a norm shares its dictionaries: all None
+                    if own is None or getattr(own, kind).get(name) is None:
                         continue
                     del getattr(layer, kind)[name]
                     whole = f"{path}.{name}" if path else name

@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 
 import pytest
 import torch
-from hypothesis import given, reject
+from hypothesis import example, given, reject
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -16,7 +16,8 @@ import gfx
 from gfx.costs import cost_of
 from gfx.ir.execute import distance, floating, tolerance
 from gfx.ir.random_state import keep_random_state
-from support import generators
+from support import blocks, generators
+from support.blocks import Spec
 from support.generators.register import GENERATORS, built, inputs
 from support.laws import law
 from support.patterns import PATTERNS
@@ -115,7 +116,8 @@ def test_a_generator_at_any_widths_is_what_is_extracted(name):
     judge_all(built(name), inputs(name), drawn=1)
 
 
-@law(15, swept=60)
+@law(8, swept=60)
+@example(Spec(blocks=(blocks.Twice(norm="instance"),)), False)  # a norm gets a copy
 @given(specs(approximate=True, wraps=True), st.booleans())
 def test_any_generator_at_any_widths_is_what_is_extracted(spec, training):
     model, given = spec.build()
