@@ -80,6 +80,7 @@ train: setup ## run the examples that train what they compress, into out/ (some 
 	$(BIN)/pip install --no-deps animal-mnist==0.4
 	$(BIN)/python examples/compress_dcgan.py --out out
 	$(BIN)/python examples/compress_pix2pix.py --out out
+	$(BIN)/python examples/compress_unpaired.py --out out
 
 repair: setup ## measure repair and decomposition on trained generators (half an hour)
 	$(BIN)/pip install -c constraints.txt -e '.[test,bench]'

