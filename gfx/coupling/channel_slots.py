@@ -13,7 +13,7 @@ from gfx.coupling.groups import Groups, Member
 from gfx.coupling.labels import Ids
 from gfx.ir.ops import op_name
 
-__all__ = ["movable", "slots"]
+__all__ = ["movable", "numbered", "slots"]
 
 _DRAWS = frozenset(
     "rand randn rand_like randn_like randint_like bernoulli bernoulli_ normal normal_ uniform_ "
@@ -48,7 +48,7 @@ def movable(groups: Groups) -> dict[str, str]:
     return found
 
 
-def _numbered(groups: Groups) -> Ids:
+def numbered(groups: Groups) -> Ids:
     """Numbers the slots: labels that take the same place on an axis have the same number."""
     roots = groups.roots
     starts = np.array([axis.start for axis in groups.every_axis], dtype=np.int64)
@@ -67,7 +67,7 @@ def _numbered(groups: Groups) -> Ids:
 def _crossed(groups: Groups, owners: ChannelOwners) -> frozenset[int]:
     """Lists the groups that a union joins in one channel otherwise than in another."""
     found: set[int] = set()
-    slot = _numbered(groups)
+    slot = numbered(groups)
     for a, b in groups.unions:
         mine = (owners.group[a] >= 0) & (a != b)
         if not mine.any():

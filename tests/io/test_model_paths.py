@@ -32,6 +32,7 @@ VERBS = {
     "compress": lambda model, folder: (
         gfx.compress(FIT, model, data=torch.zeros(4, 3, 8, 8), task="self", example_inputs=X).scores
     ),
+    "supernet": lambda model, folder: gfx.supernet(model, X, widths=[0.5, 1.0]).widths,
     "export": lambda model, folder: gfx.export(model, folder / "a.pt2", X, force=True).inputs,
 }
 NOT_HERE = {  # they act on the module that the caller holds, on a program, or take no model

@@ -17,6 +17,8 @@ from gfx.coupling.channel_slots import movable
 from gfx.coupling.removal import remove
 from gfx.coupling.reorder_channels import reorder
 from gfx.ir.execute import distance, floating, run, tolerance
+from gfx.ir.interpreter import Interpreter
+from gfx.ir.node_origin import origin
 from gfx.ir.random_state import keep_random_state
 from passes.channel_prune import ChannelPrune
 from passes.fold_parametrizations import FoldParametrizations
@@ -94,6 +96,32 @@ def judge(program, seed=0):
     for name, value in states[0].items():
         assert distance(value, states[1][name]) <= 100 * allowed, name
     return moved
+
+
+def values(program):
+    """Runs a program and keeps the value of every node."""
+    found, runner = {}, Interpreter(program.module)
+
+    def see(node, get):
+        value = runner.value(node, get)
+        found[node.name] = value.clone() if isinstance(value, torch.Tensor) else value
+        return value
+
+    with torch.no_grad(), keep_random_state(seed=0):
+        runner.run(*(x.clone() for x in program.example_inputs), see=see)
+    return found
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_every_node_tells_which_channels_of_the_original_it_has(name):
+    program = traced_pattern(name)
+    before = values(program)
+    shuffle(program)
+    after = values(program)
+    for node in program.nodes():
+        old = before[node.name]
+        if isinstance(old, torch.Tensor) and old.is_floating_point():
+            assert distance(origin(node).of(old), after[node.name]) <= 1e-4, node.name
 
 
 @pytest.mark.parametrize("name", PATTERNS)

@@ -65,6 +65,7 @@ def unit(images: Tensor, range: tuple[float, float]) -> Tensor:
     """Scales images from a range to [-1, 1]; what is beyond white is white.
 
     Example:
+        >>> import torch
         >>> unit(torch.tensor([0.0, 0.5, 2.0]), (0.0, 1.0)).tolist()
         [-1.0, 0.0, 1.0]
     """

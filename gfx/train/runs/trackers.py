@@ -44,7 +44,9 @@ class Trackers:
         if not names:
             return
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
+        known = bool(AcceleratorState._shared_state)
         try:
             # nothing is said of devices: where accelerate has some already, these stay (rule 3)
             made = Accelerator(log_with=list(names), project_dir=str(folder))
@@ -55,6 +57,8 @@ class Trackers:
                 f"{str(error)[:200]}; leave it out, or give what it asks for"
             ) from error
         self._open = {tracker.name: tracker for tracker in made.trackers}
+        if not known:  # an Accelerator that the process makes later may be another
+            AcceleratorState._reset_state()
         for name in names:
             if name not in self._open:
                 raise InputError(

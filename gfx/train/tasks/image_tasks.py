@@ -86,6 +86,7 @@ class UnpairedTask(SourceTask):
         Its range of inputs is that of what the generator makes, and the other way round.
 
         Example:
+            >>> import torch
             >>> from gfx.train import tasks
             >>> there = tasks.unpaired(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
             >>> batch = Batch.of([there.example(0, random.Random(0))])
