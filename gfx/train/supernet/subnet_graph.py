@@ -81,9 +81,8 @@ class SubnetGraph:
             layer = self.code.get_submodule(path)
             vars(layer)["running_mean"], vars(layer)["running_var"] = mean, variance
         output = self.code(*args, **kwargs)
-        for whole, part, cut, version in copies:
-            if cut._version != version:
-                part.write(whole, cut)
+        for whole, part, cut in copies:
+            part.write(whole, cut)
         return output
 
     def evaluating(self) -> fx.GraphModule:
@@ -92,8 +91,8 @@ class SubnetGraph:
         self._hand_out()
         return self.code
 
-    def _hand_out(self) -> list[tuple[Tensor, TensorPart, Tensor, int]]:
-        """Gives every layer its tensors; returns the copies, which something may write to."""
+    def _hand_out(self) -> list[tuple[Tensor, TensorPart, Tensor]]:
+        """Gives every layer its tensors; returns the copies of buffers, which it may write to."""
         copies = []
         for target, name, store, path, read in self._holders:
             whole, part = store[name], self._parts.get(path)
@@ -104,7 +103,7 @@ class SubnetGraph:
             cut = view.contiguous() if read else view
             target[name] = cut
             if not isinstance(whole, nn.Parameter) and not (part.is_view and cut is view):
-                copies.append((whole, part, cut, cut._version))
+                copies.append((whole, part, cut))
         return copies
 
     def _write(self, pattern: Program) -> None:

@@ -122,6 +122,7 @@ def test_a_generator_at_any_widths_is_what_is_extracted(name):
 
 @law(8, swept=60)
 @example(Spec(blocks=(blocks.Twice(norm="instance"),)), False)  # a norm gets a copy
+@example(Spec(blocks=(blocks.Fourier(interleaved=False),), seed=1), True)  # moments in two parts
 @given(specs(approximate=True, wraps=True), st.booleans())
 def test_any_generator_at_any_widths_is_what_is_extracted(spec, training):
     model, given = spec.build()
