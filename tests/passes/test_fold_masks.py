@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 import gfx
 from gfx.compression.masks.sparse_layouts import against_pattern
 from gfx.contract import Outcome
-from gfx.ir.modules import ChannelMask, LearnedMask, Penalty, SemiStructuredLinear
+from gfx.ir.modules import ChannelMask, CsrLinear, LearnedMask, Penalty, SemiStructuredLinear
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 from passes.fold_masks import FoldMasks
@@ -314,6 +314,18 @@ def dense(dtype: torch.dtype = torch.float32) -> tuple[fx.GraphModule, Tensor]:
     for i in (0, 2):
         masked.module.get_submodule(str(i)).mask.view(-1, 4)[:] = torch.tensor([1, 0, 0, 1]).bool()
     return masked.module, x
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dims", [(8,), (2, 8), (2, 3, 8), (2, 3, 3, 8)])
+def test_a_csr_layer_takes_what_a_dense_one_takes_however_it_lies(dims, bias):
+    dense = nn.Linear(8, 4, bias=bias).double()
+    with torch.no_grad():
+        dense.weight[:, ::2] = 0
+        sparse = CsrLinear.of(dense)
+        x = torch.randn(dims[::-1], dtype=torch.float64).permute(*reversed(range(len(dims))))
+        assert_equal_outputs(dense(x), sparse(x))
+        assert_equal_outputs(dense(x.contiguous()), sparse(x.contiguous()))
 
 
 def test_csr_weights_are_torchs_and_can_be_copied_saved_and_trained(tmp_path):

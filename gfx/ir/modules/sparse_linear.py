@@ -70,7 +70,9 @@ class CsrLinear(nn.Module):
     def forward(self, input: Tensor) -> Tensor:  # as torch names it
         """Multiplies by the weight, in its own dtype: torch has no CSR product in bfloat16."""
         with torch.autocast(input.device.type, enabled=False):
-            return F.linear(input.to(self.values.dtype), self.weight, self.bias)
+            # of several dimensions and not in a row, torch would expand the weight, and cannot
+            rows = input.to(self.values.dtype).contiguous()
+            return F.linear(rows, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Writes the settings."""
