@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ __all__ = [
     "drawn_by",
     "made",
     "mean",
+    "of_seeds",
     "picture",
     "spread",
     "verdict",
@@ -50,6 +52,23 @@ def made(run: gfx.CompressionRun) -> nn.Module:
     """Returns what a run has made: all of them go to their end."""
     assert run.model is not None
     return run.model
+
+
+def of_seeds(
+    recipe: Path, teacher: nn.Module, preset: str | None, folder: Path, seeds: int, **how: Any
+) -> list[gfx.CompressionRun]:
+    """Trains what a preset of a recipe makes of a teacher, once with each seed."""
+    return [
+        gfx.compress(
+            recipe,
+            teacher,
+            preset=preset,
+            run=folder / f"{preset or 'student'}-{seed}",
+            seed=seed,
+            **how,
+        )
+        for seed in range(1, seeds + 1)
+    ]
 
 
 @torch.no_grad()

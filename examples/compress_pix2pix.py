@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import FOLDER, critic_of, distance, drawn_by, made, mean, picture, verdict
+from common import FOLDER, critic_of, distance, drawn_by, made, mean, of_seeds, picture, verdict
 from drawings import Pairs, pairs
 from PIL import Image
 from rich.console import Console
@@ -83,18 +83,15 @@ def train(folder: Path, seeds: int, how: dict[str, Any]) -> Runs:
     critic = critic_of(folder / TEACHER, TEACHER, critic)
     runs: Runs = {TEACHER: [teacher]}
     for name, preset in STUDENTS.items():
-        runs[name] = [
-            gfx.compress(
-                FOLDER / "pix2pix_student.yaml",
-                made(teacher),
-                preset=preset,
-                discriminator=critic,
-                run=folder / f"{preset or 'student'}-{seed}",
-                seed=seed,
-                **how,
-            )
-            for seed in range(1, seeds + 1)
-        ]
+        runs[name] = of_seeds(
+            FOLDER / "pix2pix_student.yaml",
+            made(teacher),
+            preset,
+            folder,
+            seeds,
+            discriminator=critic,
+            **how,
+        )
     return runs
 
 

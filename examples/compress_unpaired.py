@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import FOLDER, critic_of, distance, drawn_by, made, mean, picture, verdict
+from common import FOLDER, critic_of, distance, drawn_by, made, mean, of_seeds, picture, verdict
 from emoji import FONT, Styles, styles
 from PIL import Image
 from rich.console import Console
@@ -88,19 +88,16 @@ def train(folder: Path, seeds: int, how: dict[str, Any]) -> Runs:
     critic = critic_of(left, TEACHER, critic)
     runs: Runs = {TEACHER: [teacher]}
     for name, preset in STUDENTS.items():
-        runs[name] = [
-            gfx.compress(
-                FOLDER / "unpaired_student.yaml",
-                made(teacher),
-                preset=preset,
-                discriminator=critic,
-                players=back if preset == "unpaired-with-back" else None,
-                run=folder / f"{preset or 'student'}-{seed}",
-                seed=seed,
-                **how,
-            )
-            for seed in range(1, seeds + 1)
-        ]
+        runs[name] = of_seeds(
+            FOLDER / "unpaired_student.yaml",
+            made(teacher),
+            preset,
+            folder,
+            seeds,
+            discriminator=critic,
+            players=back if preset == "unpaired-with-back" else None,
+            **how,
+        )
     return runs
 
 

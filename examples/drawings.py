@@ -12,6 +12,7 @@ minute, and kept in a file.
 import argparse
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-__all__ = ["Pairs", "drawings", "images_of", "pairs", "pixels_of"]
+__all__ = ["Pairs", "drawings", "images_of", "kept", "pairs", "pixels_of", "split"]
 
 VERSION = "17.0.0"
 HELD_OUT = 256  # pairs that nothing is trained or calibrated on
@@ -54,19 +55,29 @@ def pairs(folder: Path, size: int = 64, most: int | None = None) -> Pairs:
     Raises: SystemExit, with the command to run, if a package is not installed.
     """
     path = folder / f"openmoji-{VERSION}-{size}-{most or 'all'}.npz"
+    arrays = kept(path, lambda: _rendered(size, most))
+    outlines, colours = (images_of(arrays[key]) for key in ("outlines", "colours"))
+    rest, out = split(len(outlines), HELD_OUT, torch.Generator().manual_seed(0))
+    return Pairs(outlines[rest], colours[rest], outlines[out], colours[out])
+
+
+def kept(path: Path, render: Callable[[], dict[str, Any]]) -> Any:
+    """Reads arrays from a file; if there is none they are rendered and written to it."""
     if not path.exists():
-        arrays = _rendered(size, most)
-        folder.mkdir(parents=True, exist_ok=True)
+        arrays = render()
+        path.parent.mkdir(parents=True, exist_ok=True)
         # a run that is stopped half way must not leave half a file
         unfinished = path.with_name(f"{os.getpid()}-{path.name}")
         np.savez_compressed(unfinished, **arrays)
         unfinished.rename(path)
-    arrays = np.load(path)
-    outlines, colours = (images_of(arrays[key]) for key in ("outlines", "colours"))
-    order = torch.randperm(len(outlines), generator=torch.Generator().manual_seed(0))
-    held = min(HELD_OUT, len(order) // 4)
-    rest, out = order[held:], order[:held]
-    return Pairs(outlines[rest], colours[rest], outlines[out], colours[out])
+    return np.load(path)
+
+
+def split(count: int, held_out: int, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Splits numbers in a random order: those to train on, and at most a quarter held out."""
+    order = torch.randperm(count, generator=dice)
+    held = min(held_out, count // 4)
+    return order[held:], order[:held]
 
 
 def images_of(pixels: Any) -> Tensor:

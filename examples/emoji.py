@@ -9,7 +9,6 @@ have are taken, 1,382. They are rendered once, in half a minute, and kept in a f
 """
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from drawings import drawings, images_of, pixels_of
+from drawings import drawings, images_of, kept, pixels_of, split
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from torch import Tensor
@@ -56,19 +55,10 @@ def styles(folder: Path, size: int = 64, most: int | None = None, font: Path = F
     Raises: SystemExit, with the command to run, if the font or a package is not installed.
     """
     path = folder / f"emoji-{size}-{most or 'all'}.npz"
-    if not path.exists():
-        arrays = _rendered(size, most, font)
-        folder.mkdir(parents=True, exist_ok=True)
-        # a run that is stopped half way must not leave half a file
-        unfinished = path.with_name(f"{os.getpid()}-{path.name}")
-        np.savez_compressed(unfinished, **arrays)
-        unfinished.rename(path)
-    arrays = np.load(path)
+    arrays = kept(path, lambda: _rendered(size, most, font))
     first, second = (images_of(arrays[key]) for key in ("openmoji", "noto"))
     dice = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(first), generator=dice)
-    held = min(HELD_OUT, len(order) // 4)
-    rest, out = order[held:], order[:held]
+    rest, out = split(len(first), HELD_OUT, dice)
     other = rest[torch.randperm(len(rest), generator=dice)]
     return Styles(first[rest], second[other], first[out], second[out])
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from gfx.compression.masks.fold import judge, left_after, reread
+from gfx.compression.masks.fold import judge, reread
 from gfx.compression.masks.hold_constants import take_out
 from gfx.compression.masks.sparse_layouts import Layout, lay_out, unfit
 from gfx.compression.masks.strip_masks import Zeroed, strip, write_out
@@ -148,7 +148,7 @@ def _fold_channels(program: Program, zeroed: list[Zeroed], outcome: Outcome) -> 
     verdict = judge(groups, zeroed)
     for mask, why in verdict.why.items():
         outcome.skip(mask, f"channels that it zeroes stay, as zeros: {why}")
-    left = left_after(groups, verdict)
+    left = verdict.left
     if verdict.removed.any():
         known = set(program.nodes())
         widths, details = take_out(program, groups, verdict.removed)

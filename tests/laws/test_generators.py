@@ -1,8 +1,6 @@
 """Whole generators that nobody built for gfx: traced, narrowed, and judged by the oracle."""
 
 import functools
-from importlib import import_module
-from pkgutil import iter_modules
 
 import pytest
 import torch
@@ -12,13 +10,9 @@ from gfx.coupling import Group
 from gfx.coupling.channel_names import modules_of
 from passes.channel_prune import ChannelPrune
 from passes.fold_parametrizations import FoldParametrizations
-from support import generators
 from support.generators.register import GENERATORS, built, inputs
 from support.laws import long_changes, prune_as_told, staying
 from support.oracle import assert_equal_outputs, zeroed
-
-for found in iter_modules(generators.__path__):
-    import_module(f"support.generators.{found.name}")
 
 AGAIN = ("Imdn", "Restormer", "Gaugan", "BigDeep", "Mobile", "NafLayer", "WrittenKernels", "Wave")
 ENDS = ("its channels are those of the model's input", "its channels are the model's output")

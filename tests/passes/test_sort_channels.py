@@ -1,8 +1,6 @@
 """Channels in another order: the same function, the same learning; the most important first."""
 
 import os
-from importlib import import_module
-from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -17,23 +15,19 @@ from gfx.coupling import analyse
 from gfx.coupling.channel_slots import movable
 from gfx.coupling.removal import remove
 from gfx.coupling.reorder_channels import reorder
-from gfx.ir.execute import distance, floating, run, tolerance
+from gfx.ir.execute import distance, run, tolerance
 from gfx.ir.interpreter import Interpreter
 from gfx.ir.node_origin import origin
 from gfx.ir.random_state import keep_random_state
 from passes.channel_prune import ChannelPrune
 from passes.fold_parametrizations import FoldParametrizations
 from passes.sort_channels import SortChannels
-from support import generators
 from support.generators.register import GENERATORS, built, inputs
 from support.laws import law
 from support.patterns import PATTERNS
-from support.programs import traced_pattern
+from support.programs import traced_pattern, weighted_sum
 from support.strategies import specs
 from support.zoo_small import SMALL, small
-
-for found in iter_modules(generators.__path__):
-    import_module(f"support.generators.{found.name}")
 
 
 def folded(model, given):
@@ -58,10 +52,7 @@ def step(program, inputs):
     with keep_random_state(seed=0), torch.enable_grad():
         given = pytree.tree_map_only(torch.Tensor, lambda x: x.clone(), inputs)
         output = program.module(*given)
-        seen = floating(output)
-        draws = torch.Generator().manual_seed(1)
-        weights = [torch.randn(x.shape, generator=draws, dtype=torch.float64) for x in seen]
-        loss = sum((x * w).sum() for x, w in zip(seen, weights, strict=True))
+        loss = weighted_sum(output)
         tensors = [p for p in program.module.parameters() if p.requires_grad]
         found = gradients(loss, tensors)
     with torch.no_grad():

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gfx import zoo
 from gfx.costs import cost_of
 from gfx.frontend import trace
+from gfx.ir.execute import floating
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 from support.patterns import PATTERNS
@@ -85,6 +86,14 @@ def counted_by_fvcore(model, *inputs):
         counts = analysis.tracer_warnings("none").by_operator()
     norms = ("norm", "upsample", "grid", "pool")  # it counts these too
     return sum(n for name, n in counts.items() if not any(word in name for word in norms))
+
+
+def weighted_sum(output):
+    """Adds up the outputs of a model, each number by a weight that is always the same."""
+    draws = torch.Generator().manual_seed(1)
+    seen = floating(output)
+    weights = [torch.randn(x.shape, generator=draws, dtype=torch.float64) for x in seen]
+    return sum((x * w).sum() for x, w in zip(seen, weights, strict=True))
 
 
 def call(function, *inputs):

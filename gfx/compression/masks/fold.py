@@ -13,7 +13,7 @@ from gfx.coupling.labels import Ids, Mask
 from gfx.coupling.removal import Sizes
 from gfx.ir.ops import op_name
 
-__all__ = ["Verdict", "carried", "judge", "left_after", "reread"]
+__all__ = ["Verdict", "carried", "judge", "reread"]
 
 _PRODUCTS = ("conv", "linear", "matmul", "mm", "bmm")  # of two operands, over one dimension
 
@@ -23,7 +23,7 @@ class Verdict:
     """Which channels may be removed, and what is left to be zeroed."""
 
     removed: Mask  # by class of labels
-    left: tuple[Zeroed, ...]  # reads of channels that stay
+    left: tuple[Zeroed, ...]  # reads of channels that stay, by positions after the removal
     why: dict[str, str]  # by mask: why some of its zeros remove nothing
     classes: dict[int, str]  # by class of labels that stays though it is read as zero: why
 
@@ -80,17 +80,6 @@ def _unmasked(
     return result
 
 
-def left_after(groups: Groups, verdict: Verdict) -> tuple[Zeroed, ...]:
-    """Lists the reads of zeros that stay, by the positions that they have after the removal."""
-    sizes = Sizes(groups, verdict.removed)
-    found = []
-    for z in verdict.left:
-        value = groups.value_of(z.source)
-        assert isinstance(value, Labeled)
-        found.append(replace(z, zeros=z.zeros[sizes.alive(value, z.dim)]))
-    return tuple(found)
-
-
 def reread(left: Iterable[Zeroed], known: Collection[fx.Node]) -> tuple[Zeroed, ...]:
     """Finds what each user reads after a removal, which may have corrected it by nodes of its own.
 
@@ -133,9 +122,10 @@ def _verdict(
     for z in zeroed:
         value = groups.value_of(z.source)
         assert isinstance(value, Labeled)
-        zeros = z.zeros & sizes.alive(value, z.dim)
+        alive = sizes.alive(value, z.dim)
+        zeros = z.zeros & alive
         if zeros.any():
-            left.append(replace(z, zeros=zeros))
+            left.append(replace(z, zeros=zeros[alive]))
             reason = _reason(groups, value, z.dim, zeros, why)
             reasons.update(dict.fromkeys(z.masks, reason))
     return Verdict(removed, tuple(left), reasons, why)

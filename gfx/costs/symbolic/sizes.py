@@ -14,6 +14,7 @@ import numpy as np
 from torch import fx
 
 from gfx.coupling import Groups
+from gfx.coupling.channel_owners import ChannelOwners
 from gfx.coupling.labelled_tensor import Labeled, core, varying
 from gfx.coupling.labels import Ids
 
@@ -87,13 +88,11 @@ class Symbols:
         self.factors: list[Affine | Changed] = []
         self._numbers: dict[Affine | Changed, int] = {}
         self._roots = groups.roots
-        self._owner = np.full(len(groups.roots), -1, dtype=np.int64)  # group, by class
-        for i, group in enumerate(self.free):
-            self._owner[group.roots] = i
+        self._owner = ChannelOwners(groups, self.free).group  # by label
 
     def size(self, ids: Ids) -> Number:
         """Returns the size of a dimension with these labels; a number if it cannot change."""
-        owners, counts = np.unique(self._owner[self._roots[ids]], return_counts=True)
+        owners, counts = np.unique(self._owner[ids], return_counts=True)
         found: dict[int, int] = dict(zip(owners.tolist(), counts.tolist(), strict=True))
         constant = found.pop(-1, 0)
         if not found:

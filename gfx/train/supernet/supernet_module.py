@@ -171,10 +171,7 @@ class Supernet(nn.Module):
             layer = small.module.get_submodule(path)
             for name, value in zip(("running_mean", "running_var"), moments, strict=True):
                 layer.get_buffer(name).copy_(value)
-        small.module.train(self.training)
-        for path, module in self.named_modules():
-            if path and path in dict(small.module.named_modules()):
-                small.module.get_submodule(path).training = module.training
+        small.module.meta.pop(SAVED, None)  # its widths are others
         return small.module
 
     def calibrate(self, data: Any, *, batches: int = 8) -> int:
@@ -255,8 +252,6 @@ class Supernet(nn.Module):
         """Copies the tensors; what was planned is shared."""
         program = self.program.copy()
         twin = Supernet(program, self._hidden.plan, self._given)
-        for (_, mine), (_, other) in zip(self.named_modules(), twin.named_modules(), strict=True):
-            other.training = mine.training
         for mine, other in zip(self.parameters(), twin.parameters(), strict=True):
             if mine.grad is not None:
                 other.grad = copy.deepcopy(mine.grad, memo)

@@ -5,7 +5,13 @@ by the consumer-zeroing oracle. Each is registered with its input shapes and wha
 say about it.
 """
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from support.generators import register
 from support.generators.register import GENERATORS, Entry
 
 __all__ = ["GENERATORS", "Entry", "register"]
+
+for found in iter_modules(__path__):
+    import_module(f"support.generators.{found.name}")

@@ -3,8 +3,6 @@
 import copy
 import os
 import pickle
-from importlib import import_module
-from pkgutil import iter_modules
 
 import pytest
 import torch
@@ -15,19 +13,16 @@ from torch.utils import _pytree as pytree
 
 import gfx
 from gfx.costs import cost_of
-from gfx.ir.execute import distance, floating, tolerance
+from gfx.ir.execute import distance, tolerance
 from gfx.ir.random_state import keep_random_state
-from support import blocks, generators
+from support import blocks
 from support.blocks import Spec
 from support.generators.register import GENERATORS, built, inputs
 from support.laws import law
 from support.patterns import PATTERNS
-from support.programs import traced_pattern
+from support.programs import traced_pattern, weighted_sum
 from support.strategies import specs
 from support.zoo_small import SMALL, small
-
-for found in iter_modules(generators.__path__):
-    import_module(f"support.generators.{found.name}")
 
 ANY = {"at_least": 0.0, "min_channels": 1, "step": 1}
 CHANGED = "modified by an inplace operation"
@@ -37,10 +32,7 @@ def learn(net, given):
     """Runs a net and takes the gradient of a weighted sum of its outputs."""
     with keep_random_state(seed=0), torch.enable_grad():
         output = net(*pytree.tree_map_only(torch.Tensor, lambda x: x.clone(), given))
-        draws = torch.Generator().manual_seed(1)
-        seen = floating(output)
-        weights = [torch.randn(x.shape, generator=draws, dtype=torch.float64) for x in seen]
-        loss = sum((x * w).sum() for x, w in zip(seen, weights, strict=True))
+        loss = weighted_sum(output)
         net.zero_grad()
         if isinstance(loss, torch.Tensor) and loss.requires_grad:
             try:
@@ -180,6 +172,12 @@ def test_a_file_has_its_widths(tmp_path):
         each.set(one.sample(3, 1))
     assert torch.equal(one(Z), other(Z))
     assert torch.equal(gfx.load(tmp_path / "net.gfx")(Z), one.program.module(Z))
+
+
+def test_what_is_extracted_is_a_net_of_its_own():
+    one = net()
+    small = one.extract(one.smallest())
+    assert gfx.supernet(small, Z).largest().items() <= one.smallest().items()
 
 
 def test_widths_of_a_file_that_are_not_of_its_net_are_refused(tmp_path):
