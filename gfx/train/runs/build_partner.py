@@ -6,10 +6,9 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from gfx.errors import InputError
 from gfx.ir.preserve import preserved
@@ -17,6 +16,7 @@ from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
 from gfx.train.runs.critic_source import CriticSource, fresh
 from gfx.train.runs.nets import Nets
+from gfx.train.runs.stage_critic import shape_text
 from gfx.train.systems import Partner
 from gfx.train.systems.player_fields import STUDENT
 from gfx.train.tasks import Batch, Task
@@ -95,16 +95,12 @@ def _check(partner: Partner, net: nn.Module, task: Task, first: Batch) -> None:
             made = task.image(task.generate(net, first))
     except Exception as error:  # of anyone's module
         raise InputError(
-            f"{where} does not take images of the second set, {_shape(given[0])}: "
+            f"{where} does not take images of the second set, {shape_text(given[0])}: "
             f"{str(error)[:200]}; {change}"
         ) from error
     real = task.real(first)
     if made.shape != real.shape:
         raise InputError(
-            f"{where} makes images of {_shape(made)}, and those of the first set are "
-            f"{_shape(real)}; {change}"
+            f"{where} makes images of {shape_text(made)}, and those of the first set are "
+            f"{shape_text(real)}; {change}"
         )
-
-
-def _shape(value: Any) -> str:
-    return "x".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__
