@@ -29,7 +29,7 @@ from gfx.ir.globs import matches
 from gfx.ir.program import Program
 
 if TYPE_CHECKING:
-    from gfx.search import Offer
+    from gfx.planning import Offer
 
 __all__ = ["Change", "Context", "Keeps", "Outcome", "Pass", "Skip"]
 

@@ -22,7 +22,7 @@ from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
 from gfx.errors import MOST, RecipeError, check_range, prefixed
 from gfx.ir.program import Program
-from gfx.search import Decision, Limits, Narrowed, Offer, plan_widths
+from gfx.planning import Decision, Limits, Narrowed, Offer, plan_widths
 
 __all__ = ["ChannelPrune"]
 

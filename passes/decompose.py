@@ -3,7 +3,7 @@
 Before   y = conv(x)                            conv: 256 → 256 channels, 3x3
 After    y = pointwise(norm(depthwise(x)))      depthwise: 3x3 on each channel, pointwise: 1x1
 Source   Li et al. 2020, arXiv:2003.08936, section 3.3 and table 4 (which layers tolerate it);
-         gfx/compression/factor computes the weights, gfx/search chooses layers under a budget.
+         gfx/compression/factor computes the weights, gfx/planning chooses layers under a budget.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from gfx.io.data import batches_of
 from gfx.ir.layers import Layer
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
-from gfx.search import Decision, Limits, Offer, decide_alone
+from gfx.planning import Decision, Limits, Offer, decide_alone
 
 __all__ = ["Decompose"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gfx.contract import Context, Pass
 from gfx.errors import GfxError, VerificationError, prefixed
-from gfx.search import absolute
+from gfx.planning import absolute
 
 __all__ = ["named", "resolve"]
 

@@ -20,8 +20,8 @@ from gfx.pipeline.pass_report import PassReport, Timing, pass_report
 from gfx.pipeline.recipe import Recipe
 from gfx.pipeline.shared_budget import SharedBudget, shared
 from gfx.pipeline.verify import Check, honesty, signature, structure, values
+from gfx.planning import resolve_limits
 from gfx.progress import out_of_time, stage
-from gfx.search import resolve_limits
 
 __all__ = ["Run"]
 

@@ -17,7 +17,7 @@ from gfx.costs import cost_of
 from gfx.errors import prefixed
 from gfx.ir.program import Program
 from gfx.pipeline.pass_context import named
-from gfx.search import Limits, Offer, decide_offers
+from gfx.planning import Limits, Offer, decide_offers
 
 __all__ = ["SharedBudget", "shared"]
 

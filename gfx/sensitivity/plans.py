@@ -15,7 +15,7 @@ from gfx.coupling import Groups, analyse
 from gfx.errors import InputError
 from gfx.ir.layers import Layer, layers_of
 from gfx.ir.program import Program
-from gfx.search import Choice, Option, PlanCosts, monotone
+from gfx.planning import Choice, Option, PlanCosts, monotone
 from gfx.sensitivity.prune_fields import width
 from gfx.sensitivity.rows import DECOMPOSE, Key, Row
 from gfx.sensitivity.table import Table

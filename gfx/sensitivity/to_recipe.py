@@ -21,7 +21,7 @@ from gfx.io.yaml_text import dump
 from gfx.ir.program import Program
 from gfx.pipeline import apply
 from gfx.pipeline.recipe import Recipe
-from gfx.search import ChoiceSearch, MeasuredSearch, Plan, resolve_limits
+from gfx.planning import ChoiceSearch, MeasuredSearch, Plan, resolve_limits
 from gfx.sensitivity.plans import Plans
 from gfx.sensitivity.prune_fields import narrowing, width
 from gfx.sensitivity.table import Table

@@ -12,7 +12,7 @@ import gfx
 from gfx.compression.importance import rank
 from gfx.costs import cost_of
 from gfx.errors import RecipeError
-from gfx.search.channel_order import by_gain
+from gfx.planning.channel_order import by_gain
 
 
 def linear(width: int, outputs: int = 1) -> nn.Module:

@@ -6,7 +6,7 @@ from torch import nn
 
 import gfx
 from gfx.costs import Budget, cost_of
-from gfx.search import width_search
+from gfx.planning import width_search
 from passes.channel_prune import ChannelPrune
 from support.oracle import alike
 

@@ -18,7 +18,7 @@ from gfx.ir.layers import layers_of
 from gfx.ir.program import Program
 from gfx.metrics import metric
 from gfx.pipeline import resolve
-from gfx.search import Choice, Option, PlanCosts, decide
+from gfx.planning import Choice, Option, PlanCosts, decide
 from gfx.testing import check_pass
 from passes.decompose import Decompose
 

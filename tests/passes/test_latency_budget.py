@@ -13,8 +13,8 @@ from gfx.costs import Budget, LatencyTimer, Reading, cost_of
 from gfx.errors import BudgetError, TimingError
 from gfx.ir.layers import layers_of
 from gfx.pipeline.report import Report
+from gfx.planning import Limits, decide, decide_offers
 from gfx.progress import time_limit
-from gfx.search import Limits, decide, decide_offers
 from gfx.sensitivity import to_recipe as emit
 from passes.channel_prune import ChannelPrune
 from passes.decompose import Decompose
@@ -132,7 +132,7 @@ def test_shared_macs_are_kept_by_less_damage_than_either_pass_does():
 
 def test_the_plan_is_the_best_of_all_plans():
     """Compares with every combination of a tiny problem."""
-    from gfx.search import Choice, Option, PlanCosts
+    from gfx.planning import Choice, Option, PlanCosts
 
     program = gfx.trace(plain(8), (X,))
     groups, layers = gfx.channels(program), layers_of(program)

@@ -11,7 +11,7 @@ import numpy as np
 
 from gfx.compression.selection import Bounds, Selection
 from gfx.coupling.labels import Ids
-from gfx.search.multiple_choice import Numbers
+from gfx.planning.multiple_choice import Numbers
 
 __all__ = ["by_gain", "removal_order"]
 

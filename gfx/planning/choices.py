@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gfx.search.multiple_choice import Numbers, Plans, Price
+from gfx.planning.multiple_choice import Numbers, Plans, Price
 
 __all__ = ["Choice", "Option", "monotone"]
 

@@ -19,11 +19,11 @@ from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
 from gfx.ir.layers import Layer, layers_of
 from gfx.ir.program import Program
+from gfx.planning.budget_limits import Limits
+from gfx.planning.choices import Choice, Option
+from gfx.planning.decision import decide
+from gfx.planning.plan import Decision
 from gfx.progress import part_of_time
-from gfx.search.budget_limits import Limits
-from gfx.search.choices import Choice, Option
-from gfx.search.decision import decide
-from gfx.search.plan import Decision
 
 __all__ = ["SHARES", "Narrowed", "Offer", "choices_of", "decide_alone", "decide_offers"]
 

@@ -21,9 +21,9 @@ from gfx.costs.symbolic.sizes import Number, Symbols
 from gfx.coupling import Groups
 from gfx.coupling.labelled_tensor import Labeled
 from gfx.ir.layers import Layer
-from gfx.search.choices import Choice
-from gfx.search.multiple_choice import Numbers, Plans
-from gfx.search.width_costs import WidthCosts
+from gfx.planning.choices import Choice
+from gfx.planning.multiple_choice import Numbers, Plans
+from gfx.planning.width_costs import WidthCosts
 
 __all__ = ["PlanCosts"]
 
@@ -41,7 +41,7 @@ class PlanCosts:
     Example:
         >>> import gfx
         >>> from gfx.ir.layers import layers_of
-        >>> from gfx.search import Option
+        >>> from gfx.planning import Option
         >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
         >>> layer = layers_of(program)[1]
         >>> choice = Choice(layer.path, (Option(None, 0.0), Option(Form(rank=1), 0.1)))

@@ -1,4 +1,4 @@
-"""gfx.search: plans of least damage, against every plan that there is."""
+"""gfx.planning: plans of least damage, against every plan that there is."""
 
 from itertools import pairwise, product
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfx.search import Choice, Option, ParetoFront, knapsack, monotone, pareto
+from gfx.planning import Choice, Option, ParetoFront, knapsack, monotone, pareto
 
 
 def problem(seed: int, choices: int, options: int, coupled: bool = True):

@@ -9,10 +9,10 @@ from gfx.compression.selection import Bounds, Selection, what_stands
 from gfx.costs import Budget
 from gfx.coupling.labels import Ids
 from gfx.errors import BudgetError
-from gfx.search.channel_order import removal_order
-from gfx.search.local_search import nearest
-from gfx.search.multiple_choice import Numbers
-from gfx.search.width_costs import WidthCosts
+from gfx.planning.channel_order import removal_order
+from gfx.planning.local_search import nearest
+from gfx.planning.multiple_choice import Numbers
+from gfx.planning.width_costs import WidthCosts
 
 __all__ = ["WidthSearch"]
 

@@ -18,9 +18,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from gfx.planning.choices import Choice
+from gfx.planning.multiple_choice import Numbers, Plans, Price, knapsack, undominated
 from gfx.progress import out_of_time, stopped
-from gfx.search.choices import Choice
-from gfx.search.multiple_choice import Numbers, Plans, Price, knapsack, undominated
 
 __all__ = ["ParetoFront"]
 
@@ -37,7 +37,7 @@ class ParetoFront:
     Damages add up; prices need not, in one measure or several. Lower is better.
 
     Example:
-        >>> from gfx.search import Option
+        >>> from gfx.planning import Option
         >>> choices = [Choice(n, (Option(None, 0.0), Option(1, 0.2))) for n in "ab"]
         >>> width = np.array([4.0, 1.0])
         >>> front = ParetoFront(choices, lambda plans: width[plans].prod(axis=1))

@@ -7,7 +7,7 @@ import numpy as np
 from gfx.costs import Budget, Cost, LatencyPredictor, cost_of
 from gfx.costs.symbolic import Pricing
 from gfx.coupling import Groups
-from gfx.search.multiple_choice import Numbers, Plans
+from gfx.planning.multiple_choice import Numbers, Plans
 
 __all__ = ["WidthCosts"]
 

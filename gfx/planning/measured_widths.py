@@ -4,7 +4,7 @@
 2. With one, widths are searched by the predicted milliseconds, in steps of `round_to` channels and
    in coarser ones, up to 16: processors compute several channels at a time, and one more may cost
    as much as eight. Of the widths that fit, those with the most channels are taken, built and
-   measured, and the next search aims lower or higher (gfx/search/measured_search.py).
+   measured, and the next search aims lower or higher (gfx/planning/measured_search.py).
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from gfx.costs import Budget, cost_of
 from gfx.coupling.labels import Ids
 from gfx.errors import BudgetError
 from gfx.ir.program import Program
+from gfx.planning.budget_limits import Limits
+from gfx.planning.measured_search import MeasuredSearch
+from gfx.planning.plan import Plan, rewritten
+from gfx.planning.width_costs import WidthCosts
+from gfx.planning.width_search import WidthSearch
 from gfx.progress import part_of_time
-from gfx.search.budget_limits import Limits
-from gfx.search.measured_search import MeasuredSearch
-from gfx.search.plan import Plan, rewritten
-from gfx.search.width_costs import WidthCosts
-from gfx.search.width_search import WidthSearch
 
 __all__ = ["plan_widths"]
 

@@ -3,7 +3,7 @@
 1. A method finds the best plan by predicted costs. The program that results is counted, and if that
    keeps every budget on counts, its latency is measured.
 2. Where a limit is exceeded the next plan aims lower, where latency allows more, higher
-   (gfx/search/aim.py).
+   (gfx/planning/aim.py).
 3. Where no plan is found that keeps a limit on latency, the smallest ones are built and measured,
    twice if need be: other load only ever adds time. If one keeps the limit, the predictions are too
    high, and the search goes on with limits that much higher.
@@ -21,10 +21,10 @@ from typing import Protocol
 from gfx.costs import Budget, Cost, cost_of
 from gfx.errors import BudgetError
 from gfx.ir.program import Program
+from gfx.planning.aim import ATTEMPTS, Aim
+from gfx.planning.budget_limits import Limits
+from gfx.planning.plan import Decision, Plan
 from gfx.progress import current_deadline, out_of_time, stage, stopped
-from gfx.search.aim import ATTEMPTS, Aim
-from gfx.search.budget_limits import Limits
-from gfx.search.plan import Decision, Plan
 
 __all__ = ["MeasuredSearch", "Method"]
 

@@ -12,13 +12,13 @@ from gfx.coupling import Groups
 from gfx.errors import BudgetError
 from gfx.ir.layers import Layer
 from gfx.ir.program import Program
+from gfx.planning.budget_limits import Limits
+from gfx.planning.choices import Choice, monotone
+from gfx.planning.measured_search import MeasuredSearch
+from gfx.planning.pareto import ParetoFront
+from gfx.planning.plan import Decision, Plan, rewritten
+from gfx.planning.plan_costs import PlanCosts
 from gfx.progress import part_of_time, stage
-from gfx.search.budget_limits import Limits
-from gfx.search.choices import Choice, monotone
-from gfx.search.measured_search import MeasuredSearch
-from gfx.search.pareto import ParetoFront
-from gfx.search.plan import Decision, Plan, rewritten
-from gfx.search.plan_costs import PlanCosts
 
 __all__ = ["ChoiceSearch", "decide"]
 
@@ -54,7 +54,7 @@ def decide(
     Example:
         >>> import gfx
         >>> from gfx.ir.layers import layers_of
-        >>> from gfx.search import Option
+        >>> from gfx.planning import Option
         >>> program = gfx.trace(gfx.zoo.build("dcgan", ngf=4))
         >>> options = (Option(None, 0.0), Option(16, 0.1), Option(8, 0.4))
         >>> choices = [Choice(name, options, "group") for name in ("project.conv", "up.0.conv")]
