@@ -5,6 +5,7 @@ from typing import Any, cast
 from torch import fx, nn
 
 from gfx.compression.importance import Importance
+from gfx.compression.selection.width_choices import SUPERNET, WidthChoices
 from gfx.coupling import Groups, analyse
 from gfx.errors import InputError, PreconditionError, VerificationError
 from gfx.frontend import trace
@@ -13,8 +14,7 @@ from gfx.ir.execute import distance, draw, on_meta, run, tolerance
 from gfx.ir.program import Program
 from gfx.pipeline import apply
 from gfx.progress import Progress, reported
-from gfx.train.supernet.supernet_module import SAVED, Supernet, planned
-from gfx.train.supernet.width_choices import WidthChoices
+from gfx.train.supernet.supernet_module import Supernet, planned
 
 __all__ = ["supernet"]
 
@@ -61,7 +61,7 @@ def supernet(
         ((16, 32), "its channels are the model's output")
     """
     opened = as_module(model)
-    known = getattr(opened, "meta", {}).get(SAVED) if widths is None else None
+    known = getattr(opened, "meta", {}).get(SUPERNET) if widths is None else None
     order = None if known else order
     traced = trace(opened, example_inputs)
     passes: list[Any] = ["fold_parametrizations"]

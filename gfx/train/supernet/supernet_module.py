@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from gfx.compression.selection.width_choices import SUPERNET
 from gfx.costs import Cost, Macs, cost_of
 from gfx.costs.symbolic.pricing import Pricing
 from gfx.coupling import analyse
@@ -28,10 +29,9 @@ from gfx.train.supernet.pooled_moments import Moments, pool_moments
 from gfx.train.supernet.subnet_graph import SubnetGraph
 from gfx.train.supernet.subnet_plan import SubnetPlan, plan_subnets
 
-__all__ = ["SAVED", "Supernet", "planned"]
+__all__ = ["Supernet", "TappedSupernet", "planned"]
 
 Widths = Mapping[str, int]
-SAVED = "gfx_supernet"  # in the meta of a module: the widths of every group
 
 
 class Supernet(nn.Module):
@@ -66,7 +66,7 @@ class Supernet(nn.Module):
         self.training = program.module.training
         self.widths = {group.name: widths[group.name] for group in plan.elastic}
         self._given = dict(widths)
-        program.module.meta[SAVED] = {name: list(v) for name, v in self.widths.items()}
+        program.module.meta[SUPERNET] = {name: list(v) for name, v in self.widths.items()}
         vars(self)["_hidden"] = _Hidden(program, plan)
         self.set(self.largest())
 
@@ -118,11 +118,20 @@ class Supernet(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the subnet that is set."""
-        hidden = self._hidden
-        if torch.is_grad_enabled():
-            hidden.used = [max(a, b) for a, b in zip(hidden.used, hidden.units, strict=True)]
-        moments = {} if self.training else hidden.moments.get(tuple(hidden.units), {})
-        return hidden.graph(self).run(args, kwargs, moments)
+        return self._hidden.run(self, args, kwargs)
+
+    def tapped(self) -> "TappedSupernet":
+        """Returns what runs the subnet that is set, and returns `(y, {tap: feature})`.
+
+        It has this supernet's tensors, as `gfx.tapped` has those of a program.
+
+        Raises: InputError if the program has no taps.
+        """
+        return TappedSupernet(self)
+
+    def running_layers(self, *, taps: bool = False) -> nn.Module:
+        """Returns the layers that run a subnet; they are copies, without tensors of their own."""
+        return self._hidden.graph(self, taps=taps).code
 
     def cost(self, widths: Widths | None = None) -> Cost:
         """Returns the cost of a subnet, without rows for its nodes; by default of the largest.
@@ -171,7 +180,7 @@ class Supernet(nn.Module):
             layer = small.module.get_submodule(path)
             for name, value in zip(("running_mean", "running_var"), moments, strict=True):
                 layer.get_buffer(name).copy_(value)
-        small.module.meta.pop(SAVED, None)  # its widths are others
+        small.module.meta.pop(SUPERNET, None)  # its widths are others
         return small.module
 
     def calibrate(self, data: Any, *, batches: int = 8) -> int:
@@ -201,6 +210,32 @@ class Supernet(nn.Module):
         hidden.moments[tuple(hidden.units)] = found
         return len(found)
 
+    @property
+    def has_moments(self) -> bool:
+        """Whether a BatchNorm needs moments of its own for every subnet."""
+        layers = self._hidden.program.module.modules()
+        return any(
+            isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats
+            for layer in layers
+        )
+
+    def share_moments(self) -> None:
+        """Makes the moments of the subnet that is set those that all subnets share.
+
+        Those of the largest net belong into its file.
+        """
+        hidden = self._hidden
+        parts = self.parts(self.current)
+        for path, moments in hidden.moments.get(tuple(hidden.units), {}).items():
+            layer = hidden.program.module.get_submodule(path)
+            for name, value in zip(("running_mean", "running_var"), moments, strict=True):
+                part = parts.get(f"{path}.{name}")
+                whole = layer.get_buffer(name)
+                if part is None:
+                    whole.copy_(value)
+                else:
+                    part.write(whole, value)
+
     def forget_moments(self) -> None:
         """Drops all moments that `calibrate` measured: subnets use the shared ones again."""
         self._hidden.moments.clear()
@@ -227,6 +262,11 @@ class Supernet(nn.Module):
                 "net.parameters(), after any copy"
             )
         keep_unused(optimizer, self._used, self._hidden.forget_use)
+
+    def note_use(self, widths: Widths) -> None:
+        """Counts a subnet as used in this step, as where another process runs it."""
+        units = self._hidden.units_of(self._full(widths))
+        self._hidden.used = [max(a, b) for a, b in zip(self._hidden.used, units, strict=True)]
 
     def _used(self) -> dict[int, TensorPart]:
         hidden = self._hidden
@@ -266,6 +306,19 @@ class Supernet(nn.Module):
         return _again, (self.program, self._given, self.kept_whole, self.current, hidden.moments)
 
 
+class TappedSupernet(nn.Module):
+    """Runs a supernet, and returns its features beside the output."""
+
+    def __init__(self, net: Supernet) -> None:
+        super().__init__()
+        self.net = net
+        net.running_layers(taps=True)  # refuses a program without taps
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the subnet that is set."""
+        return self.net._hidden.run(self.net, args, kwargs, taps=True)
+
+
 class _Hidden:
     """Holds what a supernet has beside its tensors."""
 
@@ -275,7 +328,7 @@ class _Hidden:
         self.units: list[int] = []  # channels that go together, of each elastic group
         self.used = [0] * len(plan.elastic)  # the most of each since an optimizer stepped
         self.moments: dict[tuple[int, ...], Moments] = {}  # by units
-        self._graph: SubnetGraph | None = None
+        self._graphs: dict[bool, SubnetGraph] = {}  # without taps, and with
         self._pricing: Pricing | None = None
 
     def forget_use(self) -> None:
@@ -289,13 +342,23 @@ class _Hidden:
     def set(self, net: Supernet, widths: dict[str, int]) -> None:
         """Sets the widths of all groups."""
         self.widths, self.units = widths, self.units_of(widths)
-        self.graph(net).set(self.units)
+        self.graph(net)
+        for graph in self._graphs.values():
+            graph.set(self.units)
 
-    def graph(self, net: Supernet) -> SubnetGraph:
+    def graph(self, net: Supernet, *, taps: bool = False) -> SubnetGraph:
         """Returns what runs on the tensors of a supernet."""
-        if self._graph is None:
-            self._graph = SubnetGraph(self.plan, net)
-        return self._graph
+        if taps not in self._graphs:
+            self._graphs[taps] = SubnetGraph(self.plan, net, taps=taps)
+            self._graphs[taps].set(self.units)
+        return self._graphs[taps]
+
+    def run(self, net: Supernet, args: Any, kwargs: Any, *, taps: bool = False) -> Any:
+        """Runs the subnet that is set, and notes what is used."""
+        if torch.is_grad_enabled():
+            self.used = [max(a, b) for a, b in zip(self.used, self.units, strict=True)]
+        moments = {} if net.training else self.moments.get(tuple(self.units), {})
+        return self.graph(net, taps=taps).run(args, kwargs, moments)
 
     @property
     def pricing(self) -> Pricing:

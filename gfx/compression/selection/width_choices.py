@@ -1,4 +1,4 @@
-"""Reads which widths the groups of a supernet may have."""
+"""Reads which widths the groups of a supernet may have, and where a program keeps them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from gfx.compression.selection import Bounds, candidates
+from gfx.compression.selection.bounds import Bounds
+from gfx.compression.selection.candidate_groups import candidates
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_names import modules_of
 from gfx.errors import MOST, RecipeError, check_range, did_you_mean
 from gfx.io.plain_data import shown
 from gfx.ir.globs import matches
 
-__all__ = ["WidthChoices"]
+__all__ = ["SUPERNET", "WidthChoices"]
 
 Values = tuple[int | float, ...]
+SUPERNET = "gfx_supernet"  # in the meta of a module: the widths that each group may have
 
 
 @dataclass(frozen=True)
