@@ -12,14 +12,14 @@ from typing import ClassVar
 from gfx.compression.selection.width_choices import SUPERNET, Values, WidthChoices
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.coupling import analyse
-from gfx.errors import PreconditionError, prefixed
+from gfx.errors import PreconditionError
 from gfx.ir.program import Program
 
-__all__ = ["ElasticWidths"]
+__all__ = ["Widths"]
 
 
 @dataclass(frozen=True)
-class ElasticWidths(Pass):
+class Widths(Pass):
     """Notes in the program which widths its groups may have.
 
     `gfx.supernet` and the `sample:` of a stage make a supernet of it; `gfx.save` writes the widths
@@ -28,6 +28,8 @@ class ElasticWidths(Pass):
     1. By default a group may have every multiple of `step` from the share `at_least` of it on, and
        all of its channels.
     2. `values` lists widths instead, in channels or shares, by glob over modules.
+    3. `together` lists globs of groups that are chosen together: the k-th width of one is the k-th
+       of all.
 
     Shapes: all stay.
     Cost: none.
@@ -47,10 +49,10 @@ class ElasticWidths(Pass):
     at_least: float = 0.25  # share of a group, 0 ≤ at_least ≤ 1
     min_channels: int = 4  # a group keeps at least as many, or all of its own
     values: Mapping[str, Values] = field(default_factory=dict)  # glob: widths, in place of rule 1
+    together: tuple[tuple[str, ...], ...] = ()  # globs over modules
 
     def __post_init__(self) -> None:
-        with prefixed(self.name):
-            object.__setattr__(self, "values", dict(self._choices().values))
+        self._choices()
 
     def _choices(self) -> WidthChoices:
         return WidthChoices.read(
@@ -59,12 +61,14 @@ class ElasticWidths(Pass):
                 "at_least": self.at_least,
                 "min_channels": self.min_channels,
                 "values": self.values,
+                "together": self.together,
             }
         )
 
     def apply(self, program: Program, context: Context) -> Outcome:
         """Notes the widths, and reports those of each group."""
-        found, kept_whole = self._choices().of(analyse(program))
+        groups = analyse(program)
+        found, kept_whole = self._choices().of(groups)
         if not found:
             (name, why), *more = kept_whole.items() or [("the model", "it has no channels")]
             raise PreconditionError(
@@ -73,6 +77,8 @@ class ElasticWidths(Pass):
             )
         outcome = Outcome()
         outcome.skips += [Skip(name, why) for name, why in kept_whole.items()]
-        program.module.meta[SUPERNET] = {name: list(widths) for name, widths in found.items()}
-        outcome.details["widths"] = {name: list(widths) for name, widths in found.items()}
+        ties = self._choices().tied(groups, found)
+        noted = {name: list(widths) for name, widths in found.items()}
+        program.module.meta[SUPERNET] = {"widths": noted, "together": [list(t) for t in ties]}
+        outcome.details["widths"] = noted
         return outcome

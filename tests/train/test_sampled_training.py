@@ -277,6 +277,31 @@ def test_a_supernet_stage_is_followed_by_one_that_trains_the_whole(tmp_path):
     assert set(made.scores["end"]) == {"l1", "psnr"}
 
 
+def test_a_conditioned_discriminator_learns_what_widths_mean_and_leaves_a_plain_one(tmp_path):
+    told = {"begins": "inherit", "conditioned": True}
+    fields = {**GAN, "discriminator": told, "lr": 0.01}
+    player = prepared("uniform", **fields)
+    for batch in player.batches():
+        player.loss(batch)
+        player.step()
+    net, critic = player.net, player.critic
+    x = torch.cat(pairs(), 1)
+    net.set(net.largest())
+    assert torch.equal(critic(x), critic.critic(x))  # of the largest net it is the plain one
+    net.set(net.smallest())
+    assert not torch.allclose(critic(x), critic.critic(x), atol=1e-3)
+    assert not critic.critic[0]._forward_pre_hooks
+    made = compressed(recipe("uniform", **fields), run=tmp_path / "whole")
+    left = torch.load(tmp_path / "whole" / "01-many.critic.pt", weights_only=True)
+    assert left.keys() == Patch().state_dict().keys()
+    stopped = compressed(recipe("uniform", **fields), run=tmp_path / "parts", time=0.0)
+    while not stopped.finished:
+        stopped = compressed(recipe("uniform", **fields), run=tmp_path / "parts", time=0.0)
+    again = torch.load(tmp_path / "parts" / "01-many.critic.pt", weights_only=True)
+    assert all(torch.equal(left[name], again[name]) for name in left)
+    assert state_of(made.model) == state_of(stopped.model)
+
+
 class Fixed(Sampler):
     """A sampler of the user's own: the smallest net."""
 
@@ -302,6 +327,18 @@ def test_a_sampler_of_one_s_own_is_found(monkeypatch):
         (
             recipe("uniform", do=[*WIDTHS, {"mask": {"sparsity": 0.5}}]),
             "the student has masks or penalties",
+        ),
+        (
+            recipe("uniform", **GAN, discriminator={"begins": "frozen", "conditioned": True}),
+            "does not learn, and one that is conditioned learns",
+        ),
+        (
+            recipe("uniform", **GAN, discriminator={"conditioned": True, "pool": 5}),
+            "fakes of earlier steps are of other widths",
+        ),
+        (
+            recipe(None, **GAN, discriminator={"conditioned": True}),
+            "it is told the widths of the subnets that a student samples",
         ),
         (recipe("unifrom"), "unknown sampler 'unifrom'; did you mean 'uniform'"),
         (recipe({"uniform": {}, "teacher": {}}), "sample: the name of a sampler is expected"),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx.errors import InputError
+from gfx.train.loop.conditioned_critic import ConditionedCritic
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.image_pool import ImagePool
 from gfx.train.loop.optimizers import Optimizers
@@ -271,6 +272,11 @@ class Player:
         if self.nets is None:
             restore(made, self._quick)
         return made
+
+    @property
+    def plain_critic(self) -> nn.Module | None:
+        """The discriminator, without what tells it the widths of subnets."""
+        return self.critic.critic if isinstance(self.critic, ConditionedCritic) else self.critic
 
     @property
     def graph(self) -> fx.GraphModule:

@@ -19,6 +19,7 @@ from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
 from gfx.train.feeding import Loader
+from gfx.train.loop.conditioned_critic import ConditionedCritic
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.fit_loop import FitLoop
 from gfx.train.loop.image_pool import ImagePool
@@ -97,6 +98,8 @@ class StageBuilder:
         sampled = (self.stage, student, critic, self.task, self.first, self.devices, self.seed)
         nets = sampled_student(*sampled)
         net = student if nets is None else nets.net
+        if nets is not None and critic is not None and self.fit.discriminator.conditioned:
+            critic = ConditionedCritic(critic, nets.net)
         if nets is not None and nets.spread:  # each process sees the batches of all
             size = self.loader.batch_size * self.devices.ranks
             self.loader = Loader(self.task, size, self.seed)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from gfx.compression.selection.width_choices import SUPERNET
+from gfx.compression.selection.width_choices import SUPERNET, Ties
 from gfx.costs import Cost, Macs, cost_of
 from gfx.costs.symbolic.pricing import Pricing
 from gfx.coupling import analyse
@@ -57,7 +57,11 @@ class Supernet(nn.Module):
     widths: dict[str, tuple[int, ...]]
 
     def __init__(
-        self, program: Program, plan: SubnetPlan, widths: Mapping[str, tuple[int, ...]]
+        self,
+        program: Program,
+        plan: SubnetPlan,
+        widths: Mapping[str, tuple[int, ...]],
+        ties: Ties = (),
     ) -> None:
         super().__init__()
         # the same dictionaries: whatever moves or loads these tensors does so for the program
@@ -65,8 +69,9 @@ class Supernet(nn.Module):
             vars(self)[kind] = vars(program.module)[kind]
         self.training = program.module.training
         self.widths = {group.name: widths[group.name] for group in plan.elastic}
-        self._given = dict(widths)
-        program.module.meta[SUPERNET] = {name: list(v) for name, v in self.widths.items()}
+        self._given, self._ties = dict(widths), ties
+        noted = {name: list(v) for name, v in self.widths.items()}
+        program.module.meta[SUPERNET] = {"widths": noted, "together": [list(t) for t in ties]}
         vars(self)["_hidden"] = _Hidden(program, plan)
         self.set(self.largest())
 
@@ -86,6 +91,14 @@ class Supernet(nn.Module):
         """The widths that are set."""
         return dict(self._hidden.widths)
 
+    @property
+    def dimensions(self) -> tuple[tuple[str, ...], ...]:
+        """The choices there are: each is of one group, or of groups that are chosen together."""
+        tied = {name: tie for tie in self._ties for name in tie}
+        known = dict.fromkeys(tied.get(name, (name,)) for name in self.widths)
+        # what is kept whole has no part in a choice
+        return tuple(tuple(n for n in names if n in self.widths) for names in known)
+
     def largest(self) -> dict[str, int]:
         """Returns the largest width of every group."""
         return {name: values[-1] for name, values in self.widths.items()}
@@ -97,6 +110,8 @@ class Supernet(nn.Module):
     def sample(self, seed: int, step: int) -> dict[str, int]:
         """Draws a width for every group, each as likely; the same seed and step give the same.
 
+        Groups that are chosen together have the same choice.
+
         Example:
             >>> import gfx
             >>> net = gfx.supernet(gfx.zoo.build("dcgan", ngf=8), widths=[0.5, 1.0])
@@ -104,7 +119,11 @@ class Supernet(nn.Module):
             (True, False)
         """
         rng = np.random.default_rng([seed, step])
-        return {name: int(rng.choice(values)) for name, values in self.widths.items()}
+        drawn: dict[str, int] = {}
+        for names in self.dimensions:
+            number = int(rng.integers(len(self.widths[names[0]])))
+            drawn |= {name: self.widths[name][number] for name in names}
+        return {name: drawn[name] for name in self.widths}
 
     def set(self, widths: Widths | None = None) -> dict[str, int]:
         """Sets widths, of the groups that are given; the others are at their largest.
@@ -291,7 +310,7 @@ class Supernet(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> "Supernet":
         """Copies the tensors; what was planned is shared."""
         program = self.program.copy()
-        twin = Supernet(program, self._hidden.plan, self._given)
+        twin = Supernet(program, self._hidden.plan, self._given, self._ties)
         for mine, other in zip(self.parameters(), twin.parameters(), strict=True):
             if mine.grad is not None:
                 other.grad = copy.deepcopy(mine.grad, memo)
@@ -303,7 +322,8 @@ class Supernet(nn.Module):
     def __reduce__(self) -> Any:
         """Pickles the program and the choices; the plan is made again."""
         hidden = self._hidden
-        return _again, (self.program, self._given, self.kept_whole, self.current, hidden.moments)
+        given = (self._given, self._ties, self.kept_whole)
+        return _again, (self.program, *given, self.current, hidden.moments)
 
 
 class TappedSupernet(nn.Module):
@@ -372,19 +392,23 @@ class _Hidden:
 def _again(
     program: Program,
     given: dict[str, tuple[int, ...]],
+    ties: Ties,
     kept_whole: dict[str, str],
     current: dict[str, int],
     moments: dict[tuple[int, ...], Moments],
 ) -> Supernet:
     """Makes a supernet of what was pickled."""
-    net = planned(program, given, kept_whole)
+    net = planned(program, given, kept_whole, ties)
     net._hidden.moments = moments
     net.set(current)
     return net
 
 
 def planned(
-    program: Program, widths: Mapping[str, tuple[int, ...]], kept_whole: Mapping[str, str]
+    program: Program,
+    widths: Mapping[str, tuple[int, ...]],
+    kept_whole: Mapping[str, str],
+    ties: Ties = (),
 ) -> Supernet:
     """Makes a supernet of a program, which it takes for its own.
 
@@ -392,6 +416,7 @@ def planned(
         program: its channels are in order.
         widths: of the groups that have a choice.
         kept_whole: why the others have none.
+        ties: names of groups that are chosen together.
     """
     shapes = program.copy(on_write=True)
     without_content(shapes.module)
@@ -400,4 +425,4 @@ def planned(
     )
     groups = analyse(shapes)
     least = {name: values[0] // groups[name].takes[0] for name, values in widths.items()}
-    return Supernet(program, plan_subnets(groups, least, kept_whole), widths)
+    return Supernet(program, plan_subnets(groups, least, kept_whole), widths, ties)
