@@ -19,7 +19,9 @@ class Judgement:
     """What judging a net found.
 
     `each` holds the value on each example, of metrics that are a mean over examples; of others, as
-    distances of sets, it is empty. `error` is the standard error of the value; 0: not known.
+    distances of sets, it is empty. `pseudo` then holds jackknife pseudo-values, each of a group of
+    examples that is the same for all nets; () if there are none. `error` is the standard error of
+    the value; 0: not known.
 
     Example:
         >>> Judgement(0.25, examples=2, each=(0.2, 0.3)).value
@@ -30,6 +32,7 @@ class Judgement:
     error: float = 0.0
     examples: int = 0
     each: tuple[float, ...] = ()
+    pseudo: tuple[float, ...] = ()
 
 
 class Judge(Protocol):

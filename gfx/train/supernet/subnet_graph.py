@@ -17,9 +17,9 @@ from gfx.train.supernet.kept_intervals import TensorPart, part_of
 from gfx.train.supernet.pooled_moments import Moments
 from gfx.train.supernet.subnet_plan import SubnetPlan
 
-__all__ = ["SubnetGraph"]
+__all__ = ["SIZES", "SubnetGraph"]
 
-_SIZES = "subnet_sizes"  # attribute of the code's module that holds the numbers
+SIZES = "subnet_sizes"  # attribute of the code's module that holds the numbers
 
 
 class SubnetGraph:
@@ -49,7 +49,7 @@ class SubnetGraph:
     def set(self, widths: Sequence[int]) -> None:
         """Sets the widths of the elastic groups, in channels that go together."""
         numbers = [function.at(widths) for function in self.functions]
-        vars(self.code)[_SIZES] = numbers
+        vars(self.code)[SIZES] = numbers
         for (path, name), found in self.plan.attributes.items():
             layer = self.code.get_submodule(path)
             put = {place: function.at(widths) for place, function in found.items()}
@@ -111,7 +111,7 @@ class SubnetGraph:
         graph = pattern.graph
         first = next(node for node in graph.nodes if node.op != "placeholder")
         with graph.inserting_before(first):
-            sizes = graph.create_node("get_attr", _SIZES)  # a list: graph.get_attr would warn
+            sizes = graph.create_node("get_attr", SIZES)  # a list: graph.get_attr would warn
         for node in list(graph.nodes):
             numbers = self.plan.arguments.get(node.name, {})
             if not numbers or node is sizes:
@@ -122,7 +122,7 @@ class SubnetGraph:
                     put[place] = graph.call_function(operator.getitem, (sizes, self._add(function)))
             args, kwargs = replaced((node.args, node.kwargs), put)
             node.args, node.kwargs = args, kwargs
-        vars(pattern.module)[_SIZES] = []
+        vars(pattern.module)[SIZES] = []
         pattern.module.recompile()
 
     def _add(self, function: WidthFunction) -> int:
