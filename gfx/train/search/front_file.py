@@ -24,7 +24,7 @@ from gfx.io.guards import printable, reading_file, writing
 from gfx.io.plain_data import coerce, plain
 from gfx.io.regular_files import read_regular
 from gfx.train.runs.sample_grids import SampleGrid, write_grid
-from gfx.train.search.front import MEASURES, Front, FrontNet
+from gfx.train.search.front import MEASURES, Front, FrontNet, SearchedNet
 
 __all__ = ["FRONT", "net_of", "read_front", "write_front"]
 
@@ -114,7 +114,8 @@ def _check(front: Front, path: Path) -> None:
     said = f"{printable(path)} is no front of gfx search"
     if front.measure not in MEASURES:
         raise ArchiveError(f"{said}: its measure is {printable(front.measure)}; {_AGAIN}")
-    for net in (*front.nets, front.whole, *front.searched):
+    held: list[FrontNet | SearchedNet] = [*front.nets, front.whole, *front.searched]
+    for net in held:
         missing = [name for name in MEASURES if name not in net.prices]
         if missing or any(price < 0 for price in net.prices.values()):
             raise ArchiveError(f"{said}: a net has no price {missing[:1] or 'above 0'}; {_AGAIN}")
