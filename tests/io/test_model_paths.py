@@ -32,6 +32,19 @@ VERBS = {
     "compress": lambda model, folder: (
         gfx.compress(FIT, model, data=torch.zeros(4, 3, 8, 8), task="self", example_inputs=X).scores
     ),
+    "search": lambda model, folder: [
+        net.value
+        for net in gfx.search(
+            model,
+            data=torch.randn(80, 3, 8, 8),
+            by="random",
+            evaluations=2,
+            example_inputs=X,
+            order="l1",
+            widths=[0.5, 1.0],
+            examples=8,
+        ).front.nets
+    ],
     "supernet": lambda model, folder: gfx.supernet(model, X, widths=[0.5, 1.0]).widths,
     "export": lambda model, folder: gfx.export(model, folder / "a.pt2", X, force=True).inputs,
 }

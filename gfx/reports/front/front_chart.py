@@ -34,7 +34,7 @@ def front_chart(front: Front) -> str:
     nets = [net for net in front.nets if math.isfinite(net.value)]
     if not nets:
         return '<p class="note">No net of the front has a finite score.</p>'
-    costs = [net.prices[measure] for net in (*behind, *nets)]
+    costs = [net.prices[measure] for net in behind] + [net.prices[measure] for net in nets]
     values = [v for net in nets for v in (net.value, net.low, net.high) if math.isfinite(v)]
     values += _inner([net.value for net in behind])
     across = ChartAxis.over(map(float, costs), _LEFT, _WIDTH - _RIGHT)

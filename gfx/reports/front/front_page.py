@@ -97,8 +97,8 @@ def _table(front: Front) -> str:
     )
     rows += f"<tr>{_row(front, front.whole, 'the largest')}</tr>"
     caption = (
-        "Scores are of fresh examples; searched: of those that the nets were chosen by. Each net is "
-        "compared with the one before it, on the same examples."
+        "Scores are of fresh examples; searched: of those that the nets were chosen by. Each net "
+        "is compared with the one before it, on the same examples."
     )
     return (
         f'<table class="stacks"><caption>{caption}</caption><thead><tr>{heads}</tr></thead>'

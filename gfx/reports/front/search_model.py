@@ -18,26 +18,22 @@ from torch import fx, nn
 from gfx.costs import Budget, parse_budget
 from gfx.costs.cost import CONVENTIONS
 from gfx.errors import InputError, require_seed
-from gfx.frontend.driver import traced
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.guards import printable
 from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.model_kinds import require_module
 from gfx.ir.random_state import keep_random_state
-from gfx.pipeline import apply
 from gfx.progress import Progress, reported, stage
 from gfx.reports.front.front_page import write_front_page
+from gfx.reports.front.opened_search import OpenedSearch, open_search, said_of_score
 from gfx.train.runs.run_identity import fingerprint
-from gfx.train.search.example_split import ExampleSplit, split_examples
 from gfx.train.search.front import MEASURES, Front, FrontNet, SearchedNet, make_front, pick
 from gfx.train.search.front_file import net_of, read_front, write_front
 from gfx.train.search.front_pictures import front_pictures
 from gfx.train.search.refit_judge import RefitJudge
 from gfx.train.search.search_folder import claimed_folder, is_search_folder
-from gfx.train.search.supernet_judge import SupernetJudge, arguments
-from gfx.train.supernet import Supernet, supernet
-from gfx.train.supernet.supernet_module import SAVED
-from gfx.train.tasks import Task, open_task
+from gfx.train.search.supernet_judge import SupernetJudge
+from gfx.train.supernet import Supernet
 
 __all__ = ["FrontSearch", "search"]
 
@@ -171,7 +167,7 @@ def search(
         "attributes": attributes,
     }  # fmt: skip
     with keep_random_state([], python=True):
-        opened = _opened(
+        opened = open_search(
             module, data, example_inputs, widths, order, examples, seed, {**how, "call": call}
         )
         asked = {
@@ -200,7 +196,7 @@ def search(
         if evaluations is None:
             said = (*said, f"{count} nets are judged")
         if score is None:
-            said = (*said, _said_of_score(opened.split))
+            said = (*said, said_of_score(opened.split))
         with claimed_folder(folder, asked) as path:
             return _searched(path, judge, opened, by, count, budget, storage, time, seed, said)
 
@@ -208,7 +204,7 @@ def search(
 def _searched(
     folder: Path,
     judge: SupernetJudge | RefitJudge,
-    opened: "_Opened",
+    opened: OpenedSearch,
     by: str,
     count: int,
     budget: Mapping[str, Any] | None,
@@ -278,64 +274,6 @@ def _explore(
     return [replace(p, value=v.value) for p, v in zip(priced, values, strict=True)]
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """A generator as a supernet, its task, and its examples."""
-
-    net: Supernet
-    kind: str  # supernet, or refit
-    task: Task
-    split: ExampleSplit
-    about: tuple[str, ...]
-
-
-def _opened(
-    module: nn.Module,
-    data: Any,
-    example_inputs: Any,
-    widths: Any,
-    order: Any,
-    examples: int,
-    seed: int,
-    how: Mapping[str, Any],
-) -> _Opened:
-    """Opens a generator and its data (rule 1)."""
-    trained = isinstance(module, Supernet) or SAVED in getattr(module, "meta", {})
-    if trained:
-        if widths is not None:
-            raise InputError("widths= is for a generator that is no supernet; this one has its own")
-        net = module if isinstance(module, Supernet) else supernet(module, example_inputs)
-        stage("opening the data")
-        opened = open_task(data, net.program, model=module, seed=seed, **how)
-        split = split_examples(opened, examples=examples, seed=seed)
-        said = ("the model is a supernet: its nets are judged as they are",)
-        return _Opened(net, "supernet", opened, split, (*said, *opened.about, *split.about))
-    stage("tracing")
-    given = apply({"passes": []}, module, example_inputs)
-    program = traced(given, None, check=False)
-    stage("opening the data")
-    opened = open_task(data, program, model=module, seed=seed, **how)
-    split = split_examples(opened, examples=examples, fits=True, seed=seed)
-    assert split.fit is not None
-    stage("sorting channels")
-    given.eval()
-    inputs = [arguments(opened, batch) for batch in split.fit.batches[:8]]
-    net = supernet(
-        given, program.example_inputs, widths=widths, order=order, data=inputs, seed=seed
-    )
-    said = (
-        "the model is no supernet: its channels are pruned, and its layers refitted, without "
-        "training",
-    )
-    return _Opened(net, "refit", opened, split, (*said, *opened.about, *split.about))
-
-
-def _said_of_score(split: ExampleSplit) -> str:
-    if split.searched.truths is None:
-        return "score: l1, of what a net makes from what the largest makes"
-    return "score: l1, from the ground truth"
-
-
 def _finished(folder: Path) -> FrontSearch:
     """Gives back what a search has found.
 
@@ -359,6 +297,6 @@ def _finished(folder: Path) -> FrontSearch:
             "give a folder of its own for the search"
         )
     raise InputError(
-        f"{said} is a folder and holds no search.json: it is no search; name a .gfx file, zoo:NAME, "
-        "or the folder that --run named"
+        f"{said} is a folder and holds no search.json: it is no search; name a .gfx file, "
+        "zoo:NAME, or the folder that --run named"
     )
