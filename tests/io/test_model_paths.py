@@ -11,6 +11,7 @@ from gfx.errors import ArchiveError, GfxError
 
 RECIPE = {"passes": [{"channel_prune": {"ratio": 0.5, "importance": "random"}}]}
 X = torch.zeros(1, 3, 8, 8)
+IMAGES = torch.linspace(-1, 1, 80 * 192).sin().view(80, 3, 8, 8)
 FIT = {
     "stages": {
         "one": {
@@ -36,7 +37,7 @@ VERBS = {
         net.value
         for net in gfx.search(
             model,
-            data=torch.randn(80, 3, 8, 8),
+            data=IMAGES,
             by="random",
             evaluations=2,
             example_inputs=X,

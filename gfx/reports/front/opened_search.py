@@ -67,7 +67,7 @@ def open_search(
     assert split.fit is not None
     stage("sorting channels")
     given.eval()
-    inputs = [arguments(task, batch) for batch in split.fit.batches[:8]]
+    inputs = [arguments(task, batch) for batch in split.fit.batches[:4]]
     net = supernet(
         given, program.example_inputs, widths=widths, order=order, data=inputs, seed=seed
     )

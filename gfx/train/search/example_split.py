@@ -20,6 +20,7 @@ __all__ = ["ExampleSplit", "split_examples"]
 _FRESH = 200  # examples that a front is judged on, at most
 _FIT = 512  # examples that layers are refitted on, at most
 _LEAST = 4  # examples of a part
+_BATCH = 32  # of examples that layers are refitted on
 
 
 @dataclass(frozen=True)
@@ -82,5 +83,5 @@ def split_examples(
         else:
             said.append(f"layers are refitted on {len(rest)} other examples")
         part = task.part(sorted(rest))
-        fit = JudgedExamples.of(part, most=_FIT, name="fit", seed=seed, reals=reals)
+        fit = JudgedExamples.of(part, most=_FIT, name="fit", seed=seed, reals=reals, batch=_BATCH)
     return ExampleSplit(searched, fresh, fit, tuple(said))

@@ -60,6 +60,7 @@ class JudgedExamples:
         name: str = "searched",
         seed: int = 0,
         reals: Reference | None = None,
+        batch: int = _BATCH,
     ) -> "JudgedExamples":
         """Makes some of the examples of a task, without augmentation.
 
@@ -71,7 +72,7 @@ class JudgedExamples:
         chosen = indices[:most]
         batches = [
             Batch.of([judged.example(i, random.Random(f"{name} {seed} {i}")) for i in part])
-            for part in (chosen[at : at + _BATCH] for at in range(0, len(chosen), _BATCH))
+            for part in (chosen[at : at + batch] for at in range(0, len(chosen), batch))
         ]
         return _held(judged, batches, HeldOutSet(task).reals if reals is None else reals)
 

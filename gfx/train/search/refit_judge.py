@@ -8,6 +8,7 @@
 Source: He et al. 2017, arXiv:1707.06168 (channel pruning by least squares).
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from gfx.train.tasks import Batch
 
 __all__ = ["RefitJudge"]
 
+_KEPT = 16  # nets
 Key = tuple[int, ...]
 
 
@@ -78,6 +80,7 @@ class RefitJudge:
         self._device = next(iter(net.parameters())).device
         self._scores: ExampleScores | None = None
         self._known: dict[tuple[Key, int], Judgement] = {}
+        self._made: dict[Key, fx.GraphModule] = {}  # the last ones; judges of the same nets share
 
     @property
     def higher_is_better(self) -> bool:
@@ -91,10 +94,12 @@ class RefitJudge:
 
     def anew(self, on: JudgedExamples) -> "RefitJudge":
         """Returns a judge of the same nets on other examples."""
-        return RefitJudge(
+        other = RefitJudge(
             self.net, on, self.fit, self.score,
             fid_weights=self._fid_weights, refit=self.refit, seed=self.seed,
         )  # fmt: skip
+        other._made = self._made
+        return other
 
     def judge(self, nets: Sequence[Widths], examples: int | None = None) -> list[Judgement]:
         """Judges nets on the first of its examples; None: on all.
@@ -109,7 +114,7 @@ class RefitJudge:
         missing = {key: net for key, net in zip(keys, nets, strict=True)}
         missing = {key: net for key, net in missing.items() if (key, count) not in self._known}
         for key, net in each(list(missing.items()), "pruning, refitting and judging nets"):
-            small, scores = self.deliver(net), self._scorer()
+            small, scores = self._refitted(net), self._scorer()
             rows = [
                 scores.of_batch(number, self._images(small, batch))
                 for number, batch in enumerate(self.on.first(count))
@@ -119,6 +124,23 @@ class RefitJudge:
 
     def deliver(self, widths: Widths) -> fx.GraphModule:
         """Returns the net of some widths as a generator of its own: what is judged (rule 3)."""
+        return copy.deepcopy(self._refitted(widths))
+
+    def images(self, widths: Widths, batch: Batch) -> Tensor:
+        """Returns what a net makes of some examples, as it is judged."""
+        return self._images(self._refitted(widths), batch)
+
+    def _refitted(self, widths: Widths) -> fx.GraphModule:
+        """Returns a net; the last ones are kept, as a front is judged, drawn and delivered."""
+        key = tuple(self.net.units(widths))
+        found = self._made.pop(key, None)
+        self._made[key] = self._make(widths) if found is None else found
+        while len(self._made) > _KEPT:
+            del self._made[next(iter(self._made))]
+        return self._made[key]
+
+    def _make(self, widths: Widths) -> fx.GraphModule:
+        """Prunes, and refits (rule 1)."""
         full = self.net.largest()
         removed = {name: width for name, width in widths.items() if width < full[name]}
         if not removed:
@@ -135,12 +157,6 @@ class RefitJudge:
         with keep_random_state(devices_of(program), python=True):
             data = [arguments(self.on.task, batch) for batch in self.fit]
             return apply(recipe, program.module, program.example_inputs, data=data, verify=False)
-
-    def images(self, widths: Widths, batch: Batch) -> Tensor:
-        """Returns what a net makes of some examples, as it is judged."""
-        small = self.deliver(widths)
-        self._scorer()
-        return self._images(small, batch)
 
     def _scorer(self) -> ExampleScores:
         """Returns what judges images, with what they are compared with (rule 2)."""
