@@ -15,6 +15,7 @@ from passes.reinitialise import Reinitialise
 from passes.remove_zeros import RemoveZeros
 from passes.sort_channels import SortChannels
 from passes.strip_taps import StripTaps
+from passes.widths import Widths
 from passes.write_in_place import WriteInPlace
 
 __all__ = ["PASSES"]
@@ -35,5 +36,6 @@ PASSES = (
     RemoveZeros,
     SortChannels,
     StripTaps,
+    Widths,
     WriteInPlace,
 )

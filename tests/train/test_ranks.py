@@ -20,8 +20,9 @@ WORKER = Path(__file__).parents[1] / "support" / "rank_worker.py"
 ROOT = Path(__file__).parents[2]
 
 
-KINDS = ("distilled", "normed, cycled")  # each has what the other has not
-ALL = (*KINDS, "cycled", "normed, distilled")
+# each has what the others have not; the nets of a sandwich are spread over the processes
+KINDS = ("distilled", "normed, cycled", "sandwich")
+ALL = (*KINDS, "cycled", "normed, distilled", "uniform")
 
 
 @pytest.mark.parametrize("kind", ALL if os.environ.get("GFX_SLOW") else KINDS)

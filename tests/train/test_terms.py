@@ -386,9 +386,7 @@ def offered(monkeypatch):
             EntryPoint("gfx", "gfx.train.terms:TERMS", GROUP),
             EntryPoint(name, f"{name}:TERMS", GROUP),
         ]
-        monkeypatch.setattr(
-            "gfx.train.terms.term_registry.entry_points", lambda group: tuple(points)
-        )
+        monkeypatch.setattr("gfx.train.named_kinds.entry_points", lambda group: tuple(points))
 
     return install
 
@@ -438,6 +436,6 @@ def test_a_plugin_that_offers_no_terms_is_named(offered, value, said):
 
 def test_a_plugin_that_cannot_be_imported_is_named(monkeypatch):
     points = (EntryPoint("lost", "no_such_module:TERMS", GROUP),)
-    monkeypatch.setattr("gfx.train.terms.term_registry.entry_points", lambda group: points)
+    monkeypatch.setattr("gfx.train.named_kinds.entry_points", lambda group: points)
     with pytest.raises(RegistryError, match=r"no_such_module:TERMS cannot be loaded: ModuleNot"):
         terms()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx, nn
 
+from gfx.compression.taps.elastic_adapters import ELASTIC, ElasticLinear
 from gfx.compression.taps.tap_nodes import replace_graph, taps
 from gfx.errors import InputError
 from gfx.frontend.inputs.bind import bind
@@ -162,8 +163,12 @@ def adapters_between(
     *,
     bias: bool = True,
     seed: int = 0,
+    elastic: bool = False,
 ) -> Adapters:
     """Builds what `adapters` does from features of one batch, as `gfx.tapped` returns them.
+
+    With `elastic` the features are those of a supernet's largest net: every tap has a layer, which
+    takes the first channels of them too.
 
     Raises: InputError if the taps differ, or features cannot match.
 
@@ -173,7 +178,8 @@ def adapters_between(
         Conv2d(4, 6, kernel_size=(1, 1), stride=(1, 1))
     """
     ours, theirs = (_of_features(each) for each in (features, wanted))
-    return _built(ours, theirs, "student_to_teacher", bias=bias, seed=seed, batch=True)
+    direction: Direction = "student_to_teacher"
+    return _built(ours, theirs, direction, bias=bias, seed=seed, batch=True, elastic=elastic)
 
 
 # by tap: the feature, or a fake of it, and where its channels are, if that is known
@@ -185,7 +191,14 @@ def _of_features(features: Mapping[str, Tensor]) -> Seen:
 
 
 def _built(
-    ours: Seen, theirs: Seen, direction: Direction, *, bias: bool, seed: int, batch: bool
+    ours: Seen,
+    theirs: Seen,
+    direction: Direction,
+    *,
+    bias: bool,
+    seed: int,
+    batch: bool,
+    elastic: bool = False,
 ) -> Adapters:
     """Builds a layer for each tap; `batch` says whether both sides have the same examples."""
     if ours.keys() != theirs.keys():
@@ -197,7 +210,7 @@ def _built(
             dim = _channels(name, source, target, dim, batch=batch)
             if direction == "teacher_to_student":
                 source, target = target, source
-            built[name] = _layer(source, target, dim, bias)
+            built[name] = _layer(source, target, dim, bias, elastic)
     return Adapters(built)
 
 
@@ -264,15 +277,17 @@ def _channels(name: str, student: Tensor, teacher: Tensor, dim: int | None, *, b
     return differ[0]
 
 
-def _layer(source: Tensor, target: Tensor, dim: int, bias: bool) -> nn.Module:
+def _layer(source: Tensor, target: Tensor, dim: int, bias: bool, elastic: bool) -> nn.Module:
     """Builds the layer that maps one width to another."""
-    if source.ndim < 2 or source.shape[dim] == target.shape[dim]:
+    if source.ndim < 2 or (source.shape[dim] == target.shape[dim] and not elastic):
         return nn.Identity()
     sizes = source.shape[dim], target.shape[dim]
     where: Any = {"dtype": source.dtype, "device": source.device}
     if dim == 1 and source.ndim in _CONVS:
-        return _CONVS[source.ndim](*sizes, 1, bias=bias, **where)
-    return nn.Linear(*sizes, bias=bias, **where)
+        conv = _CONVS[source.ndim]
+        made: nn.Module = (ELASTIC[conv] if elastic else conv)(*sizes, 1, bias=bias, **where)
+        return made
+    return (ElasticLinear if elastic else nn.Linear)(*sizes, bias=bias, **where)
 
 
 def _other_sets(one: str, first: Iterable[str], two: str, second: Iterable[str]) -> str:

@@ -43,10 +43,14 @@ class JointStep:
         return {player.name: {} for player in self.players}
 
     def loss(self, batch: Batch, share: float, logged: dict[str, Logged]) -> None:
-        """Adds the gradients of all players for a batch, times its share of the step."""
-        for player in self.players:
-            with self._naming(player):
-                player.loss(batch, share, logged[player.name])
+        """Adds the gradients of all players for a batch, times its share of the step.
+
+        Of a supernet each subnet of the step takes its turn: all players see the same one.
+        """
+        for turn in self.student.turns():
+            for player in self.players:
+                with self._naming(player):
+                    player.loss(batch, share, logged[player.name], turn)
 
     def step(self, logged: dict[str, Logged]) -> None:
         """Changes the weights: of discriminators, then of generators."""

@@ -10,37 +10,38 @@
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.errors import InputError, VerificationError
+from gfx.errors import InputError
+from gfx.train.loop.conditioned_critic import ConditionedCritic
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.image_pool import ImagePool
 from gfx.train.loop.optimizers import Optimizers
+from gfx.train.loop.player_state import load_player_state, player_state
 from gfx.train.loop.quick_norms import quicken, restore
+from gfx.train.loop.sampled_nets import NetTurn, SampledNets
 from gfx.train.loop.split_scores import split_scores
 from gfx.train.loop.step_values import CutValues, Reruns
 from gfx.train.loop.tapped_run import TappedRun
-from gfx.train.loop.teacher import Teacher, TeacherValues
+from gfx.train.loop.teacher import TeacherValues
 from gfx.train.loop.weight_average import WeightAverage
 from gfx.train.schedule import Schedule
-from gfx.train.schedule.find_masks import masked_in, penalised_in
+from gfx.train.schedule.find_masks import has_masks
+from gfx.train.supernet import Supernet
+from gfx.train.supernet.partial_updates import keep_unused_columns
 from gfx.train.systems.fit_fields import Fit
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms import Objective, Term
 
-__all__ = ["Player", "has_masks"]
+__all__ = ["Player"]
 
 Terms = Sequence[tuple[Term, Objective]]
-
-
-def has_masks(net: nn.Module) -> bool:
-    """Whether a net holds masks or penalties, which a schedule steps."""
-    return any(True for _ in masked_in(net)) or any(True for _ in penalised_in(net))
+_ALONE = NetTurn(None)
 
 
 class Player:
@@ -63,13 +64,14 @@ class Player:
         taps: bool,
         teachers: Sequence[Callable[[Batch], TeacherValues]] = (),
         pool: ImagePool | None = None,
+        nets: SampledNets | None = None,
     ) -> None:
         self.name, self.net, self.critic = name, net, critic
         self.fit, self.task, self.devices = fit, task, devices
         self.terms = list(terms)
         self.teachers = list(teachers)
         self.back: dict[str, Player] = {}  # those that lead back, by name
-        self.pool = pool
+        self.pool, self.nets, self._taps = pool, nets, taps
         self._run, self._again = TappedRun(net, task, taps=taps), TappedRun(net, task)
         self._quick = self._prepare(net)
         self._quick_in_critic = () if critic is None else self._prepare(critic)
@@ -88,14 +90,23 @@ class Player:
             rate = fit.lr if fit.lr_discriminator is None else fit.lr_discriminator
             self._adam.add("discriminator", self._judging, rate)
         self.optimizers = self._adam.held
+        if nets is not None:
+            nets.net.attach(self.optimizers["generator"])
+            keep_unused_columns(self._objectives(), self.optimizers["generator"])
         self.schedule = Schedule(net, self.optimizers["generator"]) if has_masks(net) else None
         self.average = WeightAverage(net, fit.ema) if fit.ema else None
-        self._made: list[tuple[Batch, CutValues, float]] = []  # of the step that is taken
+        # of the step that is taken: what it computed, and each batch's share of it
+        self._made: list[tuple[CutValues, float, NetTurn]] = []
         self._fools = self._tells = False
+
+    def _objectives(self) -> nn.ModuleList:
+        return nn.ModuleList(objective for _, objective in self.terms)
 
     def _prepare(self, net: nn.Module) -> tuple[str, ...]:
         """Gives a net the norms that it trains with; returns their paths."""
-        return (*quicken(net), *self.devices.synchronise(net))
+        spread = self.nets is not None and self.nets.spread  # each process sees the whole batch
+        layers = _layers(net, self._taps)
+        return (*quicken(layers), *(() if spread else self.devices.synchronise(layers)))
 
     def begin(self, step: int, rate: float) -> None:
         """Begins step number `step`, counted from 0, at a factor of the learning rates."""
@@ -106,15 +117,31 @@ class Player:
         self._fools = step % self.fit.steps_at_each("generator") == 0
         self._tells = self.learns and step % self.fit.steps_at_each("discriminator") == 0
         self._made = []
+        if self.nets is not None:
+            self.nets.begin(step)
 
-    def loss(self, batch: Batch, share: float, logged: dict[str, Tensor]) -> None:
+    def turns(self) -> Iterator[NetTurn]:
+        """Iterates over the nets that the step runs on one batch: of a supernet its subnets."""
+        if self.nets is None:
+            yield NetTurn(None)
+        else:
+            yield from self.nets.turns()
+
+    def loss(
+        self, batch: Batch, share: float, logged: dict[str, Tensor], turn: NetTurn = _ALONE
+    ) -> None:
         """Adds the gradients of both players for a batch, times its share of the step."""
-        values = self.values(batch)
-        self._made.append((batch, values, share))
-        if self._tells:
-            self._tell(values, share, logged)
+        values = self.values(batch, turn)
+        for known, _, _ in self._made[-1:]:
+            if known.batch is batch:  # another net saw it; its weights have not changed
+                values.shares_scores_of_real(known)
+        if self.nets is not None and self.fit.order == "together":
+            self._made = []  # the graph of another net is not needed any more
+        self._made.append((values, share, turn))
+        if self._tells and turn.judged:
+            self._tell(values, share * turn.judged, logged)
         if self._fools and self.fit.order == "together":
-            self._fool(values, share, logged)
+            self._fool(values, share, logged, turn)
 
     def step_discriminator(self) -> None:
         """Changes the weights of the discriminator by the gradients of the step."""
@@ -124,9 +151,11 @@ class Player:
     def fool_again(self, logged: dict[str, Tensor]) -> None:
         """Adds the generator's gradients, where the discriminator steps before it is judged."""
         if self._fools and self.fit.order == "discriminator_first":
-            for _, values, share in self._made:
+            for values, share, turn in self._made:
+                if self.nets is not None:
+                    self.nets.enter(turn)
                 values.discriminator_changed()
-                self._fool(values, share, logged)
+                self._fool(values, share, logged, turn)
 
     def step_generator(self) -> None:
         """Changes the weights of the generator by the gradients of the step."""
@@ -140,20 +169,25 @@ class Player:
 
     def shown(self, batch: Batch, judge: Callable[[Tensor], Any]) -> TeacherValues:
         """Returns what this player made of a batch in the step it took last, as a teacher's."""
-        values = next(values for given, values, _ in self._made if given is batch)
+        values = next(values for values, _, _ in self._made if values.batch is batch)
         features = {tap: value.detach() for tap, value in values.features.items()}
         return TeacherValues(values.image.detach(), features, judge)
 
-    def values(self, batch: Batch) -> CutValues:
+    def values(self, batch: Batch, turn: NetTurn = _ALONE) -> CutValues:
         """Runs the generator on a batch."""
         with self.devices.autocast(self.fit.precision):
             image, features = self._run(batch)
         assert image is not None
+        instead = None
+        if self.nets is not None:
+            self.nets.note(turn, batch, image)
+            if turn.net is not None and turn.net.from_largest:
+                instead = self.nets.image_of_largest(batch)
         judge = None if self.critic is None else lambda x: self.judge(batch, x)
         show = [lambda t=teacher: t(batch) for teacher in self.teachers]
         back = {name: partial(player.rerun, batch) for name, player in self.back.items()}
         reruns = Reruns(partial(self.rerun, batch), back)
-        return CutValues(self.task, batch, image, features, judge, show, reruns)
+        return CutValues(self.task, batch, image, features, judge, show, reruns, instead)
 
     def rerun(self, batch: Batch, image: Tensor) -> Tensor:
         """Runs the generator on another input, with gradients to its weights (rule 3)."""
@@ -191,14 +225,19 @@ class Player:
         with self.devices.autocast(self.fit.precision):
             return values.with_scores_of_fake(self.critic(*fakes))
 
-    def _fool(self, values: CutValues, share: float, logged: dict[str, Tensor]) -> None:
+    def _fool(
+        self, values: CutValues, share: float, logged: dict[str, Tensor], turn: NetTurn = _ALONE
+    ) -> None:
         """Adds the gradients of the generator's loss: up to the cut, and from there on (rule 1)."""
         total = torch.zeros((), device=values.image.device)
         for term, objective in self.terms:
+            judges = "discriminator" in term.needs
+            if judges and not turn.judged:
+                continue
             value = objective.generator(values)
             if value is not None:
-                total = total + term.weight * share * value.float()
-                _add(logged, term.name, value * share)
+                total = total + term.weight * share * turn.share * value.float()
+                _add(logged, term.name, value * share * (turn.judged if judges else turn.share))
         if total.requires_grad:
             torch.autograd.backward(total, inputs=[*values.leaves(), *self._beside()])
         made, gradients = values.gradients()
@@ -224,15 +263,27 @@ class Player:
 
     def finished(self) -> fx.GraphModule:
         """Returns a copy of the student as `finish` would leave it."""
-        assert isinstance(self.net, fx.GraphModule)
-        made = copy.deepcopy(self.net)
+        made = copy.deepcopy(self.graph)
         if self.average is not None:
             with self.average.applied():
                 made.load_state_dict(self.net.state_dict())
         if self.schedule is not None and self.schedule.thresholded:
             Schedule(made).binarize()
-        restore(made, self._quick)
+        if self.nets is None:
+            restore(made, self._quick)
         return made
+
+    @property
+    def plain_critic(self) -> nn.Module | None:
+        """The discriminator, without what tells it the widths of subnets."""
+        return self.critic.critic if isinstance(self.critic, ConditionedCritic) else self.critic
+
+    @property
+    def graph(self) -> fx.GraphModule:
+        """The student as a program: of a supernet its largest net."""
+        net = self.net.program.module if isinstance(self.net, Supernet) else self.net
+        assert isinstance(net, fx.GraphModule)
+        return net
 
     def finish(self) -> None:
         """Ends the training: masks that are still to be cut off at a threshold become binary."""
@@ -244,39 +295,20 @@ class Player:
                     own[name].copy_(value)
         if self.schedule is not None and self.schedule.thresholded:
             self.schedule.binarize()
-        restore(self.net, self._quick)
+        restore(_layers(self.net, self._taps), self._quick)
         if self.critic is not None:
             restore(self.critic, self._quick_in_critic)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that a step changes: plain data and tensors."""
-        found = {
-            n: None if part is None else part.state_dict() for n, part in self._parts().items()
-        }
-        return {
-            **found,
-            "objectives": [objective.state_dict() for _, objective in self.terms],
-            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
-        }
+        return player_state(self._parts(), self._objectives(), self.optimizers)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state.
 
         Raises: VerificationError if the state is of another player.
         """
-        try:
-            for name, part in self._parts().items():
-                if part is not None:
-                    part.load_state_dict(state[name])
-            for (_, objective), each in zip(self.terms, state["objectives"], strict=True):
-                objective.load_state_dict(each)
-            for name, optimizer in self.optimizers.items():
-                optimizer.load_state_dict(state["optimizers"][name])
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise VerificationError(
-                f"the checkpoint does not fit {self.name}: {str(error)[:300]}; the model or the "
-                "recipe has changed since: give another run folder"
-            ) from error
+        load_player_state(self.name, state, self._parts(), self._objectives(), self.optimizers)
 
     def _parts(self) -> dict[str, Any]:
         """Returns what holds a state, by name; None: there is none."""
@@ -289,15 +321,9 @@ class Player:
         }
 
 
-def shown_by(teacher: Teacher, player: "Player") -> Callable[[Batch], TeacherValues]:
-    """Returns what a frozen teacher shows to a player."""
-
-    def show(batch: Batch) -> TeacherValues:
-        with player.devices.autocast(player.fit.precision):
-            image, features = teacher.show(batch)
-        return TeacherValues(image, features, lambda x: player.scores(batch, x))
-
-    return show
+def _layers(net: nn.Module, taps: bool) -> nn.Module:
+    """Returns what holds the layers that run: a supernet's run as copies."""
+    return net.running_layers(taps=taps) if isinstance(net, Supernet) else net
 
 
 def _add(logged: dict[str, Tensor], name: str, value: Tensor) -> None:

@@ -7,7 +7,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -47,8 +47,10 @@ class CutValues:
         judge: Judge | None,
         teachers: Sequence[Callable[[], TeacherValues]],
         reruns: Reruns,
+        instead: Tensor | None = None,
     ) -> None:
         self.task, self.batch = task, batch
+        self._instead = instead  # an image that stands for the truth, and for the teachers'
         self.made, self.made_features = image, features  # of the generator, with its graph
         self.image = image.detach().requires_grad_(image.requires_grad)
         self.features = {
@@ -68,8 +70,8 @@ class CutValues:
 
     @property
     def target(self) -> Tensor | None:
-        """The ground truth, where the batch has it."""
-        return self.task.target(self.batch)
+        """The ground truth, where the batch has it; or what stands for it."""
+        return self.task.target(self.batch) if self._instead is None else self._instead
 
     @property
     def real(self) -> Tensor:
@@ -113,8 +115,16 @@ class CutValues:
     def teachers(self) -> tuple[TeacherValues, ...]:
         """What the teachers make of the batch."""
         if self._shown is None:
-            self._shown = tuple(show() for show in self._teachers)
+            shown = (show() for show in self._teachers)
+            made = self._instead
+            self._shown = tuple(
+                each if made is None else replace(each, made=made) for each in shown
+            )
         return self._shown
+
+    def shares_scores_of_real(self, other: "CutValues") -> None:
+        """Takes what the discriminator said of the same real images for other values."""
+        self._of_real = other._of_real
 
     def with_scores_of_fake(self, said: Any) -> "CutValues":
         """Returns the values with what the discriminator says of other fakes."""

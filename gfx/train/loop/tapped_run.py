@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gfx.compression.taps import features_alone, tapped
+from gfx.train.supernet import Supernet
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms.term import Features
 
@@ -35,7 +36,7 @@ class TappedRun:
         if not self.image:
             self._runs: nn.Module = features_alone(net)
         else:
-            self._runs = _Noting(tapped(net)) if taps else net
+            self._runs = _Noting(_tapped(net)) if taps else net
 
     def __call__(self, batch: Batch) -> tuple[Tensor | None, Features]:
         """Returns the image (None: not computed), and the features by tap."""
@@ -46,6 +47,10 @@ class TappedRun:
         if isinstance(self._runs, _Noting):
             features, self._runs.features = self._runs.features, {}
         return self.task.image(output), features
+
+
+def _tapped(net: nn.Module) -> nn.Module:
+    return net.tapped() if isinstance(net, Supernet) else tapped(net)
 
 
 class _Noting(nn.Module):

@@ -19,10 +19,12 @@ from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
 from gfx.train.feeding import Loader
+from gfx.train.loop.conditioned_critic import ConditionedCritic
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.fit_loop import FitLoop
 from gfx.train.loop.image_pool import ImagePool
-from gfx.train.loop.player import Player, shown_by
+from gfx.train.loop.player import Player
+from gfx.train.loop.shown_teachers import shown_to
 from gfx.train.loop.synced_norms import alone
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher
@@ -31,6 +33,7 @@ from gfx.train.runs.critic_source import CriticSource, fresh
 from gfx.train.runs.nets import Nets
 from gfx.train.runs.prepare_student import taps_of
 from gfx.train.runs.real_images import real_images
+from gfx.train.runs.sampled_student import sampled_student
 from gfx.train.runs.stage_critic import StageCritic, shape_text
 from gfx.train.runs.stage_terms import StageTerms
 from gfx.train.systems import Critic, Fit, Guide, Partner, SystemStage
@@ -83,24 +86,33 @@ class StageBuilder:
         players: list[Player] = []
         teachers: list[Any] = []
         for guide in self.fit.teacher:
-            net = self._teacher_net(guide, tapped)
+            theirs = self._teacher_net(guide, tapped)
             if guide.online:
-                players.append(self._online(guide, net, tapped))
+                players.append(self._online(guide, theirs, tapped))
                 teachers.append(players[-1])
             else:
                 asked = self._asks_for_images()
-                teachers.append(Teacher(net, self.task, taps=tapped, image=asked, keep=keep))
+                teachers.append(Teacher(theirs, self.task, taps=tapped, image=asked, keep=keep))
         needs = {need for term in self.fit.losses for need in term.needs}
         critic = self._critic(self.fit.discriminator) if "discriminator" in needs else None
+        sampled = (self.stage, student, critic, self.task, self.first, self.devices, self.seed)
+        nets = sampled_student(*sampled)
+        net = student if nets is None else nets.net
+        if nets is not None and critic is not None and self.fit.discriminator.conditioned:
+            critic = ConditionedCritic(critic, nets.net)
+        if nets is not None and nets.spread:  # each process sees the batches of all
+            size = self.loader.batch_size * self.devices.ranks
+            self.loader = Loader(self.task, size, self.seed)
         shown = [self._features(t) if tapped else {} for t in teachers]
-        image, seen = self._run(student, tapped)
+        image, seen = self._run(net, tapped)
         self._check_image(image)
-        terms = self.terms.built(self.fit.losses, TermSetting(seen, tuple(shown), self.seed))
+        setting = TermSetting(seen, tuple(shown), self.seed, elastic=nets is not None)
+        terms = self.terms.built(self.fit.losses, setting)
         # before the student's player, which changes the classes of its norms for a while
-        nets = [(partner, self._partner_net(partner, student)) for partner in self.fit.players]
+        partners = [(each, self._partner_net(each, student)) for each in self.fit.players]
         made = Player(
             self.stage.name,
-            student,
+            net,
             critic,
             terms,
             self.fit,
@@ -108,12 +120,10 @@ class StageBuilder:
             self.devices,
             taps=tapped,
             pool=self._pool(self.fit.discriminator),
+            nets=nets,
         )
-        made.back = {partner.name: self._partner(partner, net, made) for partner, net in nets}
-        made.teachers = [
-            shown_by(t, made) if isinstance(t, Teacher) else _online_shown(t, made)
-            for t in teachers
-        ]
+        made.back = {each.name: self._partner(each, back, made) for each, back in partners}
+        made.teachers = [shown_to(made, teacher) for teacher in teachers]
         players += [*made.back.values(), made]
         self._note_norms(players)
         return FitLoop(
@@ -140,7 +150,7 @@ class StageBuilder:
 
     def _stream(self, start: int) -> Generator[Sequence[Batch]]:
         parts = self.fit.accumulate
-        size = self.fit.batch
+        size = self.loader.batch_size // parts
         with closing(self.loader.stream(start)) as batches:
             for batch in batches:
                 yield [batch.rows(slice(k * size, (k + 1) * size)) for k in range(parts)]
@@ -246,10 +256,6 @@ class StageBuilder:
                 f"the real ones are {shape_text(real)}; give data of the size and channels that it "
                 "makes (size=, in the shell --size)"
             )
-
-
-def _online_shown(player: Player, student: Player) -> Any:
-    return lambda batch: player.shown(batch, lambda image: student.scores(batch, image))
 
 
 def length_of(fit: Fit, loader: Loader, scale: float, trained: Mapping[str, int]) -> StepCount:

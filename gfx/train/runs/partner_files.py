@@ -48,8 +48,9 @@ def endings_of(student: Player | None) -> list[str]:
 
 def write_partners(student: Player, file_of: FileOf) -> None:
     """Writes the discriminator of a student, its partners and theirs."""
-    if student.critic is not None:
-        _write_critic(student.critic, file_of(".critic.pt"))
+    critic = student.plain_critic
+    if critic is not None:
+        _write_critic(critic, file_of(".critic.pt"))
     for name, player in student.back.items():
         assert isinstance(player.net, fx.GraphModule)
         save(player.net.to("cpu"), file_of(f".{name}.gfx"))

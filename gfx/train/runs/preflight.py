@@ -119,7 +119,7 @@ def _tried(run: SystemRun) -> RunPlan:
             loop = builder.loop(copy.deepcopy(student), length)
             run.say((*builder.said, *builder.loader.about))
             seconds = _one_step(loop) * steps
-            critic = loop.players[-1].critic
+            critic = loop.players[-1].plain_critic
             if critic is not None:
                 trial.nets.critics[stage.name] = critic
             trial.nets.take_partners(loop.players[-1])

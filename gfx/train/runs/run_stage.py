@@ -23,9 +23,11 @@ from gfx.train.loop.fit_loop import StepLog, finite
 from gfx.train.loop.player import Player
 from gfx.train.runs.checkpoint_files import CheckpointFiles
 from gfx.train.runs.evaluation import Judged
+from gfx.train.runs.judge_ends import judge_ends
 from gfx.train.runs.logbook import flat
 from gfx.train.runs.partner_files import endings_of, write_partners
 from gfx.train.runs.preflight import give_back_memory
+from gfx.train.runs.prepare_student import StageInputs
 from gfx.train.runs.run_report import attach_joined
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.runs.sample_grids import write_grid
@@ -144,8 +146,7 @@ class StageRun:
         """Evaluates the student, and remembers the best."""
         player = self.loop.players[-1]
         with nullcontext() if player.average is None else player.average.applied():
-            judged = self.judge.judge(player.net)
-            values = _values(judged)
+            judged, values = self._scored(player)
             self._log(taken, {f"held.{name}": value for name, value in values.items()})
             self._show(judged, taken)
             first, score = next(iter(judged.scores.items()))
@@ -160,6 +161,16 @@ class StageRun:
                     "scores": values,
                 }
 
+    def _scored(self, player: Player) -> tuple[Judged, Scores]:
+        """Judges the student; of a supernet its largest net, and the smallest for the record."""
+        if player.nets is None:
+            judged = self.judge.judge(player.net)
+            return judged, _values(judged)
+        inputs = StageInputs(self.system.task, self.system.loader_of(self.stage))
+        judged, least = judge_ends(player.nets.net, self.judge, inputs)
+        smallest = {f"smallest.{name}": value for name, value in _values(least).items()}
+        return judged, {**_values(judged), **smallest}
+
     def _is_better(self, score: Score) -> bool:
         if self.best is None:
             return True
@@ -169,10 +180,8 @@ class StageRun:
 
     def _kept(self, player: Player) -> tuple[fx.GraphModule, Judged, Scores]:
         """Returns what the stage keeps, how its end was judged, and the scores of what is kept."""
-        net = player.net
-        assert isinstance(net, fx.GraphModule)
-        judged = self.judge.judge(net)
-        scores = _values(judged)
+        net = player.graph
+        judged, scores = self._scored(player)
         if self.stage.keep == "last" or self._is_better(next(iter(judged.scores.values()))):
             return net, judged, scores
         assert self.best is not None
@@ -186,7 +195,7 @@ class StageRun:
             ]
         )
         net.load_state_dict(self.best["net"])
-        return net, self.judge.judge(net), self.best["scores"]
+        return net, self._scored(player)[0], self.best["scores"]
 
     def _ended(
         self,

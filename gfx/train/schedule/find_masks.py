@@ -17,6 +17,7 @@ __all__ = [
     "Mask",
     "Masked",
     "Penalised",
+    "has_masks",
     "kind_of",
     "masked_in",
     "penalised_in",
@@ -70,6 +71,11 @@ class Penalised:
 def kind_of(mask: Masked) -> str:
     """Returns the method that a mask follows: agp, ppcd, slimming or l1."""
     return mask.module.kind if isinstance(mask.module, ChannelMask) else "agp"
+
+
+def has_masks(net: nn.Module) -> bool:
+    """Whether a net holds masks or penalties, which a schedule steps."""
+    return any(True for _ in masked_in(net)) or any(True for _ in penalised_in(net))
 
 
 def masked_in(model: nn.Module) -> Iterator[Masked]:

@@ -5,6 +5,7 @@ from typing import Any, cast
 from torch import fx, nn
 
 from gfx.compression.importance import Importance
+from gfx.compression.selection.width_choices import SUPERNET, Ties, WidthChoices
 from gfx.coupling import Groups, analyse
 from gfx.errors import InputError, PreconditionError, VerificationError
 from gfx.frontend import trace
@@ -13,8 +14,7 @@ from gfx.ir.execute import distance, draw, on_meta, run, tolerance
 from gfx.ir.program import Program
 from gfx.pipeline import apply
 from gfx.progress import Progress, reported
-from gfx.train.supernet.supernet_module import SAVED, Supernet, planned
-from gfx.train.supernet.width_choices import WidthChoices
+from gfx.train.supernet.supernet_module import Supernet, planned
 
 __all__ = ["supernet"]
 
@@ -36,7 +36,8 @@ def supernet(
     1. Parametrizations are folded, and channels are sorted by `order` (`sort_channels`), so that a
        subnet has the most important ones; None leaves them in their order.
     2. `widths` says which there are (`WidthChoices`): {"step": 8}, a list of shares or channels, or
-       a list for each glob over modules. By default multiples of 8 from a quarter of each group on.
+       a list for each glob over modules; its `together` ties groups. By default multiples of 8 from
+       a quarter of each group on.
     3. Groups that cannot be elastic stay whole; `kept_whole` says why.
     4. With `verify`, subnets are compared with the nets that are extracted at the same widths.
 
@@ -61,7 +62,7 @@ def supernet(
         ((16, 32), "its channels are the model's output")
     """
     opened = as_module(model)
-    known = getattr(opened, "meta", {}).get(SAVED) if widths is None else None
+    known = getattr(opened, "meta", {}).get(SUPERNET) if widths is None else None
     order = None if known else order
     traced = trace(opened, example_inputs)
     passes: list[Any] = ["fold_parametrizations"]
@@ -72,9 +73,11 @@ def supernet(
     sorted_ = apply(recipe, traced.module, inputs, data=data, verify=verify)
     program = Program(sorted_, inputs, traced.provenance)
     groups = analyse(program)
-    choices, kept_whole = WidthChoices.read(widths).of(groups)
+    asked = WidthChoices.read(widths)
+    choices, kept_whole = asked.of(groups)
+    ties = asked.tied(groups, choices)
     if known:
-        choices = _saved(groups, known)
+        choices, ties = _saved(groups, known)
         kept_whole |= {g.name: "it was kept whole" for g in groups.free if g.name not in choices}
     if not choices:
         (name, why), *more = kept_whole.items() or [("the model", "it has no channels")]
@@ -82,7 +85,7 @@ def supernet(
             f"no group has a choice of widths: {name}: {why}"
             + (f", and {len(more)} more; gfx.channels lists them" if more else "")
         )
-    net = planned(program, choices, kept_whole)
+    net = planned(program, choices, kept_whole, ties)
     if not net.widths:
         (name, why), *_ = net.kept_whole.items()
         raise PreconditionError(f"no group can be elastic: {name}: {why}")
@@ -91,21 +94,31 @@ def supernet(
     return net
 
 
-def _saved(groups: Groups, known: Any) -> dict[str, tuple[int, ...]]:
-    """Checks the widths that a file gives.
+def _saved(groups: Groups, known: Any) -> tuple[dict[str, tuple[int, ...]], Ties]:
+    """Checks the widths that a file gives, and which of them are chosen together.
 
     Raises: InputError if they are not of this net.
     """
     full = {group.name: (group.width, group.takes[0]) for group in groups.free}
+    given = known.get("widths") if isinstance(known, dict) else None
     found: dict[str, tuple[int, ...]] = {}
-    for name, values in known.items() if isinstance(known, dict) else [("a supernet", None)]:
+    for name, values in given.items() if isinstance(given, dict) else [("a supernet", None)]:
         width, each = full.get(name, (0, 1))
         widths = list(values) if isinstance(values, list) else []
         whole = all(type(n) is int and n > 0 and n % each == 0 for n in widths)
         if not (whole and widths and widths[-1] == width and sorted({*widths}) == widths):
             raise InputError(f"the file's widths of {name} are not of this net; give widths=")
         found[name] = tuple(widths)
-    return found
+    ties = known.get("together", [])
+    names = [name for tie in ties if isinstance(tie, list) for name in tie if name in found]
+    if (
+        not isinstance(ties, list)
+        or len(names) != sum(len(tie) for tie in ties if isinstance(tie, list))
+        or len({*names}) != len(names)
+        or any(len({len(found[name]) for name in tie}) != 1 for tie in ties)
+    ):
+        raise InputError("the file ties widths that are not of this net; give widths=")
+    return found, tuple(map(tuple, ties))
 
 
 def _verify(net: Supernet, seed: int) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gfx.compression.taps.elastic_adapters import ELASTIC
 from gfx.errors import InputError
 from gfx.train.supernet.kept_intervals import TensorPart
 
-__all__ = ["keep_unused"]
+__all__ = ["keep_unused", "keep_unused_columns"]
 
 
 @dataclass
@@ -65,6 +66,26 @@ def keep_unused(
 
     optimizer.register_step_pre_hook(before)
     optimizer.register_step_post_hook(after)
+
+
+def keep_unused_columns(adapters: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Lets an optimizer update only the columns of elastic adapters that a step used."""
+    kinds = tuple(ELASTIC.values())
+    layers: list[Any] = [m for m in adapters.modules() if isinstance(m, kinds)]
+
+    def used() -> dict[int, TensorPart]:
+        return {
+            id(m.weight): TensorPart(((), ((0, m.used),), *[()] * (m.weight.ndim - 2)))
+            for m in layers
+            if 0 < m.used < m.weight.shape[1]
+        }
+
+    def stepped() -> None:
+        for layer in layers:
+            layer.used = 0
+
+    if layers:
+        keep_unused(optimizer, used, stepped)
 
 
 def _cut(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, part: TensorPart) -> _Held:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from gfx.compression.taps import tapped
 from gfx.ir.program import Program
 from gfx.train.supernet.affine_values import WidthFunction, replaced
 from gfx.train.supernet.kept_intervals import TensorPart, part_of
@@ -28,14 +29,18 @@ class SubnetGraph:
     Args:
         plan: of the program that the module is of.
         module: whose tensors are used; it is called nowhere.
+        taps: whether the features at the taps are returned beside the output, as `gfx.tapped` does.
     """
 
-    def __init__(self, plan: SubnetPlan, module: nn.Module) -> None:
+    def __init__(self, plan: SubnetPlan, module: nn.Module, *, taps: bool = False) -> None:
         self.plan, self.module = plan, module
         pattern = plan.pattern.copy()
-        self.code = pattern.module
         self.functions: list[WidthFunction] = []
         self._write(pattern)
+        code = tapped(pattern.module) if taps else pattern.module
+        assert isinstance(code, fx.GraphModule)
+        self.code = code
+        vars(self.code)[_SIZES] = []
         self._modes = [
             (layer, module.get_submodule(path))
             for path, layer in self.code.named_modules()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from gfx.compression.selection.width_choices import SUPERNET, Ties
 from gfx.costs import Cost, Macs, cost_of
 from gfx.costs.symbolic.pricing import Pricing
 from gfx.coupling import analyse
@@ -28,10 +29,9 @@ from gfx.train.supernet.pooled_moments import Moments, pool_moments
 from gfx.train.supernet.subnet_graph import SubnetGraph
 from gfx.train.supernet.subnet_plan import SubnetPlan, plan_subnets
 
-__all__ = ["SAVED", "Supernet", "planned"]
+__all__ = ["Supernet", "TappedSupernet", "planned"]
 
 Widths = Mapping[str, int]
-SAVED = "gfx_supernet"  # in the meta of a module: the widths of every group
 
 
 class Supernet(nn.Module):
@@ -57,7 +57,11 @@ class Supernet(nn.Module):
     widths: dict[str, tuple[int, ...]]
 
     def __init__(
-        self, program: Program, plan: SubnetPlan, widths: Mapping[str, tuple[int, ...]]
+        self,
+        program: Program,
+        plan: SubnetPlan,
+        widths: Mapping[str, tuple[int, ...]],
+        ties: Ties = (),
     ) -> None:
         super().__init__()
         # the same dictionaries: whatever moves or loads these tensors does so for the program
@@ -65,8 +69,9 @@ class Supernet(nn.Module):
             vars(self)[kind] = vars(program.module)[kind]
         self.training = program.module.training
         self.widths = {group.name: widths[group.name] for group in plan.elastic}
-        self._given = dict(widths)
-        program.module.meta[SAVED] = {name: list(v) for name, v in self.widths.items()}
+        self._given, self._ties = dict(widths), ties
+        noted = {name: list(v) for name, v in self.widths.items()}
+        program.module.meta[SUPERNET] = {"widths": noted, "together": [list(t) for t in ties]}
         vars(self)["_hidden"] = _Hidden(program, plan)
         self.set(self.largest())
 
@@ -86,6 +91,14 @@ class Supernet(nn.Module):
         """The widths that are set."""
         return dict(self._hidden.widths)
 
+    @property
+    def dimensions(self) -> tuple[tuple[str, ...], ...]:
+        """The choices there are: each is of one group, or of groups that are chosen together."""
+        tied = {name: tie for tie in self._ties for name in tie}
+        known = dict.fromkeys(tied.get(name, (name,)) for name in self.widths)
+        # what is kept whole has no part in a choice
+        return tuple(tuple(n for n in names if n in self.widths) for names in known)
+
     def largest(self) -> dict[str, int]:
         """Returns the largest width of every group."""
         return {name: values[-1] for name, values in self.widths.items()}
@@ -97,6 +110,8 @@ class Supernet(nn.Module):
     def sample(self, seed: int, step: int) -> dict[str, int]:
         """Draws a width for every group, each as likely; the same seed and step give the same.
 
+        Groups that are chosen together have the same choice.
+
         Example:
             >>> import gfx
             >>> net = gfx.supernet(gfx.zoo.build("dcgan", ngf=8), widths=[0.5, 1.0])
@@ -104,7 +119,11 @@ class Supernet(nn.Module):
             (True, False)
         """
         rng = np.random.default_rng([seed, step])
-        return {name: int(rng.choice(values)) for name, values in self.widths.items()}
+        drawn: dict[str, int] = {}
+        for names in self.dimensions:
+            number = int(rng.integers(len(self.widths[names[0]])))
+            drawn |= {name: self.widths[name][number] for name in names}
+        return {name: drawn[name] for name in self.widths}
 
     def set(self, widths: Widths | None = None) -> dict[str, int]:
         """Sets widths, of the groups that are given; the others are at their largest.
@@ -118,11 +137,20 @@ class Supernet(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the subnet that is set."""
-        hidden = self._hidden
-        if torch.is_grad_enabled():
-            hidden.used = [max(a, b) for a, b in zip(hidden.used, hidden.units, strict=True)]
-        moments = {} if self.training else hidden.moments.get(tuple(hidden.units), {})
-        return hidden.graph(self).run(args, kwargs, moments)
+        return self._hidden.run(self, args, kwargs)
+
+    def tapped(self) -> "TappedSupernet":
+        """Returns what runs the subnet that is set, and returns `(y, {tap: feature})`.
+
+        It has this supernet's tensors, as `gfx.tapped` has those of a program.
+
+        Raises: InputError if the program has no taps.
+        """
+        return TappedSupernet(self)
+
+    def running_layers(self, *, taps: bool = False) -> nn.Module:
+        """Returns the layers that run a subnet; they are copies, without tensors of their own."""
+        return self._hidden.graph(self, taps=taps).code
 
     def cost(self, widths: Widths | None = None) -> Cost:
         """Returns the cost of a subnet, without rows for its nodes; by default of the largest.
@@ -171,7 +199,7 @@ class Supernet(nn.Module):
             layer = small.module.get_submodule(path)
             for name, value in zip(("running_mean", "running_var"), moments, strict=True):
                 layer.get_buffer(name).copy_(value)
-        small.module.meta.pop(SAVED, None)  # its widths are others
+        small.module.meta.pop(SUPERNET, None)  # its widths are others
         return small.module
 
     def calibrate(self, data: Any, *, batches: int = 8) -> int:
@@ -200,6 +228,32 @@ class Supernet(nn.Module):
         found = pool_moments(hidden.graph(self).evaluating(), given)
         hidden.moments[tuple(hidden.units)] = found
         return len(found)
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether a BatchNorm needs moments of its own for every subnet."""
+        layers = self._hidden.program.module.modules()
+        return any(
+            isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats
+            for layer in layers
+        )
+
+    def share_moments(self) -> None:
+        """Makes the moments of the subnet that is set those that all subnets share.
+
+        Those of the largest net belong into its file.
+        """
+        hidden = self._hidden
+        parts = self.parts(self.current)
+        for path, moments in hidden.moments.get(tuple(hidden.units), {}).items():
+            layer = hidden.program.module.get_submodule(path)
+            for name, value in zip(("running_mean", "running_var"), moments, strict=True):
+                part = parts.get(f"{path}.{name}")
+                whole = layer.get_buffer(name)
+                if part is None:
+                    whole.copy_(value)
+                else:
+                    part.write(whole, value)
 
     def forget_moments(self) -> None:
         """Drops all moments that `calibrate` measured: subnets use the shared ones again."""
@@ -250,6 +304,11 @@ class Supernet(nn.Module):
             )
         keep_unused(optimizer, self._used, self._hidden.forget_use)
 
+    def note_use(self, widths: Widths) -> None:
+        """Counts a subnet as used in this step, as where another process runs it."""
+        units = self._hidden.units_of(self._full(widths))
+        self._hidden.used = [max(a, b) for a, b in zip(self._hidden.used, units, strict=True)]
+
     def _used(self) -> dict[int, TensorPart]:
         hidden = self._hidden
         if not any(hidden.used):
@@ -273,7 +332,7 @@ class Supernet(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> "Supernet":
         """Copies the tensors; what was planned is shared."""
         program = self.program.copy()
-        twin = Supernet(program, self._hidden.plan, self._given)
+        twin = Supernet(program, self._hidden.plan, self._given, self._ties)
         for mine, other in zip(self.parameters(), twin.parameters(), strict=True):
             if mine.grad is not None:
                 other.grad = copy.deepcopy(mine.grad, memo)
@@ -285,7 +344,21 @@ class Supernet(nn.Module):
     def __reduce__(self) -> Any:
         """Pickles the program and the choices; the plan is made again."""
         hidden = self._hidden
-        return _again, (self.program, self._given, self.kept_whole, self.current, hidden.moments)
+        given = (self._given, self._ties, self.kept_whole)
+        return _again, (self.program, *given, self.current, hidden.moments)
+
+
+class TappedSupernet(nn.Module):
+    """Runs a supernet, and returns its features beside the output."""
+
+    def __init__(self, net: Supernet) -> None:
+        super().__init__()
+        self.net = net
+        net.running_layers(taps=True)  # refuses a program without taps
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the subnet that is set."""
+        return self.net._hidden.run(self.net, args, kwargs, taps=True)
 
 
 class _Hidden:
@@ -297,7 +370,7 @@ class _Hidden:
         self.units: list[int] = []  # channels that go together, of each elastic group
         self.used = [0] * len(plan.elastic)  # the most of each since an optimizer stepped
         self.moments: dict[tuple[int, ...], Moments] = {}  # by units
-        self._graph: SubnetGraph | None = None
+        self._graphs: dict[bool, SubnetGraph] = {}  # without taps, and with
         self._pricing: Pricing | None = None
 
     def forget_use(self) -> None:
@@ -311,13 +384,23 @@ class _Hidden:
     def set(self, net: Supernet, widths: dict[str, int]) -> None:
         """Sets the widths of all groups."""
         self.widths, self.units = widths, self.units_of(widths)
-        self.graph(net).set(self.units)
+        self.graph(net)
+        for graph in self._graphs.values():
+            graph.set(self.units)
 
-    def graph(self, net: Supernet) -> SubnetGraph:
+    def graph(self, net: Supernet, *, taps: bool = False) -> SubnetGraph:
         """Returns what runs on the tensors of a supernet."""
-        if self._graph is None:
-            self._graph = SubnetGraph(self.plan, net)
-        return self._graph
+        if taps not in self._graphs:
+            self._graphs[taps] = SubnetGraph(self.plan, net, taps=taps)
+            self._graphs[taps].set(self.units)
+        return self._graphs[taps]
+
+    def run(self, net: Supernet, args: Any, kwargs: Any, *, taps: bool = False) -> Any:
+        """Runs the subnet that is set, and notes what is used."""
+        if torch.is_grad_enabled():
+            self.used = [max(a, b) for a, b in zip(self.used, self.units, strict=True)]
+        moments = {} if net.training else self.moments.get(tuple(self.units), {})
+        return self.graph(net, taps=taps).run(args, kwargs, moments)
 
     @property
     def pricing(self) -> Pricing:
@@ -331,19 +414,23 @@ class _Hidden:
 def _again(
     program: Program,
     given: dict[str, tuple[int, ...]],
+    ties: Ties,
     kept_whole: dict[str, str],
     current: dict[str, int],
     moments: dict[tuple[int, ...], Moments],
 ) -> Supernet:
     """Makes a supernet of what was pickled."""
-    net = planned(program, given, kept_whole)
+    net = planned(program, given, kept_whole, ties)
     net._hidden.moments = moments
     net.set(current)
     return net
 
 
 def planned(
-    program: Program, widths: Mapping[str, tuple[int, ...]], kept_whole: Mapping[str, str]
+    program: Program,
+    widths: Mapping[str, tuple[int, ...]],
+    kept_whole: Mapping[str, str],
+    ties: Ties = (),
 ) -> Supernet:
     """Makes a supernet of a program, which it takes for its own.
 
@@ -351,6 +438,7 @@ def planned(
         program: its channels are in order.
         widths: of the groups that have a choice.
         kept_whole: why the others have none.
+        ties: names of groups that are chosen together.
     """
     shapes = program.copy(on_write=True)
     without_content(shapes.module)
@@ -359,4 +447,4 @@ def planned(
     )
     groups = analyse(shapes)
     least = {name: values[0] // groups[name].takes[0] for name, values in widths.items()}
-    return Supernet(program, plan_subnets(groups, least, kept_whole), widths)
+    return Supernet(program, plan_subnets(groups, least, kept_whole), widths, ties)

@@ -30,6 +30,12 @@ def check_players(stage: str, fit: Fit, known: Sequence[str]) -> None:
                     "in a stage of its own, with `players:`"
                 )
     names = [partner.name for partner in fit.players]
+    conditioned = [p.discriminator.conditioned for p in fit.players]
+    if any(conditioned) or (fit.discriminator.conditioned and fit.sample is None):
+        raise RecipeError(
+            f"stage {stage}: discriminator: conditioned: it is told the widths of the subnets that "
+            "a student samples; give the fit `sample: uniform`, or leave conditioned out"
+        )
     _check_terms(f"stage {stage}", fit, names)
     if names and not _goes_back(fit.losses):
         raise RecipeError(

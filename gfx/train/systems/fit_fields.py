@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from gfx.errors import MOST, RecipeError, check_range, did_you_mean
 from gfx.io.plain_data import plain, shown
+from gfx.train.sampling import Sampler, read_sampler
 from gfx.train.systems.player_fields import (
     GIVEN,
     INHERITED,
@@ -50,7 +51,7 @@ class Fit:
     every: tuple[tuple[str, int], ...] = ()  # player: it steps at each n-th step
     cache: bool = True  # teachers' values of examples that come again
     evaluate: int | None = None  # steps between evaluations; None: at the end
-    sample: str | None = None  # which subnets of a supernet a step trains; not run yet
+    sample: Sampler | None = None  # which subnets of a supernet a step trains; None: no supernet
     data: str | None = None  # which examples a step sees; not run yet
 
     def __post_init__(self) -> None:
@@ -102,6 +103,7 @@ class Fit:
         names = {"generator": partner.name, "discriminator": f"{partner.name}.discriminator"}
         return replace(
             self,
+            sample=None,
             losses=partner.losses,
             discriminator=partner.discriminator,
             players=(),
@@ -116,6 +118,8 @@ class Fit:
         del found["length"]
         found["losses"] = {term.name: plain(term.spec()) for term in self.losses}
         found[self.length.unit] = str(self.length)
+        if self.sample is not None:
+            found["sample"] = {self.sample.name: plain(self.sample.spec())}
         found["teacher"] = [guide.spec() for guide in self.teacher]
         found["every"] = dict(self.every)
         found["players"] = {partner.name: partner.spec() for partner in self.players}
@@ -163,6 +167,8 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
                 made[key] = tuple(coerced(value, dict[str, int], key).items())
             case "taps":
                 made[key] = _taps(value)
+            case "sample":
+                made[key] = None if value is None else read_sampler(value)
             case _:
                 made[key] = coerced(value, _KINDS[key], key)
     return made
@@ -198,6 +204,5 @@ _KINDS = {
     "precision": Literal["float32", "bf16"],
     "cache": bool,
     "evaluate": int | None,
-    "sample": str | None,
     "data": str | None,
 }

@@ -70,8 +70,19 @@ class Critic:
     begins: Begins = "inherit"
     wrap: str | None = None  # what its layers are wrapped in; not run yet
     pool: int = 0  # fakes of earlier steps that it learns from too; 0: none
+    conditioned: bool = False  # whether it is told the widths of the subnet that it judges
 
     def __post_init__(self) -> None:
+        if self.conditioned and not self.learns:
+            raise RecipeError(
+                f"discriminator: {self.begins}: does not learn, and one that is conditioned learns "
+                "what widths mean; leave conditioned out"
+            )
+        if self.conditioned and self.pool:
+            raise RecipeError(
+                "discriminator: conditioned: fakes of earlier steps are of other widths; leave "
+                "pool out, or conditioned"
+            )
         check_range("discriminator: pool", self.pool, at_least=0, at_most=MOST)
         if self.pool and not self.learns:
             raise RecipeError(

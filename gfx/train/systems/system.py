@@ -163,7 +163,6 @@ class System:
             fit = stage.fit
             asked = {
                 "search": stage.search,
-                "fit: sample": None if fit is None else fit.sample,
                 "fit: data": None if fit is None else fit.data,
                 "fit: discriminator: wrap": None if fit is None else fit.discriminator.wrap,
             }

@@ -57,7 +57,8 @@ class _OfTaps(Term):
         """Builds the loss, with adapters for each teacher."""
         losses = []
         for number, shown in enumerate(setting.shown):
-            made = adapters_between(setting.seen, shown, bias=self.bias, seed=setting.seed + number)
+            seed, elastic = setting.seed + number, setting.elastic
+            made = adapters_between(setting.seen, shown, bias=self.bias, seed=seed, elastic=elastic)
             if self.init == "fit":
                 made.fit(setting.seen, dict(shown))
             losses.append(self.loss(made))

@@ -97,12 +97,14 @@ class StepValues(Protocol):
 class TermSetting:
     """What a term is built from: the nets that it will see.
 
-    `shown` are the teachers' features at the taps for one batch, `seen` the student's.
+    `shown` are the teachers' features at the taps for one batch, `seen` the student's; of an
+    `elastic` student, a supernet, those of its largest net: a subnet has the first channels.
     """
 
     seen: Features
     shown: tuple[Features, ...]
     seed: int
+    elastic: bool = False
 
 
 class Objective(nn.Module):

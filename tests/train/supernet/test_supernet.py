@@ -182,7 +182,7 @@ def test_what_is_extracted_is_a_net_of_its_own():
 
 def test_widths_of_a_file_that_are_not_of_its_net_are_refused(tmp_path):
     program = net().program
-    program.module.meta["gfx_supernet"] = {"project.conv": [32, 48]}
+    program.module.meta["gfx_supernet"] = {"widths": {"project.conv": [32, 48]}}
     gfx.save(program, tmp_path / "net.gfx")
     with pytest.raises(gfx.InputError, match="the file's widths of project"):
         gfx.supernet(tmp_path / "net.gfx")

@@ -1,4 +1,4 @@
-"""Reads which widths the groups of a supernet may have."""
+"""Reads which widths the groups of a supernet may have, and where a program keeps them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,16 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from gfx.compression.selection import Bounds, candidates
+from gfx.compression.selection.bounds import Bounds
+from gfx.compression.selection.candidate_groups import candidates
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_names import modules_of
 from gfx.errors import MOST, RecipeError, check_range, did_you_mean
 from gfx.io.plain_data import shown
 from gfx.ir.globs import matches
 
-__all__ = ["WidthChoices"]
+__all__ = ["SUPERNET", "Ties", "Values", "WidthChoices"]
 
 Values = tuple[int | float, ...]
+Ties = tuple[tuple[str, ...], ...]  # names of groups whose widths are chosen together
+SUPERNET = "gfx_supernet"  # in the meta of a module: the widths that each group may have
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,19 @@ class WidthChoices:
        are at most 1 and written as fractions. What is no multiple of the channels that go together
        is rounded up. The group as it is always belongs to them.
     3. A group keeps at least `min_channels`, or all: 4 channels may be an image.
+    4. `together` lists globs of groups that are chosen together: the k-th width of one is the k-th
+       of all, which have as many.
 
     Example:
-        >>> WidthChoices.read({"step": 16}), WidthChoices.read([0.5, 1.0]).values
-        (WidthChoices(step=16, at_least=0.25, min_channels=4, values={}), {'*': (0.5, 1.0)})
+        >>> WidthChoices.read({"step": 16}).step, WidthChoices.read([0.5, 1.0]).values
+        (16, {'*': (0.5, 1.0)})
     """
 
     step: int = 8  # channels
     at_least: float = 0.25  # share of a group, 0 ≤ at_least ≤ 1
     min_channels: int = 4
     values: Mapping[str, Values] = field(default_factory=dict)  # glob: widths
+    together: tuple[tuple[str, ...], ...] = ()  # globs over modules
 
     def __post_init__(self) -> None:
         check_range("widths: step", self.step, at_least=1, at_most=MOST)
@@ -53,7 +59,7 @@ class WidthChoices:
 
         Raises: RecipeError if it is none of these.
         """
-        known = ("step", "at_least", "min_channels", "values")
+        known = ("step", "at_least", "min_channels", "values", "together")
         if given is None:
             return WidthChoices()
         if isinstance(given, WidthChoices):
@@ -76,7 +82,42 @@ class WidthChoices:
                 raise RecipeError(f"widths: unknown field {shown(name)}{did_you_mean(name, known)}")
         if "values" in found:
             found["values"] = {glob: _values(glob, v) for glob, v in found["values"].items()}
+        if "together" in found:
+            found["together"] = _globs(found["together"])
         return WidthChoices(**found)
+
+    def tied(self, groups: Groups, widths: Mapping[str, Sequence[int]]) -> Ties:
+        """Lists the names of groups that are chosen together (rule 4); `widths` are their choices.
+
+        Raises: RecipeError if globs name no group with a choice, or groups of unequal choices.
+        """
+        found: list[tuple[str, ...]] = []
+        for globs in self.together:
+            named = [
+                group.name
+                for group in groups.free
+                if group.name in widths and matches(modules_of(group), globs)
+            ]
+            text = ", ".join(globs)
+            if not named:
+                raise RecipeError(f"widths: together: no group with a choice is named by {text}")
+            counts = {name: len(widths[name]) for name in named}
+            if len({*counts.values()}) > 1:
+                most, least = (
+                    max(counts, key=counts.__getitem__),
+                    min(counts, key=counts.__getitem__),
+                )
+                raise RecipeError(
+                    f"widths: together: {text}: {most} has {counts[most]} widths and {least} "
+                    f"{counts[least]}; give them as many, by `values`"
+                )
+            again = {name for names in found for name in names} & {*named}
+            if again:
+                raise RecipeError(
+                    f"widths: together: {min(again)} is named twice; let one list name it"
+                )
+            found.append(tuple(named))
+        return tuple(found)
 
     def of(self, groups: Groups) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
         """Lists the widths of every group that has a choice, and why the others have none.
@@ -110,6 +151,20 @@ class WidthChoices:
             if len(found) > 1 or step == 1:
                 return found
             step //= 2
+
+
+def _globs(given: Any) -> tuple[tuple[str, ...], ...]:
+    listed = isinstance(given, Sequence) and not isinstance(given, str)
+    found = [(each,) if isinstance(each, str) else each for each in given] if listed else [()]
+    if not all(
+        isinstance(each, Sequence) and each and all(isinstance(glob, str) for glob in each)
+        for each in found
+    ):
+        raise RecipeError(
+            "widths: together: lists of globs are expected, such as [[blocks.0.*, blocks.1.*]], "
+            f"not {shown(given)}"
+        )
+    return tuple(tuple(each) for each in found)
 
 
 def _values(glob: str, given: Any) -> Values:
