@@ -62,7 +62,14 @@ def search(
             "drawn.",
         ),
     ] = None,
-    by: Annotated[ByOption, typer.Option("--by", help="How nets are proposed.")] = ByOption.survey,
+    by: Annotated[
+        ByOption,
+        typer.Option(
+            "--by",
+            metavar="NAME",
+            help="How nets are proposed: survey, evolution, nsga2, tpe or random.",
+        ),
+    ] = ByOption.survey,
     evaluations: Annotated[
         int | None,
         typer.Option(

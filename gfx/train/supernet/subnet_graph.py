@@ -40,7 +40,7 @@ class SubnetGraph:
         code = tapped(pattern.module) if taps else pattern.module
         assert isinstance(code, fx.GraphModule)
         self.code = code
-        vars(self.code)[_SIZES] = []
+        vars(self.code)[SIZES] = []
         self._modes = [
             (layer, module.get_submodule(path))
             for path, layer in self.code.named_modules()
