@@ -25,8 +25,8 @@ from gfx.ir.execute import copied
 from gfx.ir.interpreter import Interpreter, Values
 from gfx.ir.preserve import devices_of
 from gfx.ir.random_state import Chance, State, seed_torch
+from gfx.train.search.layer_widths import LayerWidths
 from gfx.train.supernet.pooled_moments import Moments, measure, tracks
-from gfx.train.supernet.subnet_graph import SIZES
 from gfx.train.supernet.supernet_module import Supernet
 
 __all__ = ["SharedPrefixes"]
@@ -73,10 +73,10 @@ class SharedPrefixes:
         self.runner = Interpreter(self.code)
         self.nodes = list(self.code.graph.nodes)
         self._begin = sum(node.op == "placeholder" for node in self.nodes)
-        self._follows = [tuple(sorted(self._groups_of(node))) for node in self.nodes]
+        self._layers = LayerWidths(self.graph)
+        self._follows = self._layers.follows
         self._places = {node: place for place, node in enumerate(self.nodes)}
         self._numbers: dict[tuple[Any, ...], int] = {}
-        self._lists = [n for n in self.nodes if n.op == "get_attr" and n.target == SIZES]
         self._chance = Chance(devices_of(net.program))
         self.norms = self._norms()
         self._measured: dict[int, tuple[Tensor, Tensor]] = {}
@@ -129,11 +129,12 @@ class SharedPrefixes:
         # the last node is always run: equal nets are
         agree = [min(_common(numbers[a], numbers[b]), end - 1) for a, b in pairwise(order)] + [0]
         kept: list[_Kept] = []
+        self._layers.begin(self.net.units(self.net.largest()))
         for at, number in enumerate(order):
             while kept and (kept[-1].place > agree[at - 1] or not kept[-1].whole):
                 kept.pop()
-            self._hand_out(nets[number], numbers[number], measuring=measuring)
             place, runs = self._resumed(kept, batches)
+            self._hand_out(nets[number], numbers[number], place, measuring=measuring)
             for mark in _marks(agree[at:], place, self._begin):
                 self._run(runs, place, mark, numbers[number], measuring=measuring)
                 place = mark
@@ -146,14 +147,9 @@ class SharedPrefixes:
         """Returns where to go on, and from which values; without any, the inputs."""
         if kept:
             self._chance.set(kept[-1].chance)
-            # the list of numbers is that of the subnet; what was read of it before is the same
-            lists = dict.fromkeys(self._lists, vars(self.code)[SIZES])
-            runs: list[Values] = [
-                {k: lists.get(k, v) for k, v in old.items()} for old in kept[-1].runs
-            ]
-            return kept[-1].place, runs
+            return kept[-1].place, [dict(values) for values in kept[-1].runs]
         seed_torch(self.seed)
-        runs = []
+        runs: list[Values] = []
         for inputs in batches:
             values: Values = {}
             self.runner.start(copied(inputs))
@@ -194,10 +190,11 @@ class SharedPrefixes:
             for values in runs:
                 self.runner.step_through(values, [node])
 
-    def _hand_out(self, net: Widths, numbers: tuple[int, ...], *, measuring: bool) -> None:
-        """Gives the layers the tensors of a subnet, and its moments where they are known."""
-        self.graph.set(self.net.units(net))
-        self.graph.evaluating()
+    def _hand_out(
+        self, net: Widths, numbers: tuple[int, ...], first: int, *, measuring: bool
+    ) -> None:
+        """Gives the layers from a node on the tensors of a subnet, and its known moments."""
+        self._layers.set(self.net.units(net), first)
         if not measuring:
             for place, path in self.norms.items():
                 layer, known = self.code.get_submodule(path), self._measured[numbers[place]]
@@ -216,31 +213,6 @@ class SharedPrefixes:
                     )
                 found[place] = str(node.target)
         return found
-
-    def _groups_of(self, node: Any) -> set[int]:
-        """Collects the groups whose widths a node itself follows, by number."""
-        plan, target = self.graph.plan, str(node.target)
-        functions: list[Any] = []
-        paths: list[str] = []
-        if node.op == "call_function" and len(node.args) == 2 and _reads_size(node):
-            functions = [self.graph.functions[node.args[1]]]
-        elif node.op == "call_module":
-            for (path, _), numbers in plan.attributes.items():
-                if path == target or path.startswith(f"{target}."):
-                    functions += numbers.values()
-            paths = [path for path in plan.paths if path.startswith(f"{target}.")]
-        elif node.op == "get_attr":
-            paths = [target]
-        found = {group for function in functions for group, _ in function.slopes}
-        for path in paths:
-            for dim in plan.intervals.get(plan.paths.get(path, path), ()):
-                found |= {run.group for run in dim.runs if run.group >= 0} if dim else set()
-        return found
-
-
-def _reads_size(node: Any) -> bool:
-    source = node.args[0]
-    return getattr(source, "op", "") == "get_attr" and str(source.target) == SIZES
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -61,6 +61,20 @@ class SubnetGraph:
             setattr(layer, name, replaced(getattr(layer, name), put))
         self._parts = self.parts(widths)
 
+    def tensors_below(self, path: str) -> list[tuple[dict[str, Any], str, Any, str, bool]]:
+        """Lists the tensors of a layer, and of those inside of it, or one that the graph reads.
+
+        Returns: where the layer looks for each, its name, where the supernet holds it, its path in
+            the plan, and whether the graph reads it.
+        """
+        held = {id(vars(layer)): prefix for prefix, layer in self.code.named_modules()}
+        wholes = [f"{held[id(target)]}.{name}".lstrip(".") for target, name, *_ in self._holders]
+        return [
+            holder
+            for holder, whole in zip(self._holders, wholes, strict=True)
+            if whole == path or whole.startswith(f"{path}.")
+        ]
+
     def parts(self, widths: Sequence[int]) -> dict[str, TensorPart]:
         """Returns the part of every tensor that is not used whole, by its path."""
         found = {}
