@@ -172,13 +172,18 @@ class Supernet(nn.Module):
             >>> net.price([net.largest(), net.smallest()])["params"].tolist()
             [146032, 62264]
         """
-        pricing = self._hidden.pricing
+        pricing = self.pricing
         table = np.array([[group.size for group in pricing.groups]] * len(widths), dtype=np.int64)
         place = {group.name: i for i, group in enumerate(pricing.groups)}
         for row, wanted in zip(table, widths, strict=True):
             for name, width in self._full(wanted).items():
                 row[place[name]] = width // pricing.groups[place[name]].takes[0]
         return dict(pricing.price(table))
+
+    @property
+    def pricing(self) -> Pricing:
+        """What prices many subnets at once."""
+        return self._hidden.pricing
 
     def extract(self, widths: Widths | None = None) -> fx.GraphModule:
         """Returns the subnet of some widths as a generator of its own; by default that is set.

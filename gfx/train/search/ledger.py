@@ -1,0 +1,203 @@
+"""Defines the ledger of a search: who judges which subnet, and what was found.
+
+1. A worker claims rows before it judges them. A row is claimed once: of two claims the first counts.
+2. Claims of a worker that died count no more, and their rows may be claimed again.
+3. A ledger is of one search: what it searches, by what, within what, from which seed.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from gfx.errors import ArchiveError, InputError
+from gfx.io.guards import printable, reading_file
+from gfx.io.regular_files import read_regular
+from gfx.train.search.judge_protocol import Judgement
+from gfx.train.search.search_space import Row
+from gfx.train.search.trial import Trial
+
+__all__ = [
+    "FileLedger",
+    "Ledger",
+    "MemoryLedger",
+    "differences",
+    "read_trial",
+    "written_trial",
+]
+
+_BYTES = 2**30
+
+
+class Ledger(Protocol):
+    """What a search asks of its ledger."""
+
+    def trials(self) -> list[Trial]:
+        """Returns the trials that count, in the order of their claims."""
+
+    def claim(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Claims rows; returns those that are this worker's to judge.
+
+        Claims beyond how many trials the search has do not count.
+        """
+
+    def working(self, trials: Sequence[Trial]) -> AbstractContextManager[None]:
+        """Returns a context in which claims show that their worker lives."""
+
+    def finish(self, trial: Trial) -> None:
+        """Writes what was found of a trial of this worker."""
+
+    def close(self) -> None:
+        """Gives back what is held."""
+
+
+class MemoryLedger:
+    """Keeps the trials of one process in memory; `most` is how many there will be."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._trials: dict[int, Trial] = {}
+
+    def trials(self) -> list[Trial]:
+        """Returns all trials."""
+        return list(self._trials.values())
+
+    def claim(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Claims rows that are not claimed yet."""
+        known = {trial.row for trial in self._trials.values()}
+        made = []
+        for trial in trials:
+            if trial.row in known or len(self._trials) >= self.most:
+                continue
+            known.add(trial.row)
+            claimed = replace(trial, number=len(self._trials))
+            self._trials[claimed.number] = claimed
+            made.append(claimed)
+        return made
+
+    def working(self, trials: Sequence[Trial]) -> AbstractContextManager[None]:
+        """Nobody else asks."""
+        return nullcontext()
+
+    def finish(self, trial: Trial) -> None:
+        """Keeps what was found."""
+        self._trials[trial.number] = trial
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class FileLedger(MemoryLedger):
+    """Writes each judged trial as a line of a file, at once; one process writes it.
+
+    A last line that is cut off, as by a power cut, is judged again.
+
+    Args:
+        path: of the file.
+        identity: what the search is (rule 3).
+        most: how many trials the search has in all.
+
+    Raises: InputError if the file is of another search; ArchiveError if it is none.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], most: int) -> None:
+        super().__init__(most)
+        self.path = path
+        known = json.loads(json.dumps(identity))
+        begun = self._read(known) if path.exists() else 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        self._file.truncate(begun)
+        self._file.seek(begun)
+        if not begun:
+            self._write({"search": known})
+
+    def _read(self, identity: Any) -> int:
+        """Reads the trials; returns where what is whole of the file ends."""
+        again = "give another folder, or delete the file"
+        with reading_file(self.path, again):
+            data = read_regular(self.path, _BYTES, again)
+            whole = data[: data.rfind(b"\n") + 1]
+            lines = [json.loads(line) for line in whole.splitlines()]
+            if not lines:
+                return 0
+            if not isinstance(lines[0], dict) or "search" not in lines[0]:
+                raise ArchiveError(f"{printable(self.path)} is no ledger of a search; {again}")
+            differences(lines[0]["search"], identity, printable(self.path))
+            for line in lines[1:]:
+                trial = read_trial(line)
+                self._trials[len(self._trials)] = replace(trial, number=len(self._trials))
+        return len(whole)
+
+    def finish(self, trial: Trial) -> None:
+        """Writes what was found, and waits until it is on the disk."""
+        super().finish(trial)
+        self._write(written_trial(trial))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _write(self, value: Any) -> None:
+        try:
+            self._file.write((json.dumps(value) + "\n").encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise ArchiveError(
+                f"{printable(self.path)} cannot be written: {error.strerror}; what was judged "
+                "before stays, and the same command goes on from it"
+            ) from error
+
+
+def written_trial(trial: Trial) -> dict[str, Any]:
+    """Writes a trial that is judged, as plain data."""
+    said = trial.judgement
+    assert said is not None
+    return {
+        **{k: v for k, v in vars(trial).items() if k not in ("judgement", "number")},
+        "row": list(trial.row),
+        "widths": dict(trial.widths),
+        "prices": {name: int(value) for name, value in trial.prices.items()},
+        "judgement": {**vars(said), "each": list(said.each), "pseudo": list(said.pseudo)},
+    }
+
+
+def read_trial(data: Any) -> Trial:
+    """Reads a trial back.
+
+    Raises: KeyError, TypeError or ValueError if it is none.
+    """
+    found = dict(data)
+    said = dict(found.pop("judgement"))
+    said = Judgement(**{**said, "each": tuple(said["each"]), "pseudo": tuple(said["pseudo"])})
+    row: Row = tuple(int(n) for n in found.pop("row"))
+    return Trial(number=0, row=row, judgement=said, **found)
+
+
+def differences(known: Any, asked: Mapping[str, Any], where: str) -> None:
+    """Refuses a ledger of another search.
+
+    Raises: InputError that shows what differs.
+
+    Example:
+        >>> differences({"seed": 0}, {"seed": 0}, "search.jsonl")
+    """
+    held = known if isinstance(known, dict) else {}
+    names = [name for name in {**held, **asked} if held.get(name) != asked.get(name)]
+    if names:
+        pairs = "; ".join(
+            f"{name}: there {_short(held.get(name))}, here {_short(asked.get(name))}"
+            for name in names[:6]
+        )
+        raise InputError(
+            f"{where} holds another search: {pairs}; give another storage, or the same search"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,177 @@
+"""Holds what a search chooses among: subnets as rows of numbers, priced exactly, within budgets.
+
+1. A row has a number for every dimension: which of its choices, counted from 0, the smallest first.
+2. Prices rise with every number, so that the smallest subnet is the cheapest: a row beyond a budget
+   comes within it by smaller numbers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfx.costs import Budget
+from gfx.errors import BudgetError
+from gfx.train.supernet import Supernet
+
+__all__ = ["Row", "SearchSpace", "Table"]
+
+Row = tuple[int, ...]
+Table = NDArray[np.int64]  # (rows, dimensions)
+
+_CHUNK = 4096  # rows that are priced at a time: their numbers stay in the cache
+_TRIES = 64  # draws for a row before one is made smaller
+
+
+class SearchSpace:
+    """The subnets of a supernet within budgets.
+
+    `names` are those of the dimensions: a group, or the first of groups that are chosen together;
+    `counts` how many choices each has.
+
+    Raises: BudgetError if no subnet keeps the budgets.
+
+    Example:
+        >>> import gfx
+        >>> net = gfx.supernet(gfx.zoo.build("dcgan", ngf=8), widths=[0.5, 1.0])
+        >>> space = SearchSpace(net)
+        >>> space.names[0], space.counts, space.widths((0, 1, 1, 1))["project.conv"]
+        ('project.conv', (2, 2, 2, 2), 32)
+    """
+
+    def __init__(self, net: Supernet, budgets: Sequence[Budget] = ()) -> None:
+        self.net, self.budgets = net, tuple(budgets)
+        self.members = net.dimensions
+        self.names = tuple(names[0] for names in self.members)
+        self.counts = tuple(len(net.widths[name]) for name in self.names)
+        self._pricing = net.pricing
+        place = {group.name: i for i, group in enumerate(self._pricing.groups)}
+        self._full = np.array([group.size for group in self._pricing.groups], dtype=np.int64)
+        self._columns: list[tuple[int, int, Table]] = []  # group, dimension, its widths in units
+        for dim, names in enumerate(self.members):
+            for name in names:
+                each = self._pricing.groups[place[name]].takes[0]
+                units = np.array([width // each for width in net.widths[name]], dtype=np.int64)
+                self._columns.append((place[name], dim, units))
+        self._refuse_unreachable()
+
+    @property
+    def smallest(self) -> Row:
+        """The smallest subnet."""
+        return (0,) * len(self.counts)
+
+    @property
+    def largest(self) -> Row:
+        """The whole net."""
+        return tuple(count - 1 for count in self.counts)
+
+    @property
+    def size(self) -> int:
+        """How many subnets there are, within the budgets or not."""
+        return int(np.prod([float(count) for count in self.counts]))
+
+    def widths(self, row: Sequence[int]) -> dict[str, int]:
+        """Returns the widths of a row, by group."""
+        found = {
+            name: self.net.widths[name][number]
+            for names, number in zip(self.members, row, strict=True)
+            for name in names
+        }
+        return {name: found[name] for name in self.net.widths}
+
+    def row(self, widths: Mapping[str, int]) -> Row:
+        """Returns the row of widths; groups that are not given are whole."""
+        return tuple(
+            self.net.widths[name].index(widths.get(name, self.net.widths[name][-1]))
+            for name in self.names
+        )
+
+    def price(self, table: Any) -> dict[str, NDArray[np.int64]]:
+        """Prices rows in every measure of `gfx.Cost`, to the last digit."""
+        parts = [self._pricing.price(units) for units in self._units(table)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def value(self, table: Any, budget: Budget) -> NDArray[np.int64]:
+        """Prices rows in the measure of a budget."""
+        return np.concatenate([self._pricing.value(u, budget) for u in self._units(table)])
+
+    def allowed(self, table: Any) -> NDArray[np.bool_]:
+        """Tells which rows keep every budget."""
+        rows = np.atleast_2d(np.asarray(table, dtype=np.int64))
+        kept = np.ones(len(rows), dtype=bool)
+        for budget in self.budgets:
+            kept &= self.value(rows, budget) <= budget.limit
+        return kept
+
+    def draw(self, rng: np.random.Generator, count: int) -> Table:
+        """Draws rows within the budgets, each choice as likely as the budgets let it be.
+
+        Where few rows keep them, rows that do not are made smaller.
+        """
+        found: list[Table] = []
+        missing, tries = count, 0
+        while missing and tries < _TRIES:
+            drawn = rng.integers(0, self.counts, (max(2 * missing, 16), len(self.counts)))
+            kept = drawn[self.allowed(drawn)][:missing]
+            found.append(kept)
+            missing -= len(kept)
+            tries = tries + 1 if len(kept) == 0 else max(tries - 1, 0)
+            if tries > 3 and missing:
+                break
+        if missing:
+            drawn = rng.integers(0, self.counts, (missing, len(self.counts)))
+            found.append(self.within(drawn, rng))
+        return np.concatenate(found) if found else np.empty((0, len(self.counts)), np.int64)
+
+    def within(self, table: Any, rng: np.random.Generator) -> Table:
+        """Makes rows smaller, choice by choice at random, until they keep the budgets (rule 2)."""
+        rows = np.array(table, dtype=np.int64, ndmin=2)
+        beyond = np.flatnonzero(~self.allowed(rows)) if len(rows) else np.empty(0, np.int64)
+        while beyond.size:
+            weights = rng.random((beyond.size, rows.shape[1])) * (rows[beyond] > 0)
+            rows[beyond, weights.argmax(1)] -= 1
+            beyond = beyond[~self.allowed(rows[beyond])]
+        return rows
+
+    def mutate(self, table: Any, rate: float, rng: np.random.Generator) -> Table:
+        """Draws each number of rows anew with a probability, at least one, within the budgets."""
+        rows = np.array(table, dtype=np.int64, ndmin=2)
+        chosen = rng.random(rows.shape) < rate
+        chosen[np.arange(len(rows)), rng.integers(0, rows.shape[1], len(rows))] = True
+        drawn = rng.integers(0, self.counts, rows.shape)
+        return self.within(np.where(chosen, drawn, rows), rng)
+
+    def cross(self, first: Any, second: Any, rng: np.random.Generator) -> Table:
+        """Takes each number of a row from one of two, within the budgets."""
+        one, other = (np.array(t, dtype=np.int64, ndmin=2) for t in (first, second))
+        return self.within(np.where(rng.random(one.shape) < 0.5, one, other), rng)
+
+    def _units(self, table: Any) -> Iterator[Table]:
+        """Iterates over the channels that go together of every group, for some rows at a time."""
+        rows = np.atleast_2d(np.asarray(table, dtype=np.int64))
+        for first in range(0, max(len(rows), 1), _CHUNK):
+            columns = np.ascontiguousarray(rows[first : first + _CHUNK].T)
+            units = np.empty((len(self._full), columns.shape[1]), np.int64)
+            units[:] = self._full[:, None]
+            for group, dim, widths in self._columns:
+                np.take(widths, columns[dim], out=units[group])
+            yield units.T
+
+    def _refuse_unreachable(self) -> None:
+        for budget in self.budgets:
+            if budget.timed:
+                raise BudgetError(
+                    f"{budget.name}: a search of subnets prices macs, params, param_bytes and "
+                    "peak_activation_bytes; give one of these, and measure the nets of the front"
+                )
+            least = int(self.value(self.smallest, budget)[0])
+            if least > budget.limit:
+                kept = self.net.kept_whole
+                why = "; ".join(f"{name}: {said}" for name, said in list(kept.items())[:3])
+                pins = f"; what stays whole: {why}" if why else ""
+                raise BudgetError(
+                    f"{budget.name}: the limit is {budget.said(budget.limit)}, and the smallest "
+                    f"subnet takes {budget.said(least)}; raise the budget, or give the supernet "
+                    f"smaller widths{pins}"
+                )

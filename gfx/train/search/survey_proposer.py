@@ -1,0 +1,142 @@
+"""Proposes subnets by a survey: what each choice costs alone, then what a model of it likes best.
+
+1. The survey judges the whole net, and each dimension alone at up to three of its choices; with few
+   evaluations at fewer. These may be beyond the budgets: they only teach the model.
+2. A model of the damage, a sum over choices, is fitted on all trials again before each batch.
+3. A batch lies along the front from the smallest subnet to the budgets: an inner evolution finds
+   what the model likes best at each of some costs, with exact prices. Every second proposal comes
+   from a model of the trials drawn with replacement, which looks where the first is not sure.
+4. Where Optuna is installed, the last quarter of the evaluations is proposed by its TPE, which has
+   seen all trials.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfx.costs import Budget
+from gfx.train.search.damage_model import DamageModel
+from gfx.train.search.optuna_proposers import TpeProposer
+from gfx.train.search.proposer import Proposer, fresh_rows
+from gfx.train.search.search_space import Row, Table
+from gfx.train.search.trial import Trial
+
+__all__ = ["SurveyProposer"]
+
+_LEVELS = (0.5, 0.0, 0.75)  # shares of the choices, in the order in which they are surveyed
+_SURVEYED = 0.6  # share of the evaluations that the survey may take
+_POPULATION, _GENERATIONS = 96, 24  # of the inner evolution
+_BY_TPE = 0.25
+
+
+class SurveyProposer(Proposer):
+    """Surveys, then follows a model of the damage."""
+
+    def propose(self, trials: Sequence[Trial], count: int) -> list[Row]:
+        """Returns what is left of the survey, else a batch along the front."""
+        known = {trial.row for trial in trials}
+        left = fresh_rows(self.survey(), known, count)
+        if left:
+            return left
+        judged = [trial for trial in trials if trial.known]
+        rng = self.rng(trials)
+        if len(judged) < 2:
+            return self.drawn(trials, count, rng)
+        by_tpe = self.asked.evaluations * (1 - _BY_TPE)
+        if len(trials) >= by_tpe and find_spec("optuna") is not None:
+            return TpeProposer(self.space, self.asked, self.seed).propose(trials, count)
+        return self._along_the_front(judged, trials, count, rng)
+
+    def survey(self) -> list[Row]:
+        """Lists the rows of the survey (rule 1)."""
+        counts, largest = self.space.counts, self.space.largest
+        room = int(_SURVEYED * self.asked.evaluations) - 1
+        found = [largest]
+        known = {largest}
+        for share in _LEVELS:
+            for dim, count in enumerate(counts):
+                row = list(largest)
+                row[dim] = round(share * (count - 1))
+                found += fresh_rows([row], known, room + 1 - len(found))
+        return found
+
+    def _along_the_front(
+        self, judged: Sequence[Trial], trials: Sequence[Trial], count: int, rng: np.random.Generator
+    ) -> list[Row]:
+        rows = np.array([trial.row for trial in judged], dtype=np.int64)
+        losses = np.array([trial.loss for trial in judged])
+        models = [DamageModel(self.space.counts, rows, losses)]
+        again = rng.integers(0, len(judged), len(judged))
+        weights = np.bincount(again, minlength=len(judged)).astype(float) + 0.05
+        models.append(DamageModel(self.space.counts, rows, losses, weights))
+        known = {trial.row for trial in trials}
+        found: list[Row] = []
+        budget, least, most = self._costs()
+        best = rows[np.argsort(losses)][:_POPULATION]
+        for number in range(count):
+            # from the budget down; where a batch begins differs from batch to batch
+            place = (number + rng.random()) / count
+            limit = most * (least / most) ** (place**1.5) if number else most
+            model = models[number % 2]
+            made = self._best_at(model, budget, limit, best, rng)
+            found += fresh_rows(made, known, 1)
+        missing = count - len(found)
+        if missing:
+            claimed = [*trials, *(Trial(-1, row) for row in found)]
+            found += self.drawn(claimed, missing, rng)
+        return found
+
+    def _costs(self) -> tuple[Budget, float, float]:
+        """Returns the measure that the front is spread over, and its ends."""
+        budget = self.space.budgets[0] if self.space.budgets else Budget(limit=1.0)
+        least, whole = self.space.value([self.space.smallest, self.space.largest], budget)
+        most = min(float(whole), budget.limit) if self.space.budgets else float(whole)
+        return budget, float(max(least, 1)), max(most, float(max(least, 1)))
+
+    def _best_at(
+        self,
+        model: DamageModel,
+        budget: Budget,
+        limit: float,
+        begun: Table,
+        rng: np.random.Generator,
+    ) -> Table:
+        """Evolves subnets of at most a cost; the best come first."""
+        space = self.space
+        rows = np.concatenate([begun, space.draw(rng, _POPULATION)])
+        rows = self._within(rows, budget, limit, rng)
+        for _ in range(_GENERATIONS):
+            kept = _best(rows, model.predict(rows), _POPULATION // 3)
+            first = kept[rng.integers(0, len(kept), _POPULATION)]
+            second = kept[rng.integers(0, len(kept), _POPULATION)]
+            made = np.where(rng.random(first.shape) < 0.5, first, second)
+            step = rng.integers(-1, 2, first.shape) * (rng.random(first.shape) < 0.25)
+            made = np.clip(made + step, 0, np.array(space.counts) - 1)
+            rows = np.concatenate([kept, self._within(made, budget, limit, rng)])
+        return _best(rows, model.predict(rows), _POPULATION)
+
+    def _within(
+        self, table: Table, budget: Budget, limit: float, rng: np.random.Generator
+    ) -> Table:
+        """Makes rows smaller until they cost no more than a limit, and keep the budgets."""
+        rows = self.space.within(table, rng)
+        beyond = np.flatnonzero(self.space.value(rows, budget) > limit)
+        while beyond.size:
+            weights = rng.random((beyond.size, rows.shape[1])) * (rows[beyond] > 0)
+            stuck = weights.max(1) <= 0
+            if stuck.all():
+                break
+            rows[beyond, weights.argmax(1)] -= ~stuck
+            costs = self.space.value(rows[beyond], budget)
+            beyond = beyond[(costs > limit) & ~stuck]
+        return rows
+
+
+def _best(rows: Table, losses: NDArray[np.float64], count: int) -> Table:
+    """Returns the distinct rows of the least losses."""
+    order = np.argsort(losses, kind="stable")
+    _, first = np.unique(rows[order], axis=0, return_index=True)
+    kept: Table = rows[order][np.sort(first)][:count]
+    return kept
