@@ -1,0 +1,5 @@
+"""Searches for a front of smaller generators, and shows it: `gfx.search`, front.html."""
+
+from gfx.reports.front.search_model import FrontSearch, search
+
+__all__ = ["FrontSearch", "search"]
