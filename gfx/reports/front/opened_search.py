@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from gfx.compression.selection.width_choices import SUPERNET
 from gfx.errors import InputError
 from gfx.frontend.driver import traced
 from gfx.pipeline import apply
@@ -17,7 +18,6 @@ from gfx.progress import stage
 from gfx.train.search.example_split import ExampleSplit, split_examples
 from gfx.train.search.supernet_judge import arguments
 from gfx.train.supernet import Supernet, supernet
-from gfx.train.supernet.supernet_module import SAVED
 from gfx.train.tasks import Task, open_task
 
 __all__ = ["OpenedSearch", "open_search", "said_of_score"]
@@ -48,7 +48,7 @@ def open_search(
 
     Raises: GfxError of the kind of what does not fit.
     """
-    trained = isinstance(module, Supernet) or SAVED in getattr(module, "meta", {})
+    trained = isinstance(module, Supernet) or SUPERNET in getattr(module, "meta", {})
     if trained:
         if widths is not None:
             raise InputError("widths= is for a generator that is no supernet; this one has its own")

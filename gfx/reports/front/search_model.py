@@ -8,8 +8,9 @@
 
 import os
 import tempfile
+import time as clock
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,27 @@ from gfx.ir.model_kinds import require_module
 from gfx.ir.random_state import keep_random_state
 from gfx.progress import Progress, reported, stage
 from gfx.reports.front.front_page import write_front_page
-from gfx.reports.front.opened_search import OpenedSearch, open_search, said_of_score
+from gfx.reports.front.opened_search import open_search, said_of_score
 from gfx.train.runs.run_identity import fingerprint
-from gfx.train.search.front import MEASURES, Front, FrontNet, SearchedNet, make_front, pick
-from gfx.train.search.front_file import net_of, read_front, write_front
+from gfx.train.search.front import Front, FrontNet, SearchedNet, make_front, pick
+from gfx.train.search.front_file import FRONT, net_of, read_front, write_front
 from gfx.train.search.front_pictures import front_pictures
+from gfx.train.search.judged_examples import JudgedExamples
+from gfx.train.search.ledger import FileLedger, Ledger
+from gfx.train.search.optuna_ledger import OptunaLedger
 from gfx.train.search.refit_judge import RefitJudge
+from gfx.train.search.run_search import run_search
+from gfx.train.search.search_fields import Search, read_search
 from gfx.train.search.search_folder import claimed_folder, is_search_folder
+from gfx.train.search.search_space import SearchSpace
 from gfx.train.search.supernet_judge import SupernetJudge
+from gfx.train.search.trial import Trial
 from gfx.train.supernet import Supernet
 
 __all__ = ["FrontSearch", "search"]
 
-EVALUATIONS = {"supernet": 300, "refit": 40}  # where none are asked for
+LEDGER = "ledger.jsonl"
+EVALUATIONS = {"supernet": 200, "refit": 40}  # where none are asked for
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ def search(
         data: a folder, a tensor or Dataset of images, a pair of these, or a task of
             `gfx.train.tasks`; None draws the latents of a generator that takes some.
         by: how nets are proposed: survey, evolution, nsga2, tpe or random.
-        evaluations: how many nets are judged; None: 300 of a supernet, 40 that are refitted.
+        evaluations: how many nets are judged; None: 200 of a supernet, 40 that are refitted.
         score: a metric of `gfx.metrics`, such as "fd[efficientnet_lite0]"; None: l1, against the
             ground truth, or what the largest net makes.
         budget: no net costs more, as {"macs": 0.3}; the first measure is the cost of the front.
@@ -191,53 +200,88 @@ def search(
                 opened.net, opened.split.searched, opened.split.fit.batches, score or "l1",
                 fid_weights=weights, refit=refit, seed=seed,
             )  # fmt: skip
-        count = EVALUATIONS[opened.kind] if evaluations is None else evaluations
+        fields = read_search(
+            {
+                "by": by,
+                "evaluations": EVALUATIONS[opened.kind] if evaluations is None else evaluations,
+                "score": score or "l1",
+                "budget": dict(budget or {}),
+                "batch": _batch(by, opened.kind),
+            },
+            "gfx.search",
+        )
         said = opened.about
         if evaluations is None:
-            said = (*said, f"{count} nets are judged")
+            said = (*said, f"at most {fields.evaluations} nets are judged")
         if score is None:
             said = (*said, said_of_score(opened.split))
+        deadline = None if time is None else clock.monotonic() + time
+        call_ = _Call(fields, storage, seed, deadline, said)
         with claimed_folder(folder, asked) as path:
-            return _searched(path, judge, opened, by, count, budget, storage, time, seed, said)
+            return _searched(path, judge, opened.split.fresh, call_, asked)
+
+
+def _batch(by: str, kind: str) -> int:
+    """Returns how many nets are proposed at a time: many share more, few are written sooner."""
+    if kind == "refit":
+        return 2
+    return {"evolution": 100, "random": 64}.get(by, 8)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """How a search runs."""
+
+    fields: Search
+    storage: str | None
+    seed: int
+    deadline: float | None  # of time.monotonic()
+    said: tuple[str, ...]  # what was assumed
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the time is not over."""
+        return self.deadline is None or clock.monotonic() <= self.deadline
 
 
 def _searched(
     folder: Path,
     judge: SupernetJudge | RefitJudge,
-    opened: OpenedSearch,
-    by: str,
-    count: int,
-    budget: Mapping[str, Any] | None,
-    storage: str | None,
-    time: float | None,
-    seed: int,
-    said: Sequence[str],
+    fresh: JudgedExamples,
+    call: _Call,
+    asked: Mapping[str, Any],
 ) -> FrontSearch:
     """Searches, and writes the front (rules 2 and 3)."""
-    net = opened.net
-    limits = parse_budget(budget, net.cost()) if budget else ()
-    found = _explore(folder, judge, net, limits, by, count, storage, time, seed)
-    done = len(found) >= count
-    if done and (folder / "front.json").is_file():
+    trials = _trials(folder, judge, call, asked)
+    done = call.in_time
+    found = [
+        SearchedNet(t.widths, t.prices, t.judgement.value, t.judgement.examples)
+        for t in trials
+        if t.allowed and t.judgement is not None
+    ]
+    if done and (folder / FRONT).is_file():
         known = read_front(folder)
-        if len(known.searched) == len(found):
-            return FrontSearch(folder, known, len(found), True, known.about)
+        if known.judged == len(trials):
+            return FrontSearch(folder, known, len(trials), True, known.about)
     stage("judging the front again")
-    whole = _priced(net, [net.largest()])[0]
+    net, again = judge.net, judge.anew(fresh)
+    limits = parse_budget(call.fields.budget, net.cost()) if call.fields.budget else ()
+    prices = {name: int(value[0]) for name, value in net.price([net.largest()]).items()}
     front = make_front(
         found,
-        judge.anew(opened.split.fresh),
-        whole,
+        again,
+        SearchedNet(net.largest(), prices, 0.0),
         measure=_measure(limits),
         searched_examples=judge.examples,
-        about=said,
+        judged=len(trials),
+        about=call.said,
     )
     stage("writing the front")
     widths = [each.widths for each in front.nets]
-    pictures = front_pictures(judge.anew(opened.split.fresh), widths, net.largest())
+    pictures = front_pictures(again, widths, net.largest())
     front = write_front(folder, front, [judge.deliver(each) for each in widths], pictures)
     write_front_page(folder)
-    return FrontSearch(folder, front, len(found), done, front.about)
+    return FrontSearch(folder, front, len(trials), done, front.about)
 
 
 def _measure(limits: Sequence[Budget]) -> str:
@@ -248,30 +292,22 @@ def _measure(limits: Sequence[Budget]) -> str:
     return CONVENTIONS[first.convention] if first.measure == "macs" else first.measure
 
 
-def _priced(net: Supernet, nets: Sequence[Mapping[str, int]]) -> list[SearchedNet]:
-    prices = net.price(list(nets))
-    return [
-        SearchedNet(each, {name: int(prices[name][at]) for name in MEASURES}, 0.0)
-        for at, each in enumerate(nets)
-    ]
-
-
-def _explore(
-    folder: Path,
-    judge: SupernetJudge | RefitJudge,
-    net: Supernet,
-    limits: Sequence[Budget],
-    by: str,
-    count: int,
-    storage: str | None,
-    time: float | None,
-    seed: int,
-) -> list[SearchedNet]:
-    """Judges random nets."""
-    nets = [net.largest(), net.smallest(), *(net.sample(seed, i) for i in range(count - 2))]
-    values = judge.judge(nets)
-    priced = _priced(net, nets)
-    return [replace(p, value=v.value) for p, v in zip(priced, values, strict=True)]
+def _trials(
+    folder: Path, judge: SupernetJudge | RefitJudge, call: "_Call", asked: Mapping[str, Any]
+) -> list[Trial]:
+    """Searches, from where the ledger stopped."""
+    limits = parse_budget(call.fields.budget, judge.net.cost()) if call.fields.budget else ()
+    space = SearchSpace(judge.net, limits)
+    count = call.fields.evaluations
+    ledger: Ledger
+    if call.storage is None:
+        ledger = FileLedger(folder / LEDGER, asked, count)
+    else:
+        ledger = OptunaLedger(call.storage, asked, space, count)
+    try:
+        return run_search(space, judge, call.fields, ledger, seed=call.seed, deadline=call.deadline)
+    finally:
+        ledger.close()
 
 
 def _finished(folder: Path) -> FrontSearch:
@@ -287,7 +323,7 @@ def _finished(folder: Path) -> FrontSearch:
                 "on"
             )
         front = read_front(folder)
-        return FrontSearch(folder, front, len(front.searched), True, front.about)
+        return FrontSearch(folder, front, front.judged, True, front.about)
     if (folder / "recipe.yaml").is_file():
         nets = sorted(path.name for path in folder.glob("[0-9][0-9]-*.gfx"))
         named = next((name for name in nets if "supernet" in name), nets[-1] if nets else None)

@@ -35,11 +35,15 @@ MEASURES = ("exact", "output", "output_norm", "params", "param_bytes", "peak_act
 
 @dataclass(frozen=True)
 class SearchedNet:
-    """A net that a search judged: `prices` as `Supernet.price` names them."""
+    """A net that a search judged: `prices` as `Supernet.price` names them.
+
+    A value of fewer examples than others have is an estimate: such a net is drawn, and not chosen.
+    """
 
     widths: Mapping[str, int]
     prices: Mapping[str, int]
     value: float
+    examples: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Front:
     whole: FrontNet  # the largest net, for comparison
     searched: tuple[SearchedNet, ...]
     told: bool  # whether any two nets differ by more than noise
+    judged: int = 0  # nets, also those that were beyond the budgets
     about: tuple[str, ...] = ()
 
     @property
@@ -122,7 +127,8 @@ def chosen_nets(
     """
     sign = -1 if higher_is_better else 1
     best, front = math.inf, list[SearchedNet]()
-    finite = [net for net in found if not math.isnan(net.value)]
+    full = max((net.examples for net in found), default=0)
+    finite = [net for net in found if net.examples == full and not math.isnan(net.value)]
     for net in sorted(finite, key=lambda net: (net.prices[measure], sign * net.value)):
         if sign * net.value < best:
             best = sign * net.value
@@ -145,6 +151,7 @@ def make_front(
     *,
     measure: str = "exact",
     searched_examples: int = 0,
+    judged: int | None = None,
     about: Sequence[str] = (),
     most: int = MOST,
 ) -> Front:
@@ -156,6 +163,7 @@ def make_front(
         whole: the largest net.
         measure: the cost, as `Supernet.price` names it.
         searched_examples: how many examples the search judged on.
+        judged: how many nets it judged; None: as many as are `found`.
         about: what was assumed, in sentences.
         most: how many nets.
 
@@ -163,7 +171,9 @@ def make_front(
     """
     chosen = chosen_nets(found, measure, higher_is_better=judge.higher_is_better, most=most)
     if not chosen:
-        raise InputError("the search has judged no net; give it more time, or more evaluations")
+        raise InputError(
+            "the search has judged no net within the budgets; give it more time, or evaluations"
+        )
     *again, of_whole = judge.judge([*(net.widths for net in chosen), whole.widths])
     pairs = len(chosen) * (len(chosen) - 1) // 2
     apart = {
@@ -185,6 +195,7 @@ def make_front(
         whole=_net(whole, of_whole, ()),
         searched=tuple(found),
         told=any(each.told for each in apart.values()),
+        judged=len(found) if judged is None else judged,
         about=tuple(about),
     )
 
