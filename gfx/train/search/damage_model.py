@@ -9,6 +9,7 @@ loss(row)^p - loss(largest)^p = Σ_d f_d(row_d)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ __all__ = ["DamageModel"]
 _POWERS = (1.0, 2.0, 0.5)
 _KNOTS = 4  # of a dimension, beside its largest choice
 _FOLDS = 5
+_ABOVE = 0.02
 
 Floats = NDArray[np.float64]
 
@@ -41,9 +43,9 @@ class DamageModel:
         self._knots = [_knots(count) for count in counts]
         features = self._features(rows)
         given = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=float)
-        # a shift keeps roots and squares defined
+        # what is bent is the damage, a little above 0 for the best
         spread = float(losses.max() - losses.min()) or 1.0
-        self._shift = float(losses.min()) - spread
+        self._shift = float(losses.min()) - _ABOVE * spread
         best = min(_POWERS, key=lambda p: self._error(features, losses, given, p))
         self._power = best
         self._coefficients = _ridge(features, self._bent(losses, best), given)
@@ -72,15 +74,16 @@ class DamageModel:
 
     def _features(self, rows: Table) -> Floats:
         """Writes rows as hat functions of every dimension, and a constant."""
-        columns = [np.ones((len(rows), 1))]
+        columns: list[Floats] = [np.ones((len(rows), 1))]
         for dim, knots in enumerate(self._knots):
             hats = np.eye(len(knots) + 1)
-            places = np.array([*knots, self.counts[dim] - 1], dtype=float)
-            at = rows[:, dim].astype(float)
-            columns.append(
-                np.stack([np.interp(at, places, hats[k]) for k in range(len(knots))], axis=1)
-            )
-        return np.concatenate(columns, axis=1)
+            places: Any = np.array([*knots, self.counts[dim] - 1], dtype=float)
+            at: Any = rows[:, dim].astype(float)
+            hat = [np.interp(at, places, hats[k]) for k in range(len(knots))]
+            stacked: Any = np.stack(hat, axis=1)
+            columns.append(stacked)
+        found: Floats = np.concatenate(columns, axis=1)
+        return found
 
 
 def _knots(count: int) -> tuple[int, ...]:
@@ -94,5 +97,6 @@ def _ridge(features: Floats, wanted: Floats, weights: Floats) -> Floats:
     drawn = 1e-3 * max(float((scaled**2).sum(0)[1:].mean()) if scaled.shape[1] > 1 else 1.0, 1e-9)
     ridge = np.diag([0.0, *[drawn] * (features.shape[1] - 1)])
     gram = scaled.T @ scaled + ridge + 1e-12 * np.eye(features.shape[1])
-    solved: Floats = np.linalg.solve(gram, scaled.T @ (wanted * np.sqrt(weights)))
-    return solved
+    solved: Any = np.linalg.solve(gram, scaled.T @ (wanted * np.sqrt(weights)))
+    found: Floats = solved
+    return found

@@ -1,6 +1,6 @@
 """Defines the ledger of a search: who judges which subnet, and what was found.
 
-1. A worker claims rows before it judges them. A row is claimed once: of two claims the first counts.
+1. A worker claims rows before it judges them. Of two claims of a row the first counts.
 2. Claims of a worker that died count no more, and their rows may be claimed again.
 3. A ledger is of one search: what it searches, by what, within what, from which seed.
 """
@@ -50,6 +50,9 @@ class Ledger(Protocol):
     def finish(self, trial: Trial) -> None:
         """Writes what was found of a trial of this worker."""
 
+    def give_up(self, trials: Sequence[Trial]) -> None:
+        """Lets others claim the rows of trials that were not finished."""
+
     def close(self) -> None:
         """Gives back what is held."""
 
@@ -85,6 +88,13 @@ class MemoryLedger:
     def finish(self, trial: Trial) -> None:
         """Keeps what was found."""
         self._trials[trial.number] = trial
+
+    def give_up(self, trials: Sequence[Trial]) -> None:
+        """Forgets claims that were not finished."""
+        for trial in trials:
+            held = self._trials.get(trial.number)
+            if held is not None and held.judgement is None:
+                del self._trials[trial.number]
 
     def close(self) -> None:
         """Holds nothing."""
@@ -172,8 +182,8 @@ def read_trial(data: Any) -> Trial:
     Raises: KeyError, TypeError or ValueError if it is none.
     """
     found = dict(data)
-    said = dict(found.pop("judgement"))
-    said = Judgement(**{**said, "each": tuple(said["each"]), "pseudo": tuple(said["pseudo"])})
+    held = dict(found.pop("judgement"))
+    said = Judgement(**{**held, "each": tuple(held["each"]), "pseudo": tuple(held["pseudo"])})
     row: Row = tuple(int(n) for n in found.pop("row"))
     return Trial(number=0, row=row, judgement=said, **found)
 

@@ -65,8 +65,8 @@ class OptunaLedger:
             except Exception as error:  # of databases, drivers, files: many kinds
                 raise InputError(
                     f"the storage {printable(storage)} cannot be reached: "
-                    f"{type(error).__name__}: {str(error)[:300]}; give journal:FILE, or a database "
-                    "that this machine reaches, as sqlite:///search.db"
+                    f"{type(error).__name__}: {_first_line(error)}; give journal:FILE, or a "
+                    "database that this machine reaches, as sqlite:///search.db"
                 ) from error
         differences(held, known, f"the storage {printable(storage)}")
 
@@ -131,6 +131,11 @@ class OptunaLedger:
 
         return signs_of_life(give)
 
+    def give_up(self, trials: Sequence[Trial]) -> None:
+        """Fails the claims of this worker that were not finished."""
+        numbers = {trial.number for trial in trials}
+        self._fail([kept for kept in self._of_state("RUNNING") if kept.number in numbers])
+
     def close(self) -> None:
         """Gives back the connection."""
         remove = getattr(self.study._storage, "remove_session", None)
@@ -146,7 +151,7 @@ class OptunaLedger:
         """Returns the trials of the study that count, in order; the dead fail first (rule 3)."""
         self._fail([trial for trial in self._of_state("RUNNING") if not self._alive(trial)])
         known: set[Row] = set()
-        found = []
+        found: list[Any] = []
         for trial in sorted(self._of_state("RUNNING", "COMPLETE"), key=lambda t: t.number):
             row = tuple(trial.user_attrs.get(_ROW, ()))
             if row and row not in known and len(found) < self.most:
@@ -181,6 +186,10 @@ class OptunaLedger:
             self.study._study_id, number
         )
         return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
 
 
 def _opened(optuna: Any, storage: str) -> Any:

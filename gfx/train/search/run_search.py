@@ -4,8 +4,8 @@
 2. In one process the search is a function of the seed: one that was stopped goes on as if it had
    not been.
 3. With halving a batch is judged on few examples first; the best go on, on more. What did not go on
-   keeps the value of the examples that it saw, moved by what the whole net lost or gained from these
-   examples to all.
+   keeps the value on the examples that it saw, moved by what a net that saw all lost or gained from
+   these examples to all.
 """
 
 import time as clock
@@ -45,7 +45,7 @@ def proposer_of(space: SearchSpace, asked: Search, seed: int) -> Proposer:
         >>> import gfx
         >>> net = gfx.supernet(gfx.zoo.build("dcgan", ngf=8), widths=[0.5, 1.0])
         >>> proposer_of(SearchSpace(net), Search(by="random"), 0).propose([], 2)
-        [(1, 1, 0, 0), (0, 0, 0, 0)]
+        [(1, 1, 1, 0), (0, 0, 0, 0)]
     """
     return _PROPOSERS[asked.by](space, asked, seed)
 
@@ -95,8 +95,12 @@ def run_search(
                 clock.sleep(_PAUSE)  # others judge: what dies is claimed again
                 continue
             mine = ledger.claim([_trial(space, row, judge, seed) for row in rows])
-            with ledger.working(mine):
-                _judge(mine, judge, examples, asked.halving, judged, ledger)
+            try:
+                with ledger.working(mine):
+                    _judge(mine, judge, examples, asked.halving, judged, ledger)
+            except BaseException:  # an interrupt too: others may go on with what is left
+                ledger.give_up(mine)
+                raise
             if told is not None:
                 told([trial for trial in ledger.trials() if trial.judgement is not None])
     return [trial for trial in ledger.trials() if trial.judgement is not None]
@@ -137,7 +141,7 @@ def _judge(
             return
         running.sort(key=lambda trial: trial.loss)
         going = max(1, len(running) // halving)
-        shift = _shift(judge, rung, examples, mine[0].widths, judged)
+        shift = _shift(judge, rung, examples, judged)
         for trial in running[going:]:
             said = trial.judgement
             assert said is not None
@@ -159,7 +163,7 @@ def _rungs(examples: int, halving: int, nets: int) -> list[int]:
     return found
 
 
-def _shift(judge: Judge, rung: int, examples: int, like: object, judged: Sequence[Trial]) -> float:
+def _shift(judge: Judge, rung: int, examples: int, judged: Sequence[Trial]) -> float:
     """Returns by how much a value grows from few examples to all, as of a net judged on all."""
     whole = next((t for t in judged if t.judgement and t.judgement.examples == examples), None)
     if whole is None or whole.judgement is None:
