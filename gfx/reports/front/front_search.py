@@ -114,7 +114,7 @@ def search_front(
     ]
     if done and (folder / FRONT).is_file():
         known = read_front(folder)
-        if known.judged == len(trials):
+        if known.judged == len(trials) and known.finished:
             return FrontSearch(folder, known, len(trials), True, known.about)
     stage("judging the front again")
     net, again = judge.net, judge.anew(fresh)
@@ -127,6 +127,7 @@ def search_front(
         measure=_measure(limits),
         searched_examples=judge.examples,
         judged=len(trials),
+        finished=done,
         about=call.said,
     )
     stage("writing the front")

@@ -109,7 +109,11 @@ def search(
     """
     require_seed(seed, InputError)
     if isinstance(model, str | os.PathLike) and Path(model).is_dir():
-        return _finished(Path(model))
+        given = {
+            "data": data, "evaluations": evaluations, "score": score, "budget": budget,
+            "storage": storage, "run": run, "time": time,
+        }  # fmt: skip
+        return _finished(Path(model), [name for name, value in given.items() if value is not None])
     module = as_module(model)
     require_module(module)
     how = {
@@ -169,7 +173,7 @@ def _batch(by: str, kind: str) -> int:
     return {"evolution": 100, "random": 64}.get(by, 8)
 
 
-def _finished(folder: Path) -> FrontSearch:
+def _finished(folder: Path, given: Sequence[str]) -> FrontSearch:
     """Gives back what a search has found.
 
     Raises: InputError if it is not finished, or the folder is of something else.
@@ -181,8 +185,13 @@ def _finished(folder: Path) -> FrontSearch:
                 f"{said}: the search is not finished; give the command that began it, and it goes "
                 "on"
             )
+        if given:
+            raise InputError(
+                f"{said} is the folder of a search, whose front is read and not searched for; leave "
+                f"out {', '.join(given)}, or give the model"
+            )
         front = read_front(folder)
-        return FrontSearch(folder, front, front.judged, True, front.about)
+        return FrontSearch(folder, front, front.judged, front.finished, front.about)
     if (folder / "recipe.yaml").is_file():
         nets = sorted(path.name for path in folder.glob("[0-9][0-9]-*.gfx"))
         named = next((name for name in nets if "supernet" in name), nets[-1] if nets else None)
