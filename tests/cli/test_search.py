@@ -129,11 +129,12 @@ def test_when_the_time_is_over_there_is_a_front_and_the_same_command_goes_on(pla
         first = run(*command, "--time", 0.3)
     assert first.exit_code == 0, first.stderr
     assert "the time is over: the same command goes on in s" in said(first)
-    assert "8 nets were judged" in first.stdout
-    assert not gfx.search("s").finished
+    begun = gfx.search("s")
+    assert 0 < begun.judged < 9
+    assert not begun.finished
     done = run(*command)
     assert done.exit_code == 0, done.stderr
-    assert "16 nets were judged" in done.stdout
+    assert "9 nets were judged" in done.stdout
     assert gfx.search("s").finished
     none = run(*SUPER[:-1], "other", "--time", 1e-6)
     assert "the search has judged no net within the budgets; give it more time" in said(none)

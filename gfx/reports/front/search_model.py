@@ -187,8 +187,8 @@ def _finished(folder: Path, given: Sequence[str]) -> FrontSearch:
             )
         if given:
             raise InputError(
-                f"{said} is the folder of a search, whose front is read and not searched for; leave "
-                f"out {', '.join(given)}, or give the model"
+                f"{said} is the folder of a search, whose front is read and not searched for "
+                f"again; leave out {', '.join(given)}, or give the model"
             )
         front = read_front(folder)
         return FrontSearch(folder, front, front.judged, front.finished, front.about)
