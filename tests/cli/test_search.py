@@ -220,8 +220,9 @@ def test_folders_that_are_no_search_are_refused(place):
         gfx.search("odd")
     (place / "run").mkdir()
     (place / "run" / "recipe.yaml").touch()
-    (place / "run" / "03-supernet.gfx").touch()
-    with pytest.raises(InputError, match=r"a run of gfx compress.*name its net, run/03-supernet"):
+    with pytest.raises(
+        InputError, match="a run of gfx compress that has found no front: its system"
+    ):
         gfx.search("run")
     (place / "half").mkdir()
     (place / "half" / "search.json").write_text("{}")
@@ -235,3 +236,14 @@ def test_a_supernet_has_its_own_widths_and_latency_is_no_price():
         gfx.search(net, data=pairs(16), widths=[0.5])
     with pytest.raises(BudgetError, match="a search of subnets prices macs, params"):
         gfx.search(net, data=pairs(16), budget={"latency_ms": 3}, examples=4)
+
+
+def test_the_front_of_a_run_of_gfx_compress_is_read_and_picked_from(place):
+    run(*SUPER, "--by", "random", "--evaluations", 6)
+    (place / "runs").mkdir()
+    (place / "runs" / "recipe.yaml").touch()
+    (place / "s").rename(place / "runs" / "02-search")
+    done = run("runs", "--pick", "macs=0.9", "-o", "small.gfx")
+    assert done.exit_code == 0, done.stderr
+    wanted = pick(read_front(place / "runs" / "02-search"), "macs=0.9").prices["params"]
+    assert gfx.cost(gfx.load("small.gfx"), X).params == wanted

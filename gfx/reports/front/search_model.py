@@ -25,7 +25,7 @@ from gfx.progress import Progress, reported
 from gfx.reports.front.front_search import FrontSearch, SearchCall, search_front
 from gfx.reports.front.opened_search import open_search, said_of_score
 from gfx.train.runs.run_identity import fingerprint
-from gfx.train.search.front_file import read_front
+from gfx.train.search.front_file import FRONT, read_front
 from gfx.train.search.refit_judge import RefitJudge
 from gfx.train.search.search_fields import read_search
 from gfx.train.search.search_folder import claimed_folder, is_search_folder
@@ -179,28 +179,36 @@ def _finished(folder: Path, given: Sequence[str]) -> FrontSearch:
     Raises: InputError if it is not finished, or the folder is of something else.
     """
     said = printable(folder)
-    if is_search_folder(folder):
-        if not (folder / "front.json").is_file():
-            raise InputError(
-                f"{said}: the search is not finished; give the command that began it, and it goes "
-                "on"
-            )
-        if given:
-            raise InputError(
-                f"{said} is the folder of a search, whose front is read and not searched for "
-                f"again; leave out {', '.join(given)}, or give the model"
-            )
-        front = read_front(folder)
-        return FrontSearch(folder, front, front.judged, front.finished, front.about)
     if (folder / "recipe.yaml").is_file():
-        nets = sorted(path.name for path in folder.glob("[0-9][0-9]-*.gfx"))
-        named = next((name for name in nets if "supernet" in name), nets[-1] if nets else None)
-        what = f"name its net, {printable(folder / named)}" if named else "it has no net yet"
+        folder = _searched_in(folder)
+    elif not is_search_folder(folder):
         raise InputError(
-            f"{said} is a run of gfx compress, which searches in its stages itself; {what}, and "
-            "give a folder of its own for the search"
+            f"{said} is a folder and holds no search.json: it is no search; name a .gfx file, "
+            "zoo:NAME, or the folder that --run named"
         )
+    if not (folder / FRONT).is_file():
+        raise InputError(
+            f"{said}: the search is not finished; give the command that began it, and it goes on"
+        )
+    if given:
+        raise InputError(
+            f"{said} is the folder of a search, whose front is read and not searched for again; "
+            f"leave out {', '.join(given)}, or give the model"
+        )
+    front = read_front(folder)
+    return FrontSearch(folder, front, front.judged, front.finished, front.about)
+
+
+def _searched_in(run: Path) -> Path:
+    """Returns the folder of the last search of a run of gfx compress.
+
+    Raises: InputError if it has made none.
+    """
+    fronts = sorted(path.parent for path in run.glob(f"[0-9][0-9]-*/{FRONT}"))
+    if fronts:
+        return fronts[-1]
     raise InputError(
-        f"{said} is a folder and holds no search.json: it is no search; name a .gfx file, "
-        "zoo:NAME, or the folder that --run named"
+        f"{printable(run)} is a run of gfx compress that has found no front: its system has no "
+        "search, or it is not there yet; to search among the nets of a supernet, name the .gfx of "
+        "the stage that trained it"
     )
