@@ -196,16 +196,26 @@ def search(
         raise typer.BadParameter(f"--data is given {len(data)} times; give one folder, or two")
     limits = _budgets(budget or ())
     folder = Path("runs") / "search" if run is None else run
+    images = None if not data else data[0] if len(data) == 1 else tuple(data)
     with Progress(f"opening {model}") as progress:
         if Path(model).is_dir():
             folder = Path(model)
-            found = gfx.search(model)
+            found = gfx.search(
+                model,
+                data=images,
+                evaluations=evaluations,
+                score=score,
+                budget=limits,
+                storage=storage,
+                run=run,
+                time=time,
+            )
         else:
             opened = _opened(model, inputs, factory, key, trust, seed)
             note_resumable(folder)
             found = gfx.search(
                 opened.model,
-                data=None if not data else data[0] if len(data) == 1 else tuple(data),
+                data=images,
                 by=by.value,
                 evaluations=evaluations,
                 score=score,

@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 
 from gfx.costs import human
-from gfx.errors import ArchiveError
+from gfx.errors import ArchiveError, InputError
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import printable
 from gfx.io.regular_files import read_regular
@@ -71,7 +71,7 @@ def front_page(front: Front, folder: Path, model: str = "") -> str:
 def _tiles(front: Front) -> str:
     whole = front.whole
     shown = fact("score", front.score, f' <span class="note">{_way(front)}</span>')
-    shown += fact("judged", f"{len(front.searched):,} nets")
+    shown += fact("judged", f"{front.judged:,} nets")
     shown += fact("searched on", f"{front.searched_examples:,} examples")
     shown += fact("judged again on", f"{front.examples:,} fresh examples")
     shown += fact("largest net, MACs", human(whole.prices["exact"]))
@@ -170,7 +170,7 @@ def _picture(net: FrontNet, folder: Path, room: list[int]) -> str:
     try:
         data = read_regular(folder / net.picture, _ONE)
         layout = layout_of(data)
-    except (ArchiveError, ValueError):
+    except (ArchiveError, InputError):
         return f'<p class="note">{escape(net.picture)} cannot be read.</p>'
     room[0] -= len(data)
     if room[0] < 0:

@@ -22,6 +22,8 @@ from gfx.train.tasks import Task, open_task
 
 __all__ = ["OpenedSearch", "open_search", "said_of_score"]
 
+_FRESH = 0.3  # share of the examples that the front is judged on, where the data holds none out
+
 
 @dataclass(frozen=True)
 class OpenedSearch:
@@ -48,6 +50,7 @@ def open_search(
 
     Raises: GfxError of the kind of what does not fit.
     """
+    how = {**how, "val": _FRESH if how.get("val") is None else how["val"]}
     trained = isinstance(module, Supernet) or SUPERNET in getattr(module, "meta", {})
     if trained:
         if widths is not None:

@@ -10,90 +10,31 @@ import os
 import tempfile
 import time as clock
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
-from gfx.costs import Budget, parse_budget
-from gfx.costs.cost import CONVENTIONS
 from gfx.errors import InputError, require_seed
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.guards import printable
 from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.model_kinds import require_module
 from gfx.ir.random_state import keep_random_state
-from gfx.progress import Progress, reported, stage
-from gfx.reports.front.front_page import write_front_page
+from gfx.progress import Progress, reported
+from gfx.reports.front.front_search import FrontSearch, SearchCall, search_front
 from gfx.reports.front.opened_search import open_search, said_of_score
 from gfx.train.runs.run_identity import fingerprint
-from gfx.train.search.front import Front, FrontNet, SearchedNet, make_front, pick
-from gfx.train.search.front_file import FRONT, net_of, read_front, write_front
-from gfx.train.search.front_pictures import front_pictures
-from gfx.train.search.judged_examples import JudgedExamples
-from gfx.train.search.ledger import FileLedger, Ledger
-from gfx.train.search.optuna_ledger import OptunaLedger
+from gfx.train.search.front_file import FRONT, read_front
 from gfx.train.search.refit_judge import RefitJudge
-from gfx.train.search.run_search import run_search
-from gfx.train.search.search_fields import Search, read_search
+from gfx.train.search.search_fields import read_search
 from gfx.train.search.search_folder import claimed_folder, is_search_folder
-from gfx.train.search.search_space import SearchSpace
 from gfx.train.search.supernet_judge import SupernetJudge
-from gfx.train.search.trial import Trial
 from gfx.train.supernet import Supernet
 
-__all__ = ["FrontSearch", "search"]
+__all__ = ["search"]
 
-LEDGER = "ledger.jsonl"
 EVALUATIONS = {"supernet": 200, "refit": 40}  # where none are asked for
-
-
-@dataclass(frozen=True)
-class FrontSearch:
-    """What a search has found, and where it is.
-
-    `assumed` says what was not given. `judged` is how many nets were judged; `finished`, whether
-    these are all that were asked for.
-    """
-
-    folder: Path
-    front: Front
-    judged: int
-    finished: bool
-    assumed: tuple[str, ...]
-
-    def pick(self, limit: str) -> fx.GraphModule:
-        """Opens the best net of the front within a limit, as "macs=2.67G", "params=0.5".
-
-        Raises: InputError that says what there is.
-        """
-        return net_of(self.folder, pick(self.front, limit))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what was found as plain data; front.json of the folder has all of it."""
-        return {
-            "folder": str(self.folder),
-            "finished": self.finished,
-            "judged": self.judged,
-            "assumed": list(self.assumed),
-            "score": self.front.score,
-            "said": self.front.sentence,
-            "nets": [_row(net) for net in self.front.nets],
-        }
-
-
-def _row(net: FrontNet) -> dict[str, Any]:
-    return {
-        "macs": net.prices["exact"],
-        "params": net.prices["params"],
-        "value": net.value,
-        "low": net.low,
-        "high": net.high,
-        "verdict": net.verdict,
-        "file": net.file,
-        "widths": dict(net.widths),
-    }
 
 
 @reported
@@ -168,7 +109,11 @@ def search(
     """
     require_seed(seed, InputError)
     if isinstance(model, str | os.PathLike) and Path(model).is_dir():
-        return _finished(Path(model))
+        given = {
+            "data": data, "evaluations": evaluations, "score": score, "budget": budget,
+            "storage": storage, "run": run, "time": time,
+        }  # fmt: skip
+        return _finished(Path(model), [name for name, value in given.items() if value is not None])
     module = as_module(model)
     require_module(module)
     how = {
@@ -216,9 +161,9 @@ def search(
         if score is None:
             said = (*said, said_of_score(opened.split))
         deadline = None if time is None else clock.monotonic() + time
-        call_ = _Call(fields, storage, seed, deadline, said)
+        call_ = SearchCall(fields, storage, seed, deadline, said)
         with claimed_folder(folder, asked) as path:
-            return _searched(path, judge, opened.split.fresh, call_, asked)
+            return search_front(path, judge, opened.split.fresh, call_, asked)
 
 
 def _batch(by: str, kind: str) -> int:
@@ -228,111 +173,42 @@ def _batch(by: str, kind: str) -> int:
     return {"evolution": 100, "random": 64}.get(by, 8)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """How a search runs."""
-
-    fields: Search
-    storage: str | None
-    seed: int
-    deadline: float | None  # of time.monotonic()
-    said: tuple[str, ...]  # what was assumed
-
-    @property
-    def in_time(self) -> bool:
-        """Whether the time is not over."""
-        return self.deadline is None or clock.monotonic() <= self.deadline
-
-
-def _searched(
-    folder: Path,
-    judge: SupernetJudge | RefitJudge,
-    fresh: JudgedExamples,
-    call: _Call,
-    asked: Mapping[str, Any],
-) -> FrontSearch:
-    """Searches, and writes the front (rules 2 and 3)."""
-    trials = _trials(folder, judge, call, asked)
-    done = call.in_time
-    found = [
-        SearchedNet(t.widths, t.prices, t.judgement.value, t.judgement.examples)
-        for t in trials
-        if t.allowed and t.judgement is not None
-    ]
-    if done and (folder / FRONT).is_file():
-        known = read_front(folder)
-        if known.judged == len(trials):
-            return FrontSearch(folder, known, len(trials), True, known.about)
-    stage("judging the front again")
-    net, again = judge.net, judge.anew(fresh)
-    limits = parse_budget(call.fields.budget, net.cost()) if call.fields.budget else ()
-    prices = {name: int(value[0]) for name, value in net.price([net.largest()]).items()}
-    front = make_front(
-        found,
-        again,
-        SearchedNet(net.largest(), prices, 0.0),
-        measure=_measure(limits),
-        searched_examples=judge.examples,
-        judged=len(trials),
-        about=call.said,
-    )
-    stage("writing the front")
-    widths = [each.widths for each in front.nets]
-    pictures = front_pictures(again, widths, net.largest())
-    front = write_front(folder, front, [judge.deliver(each) for each in widths], pictures)
-    write_front_page(folder)
-    return FrontSearch(folder, front, len(trials), done, front.about)
-
-
-def _measure(limits: Sequence[Budget]) -> str:
-    """Returns the cost of the front, as prices are named: that of the first budget."""
-    if not limits:
-        return "exact"
-    first = limits[0]
-    return CONVENTIONS[first.convention] if first.measure == "macs" else first.measure
-
-
-def _trials(
-    folder: Path, judge: SupernetJudge | RefitJudge, call: "_Call", asked: Mapping[str, Any]
-) -> list[Trial]:
-    """Searches, from where the ledger stopped."""
-    limits = parse_budget(call.fields.budget, judge.net.cost()) if call.fields.budget else ()
-    space = SearchSpace(judge.net, limits)
-    count = call.fields.evaluations
-    ledger: Ledger
-    if call.storage is None:
-        ledger = FileLedger(folder / LEDGER, asked, count)
-    else:
-        ledger = OptunaLedger(call.storage, asked, space, count)
-    try:
-        return run_search(space, judge, call.fields, ledger, seed=call.seed, deadline=call.deadline)
-    finally:
-        ledger.close()
-
-
-def _finished(folder: Path) -> FrontSearch:
+def _finished(folder: Path, given: Sequence[str]) -> FrontSearch:
     """Gives back what a search has found.
 
     Raises: InputError if it is not finished, or the folder is of something else.
     """
     said = printable(folder)
-    if is_search_folder(folder):
-        if not (folder / "front.json").is_file():
-            raise InputError(
-                f"{said}: the search is not finished; give the command that began it, and it goes "
-                "on"
-            )
-        front = read_front(folder)
-        return FrontSearch(folder, front, front.judged, True, front.about)
     if (folder / "recipe.yaml").is_file():
-        nets = sorted(path.name for path in folder.glob("[0-9][0-9]-*.gfx"))
-        named = next((name for name in nets if "supernet" in name), nets[-1] if nets else None)
-        what = f"name its net, {printable(folder / named)}" if named else "it has no net yet"
+        folder = _searched_in(folder)
+    elif not is_search_folder(folder):
         raise InputError(
-            f"{said} is a run of gfx compress, which searches in its stages itself; {what}, and "
-            "give a folder of its own for the search"
+            f"{said} is a folder and holds no search.json: it is no search; name a .gfx file, "
+            "zoo:NAME, or the folder that --run named"
         )
+    if not (folder / FRONT).is_file():
+        raise InputError(
+            f"{said}: the search is not finished; give the command that began it, and it goes on"
+        )
+    if given:
+        raise InputError(
+            f"{said} is the folder of a search, whose front is read and not searched for again; "
+            f"leave out {', '.join(given)}, or give the model"
+        )
+    front = read_front(folder)
+    return FrontSearch(folder, front, front.judged, front.finished, front.about)
+
+
+def _searched_in(run: Path) -> Path:
+    """Returns the folder of the last search of a run of gfx compress.
+
+    Raises: InputError if it has made none.
+    """
+    fronts = sorted(path.parent for path in run.glob(f"[0-9][0-9]-*/{FRONT}"))
+    if fronts:
+        return fronts[-1]
     raise InputError(
-        f"{said} is a folder and holds no search.json: it is no search; name a .gfx file, "
-        "zoo:NAME, or the folder that --run named"
+        f"{printable(run)} is a run of gfx compress that has found no front: its system has no "
+        "search, or it is not there yet; to search among the nets of a supernet, name the .gfx of "
+        "the stage that trained it"
     )

@@ -97,6 +97,7 @@ class Front:
     searched: tuple[SearchedNet, ...]
     told: bool  # whether any two nets differ by more than noise
     judged: int = 0  # nets, also those that were beyond the budgets
+    finished: bool = True  # whether these are all that were asked for
     about: tuple[str, ...] = ()
 
     @property
@@ -152,6 +153,7 @@ def make_front(
     measure: str = "exact",
     searched_examples: int = 0,
     judged: int | None = None,
+    finished: bool = True,
     about: Sequence[str] = (),
     most: int = MOST,
 ) -> Front:
@@ -164,6 +166,7 @@ def make_front(
         measure: the cost, as `Supernet.price` names it.
         searched_examples: how many examples the search judged on.
         judged: how many nets it judged; None: as many as are `found`.
+        finished: whether these are all that were asked for.
         about: what was assumed, in sentences.
         most: how many nets.
 
@@ -196,6 +199,7 @@ def make_front(
         searched=tuple(found),
         told=any(each.told for each in apart.values()),
         judged=len(found) if judged is None else judged,
+        finished=finished,
         about=tuple(about),
     )
 

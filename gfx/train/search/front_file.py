@@ -68,6 +68,7 @@ def write_front(
     made = replace(front, nets=tuple(known))
     text = json.dumps({"kind": _KIND, **plain(made)}, indent=1)
     write_files({root / FRONT: lambda file: file.write(text.encode())})
+    _remove_others(root, made)
     return made
 
 
@@ -107,6 +108,15 @@ def net_of(folder: str | os.PathLike[str], net: FrontNet) -> fx.GraphModule:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(read_regular(path, _NET, _AGAIN)).hexdigest()
+
+
+def _remove_others(root: Path, front: Front) -> None:
+    """Removes nets and pictures of an earlier front, which had more of them."""
+    held = {name for net in front.nets for name in (net.file, net.picture)}
+    for pattern in ("nets/[0-9][0-9].gfx", "samples/[0-9][0-9].png"):
+        for path in root.glob(pattern):
+            if str(path.relative_to(root).as_posix()) not in held:
+                path.unlink(missing_ok=True)
 
 
 def _check(front: Front, path: Path) -> None:

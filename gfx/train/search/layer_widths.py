@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from gfx.train.supernet.affine_values import replaced
-from gfx.train.supernet.kept_intervals import Intervals, part_of
+from gfx.train.supernet.kept_intervals import Intervals, TensorPart, part_of
 from gfx.train.supernet.subnet_graph import SIZES, SubnetGraph
 
 __all__ = ["LayerWidths"]
@@ -51,7 +51,7 @@ class LayerWidths:
                 continue
             key = tuple(units[group] for group in layer.groups)
             if self._now.get(layer.name) != key:
-                layer.give(units, self._numbers)
+                layer.give(key, units, self._numbers)
                 self._now[layer.name] = key
 
 
@@ -64,19 +64,33 @@ class _Layer:
         self.attributes: list[tuple[Any, str, Any]] = []  # layer, name, functions by place
         self.tensors: list[tuple[Any, str, Any, Sequence[Intervals | None], bool]] = []
         self.groups: tuple[int, ...] = ()
+        self._known: dict[Key, tuple[Any, list[Any], list[TensorPart]]] = {}
 
-    def give(self, units: Sequence[int], numbers: list[Any]) -> None:
-        """Sets numbers, attributes and tensors."""
+    def give(self, key: Key, units: Sequence[int], numbers: list[Any]) -> None:
+        """Sets numbers, attributes and tensors; `key` are the units of its groups."""
+        if key not in self._known:
+            self._known[key] = self._at(units)
+        number, attributes, parts = self._known[key]
         if self.number is not None:
-            at, function = self.number
-            numbers[at] = function.at(units)
-        for layer, name, functions in self.attributes:
-            put = {place: function.at(units) for place, function in functions.items()}
+            numbers[self.number[0]] = number
+        for (layer, name, _), put in zip(self.attributes, attributes, strict=True):
             setattr(layer, name, replaced(getattr(layer, name), put))
-        for target, name, store, dims, read in self.tensors:
-            part = part_of([dim.size if dim else 0 for dim in dims], dims, units)
+        for (target, name, store, _, read), part in zip(self.tensors, parts, strict=True):
             cut = store[name] if part.whole else part.of(store[name])
             target[name] = cut.contiguous() if read and not part.whole else cut
+
+    def _at(self, units: Sequence[int]) -> tuple[Any, list[Any], list[TensorPart]]:
+        """Returns the number, what is put into the attributes, and the parts of the tensors."""
+        number = None if self.number is None else self.number[1].at(units)
+        attributes = [
+            {place: function.at(units) for place, function in functions.items()}
+            for _, _, functions in self.attributes
+        ]
+        parts = [
+            part_of([dim.size if dim else 0 for dim in dims], dims, units)
+            for _, _, _, dims, _ in self.tensors
+        ]
+        return number, attributes, parts
 
 
 def _layer_of(graph: SubnetGraph, node: fx.Node) -> _Layer:

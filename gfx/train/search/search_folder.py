@@ -64,8 +64,9 @@ def claimed_folder(folder: str | os.PathLike[str], asked: Mapping[str, Any]) -> 
 def _claim(path: Path, asked: dict[str, Any]) -> None:
     """Writes what was asked for, or compares it with what is there."""
     file = path / ASKED
-    others = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
-    if not file.exists():
+    names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+    others = [name for name in names if name != ASKED]
+    if not file.exists() or not others:  # nothing was judged: it may be asked anew
         if others:
             raise InputError(
                 f"{printable(path)} holds {others[0]!r} and no {ASKED}: it is no folder of a "

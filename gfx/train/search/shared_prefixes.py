@@ -70,7 +70,7 @@ class SharedPrefixes:
         self.net, self.memory, self.seed = net, memory, seed
         self.graph = net.subnet_graph
         self.code = self.graph.code
-        self.runner = Interpreter(self.code)
+        self.runner = _Runner(self.code)
         self.nodes = list(self.code.graph.nodes)
         self._begin = sum(node.op == "placeholder" for node in self.nodes)
         self._layers = LayerWidths(self.graph)
@@ -213,6 +213,17 @@ class SharedPrefixes:
                     )
                 found[place] = str(node.target)
         return found
+
+
+class _Runner(Interpreter):
+    """Runs nodes; a layer is looked up once, and not at each of thousands of calls."""
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Calls a layer."""
+        layers = vars(self).setdefault("layers", {})
+        if target not in layers:
+            layers[target] = self.fetch_attr(target)
+        return layers[target](*args, **kwargs)
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -301,6 +301,10 @@ def test_a_folder_is_of_one_search(tmp_path):
             claimed_folder(folder, {"seed": 0, "by": "random"}),
         ):
             pass
+    with claimed_folder(folder, {"seed": 7}):  # nothing was judged: it may be asked anew
+        pass
+    with claimed_folder(folder, {"seed": 0, "by": "random"}) as path:
+        (path / "ledger.jsonl").touch()
     with claimed_folder(folder, {"seed": 0, "by": "random"}):
         pass
     with (
