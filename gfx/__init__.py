@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gfx.pipeline.recipe import Recipe
     from gfx.pipeline.registry import passes
     from gfx.pipeline.report import Report, report
+    from gfx.reports.front import FrontSearch, search
     from gfx.reports.run import CompressionRun, compress
     from gfx.reports.sensitivity import inspect
     from gfx.train.schedule import Schedule, schedule
@@ -61,6 +62,7 @@ __all__ = [
     "EditError",
     "ExportError",
     "Exported",
+    "FrontSearch",
     "GfxError",
     "Groups",
     "InputError",
@@ -96,6 +98,7 @@ __all__ = [
     "report",
     "save",
     "schedule",
+    "search",
     "supernet",
     "tapped",
     "testing",
@@ -113,6 +116,7 @@ _HOMES = {
     "Context": "gfx.contract",
     "Cost": "gfx.costs",
     "Exported": "gfx.deploy.export",
+    "FrontSearch": "gfx.reports.front",
     "Groups": "gfx.coupling",
     "Keeps": "gfx.contract",
     "Outcome": "gfx.contract",
@@ -137,6 +141,7 @@ _HOMES = {
     "report": "gfx.pipeline.report",
     "save": "gfx.io.archive",
     "schedule": "gfx.train.schedule",
+    "search": "gfx.reports.front",
     "supernet": "gfx.train.supernet",
     "tapped": "gfx.compression.taps",
     "trace": "gfx.frontend",

@@ -13,6 +13,7 @@ from gfx.cli.export import export
 from gfx.cli.inspect import inspect
 from gfx.cli.listings import passes, recipes, zoo
 from gfx.cli.report import report
+from gfx.cli.search import search
 
 __all__ = ["EXAMPLES", "app"]
 
@@ -52,6 +53,7 @@ def _root(
 EXAMPLES = {
     apply: "gfx apply half zoo:dcgan -o small.gfx",
     compress: "gfx compress self-distill 'zoo:dcgan?ngf=8' --scale 0.001 -o student.gfx",
+    search: "gfx search 'zoo:dcgan?ngf=8' --by random --evaluations 4 --pick 0.5 -o small.gfx",
     cost: "gfx cost zoo:resnet_9blocks --input 1x3x256x256",
     channels: "gfx channels zoo:unet_256",
     inspect: "gfx inspect zoo:dcgan --fast --csv table.csv",

@@ -19,26 +19,16 @@ from gfx.cli.options import (
     Model,
     Range,
     Seed,
+    TaskOption,
     Trust,
     check_output,
+    share_or_folder,
 )
 from gfx.cli.run_tables import print_stages
 from gfx.cli.screen import Progress, print_json, print_text
 from gfx.cli.stopping import note_resumable, note_written
 
 __all__ = ["compress"]
-
-
-class TaskOption(StrEnum):
-    """What a generator is trained to do."""
-
-    paired = "paired"
-    unpaired = "unpaired"
-    latent = "latent"
-    classes = "class"
-    labels = "labels"
-    super_resolution = "super_resolution"
-    own = "self"
 
 
 class TrackerOption(StrEnum):
@@ -225,7 +215,7 @@ def compress(
             crop=crop,
             flip=flip,
             range=value_range,
-            val=_share_or_folder(val),
+            val=share_or_folder(val),
             labels=labels,
             attributes=attributes or None,
             batch=batch,
@@ -260,15 +250,6 @@ def _players(given: Sequence[str]) -> dict[str, str]:
             raise typer.BadParameter(f"--player {name} is given twice; give it once")
         found[name] = path
     return found
-
-
-def _share_or_folder(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return Path(text)
 
 
 def _print_run(done: Any, folder: Path, *, as_json: bool) -> None:

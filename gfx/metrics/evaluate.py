@@ -16,7 +16,7 @@ from gfx.metrics.reference import Reference
 from gfx.metrics.score import Score
 from gfx.metrics.set_distances import frechet, kernel_distance, kernel_spread, precision
 
-__all__ = ["check_metrics", "evaluate"]
+__all__ = ["check_metrics", "distance_of_sets", "evaluate"]
 
 _LEAST = {"fd": 2, "kd": 4, "precision": 4, "recall": 4}  # images of either side
 _SEED = 0  # of the subsets of a kernel distance
@@ -91,7 +91,7 @@ def evaluate(
         elif reference is not None:
             network = networks[name.text]
             made = torch.cat(features[network.identity])
-            scores[name.text] = _distance(name, network, made, reference)
+            scores[name.text] = distance_of_sets(name, network, made, reference)
     return scores
 
 
@@ -139,7 +139,13 @@ def _paired(fakes: Images, targets: Images | None) -> Iterator[tuple[Tensor, Ten
         yield batch, target
 
 
-def _distance(name: MetricName, network: Extractor, fakes: Tensor, reals: Reference) -> Score:
+def distance_of_sets(
+    name: MetricName, network: Extractor, fakes: Tensor, reals: Reference
+) -> Score:
+    """Returns a distance of features (n, d) of fakes from those of real images.
+
+    Raises: InputError if there are too few images.
+    """
     least = _LEAST[name.kind]
     for who, count in (("fakes", len(fakes)), ("real images", reals.count)):
         if count < least:

@@ -42,15 +42,19 @@ class PairedMeans:
 
         Raises: InputError if the images are too small for ssim.
         """
-        a, b = fakes.double(), targets.double()
-        self._sum += self._of_each(a, b).sum().item()
-        self._count += len(a)
+        self._sum += self.of_each(fakes, targets).sum().item()
+        self._count += len(fakes)
 
     def value(self) -> float:
         """Returns the mean over all images."""
         return self._sum / self._count
 
-    def _of_each(self, a: Tensor, b: Tensor) -> Tensor:
+    def of_each(self, fakes: Tensor, targets: Tensor) -> Tensor:
+        """Returns the metric of each image, (N,) in double precision.
+
+        Raises: InputError if the images are too small for ssim.
+        """
+        a, b = fakes.double(), targets.double()
         if self.kind == "l1":
             return (a - b).abs().mean(dim=(1, 2, 3))
         if self.kind == "psnr":

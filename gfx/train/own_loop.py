@@ -34,6 +34,7 @@ from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
 from gfx.train.systems.run_length import StepCount
 from gfx.train.tasks import Batch
+from gfx.train.tasks.held_out import keep_for_search
 
 __all__ = ["PreparedPlayer", "convert", "prepare"]
 
@@ -163,6 +164,7 @@ def prepare(
     require_module(module)
     devices = devices_of(device)
     opened = open_run(module, data, discriminator, example_inputs, task=task, seed=seed, **images)
+    trained_on, _ = keep_for_search(opened.task, system.data.get("search"), seed)
     missing = [g.stage for g in chosen.fit.teacher if g.stage != GIVEN]
     if missing:
         raise RecipeError(
@@ -171,10 +173,10 @@ def prepare(
         )
     nets = Nets({GIVEN: opened.given}, {})
     given_players(players, system, nets)
-    builder = StageBuilder(chosen, 0, opened.task, devices, nets, opened.critics, seed)
+    builder = StageBuilder(chosen, 0, trained_on, devices, nets, opened.critics, seed)
     steps = length_of(chosen.fit, builder.loader, scale, {})
     example = opened.task.inputs(Batch.of([opened.task.example(0, random.Random(seed))]))
-    measured = StageInputs(opened.task, builder.loader) if chosen.passes else None
+    measured = StageInputs(trained_on, builder.loader) if chosen.passes else None
     student = prepared_student(chosen, opened.given, steps.total, seed, example, measured)
     loop = builder.loop(student, steps)
     player = loop.players[-1]

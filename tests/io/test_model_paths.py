@@ -11,6 +11,7 @@ from gfx.errors import ArchiveError, GfxError
 
 RECIPE = {"passes": [{"channel_prune": {"ratio": 0.5, "importance": "random"}}]}
 X = torch.zeros(1, 3, 8, 8)
+IMAGES = torch.linspace(-1, 1, 80 * 192).sin().view(80, 3, 8, 8)
 FIT = {
     "stages": {
         "one": {
@@ -32,6 +33,19 @@ VERBS = {
     "compress": lambda model, folder: (
         gfx.compress(FIT, model, data=torch.zeros(4, 3, 8, 8), task="self", example_inputs=X).scores
     ),
+    "search": lambda model, folder: [
+        net.value
+        for net in gfx.search(
+            model,
+            data=IMAGES,
+            by="random",
+            evaluations=2,
+            example_inputs=X,
+            order="l1",
+            widths=[0.5, 1.0],
+            examples=8,
+        ).front.nets
+    ],
     "supernet": lambda model, folder: gfx.supernet(model, X, widths=[0.5, 1.0]).widths,
     "export": lambda model, folder: gfx.export(model, folder / "a.pt2", X, force=True).inputs,
 }

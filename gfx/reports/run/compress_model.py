@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from gfx.errors import ArchiveError, InputError, check_range, require_seed
+from gfx.errors import ArchiveError, GfxError, InputError, check_range, require_seed
 from gfx.io.archive import ModelPath, as_module
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import printable, reading_file
@@ -28,6 +28,7 @@ from gfx.ir.model_kinds import require_module
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
 from gfx.progress import Progress, reported
+from gfx.reports.front.front_page import write_front_page
 from gfx.reports.run.run_page import write_run_page
 from gfx.train.loop.devices import devices as devices_of
 from gfx.train.runs.given_players import given_players
@@ -42,6 +43,7 @@ from gfx.train.runs.run_system import RunSettings, SystemRun
 from gfx.train.runs.trackers import check_trackers
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
+from gfx.train.tasks.held_out import keep_for_search
 
 __all__ = ["CompressionRun", "compress"]
 
@@ -196,17 +198,16 @@ def compress(
         opened = open_run(module, data, discriminator, example_inputs, **begun)
         path = Path(tempfile.mkdtemp(prefix="gfx-run-")) if run is None else Path(run)
         folder = RunFolder(path)
-        parts = (opened.given, opened.task, opened.critics)
-        made = SystemRun(system, *parts, folder, devices, settings)
-        made.shows = write_run_page
-        made.say(opened.task.about)
+        task_, searched = keep_for_search(opened.task, system.data.get("search"), settings.seed)
+        parts = (opened.given, task_, opened.critics)
+        made = SystemRun(system, *parts, folder, devices, settings, searched=searched)
+        made.shows, made.shows_front = write_run_page, _front_shown
+        made.say(task_.about)
         partners = given_players(players, system, made.nets)
         if dry_run:
             plan = preflight(made)
             return CompressionRun(path, None, (), (), {}, plan, tuple(made.said))
-        asked = identity(
-            system, fingerprint(opened.given), opened.critics, opened.task, settings, how
-        )
+        asked = identity(system, fingerprint(opened.given), opened.critics, task_, settings, how)
         if partners:
             asked["run"]["players"] = {name: fingerprint(net) for name, net in partners.items()}
         stack.enter_context(folder.opened(asked, claims=devices.main))
@@ -220,6 +221,15 @@ def compress(
     return CompressionRun(
         path, small, tuple(made.book.rows), samples, made.scores, plan, tuple(made.said)
     )
+
+
+def _front_shown(folder: Path) -> str:
+    """Renders the front of a search; says what it could not."""
+    try:
+        write_front_page(folder)
+    except (GfxError, OSError, ValueError) as error:  # a page stops no run
+        return f"front.html is not written: {error}"
+    return ""
 
 
 def _note_call(folder: Path, recipe: SystemSource, preset: Any, data: Any, said: Any) -> None:

@@ -26,6 +26,7 @@ from gfx.frontend.driver import traced
 from gfx.progress import stage as report_stage
 from gfx.train.loop.fit_loop import FitLoop, finite
 from gfx.train.runs.run_system import SystemRun
+from gfx.train.runs.search_stage import StageSearch
 from gfx.train.systems.fit_fields import GIVEN
 
 __all__ = ["RunPlan", "StagePlan", "give_back_memory", "preflight"]
@@ -111,7 +112,12 @@ def _tried(run: SystemRun) -> RunPlan:
             length = trial.length(stage, loader)
             steps = length.total
         student = trial.prepared(stage, steps)
-        if number == 0:  # it begins with what was given: the run begins with the same
+        if stage.search is not None:
+            search = StageSearch(trial, number, stage, student)
+            seconds, student = search.check(), search.some_net()
+        if (
+            number == 0 and stage.search is None
+        ):  # it begins with what was given: the run begins with the same
             run.first = student
         cost = cost_of(traced(student, example, check=False))
         if stage.fit is not None:

@@ -36,6 +36,8 @@ def run_all_stages(run: SystemRun) -> None:
             if run.devices.main:  # also those of a run that was killed before it did
                 CheckpointFiles(run.folder.checkpoints, number).clear()
             run.devices.wait()
+            if not ended:  # of a process that waited for the search of another
+                ended = run.folder.finished(number, stage.name) or {}
             run.show()
             run.take(number, stage, ended)
         judge_given(run)

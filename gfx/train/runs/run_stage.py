@@ -32,6 +32,7 @@ from gfx.train.runs.run_report import attach_joined
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.runs.sample_grids import write_grid
 from gfx.train.runs.sealed_files import read_sealed, seal_path
+from gfx.train.runs.search_stage import StageSearch
 from gfx.train.systems import SystemStage
 from gfx.train.systems.run_length import StepCount
 
@@ -56,6 +57,8 @@ class StageRun:
         student = self._begun()
         self.begun = report(student)
         modes = {path: part.training for path, part in student.named_modules()}
+        if self.stage.search is not None:
+            return self._searched(student)
         if self.stage.fit is None:
             return self._ended(student, None, 0, {}, None)
         builder = self.system.builder(self.number, self.stage)
@@ -80,6 +83,21 @@ class StageRun:
         for path, part in kept.named_modules():  # as they were given
             part.training = modes.get(path, part.training)
         return self._ended(kept, player, steps.total, scores, judged)
+
+    def _searched(self, student: fx.GraphModule) -> dict[str, Any] | None:
+        """Searches, in the process that writes; the others read what it found."""
+        run, found = self.system, None
+        if run.devices.main:
+            found = StageSearch(run, self.number, self.stage, student).run()
+        if run.devices.any(run.devices.main and found is None):
+            return None
+        if found is None:
+            return {}
+        self.begun = report(found)
+        judged = run.evaluation(self.stage).judge(found.to(run.devices.device))
+        scores = _values(judged)
+        self._log(0, {f"kept.{name}": value for name, value in scores.items()})
+        return self._ended(found, None, 0, scores, judged)
 
     def _begun(self) -> fx.GraphModule:
         """Returns the student before its first step, read from its file (rule 2)."""
@@ -126,7 +144,7 @@ class StageRun:
             if interval is not None and taken % interval == 0 and not last:
                 self._judge(taken)
                 run.show()
-            over = run.deadline is not None and run.devices.any(monotonic() > run.deadline)
+            over = run.deadline is not None and run.devices.any(run.late)
             due = monotonic() - written > run.settings.checkpoint_seconds
             if not last and (due or over) and run.devices.main:
                 self._checkpoint(taken)

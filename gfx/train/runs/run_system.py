@@ -60,7 +60,9 @@ class SystemRun:
     said: list[str] = field(default_factory=list)
     stopped: bool = False
     book: Logbook = field(init=False)  # opened when the stages run
+    searched: Task | None = None  # examples that are kept for searches; None: those of training
     shows: Callable[[Path], str] = lambda folder: ""  # renders the folder; says what it could not
+    shows_front: Callable[[Path], str] = lambda folder: ""  # renders the front of a search
 
     def __post_init__(self) -> None:
         self.nets = Nets({GIVEN: self.model}, {})
@@ -70,6 +72,11 @@ class SystemRun:
         self.scores: dict[str, dict[str, Any]] = {}
         seconds = self.settings.seconds
         self.deadline = None if seconds is None else monotonic() + seconds
+
+    @property
+    def late(self) -> bool:
+        """Whether the time of the run is over."""
+        return self.deadline is not None and monotonic() > self.deadline
 
     def show(self) -> None:
         """Renders the page of the run, by the process that writes."""

@@ -1,7 +1,7 @@
 """Proposes subnets by a survey: what each choice costs alone, then what a model of it likes best.
 
 1. The survey judges the whole net, and each dimension alone at up to three of its choices; with few
-   evaluations at fewer. These may be beyond the budgets: they only teach the model.
+   evaluations at fewer, or not at all. These may be beyond the budgets: they only teach the model.
 2. A model of the damage, a sum over choices, is fitted on all trials again before each batch.
 3. A batch lies along the front from the smallest subnet to the budgets: an inner evolution finds
    what the model likes best at each of some costs, with exact prices. Every second proposal comes
@@ -53,6 +53,8 @@ class SurveyProposer(Proposer):
         """Lists the rows of the survey (rule 1)."""
         counts, largest = self.space.counts, self.space.largest
         room = int(_SURVEYED * self.asked.evaluations) - 1
+        if room < len(counts) // 2:  # too few to learn from
+            return []
         found = [largest]
         known = {largest}
         for share in _LEVELS:

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from gfx.errors import PreconditionError
 from gfx.ir.interpreter import Interpreter, Values
 
-__all__ = ["Moments", "pool_moments"]
+__all__ = ["Moments", "measure", "pool_moments", "tracks"]
 
 Moments = dict[str, tuple[Tensor, Tensor]]  # by path of a BatchNorm: mean, unbiased variance
 
@@ -43,7 +43,8 @@ def pool_moments(code: fx.GraphModule, batches: Sequence[tuple[Any, ...]]) -> Mo
     with torch.no_grad():
         for node in code.graph.nodes:
             layer = code.get_submodule(str(node.target)) if node.op == "call_module" else None
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and _tracks(layer):
+            if tracks(layer):
+                assert layer is not None
                 path = str(node.target)
                 if path in found:
                     raise PreconditionError(
@@ -51,18 +52,27 @@ def pool_moments(code: fx.GraphModule, batches: Sequence[tuple[Any, ...]]) -> Mo
                         "give every call a BatchNorm"
                     )
                 operand = node.all_input_nodes[0]
-                mean, biased, count = _moments([values[operand] for values in runs])
-                found[path] = mean, biased * (count / max(count - 1, 1))
-                # what a batch in training mode is normalised by, while the unbiased one is kept
-                vars(layer)["running_mean"], vars(layer)["running_var"] = mean, biased
+                found[path] = measure(layer, [values[operand] for values in runs])
             for place, values in zip(places, runs, strict=True):
                 runner.args_iter = place
                 runner.step_through(values, [node])
     return found
 
 
-def _tracks(layer: Any) -> bool:
-    return bool(layer.track_running_stats) and layer.running_mean is not None
+def tracks(layer: Any) -> bool:
+    """Whether a layer is a BatchNorm with running statistics."""
+    norm = isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    return norm and bool(layer.track_running_stats) and layer.running_mean is not None
+
+
+def measure(layer: nn.Module, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns mean and unbiased variance of what a BatchNorm reads, of all batches together.
+
+    The layer gets the biased variance, by which a batch in training mode is normalised.
+    """
+    mean, biased, count = _moments(values)
+    vars(layer)["running_mean"], vars(layer)["running_var"] = mean, biased
+    return mean, biased * (count / max(count - 1, 1))
 
 
 def _moments(values: Sequence[Tensor]) -> tuple[Tensor, Tensor, int]:

@@ -18,9 +18,9 @@ from gfx.train.supernet.kept_intervals import TensorPart, part_of
 from gfx.train.supernet.pooled_moments import Moments
 from gfx.train.supernet.subnet_plan import SubnetPlan
 
-__all__ = ["SubnetGraph"]
+__all__ = ["SIZES", "SubnetGraph"]
 
-_SIZES = "subnet_sizes"  # attribute of the code's module that holds the numbers
+SIZES = "subnet_sizes"  # attribute of the code's module that holds the numbers
 
 
 class SubnetGraph:
@@ -40,7 +40,7 @@ class SubnetGraph:
         code = tapped(pattern.module) if taps else pattern.module
         assert isinstance(code, fx.GraphModule)
         self.code = code
-        vars(self.code)[_SIZES] = []
+        vars(self.code)[SIZES] = []
         self._modes = [
             (layer, module.get_submodule(path))
             for path, layer in self.code.named_modules()
@@ -54,12 +54,26 @@ class SubnetGraph:
     def set(self, widths: Sequence[int]) -> None:
         """Sets the widths of the elastic groups, in channels that go together."""
         numbers = [function.at(widths) for function in self.functions]
-        vars(self.code)[_SIZES] = numbers
+        vars(self.code)[SIZES] = numbers
         for (path, name), found in self.plan.attributes.items():
             layer = self.code.get_submodule(path)
             put = {place: function.at(widths) for place, function in found.items()}
             setattr(layer, name, replaced(getattr(layer, name), put))
         self._parts = self.parts(widths)
+
+    def tensors_below(self, path: str) -> list[tuple[dict[str, Any], str, Any, str, bool]]:
+        """Lists the tensors of a layer, and of those inside of it, or one that the graph reads.
+
+        Returns: where the layer looks for each, its name, where the supernet holds it, its path in
+            the plan, and whether the graph reads it.
+        """
+        held = {id(vars(layer)): prefix for prefix, layer in self.code.named_modules()}
+        wholes = [f"{held[id(target)]}.{name}".lstrip(".") for target, name, *_ in self._holders]
+        return [
+            holder
+            for holder, whole in zip(self._holders, wholes, strict=True)
+            if whole == path or whole.startswith(f"{path}.")
+        ]
 
     def parts(self, widths: Sequence[int]) -> dict[str, TensorPart]:
         """Returns the part of every tensor that is not used whole, by its path."""
@@ -116,7 +130,7 @@ class SubnetGraph:
         graph = pattern.graph
         first = next(node for node in graph.nodes if node.op != "placeholder")
         with graph.inserting_before(first):
-            sizes = graph.create_node("get_attr", _SIZES)  # a list: graph.get_attr would warn
+            sizes = graph.create_node("get_attr", SIZES)  # a list: graph.get_attr would warn
         for node in list(graph.nodes):
             numbers = self.plan.arguments.get(node.name, {})
             if not numbers or node is sizes:
@@ -127,7 +141,7 @@ class SubnetGraph:
                     put[place] = graph.call_function(operator.getitem, (sizes, self._add(function)))
             args, kwargs = replaced((node.args, node.kwargs), put)
             node.args, node.kwargs = args, kwargs
-        vars(pattern.module)[_SIZES] = []
+        vars(pattern.module)[SIZES] = []
         pattern.module.recompile()
 
     def _add(self, function: WidthFunction) -> int:

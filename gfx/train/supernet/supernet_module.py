@@ -264,6 +264,28 @@ class Supernet(nn.Module):
         """Drops all moments that `calibrate` measured: subnets use the shared ones again."""
         self._hidden.moments.clear()
 
+    def keep_moments(self, moments: Moments) -> None:
+        """Keeps moments for the widths that are set, as `calibrate` does with those it measures."""
+        self._hidden.moments[tuple(self._hidden.units)] = dict(moments)
+
+    @property
+    def kept_moments(self) -> dict[tuple[int, ...], Moments]:
+        """The moments that were measured, by the units of the widths; a copy."""
+        return dict(self._hidden.moments)
+
+    def restore_moments(self, moments: Mapping[tuple[int, ...], Moments]) -> None:
+        """Puts back what `kept_moments` was."""
+        self._hidden.moments = dict(moments)
+
+    @property
+    def subnet_graph(self) -> SubnetGraph:
+        """What runs the subnet that is set; whoever sets other widths there puts these back."""
+        return self._hidden.graph(self)
+
+    def units(self, widths: Widths) -> list[int]:
+        """Returns widths as numbers of channels that go together, of each elastic group."""
+        return self._hidden.units_of(self._full(widths))
+
     def parts(self, widths: Widths) -> dict[str, TensorPart]:
         """Returns the part of each tensor that a subnet uses, by path; others are used whole."""
         hidden = self._hidden

@@ -9,6 +9,7 @@ from gfx.io.plain_data import coerce, shown
 from gfx.io.shipped_recipes import recipes_folder, shipped, shipped_systems
 from gfx.io.yaml_text import parse
 from gfx.pipeline.recipe import InputSpec, input_specs, read_text
+from gfx.train.search.search_fields import read_search
 from gfx.train.systems.fit_fields import Fit, read_fit
 from gfx.train.systems.system import Keep, System, SystemStage
 
@@ -154,7 +155,8 @@ def _stage(name: str, data: Any, where: str, before: list[SystemStage]) -> Syste
     fit = None if data.get("fit") is None else _fit(data["fit"], f"{where}: fit", before)
     keep = _field(data.get("keep", "last"), Keep, f"{where}: keep")
     try:
-        search, budget = _search(data.get("search"), where), data.get("budget") or {}
+        asked, budget = data.get("search"), data.get("budget") or {}
+        search = None if asked is None else read_search(asked, "search")
         return SystemStage(name, tuple(passes), fit, keep, search, budget)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
@@ -171,21 +173,6 @@ def _fit(data: Any, where: str, before: list[SystemStage]) -> Fit:
             f"{did_you_mean(like, known)}"
         )
     return read_fit(data, where, known[like])
-
-
-def _search(data: Any, where: str) -> dict[str, Any] | None:
-    """Reads `search:` as plain data; `refuse_unrunnable` says that it does not run yet."""
-    if data is None:
-        return None
-    known = ("by", "evaluations", "score", "budget", "pick")
-    if not isinstance(data, Mapping):
-        raise RecipeError(f"{where}: search: a mapping is expected, not {shown(data)}")
-    for key in data:
-        if key not in known:
-            raise RecipeError(
-                f"{where}: search: unknown field {shown(key)}{did_you_mean(key, known)}"
-            )
-    return dict(data)
 
 
 def _field(value: Any, kind: Any, where: str) -> Any:

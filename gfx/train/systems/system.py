@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gfx.errors import RecipeError, require_seed
+from gfx.errors import RecipeError, check_range, did_you_mean, require_seed
 from gfx.io.plain_data import plain, shown
 from gfx.io.yaml_text import dump
 from gfx.pipeline.recipe import InputSpec, Recipe
+from gfx.train.search.search_fields import Search
 from gfx.train.systems.check_players import check_players
 from gfx.train.systems.fit_fields import GIVEN, Fit
 
@@ -45,7 +46,7 @@ class SystemStage:
     passes: tuple[Any, ...] = ()  # as a recipe lists them; every default is added
     fit: Fit | None = None
     keep: Keep = "last"
-    search: dict[str, Any] | None = None
+    search: Search | None = None
     budget: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the passes together
 
     def __post_init__(self) -> None:
@@ -58,6 +59,11 @@ class SystemStage:
         if not self.passes and self.fit is None and self.search is None:
             raise RecipeError(
                 f"stage {self.name} has neither `do` nor `fit` nor `search`; give one of them"
+            )
+        if self.search is not None and self.fit is not None:
+            raise RecipeError(
+                f"stage {self.name} has `fit` and `search`; a search chooses among what a fit has "
+                "trained: give it a stage of its own, behind that"
             )
         if self.keep != "last" and self.fit is None:
             raise RecipeError(f"stage {self.name}: keep: {self.keep} judges what a `fit` has made")
@@ -93,7 +99,7 @@ class SystemStage:
         if self.fit is not None:
             found |= {"fit": self.fit.spec(), "keep": self.keep}
         if self.search is not None:
-            found["search"] = plain(self.search)
+            found["search"] = self.search.spec()
         return found
 
 
@@ -115,6 +121,13 @@ class System:
             raise RecipeError("stages is empty; give at least one")
         if self.seed is not None:
             require_seed(self.seed)
+        for use, share in self.data.items():
+            if use != "search":
+                raise RecipeError(
+                    f"data: unknown use {shown(use)}{did_you_mean(use, ('search',))}; examples are "
+                    "kept apart for a search, as {search: 0.2}"
+                )
+            check_range("data: search", share, above=0, below=1)
         known: list[str] = []
         for stage in self.stages:
             if stage.fit is not None:
@@ -157,12 +170,9 @@ class System:
 
         Raises: RecipeError naming the stage and the field.
         """
-        if self.data:
-            raise RecipeError(f"data: {shown(self.data)}: this version of gfx runs no search")
         for stage in self.stages:
             fit = stage.fit
             asked = {
-                "search": stage.search,
                 "fit: data": None if fit is None else fit.data,
                 "fit: discriminator: wrap": None if fit is None else fit.discriminator.wrap,
             }

@@ -8,13 +8,14 @@ from gfx.errors import InputError
 from gfx.train.tasks.image_tasks import UnpairedTask
 from gfx.train.tasks.task import Task
 
-__all__ = ["hold_out"]
+__all__ = ["hold_out", "keep_for_search"]
 
 T = TypeVar("T", bound=Task)
 
 SHARE = 0.1  # of the examples
 MOST = 500
 _LEAST = 10  # examples, of which one is held out
+_FEWEST = 4  # examples that nets are judged on
 
 
 def hold_out(task: T, share: float | None = None, seed: int = 0) -> T:
@@ -53,6 +54,35 @@ def hold_out(task: T, share: float | None = None, seed: int = 0) -> T:
     made.held_out = judged
     made.about = (*task.about, f"held out: {count} of {task.length} examples, chosen by the seed")
     return made
+
+
+def keep_for_search(task: T, share: float | None, seed: int = 0) -> tuple[T, T | None]:
+    """Returns the task without a share of its examples, and a task of these; None keeps nothing.
+
+    Raises: InputError if the share leaves nothing to train on, or too little to search on.
+
+    Example:
+        >>> import torch
+        >>> from gfx.train import tasks
+        >>> rest, kept = keep_for_search(tasks.inputs(torch.zeros(100, 3)), 0.2)
+        >>> rest.length, kept.length
+        (80, 20)
+    """
+    if share is None:
+        return task, None
+    count = round(task.length * share)
+    if count < _FEWEST or task.length - count < 1:
+        raise InputError(
+            f"data: search: {share} of {task.length} examples are {count}, and a search takes at "
+            f"least {_FEWEST} of its own; give a larger share, more data, or leave it out: nets "
+            "are then judged on examples of the training set"
+        )
+    kept, rest = _split(task.length, count, f"search {seed}")
+    made, searched = task.part(rest), task.part(kept)
+    made.held_out, searched.held_out = task.held_out, None
+    made.about = (*task.about, f"kept for the search: {count} of {task.length} examples")
+    searched.about = ()
+    return made, searched
 
 
 def _split(count: int, few: int, seed: str) -> tuple[list[int], list[int]]:

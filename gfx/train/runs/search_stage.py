@@ -1,0 +1,211 @@
+"""Runs the search of a stage: judges subnets of the supernet that the stage before it left.
+
+1. Nets are judged on the examples that the run kept for searches (`data: {search: 0.2}`), else on
+   examples of the training set; the front again on those that all stages are judged on.
+2. Fractions of a budget are of the model as it was given.
+3. Each judged net is written down at once: a search that was stopped goes on after the last.
+4. What the front is picked from, and what it is judged by, is in the folder `NN-name` of the run.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter, process_time
+
+from torch import fx
+
+from gfx.compression.selection.width_choices import SUPERNET
+from gfx.costs import Budget, cost_of, parse_budget
+from gfx.costs.cost import CONVENTIONS
+from gfx.errors import BudgetError, PreconditionError
+from gfx.frontend.driver import traced
+from gfx.pipeline import apply
+from gfx.progress import stage as report_stage
+from gfx.train.runs.evaluation import DEFAULT_METRICS
+from gfx.train.runs.run_identity import fingerprint
+from gfx.train.runs.run_system import SystemRun
+from gfx.train.search.front import Front, FrontNet, SearchedNet, make_front, pick
+from gfx.train.search.front_file import write_front
+from gfx.train.search.front_pictures import front_pictures
+from gfx.train.search.judged_examples import JudgedExamples
+from gfx.train.search.ledger import FileLedger
+from gfx.train.search.run_search import run_search
+from gfx.train.search.search_space import SearchSpace
+from gfx.train.search.supernet_judge import SupernetJudge
+from gfx.train.search.trial import Trial
+from gfx.train.supernet import Supernet, supernet
+from gfx.train.systems import SystemStage
+from gfx.train.tasks import Batch
+
+__all__ = ["StageSearch"]
+
+_SEARCHED = 200  # examples, where the recipe does not say
+_CALIBRATED = 8  # batches that moments of BatchNorms are pooled over
+
+
+class StageSearch:
+    """The search of one stage; `student` is the supernet's largest net, with its widths."""
+
+    def __init__(
+        self, run: SystemRun, number: int, stage: SystemStage, student: fx.GraphModule
+    ) -> None:
+        assert stage.search is not None
+        self.system, self.number, self.stage = run, number, stage
+        count = max(1, round(run.settings.scale * stage.search.evaluations))
+        self.asked = replace(stage.search, evaluations=count)
+        if SUPERNET not in student.meta:
+            raise PreconditionError(
+                f"stage {stage.name}: search: what the stage before it left has no widths to "
+                "choose among; train a supernet first: `do: [sort_channels, {widths: {step: 8}}]` "
+                "and `fit: {sample: teacher, ...}`"
+            )
+        self.net: Supernet = supernet(student, run.example(), verify=False)
+        given = cost_of(traced(run.model, run.example(), check=False))
+        self.limits = parse_budget(self.asked.budget or None, given)
+        try:
+            self.space = SearchSpace(self.net, self.limits)
+        except BudgetError as error:
+            raise BudgetError(f"stage {stage.name}: {error}") from error
+
+    def some_net(self) -> fx.GraphModule:
+        """Returns a large net that the budgets let be: what is picked may be like it."""
+        rows = [tuple(round(n * k / 16) for n in self.space.largest) for k in range(17)]
+        kept = [row for row, fits in zip(rows, self.space.allowed(rows), strict=True) if fits]
+        return self.net.extract(self.space.widths(kept[-1]))
+
+    def run(self) -> fx.GraphModule | None:
+        """Searches, and returns the net that is picked; None if the time was over."""
+        run, asked = self.system, self.asked
+        report_stage(f"stage {self.stage.name}")
+        judge = self._judge()
+        trials = self._trials(judge)
+        if len(trials) < asked.evaluations and run.late:
+            return None
+        front = self._front(trials, judge)
+        best = _picked(front, asked.pick, self.limits)
+        run.say(
+            [
+                f"stage {self.stage.name}: {front.sentence}; picked {asked.pick}: "
+                f"{best.prices['exact']:,} MACs, {front.score} {best.value:.4g}"
+            ]
+        )
+        return self._delivered(best.widths, judge)
+
+    def check(self) -> float:
+        """Judges one net on few examples; returns how many seconds the search will take.
+
+        Raises: GfxError if the score cannot be had, or nothing can be judged.
+        """
+        judge = self._judge()
+        few = min(8, judge.examples)
+        begun, cpu = perf_counter(), process_time()
+        judge.judge([self.net.smallest()], few)
+        seconds = min(perf_counter() - begun, max(process_time() - cpu, 1e-9) * 2)
+        return seconds / few * judge.examples * self.asked.evaluations
+
+    def _delivered(self, widths: Mapping[str, int], judge: SupernetJudge) -> fx.GraphModule:
+        """Cuts the net out of the supernet, by the pass that reports what went."""
+        judged = judge.deliver(widths).to("cpu")
+        kept = {
+            name: tuple(range(width))
+            for name, width in widths.items()
+            if width < self.net.widths[name][-1]
+        }
+        whole = self.net.program.module.to("cpu")
+        passes = [{"channel_prune": {"kept": kept}}] if kept else []
+        small = apply({"passes": passes}, whole, self.system.example())
+        small.load_state_dict(judged.state_dict())  # with the moments of its BatchNorms
+        small.meta.pop(SUPERNET, None)
+        return small
+
+    @property
+    def folder(self) -> Path:
+        """Where the front is."""
+        return self.system.folder.stage_file(self.number, self.stage.name, "")
+
+    def _judge(self) -> SupernetJudge:
+        run = self.system
+        task = run.searched or run.task
+        on = JudgedExamples.of(
+            task,
+            most=self.asked.images or _SEARCHED,
+            seed=run.settings.seed,
+            reals=run.held.reals,
+        )
+        metrics = run.settings.metrics or DEFAULT_METRICS
+        return SupernetJudge(
+            self.net.to(run.devices.device),
+            on,
+            self.asked.score or metrics[0],
+            teacher=run.model.to(run.devices.device),
+            calibration=self._calibration(),
+            fid_weights=run.settings.fid_weights,
+        )
+
+    def _calibration(self) -> list[Batch]:
+        loader = self.system.loader_of(self.stage)
+        return [loader.at(step) for step in range(min(_CALIBRATED, loader.steps_per_epoch))]
+
+    def _trials(self, judge: SupernetJudge) -> list[Trial]:
+        """Judges nets, from where the ledger stopped (rule 3)."""
+        run, asked = self.system, self.asked
+        identity = {
+            "model": fingerprint(self.net.program.module),
+            "score": judge.score,
+            "examples": judge.examples,
+            "seed": run.settings.seed,
+            "limits": {limit.name: limit.limit for limit in self.limits},
+            "by": asked.by,
+        }
+        path = run.folder.stage_file(self.number, self.stage.name, ".search.jsonl")
+        ledger = FileLedger(path, json.loads(json.dumps(identity)), asked.evaluations)
+        try:
+            return run_search(
+                self.space, judge, asked, ledger, seed=run.settings.seed, deadline=run.deadline
+            )
+        finally:
+            ledger.close()
+
+    def _front(self, trials: list[Trial], judge: SupernetJudge) -> Front:
+        """Judges the front again, and writes it (rules 1 and 4)."""
+        report_stage(f"stage {self.stage.name}: judging the front again")
+        run = self.system
+        found = [
+            SearchedNet(t.widths, t.prices, t.judgement.value, t.judgement.examples)
+            for t in trials
+            if t.allowed and t.judgement is not None
+        ]
+        again = judge.anew(JudgedExamples.of_held_out(run.held))
+        whole = {name: int(v[0]) for name, v in self.net.price([self.net.largest()]).items()}
+        front = make_front(
+            found,
+            again,
+            SearchedNet(self.net.largest(), whole, 0.0),
+            measure=_measure(self.limits),
+            searched_examples=judge.examples,
+            judged=len(trials),
+            about=tuple(run.said),
+        )
+        widths = [each.widths for each in front.nets]
+        pictures = front_pictures(again, widths, self.net.largest())
+        front = write_front(self.folder, front, [judge.deliver(w) for w in widths], pictures)
+        said = run.shows_front(self.folder)
+        run.say([said] if said else [])
+        return front
+
+
+def _picked(front: Front, how: str, limits: tuple[Budget, ...]) -> FrontNet:
+    """Returns the net that becomes the program: the best of the front, or the best at a cost."""
+    if how.strip() != "best":
+        return pick(front, how)
+    sign = -1 if front.higher_is_better else 1
+    return min(front.nets, key=lambda net: (sign * net.value, net.prices[front.measure]))
+
+
+def _measure(limits: tuple[Budget, ...]) -> str:
+    """Returns the cost of the front, as prices are named: that of the first budget."""
+    if not limits:
+        return "exact"
+    first = limits[0]
+    return CONVENTIONS[first.convention] if first.measure == "macs" else first.measure
