@@ -63,7 +63,13 @@ class StageCritic:
     def _chosen(self, wanted: Critic, teachers: Sequence[str], seed: int) -> nn.Module:
         begins, source = wanted.begins, self.source
         if begins in ("inherit", "frozen"):
-            stages = [name for name in teachers if name in self.left]
+            if wanted.of is not None and wanted.of not in self.left:
+                raise InputError(
+                    f"stage {self.stage}: discriminator: of: {wanted.of} has left none; name a "
+                    "stage that trains one, or leave `of` out"
+                )
+            named = teachers if wanted.of is None else [wanted.of]
+            stages = [name for name in named if name in self.left]
             left = stages or list(self.left)[-1:]
             if left:
                 return source.copy_of(self.left[left[0]])

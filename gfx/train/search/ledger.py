@@ -3,6 +3,7 @@
 1. A worker claims rows before it judges them. Of two claims of a row the first counts.
 2. Claims of a worker that died count no more, and their rows may be claimed again.
 3. A ledger is of one search: what it searches, by what, within what, from which seed.
+4. A file holds a batch a line, so that a search that goes on proposes what it would have proposed.
 """
 
 import json
@@ -16,8 +17,9 @@ from typing import Any, Protocol
 from gfx.errors import ArchiveError, InputError
 from gfx.io.guards import printable, reading_file
 from gfx.io.regular_files import read_regular
-from gfx.train.search.judge_protocol import Judgement
-from gfx.train.search.search_space import Row
+from gfx.train.search.judge_protocol import Judge, Judgement
+from gfx.train.search.search_fields import Search
+from gfx.train.search.search_space import Row, SearchSpace
 from gfx.train.search.trial import Trial
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "MemoryLedger",
     "differences",
     "read_trial",
+    "search_identity",
     "written_trial",
 ]
 
@@ -47,8 +50,8 @@ class Ledger(Protocol):
     def working(self, trials: Sequence[Trial]) -> AbstractContextManager[None]:
         """Returns a context in which claims show that their worker lives."""
 
-    def finish(self, trial: Trial) -> None:
-        """Writes what was found of a trial of this worker."""
+    def finish(self, trials: Sequence[Trial]) -> None:
+        """Writes what was found of a batch of this worker, in the order of its claims."""
 
     def give_up(self, trials: Sequence[Trial]) -> None:
         """Lets others claim the rows of trials that were not finished."""
@@ -85,9 +88,9 @@ class MemoryLedger:
         """Nobody else asks."""
         return nullcontext()
 
-    def finish(self, trial: Trial) -> None:
+    def finish(self, trials: Sequence[Trial]) -> None:
         """Keeps what was found."""
-        self._trials[trial.number] = trial
+        self._trials |= {trial.number: trial for trial in trials}
 
     def give_up(self, trials: Sequence[Trial]) -> None:
         """Forgets claims that were not finished."""
@@ -101,7 +104,7 @@ class MemoryLedger:
 
 
 class FileLedger(MemoryLedger):
-    """Writes each judged trial as a line of a file, at once; one process writes it.
+    """Writes each batch as a line of a file, when it is judged; one process writes it.
 
     A last line that is cut off, as by a power cut, is judged again.
 
@@ -118,8 +121,11 @@ class FileLedger(MemoryLedger):
         self.path = path
         known = json.loads(json.dumps(identity))
         begun = self._read(known) if path.exists() else 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("r+b" if path.exists() else "w+b")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("r+b" if path.exists() else "w+b")
+        except OSError as error:
+            raise self._unwritable(error) from error
         self._file.truncate(begun)
         self._file.seek(begun)
         if not begun:
@@ -137,15 +143,14 @@ class FileLedger(MemoryLedger):
             if not isinstance(lines[0], dict) or "search" not in lines[0]:
                 raise ArchiveError(f"{printable(self.path)} is no ledger of a search; {again}")
             differences(lines[0]["search"], identity, printable(self.path))
-            for line in lines[1:]:
-                trial = read_trial(line)
+            for trial in [read_trial(data) for line in lines[1:] for data in line["judged"]]:
                 self._trials[len(self._trials)] = replace(trial, number=len(self._trials))
         return len(whole)
 
-    def finish(self, trial: Trial) -> None:
+    def finish(self, trials: Sequence[Trial]) -> None:
         """Writes what was found, and waits until it is on the disk."""
-        super().finish(trial)
-        self._write(written_trial(trial))
+        super().finish(trials)
+        self._write({"judged": [written_trial(trial) for trial in trials]})
 
     def close(self) -> None:
         """Closes the file."""
@@ -157,10 +162,41 @@ class FileLedger(MemoryLedger):
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise ArchiveError(
-                f"{printable(self.path)} cannot be written: {error.strerror}; what was judged "
-                "before stays, and the same command goes on from it"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ArchiveError:
+        return ArchiveError(
+            f"{printable(self.path)} cannot be written: {error.strerror}; what was judged before "
+            "stays, and the same command goes on from it"
+        )
+
+
+def search_identity(
+    space: SearchSpace, judge: Judge, asked: Search, seed: int, **more: Any
+) -> dict[str, Any]:
+    """Says what a search is (rule 3): another has other nets, or other values of the same nets.
+
+    How many are judged is no part of it: a search may be made longer, and what is picked neither.
+
+    Args:
+        space: what is searched.
+        judge: by whom.
+        asked: how.
+        seed: of the proposals.
+        more: what else decides it, such as the fingerprint of the supernet and the data.
+    """
+    how = asked.spec()
+    for name in ("evaluations", "pick", "score", "budget"):
+        del how[name]
+    return {
+        **more,
+        "score": judge.score,
+        "examples": judge.examples,
+        "budgets": {budget.name: budget.limit for budget in space.budgets},
+        "widths": {name: list(values) for name, values in space.net.widths.items()},
+        **how,
+        "seed": seed,
+    }
 
 
 def written_trial(trial: Trial) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Tells whether the worker of a search that made a claim is still alive.
 
-On the same machine its process is looked for; of another machine it counts as dead when its last
-sign of life is too old.
+1. On the same machine, and where processes have the same numbers, its process is looked for.
+2. A worker elsewhere counts as dead when no new sign of it came for a while, by the clock of the
+   one who watches: clocks of machines differ.
 """
 
 import os
@@ -10,12 +11,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-__all__ = ["SILENT", "WorkerName", "signs_of_life"]
+__all__ = ["SILENT", "Watch", "WorkerName", "signs_of_life"]
 
 SILENT = 120.0  # seconds without a sign, after which a worker elsewhere is dead
 _EVERY = 20.0  # seconds between signs
@@ -26,7 +27,7 @@ class WorkerName:
     """Names one worker: its machine, its process, when that began, and itself.
 
     Example:
-        >>> WorkerName.own().alive(time.time())
+        >>> WorkerName.own().here
         True
     """
 
@@ -39,18 +40,53 @@ class WorkerName:
     def own() -> "WorkerName":
         """Names a worker of this process."""
         process = os.getpid()
-        return WorkerName(socket.gethostname(), process, _began(process), uuid.uuid4().hex[:8])
+        return WorkerName(_machine(), process, _began(process), uuid.uuid4().hex[:8])
 
-    @staticmethod
-    def read(data: Any) -> "WorkerName":
-        """Reads what `vars` wrote."""
-        return WorkerName(**data)
+    @property
+    def here(self) -> bool:
+        """Whether its process can be looked for (rule 1)."""
+        return self.host == _machine()
 
-    def alive(self, sign: float) -> bool:
-        """Tells whether the worker lives; `sign` is the time of its last sign."""
-        if self.host == socket.gethostname():
-            return _began(self.process) == self.began != ""
-        return time.time() - sign < SILENT
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there, of a worker that is here."""
+        return _began(self.process) == self.began != ""
+
+
+class Watch:
+    """Tells which workers are alive, by what it sees of them.
+
+    Example:
+        >>> watch = Watch(clock=iter([0.0, 100.0, 200.0, 250.0]).__next__)
+        >>> far = WorkerName("elsewhere", 7, "", "a")
+        >>> [watch.alive(far, "a claim", sign) for sign in (3, 3, 4, 4)]
+        [True, True, True, True]
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[float, float]] = {}  # of a claim: its sign, since when
+
+    def alive(self, worker: WorkerName, claim: str, sign: float) -> bool:
+        """Tells whether the worker that made a claim lives; `sign` is the claim's last one."""
+        if worker.here:
+            return worker.runs
+        now = self._clock()
+        known, since = self._seen.get(claim, (None, now))
+        if known != sign:
+            self._seen[claim] = sign, now
+            return True
+        return now - since < SILENT
+
+
+@cache
+def _machine() -> str:
+    """Names the machine since it began to run, and the space of its processes' numbers."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # another kind of system
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return "/".join(parts)
 
 
 def _began(process: int) -> str:

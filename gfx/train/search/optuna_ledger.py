@@ -3,23 +3,24 @@
 1. A claim is a trial of the study that runs, written at once with its row and its worker.
 2. Of the trials that have not failed, in the order of their numbers, those with a new row count, up
    to how many the search has: every worker finds the same ones. A claim that does not count fails.
-3. A trial whose worker has died fails (`living_workers.py`).
+3. A trial whose worker has died fails (`living_workers.py`), unless its value was written already.
 """
 
 import json
+import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from gfx.errors import InputError
+from gfx.errors import GfxError, InputError
 from gfx.io.guards import printable
+from gfx.train.search.journal_storage import open_storage
 from gfx.train.search.ledger import differences, read_trial, written_trial
-from gfx.train.search.living_workers import WorkerName, signs_of_life
+from gfx.train.search.living_workers import Watch, WorkerName, signs_of_life
 from gfx.train.search.optuna_proposers import optuna_module
 from gfx.train.search.search_space import Row, SearchSpace
 from gfx.train.search.trial import Trial
@@ -27,7 +28,10 @@ from gfx.train.search.trial import Trial
 __all__ = ["OptunaLedger"]
 
 _STUDY = "gfx"
+_SEARCH = "gfx:search"
 _ROW, _WORKER, _FOUND, _SIGN = "gfx:row", "gfx:worker", "gfx:trial", "gfx:sign"
+_SECRET = re.compile(r"(?<=:)[^:/@]+(?=@)")  # the password of a URL
+_OURS = (GfxError, AssertionError, AttributeError, KeyError, TypeError)  # no fault of a storage
 
 
 class OptunaLedger:
@@ -46,76 +50,64 @@ class OptunaLedger:
         self, storage: str, identity: Mapping[str, Any], space: SearchSpace, most: int
     ) -> None:
         self.optuna = optuna_module("a storage that workers share")
-        self.space, self.storage, self.most = space, storage, most
-        self.worker = WorkerName.own()
-        known = json.loads(json.dumps(identity))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna's own, of what is experimental
-            try:
-                self.study = self.optuna.create_study(
-                    study_name=_STUDY,
-                    storage=_opened(self.optuna, storage),
-                    directions=["minimize"],
-                    load_if_exists=True,
-                )
-                held = self.study.user_attrs.get("gfx:search")
-                if held is None and not self.study.get_trials(deepcopy=False):
-                    self.study.set_user_attr("gfx:search", known)
-                    held = self.study.user_attrs["gfx:search"]
-            except Exception as error:  # of databases, drivers, files: many kinds
-                raise InputError(
-                    f"the storage {printable(storage)} cannot be reached: "
-                    f"{type(error).__name__}: {_first_line(error)}; give journal:FILE, or a "
-                    "database that this machine reaches, as sqlite:///search.db"
-                ) from error
-        differences(held, known, f"the storage {printable(storage)}")
+        self.space, self.storage, self.most = space, printable(_SECRET.sub("***", storage)), most
+        self.worker, self._watch = WorkerName.own(), Watch()
+        self._identity = json.loads(json.dumps(identity))
+        advice = (
+            "give journal:FILE, or a database that this machine reaches, as sqlite:///search.db"
+        )
+        with self._reached(f"cannot be reached: {{}}; {advice}", ours=(GfxError,)):
+            self.study = self.optuna.create_study(
+                study_name=_STUDY,
+                storage=open_storage(self.optuna, storage),
+                directions=["minimize"],
+                load_if_exists=True,
+            )
+            if not self.study.user_attrs and not self.study.get_trials(deepcopy=False):
+                self.study.set_user_attr(_SEARCH, self._identity)
+            self._refuse_another()
 
     def trials(self) -> list[Trial]:
         """Returns the trials that count (rule 2), after those of dead workers have failed."""
         found = []
-        for kept in self._counted():
-            said = kept.user_attrs.get(_FOUND) if kept.state.is_finished() else None
-            row: Row = tuple(kept.user_attrs[_ROW])
-            trial = Trial(kept.number, row) if said is None else read_trial(said)
-            found.append(replace(trial, number=kept.number))
+        with self._reached():
+            for kept in self._counted():
+                said = kept.user_attrs.get(_FOUND) if kept.state.is_finished() else None
+                row: Row = tuple(kept.user_attrs[_ROW])
+                trial = Trial(kept.number, row) if said is None else read_trial(said)
+                found.append(replace(trial, number=kept.number))
         return found
 
     def claim(self, trials: Sequence[Trial]) -> list[Trial]:
         """Claims rows; those that another worker has claimed before are left to it."""
-        tokens = []
-        for number, trial in enumerate(trials):
-            token = {**vars(self.worker), "claim": f"{time.time_ns()}-{number}"}
-            tokens.append(token)
-            distributions = self._distributions()
-            claim = self.optuna.trial.create_trial(
-                state=self.optuna.trial.TrialState.RUNNING,
-                params=dict(zip(self.space.names, trial.row, strict=True)),
-                distributions=distributions,
-                user_attrs={_ROW: list(trial.row), _WORKER: token, _SIGN: time.time()},
-            )
-            claim.datetime_complete = None
-            claim.datetime_start = datetime.now()
-            self.study.add_trial(claim)
-        counted = {kept.user_attrs[_WORKER]["claim"]: kept for kept in self._counted()}
-        mine = []
-        for trial, token in zip(trials, tokens, strict=True):
-            kept = counted.get(token["claim"])
-            if kept is not None:
-                worker = f"{self.worker.host}:{self.worker.process}:{self.worker.token}"
-                mine.append(replace(trial, number=kept.number, worker=worker))
-        self._fail([t for t in self._of_state("RUNNING") if self._is_lost(t, tokens, counted)])
-        return mine
+        with self._reached():
+            # of two that begin at once with other searches one has written over the other's
+            self._refuse_another()
+            claims = {f"{self.worker.token}-{time.time_ns()}-{i}": t for i, t in enumerate(trials)}
+            for name, trial in claims.items():
+                self._add(name, trial)
+            counted = {kept.user_attrs[_WORKER]["claim"]: kept for kept in self._counted()}
+            running = self._of_state("RUNNING")
+            lost = claims.keys() - counted.keys()
+            self._fail([t for t in running if t.user_attrs.get(_WORKER, {}).get("claim") in lost])
+        worker = f"{self.worker.host}:{self.worker.process}:{self.worker.token}"
+        return [
+            replace(trial, number=counted[name].number, worker=worker)
+            for name, trial in claims.items()
+            if name in counted
+        ]
 
-    def finish(self, trial: Trial) -> None:
-        """Writes what was found; of a trial that was given up in between nothing is written."""
-        loss = trial.loss if trial.known else float("inf")
-        try:
-            self.study._storage.set_trial_user_attr(
-                self._identifier(trial.number), _FOUND, written_trial(trial)
-            )
-            self.study.tell(trial.number, loss)
-        except (ValueError, self.optuna.exceptions.UpdateFinishedTrialError):
-            return  # it counted as lost, and another worker has it
+    def finish(self, trials: Sequence[Trial]) -> None:
+        """Writes what was found; of trials that were given up in between nothing is written."""
+        with self._reached():
+            for trial in trials:
+                try:
+                    self._note(trial.number, _FOUND, written_trial(trial))
+                    self.study.tell(trial.number, _told(trial))
+                except (ValueError, RuntimeError):
+                    if self._running(trial.number):
+                        raise
+                    continue  # it counted as lost, and another worker has it
 
     def working(self, trials: Sequence[Trial]) -> AbstractContextManager[None]:
         """Returns a context in which the claims of this worker show that it lives."""
@@ -123,10 +115,9 @@ class OptunaLedger:
         def give() -> None:
             for trial in trials:
                 try:
-                    self.study._storage.set_trial_user_attr(
-                        self._identifier(trial.number), _SIGN, time.time()
-                    )
-                except Exception:
+                    self._note(trial.number, _SIGN, time.time())
+                # the next sign may come through; if none does, `finish` says so
+                except (self.optuna.exceptions.OptunaError, OSError, ValueError):
                     continue
 
         return signs_of_life(give)
@@ -134,7 +125,8 @@ class OptunaLedger:
     def give_up(self, trials: Sequence[Trial]) -> None:
         """Fails the claims of this worker that were not finished."""
         numbers = {trial.number for trial in trials}
-        self._fail([kept for kept in self._of_state("RUNNING") if kept.number in numbers])
+        with self._reached():
+            self._fail([kept for kept in self._of_state("RUNNING") if kept.number in numbers])
 
     def close(self) -> None:
         """Gives back the connection."""
@@ -142,14 +134,56 @@ class OptunaLedger:
         if remove is not None:
             remove()
 
-    def _distributions(self) -> dict[str, Any]:
+    @contextmanager
+    def _reached(
+        self,
+        said: str = "is reached no more: {}; what was judged stays there, and the same command "
+        "goes on from it",
+        ours: tuple[type[Exception], ...] = _OURS,
+    ) -> Iterator[None]:
+        """Says that the storage failed: databases and drivers have errors of many kinds.
+
+        Raises: InputError.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Optuna's own, of what is experimental
+                yield
+        except ours:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {_first_line(error)}"
+            raise InputError(f"the storage {self.storage} {said.format(what)}") from error
+
+    def _refuse_another(self) -> None:
+        held = self.study.user_attrs.get(_SEARCH)
+        differences(held, self._identity, f"the storage {self.storage}")
+
+    def _add(self, claim: str, trial: Trial) -> None:
+        """Writes a claim."""
         integers = self.optuna.distributions.IntDistribution
-        pairs = zip(self.space.names, self.space.counts, strict=True)
-        return {name: integers(0, count - 1) for name, count in pairs}
+        pairs = list(zip(self.space.names, self.space.counts, strict=True))
+        made = self.optuna.trial.create_trial(
+            state=self.optuna.trial.TrialState.RUNNING,
+            params=dict(zip(self.space.names, trial.row, strict=True)),
+            distributions={name: integers(0, count - 1) for name, count in pairs},
+            user_attrs={
+                _ROW: list(trial.row),
+                _WORKER: {**vars(self.worker), "claim": claim},
+                _SIGN: time.time(),
+            },
+        )
+        made.datetime_complete = None
+        made.datetime_start = datetime.now()
+        self.study.add_trial(made)
 
     def _counted(self) -> list[Any]:
         """Returns the trials of the study that count, in order; the dead fail first (rule 3)."""
-        self._fail([trial for trial in self._of_state("RUNNING") if not self._alive(trial)])
+        dead = [trial for trial in self._of_state("RUNNING") if not self._alive(trial)]
+        self._fail([trial for trial in dead if _FOUND not in trial.user_attrs])
+        for trial in dead:
+            if _FOUND in trial.user_attrs:
+                self._tell(trial, _told(read_trial(trial.user_attrs[_FOUND])))
         known: set[Row] = set()
         found: list[Any] = []
         for trial in sorted(self._of_state("RUNNING", "COMPLETE"), key=lambda t: t.number):
@@ -164,39 +198,39 @@ class OptunaLedger:
         found: list[Any] = self.study.get_trials(deepcopy=False, states=states)
         return found
 
-    def _is_lost(self, trial: Any, tokens: Sequence[Any], counted: Mapping[str, Any]) -> bool:
-        claim = trial.user_attrs.get(_WORKER, {}).get("claim")
-        return claim in {token["claim"] for token in tokens} and claim not in counted
+    def _running(self, number: int) -> bool:
+        return any(trial.number == number for trial in self._of_state("RUNNING"))
 
-    @staticmethod
-    def _alive(trial: Any) -> bool:
+    def _alive(self, trial: Any) -> bool:
         attrs = trial.user_attrs
-        named = {k: v for k, v in attrs.get(_WORKER, {}).items() if k != "claim"}
-        return bool(named) and WorkerName.read(named).alive(attrs.get(_SIGN, 0.0))
+        named = dict(attrs.get(_WORKER, {}))
+        claim = named.pop("claim", "")
+        return bool(named) and self._watch.alive(WorkerName(**named), claim, attrs.get(_SIGN, 0.0))
 
     def _fail(self, trials: Sequence[Any]) -> None:
         for trial in trials:
-            try:
-                self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
-            except Exception:
-                continue
+            self._tell(trial, None)
 
-    def _identifier(self, number: int) -> int:
-        found: int = self.study._storage.get_trial_id_from_study_id_trial_number(
-            self.study._study_id, number
-        )
-        return found
+    def _tell(self, trial: Any, loss: float | None) -> None:
+        """Ends a trial; None: it failed. One that has ended in between stays as it is."""
+        state = getattr(self.optuna.trial.TrialState, "FAIL" if loss is None else "COMPLETE")
+        try:
+            self.study.tell(trial.number, loss, state=state)
+        except (ValueError, RuntimeError):
+            if self._running(trial.number):
+                raise
+
+    def _note(self, number: int, key: str, value: Any) -> None:
+        """Writes a note of a trial that runs."""
+        storage = self.study._storage
+        identifier = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        storage.set_trial_user_attr(identifier, key, value)
+
+
+def _told(trial: Trial) -> float:
+    """Returns the value of a trial for Optuna, which takes no NaN."""
+    return trial.loss if trial.known else float("inf")
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0][:200]
-
-
-def _opened(optuna: Any, storage: str) -> Any:
-    """Opens a journal file, or leaves a database to Optuna."""
-    path = storage.removeprefix("journal:")
-    if path == storage and "://" in storage:
-        return storage
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    journal = optuna.storages.journal
-    return optuna.storages.JournalStorage(journal.JournalFileBackend(path))

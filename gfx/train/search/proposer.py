@@ -17,7 +17,6 @@ from gfx.train.search.trial import Trial
 __all__ = ["Proposer", "RandomProposer", "fresh_rows"]
 
 _ROUNDS = 50  # of draws, to find rows that are new
-_FEW = 200_000  # subnets that are listed one by one
 
 
 class Proposer(ABC):
@@ -42,10 +41,9 @@ class Proposer(ABC):
             found += fresh_rows(self.space.draw(rng, count), known, count - len(found))
             if len(found) >= count:
                 return found
-        if self.space.size <= _FEW:  # what is left of a small space, in an order of its own
-            every = np.indices(self.space.counts).reshape(len(self.space.counts), -1).T
-            left = rng.permutation(every[self.space.allowed(every)])
-            found += fresh_rows(left, known, count - len(found))
+        # few are left, if any: among so many there are enough that are new, where there are so many
+        left = self.space.smallest_rows(len(known) + count)
+        found += fresh_rows(rng.permutation(np.array(left)), known, count - len(found))
         return found
 
 

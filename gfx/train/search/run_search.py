@@ -3,17 +3,19 @@
 1. As many distinct subnets are judged as were asked for, by however many workers; none twice.
 2. In one process the search is a function of the seed: one that was stopped goes on as if it had
    not been.
-3. With halving a batch is judged on few examples first; the best go on, on more. What did not go on
-   keeps the value on the examples that it saw, moved by what a net that saw all lost or gained from
-   these examples to all.
+3. With halving a batch is judged on few examples first; the best go on, on more. What did not go
+   on keeps the value on the examples that it saw, moved by what the nets of its batch that saw all
+   lost or gained from these examples to all, on average.
 """
 
 import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import isfinite
 
 from gfx.progress import stage as report_stage
 from gfx.progress import step as counted_step
+from gfx.progress.deadline import out_of_time, stopped
 from gfx.train.search.evolution_proposer import EvolutionProposer
 from gfx.train.search.judge_protocol import Judge, Judgement
 from gfx.train.search.ledger import Ledger
@@ -68,7 +70,8 @@ def run_search(
         asked: who proposes, and how many are judged.
         ledger: keeps them, and is shared by workers.
         seed: of the proposals.
-        deadline: of `time.monotonic()`, after which nothing new is judged.
+        deadline: of `time.monotonic()`, after which nothing new is judged; `time_limit` ends it
+            too.
         told: called after each batch with the trials so far.
 
     Raises: GfxError of the kind of what went wrong; what was judged stays in the ledger.
@@ -83,7 +86,9 @@ def run_search(
             judged = [trial for trial in trials if trial.judgement is not None]
             counted.advance(len(judged) - shown, _best_said(judged, judge.score))
             shown = len(judged)
-            if deadline is not None and clock.monotonic() > deadline:
+            if out_of_time() or (deadline is not None and clock.monotonic() > deadline):
+                if len(judged) < asked.evaluations:
+                    stopped(f"the search, after {len(judged)} of {asked.evaluations} subnets")
                 break
             missing = asked.evaluations - len(trials)
             if missing <= 0 and len(judged) == len(trials):
@@ -95,9 +100,12 @@ def run_search(
                 clock.sleep(_PAUSE)  # others judge: what dies is claimed again
                 continue
             mine = ledger.claim([_trial(space, row, judge, seed) for row in rows])
+            if not mine:
+                continue  # others were quicker
             try:
                 with ledger.working(mine):
-                    _judge(mine, judge, examples, asked.halving, judged, ledger)
+                    found = _judge(mine, judge, examples, asked.halving)
+                ledger.finish(found)
             except BaseException:  # an interrupt too: others may go on with what is left
                 ledger.give_up(mine)
                 raise
@@ -120,33 +128,33 @@ def _trial(space: SearchSpace, row: Row, judge: Judge, seed: int) -> Trial:
     )
 
 
-def _judge(
-    mine: Sequence[Trial],
-    judge: Judge,
-    examples: int,
-    halving: int,
-    judged: Sequence[Trial],
-    ledger: Ledger,
-) -> None:
-    """Judges claimed trials, and writes each down (rule 3)."""
-    if not mine:
-        return
+def _judge(mine: Sequence[Trial], judge: Judge, examples: int, halving: int) -> list[Trial]:
+    """Judges claimed trials (rule 3)."""
+    seen: dict[int, dict[int, Judgement]] = {
+        trial.number: {} for trial in mine
+    }  # by trial and rung
     running = list(mine)
     for rung in _rungs(examples, halving, len(mine)):
         found = judge.judge([trial.widths for trial in running], rung)
         running = [replace(t, judgement=said) for t, said in zip(running, found, strict=True)]
-        if rung == examples:
-            for trial in running:
-                ledger.finish(trial)
-            return
-        running.sort(key=lambda trial: trial.loss)
-        going = max(1, len(running) // halving)
-        shift = _shift(judge, rung, examples, judged)
-        for trial in running[going:]:
-            said = trial.judgement
-            assert said is not None
-            ledger.finish(replace(trial, judgement=replace(said, value=said.value + shift)))
-        running = running[:going]
+        for trial, said in zip(running, found, strict=True):
+            seen[trial.number][rung] = said
+        if rung < examples:
+            running = sorted(running, key=_order)[: max(1, len(running) // halving)]
+    whole = [v for v in seen.values() if examples in v and isfinite(v[examples].value)]
+    made = []
+    for trial in mine:
+        rung, said = list(seen[trial.number].items())[-1]
+        moved = [values[examples].value - values[rung].value for values in whole]
+        if rung < examples and moved:
+            said = replace(said, value=said.value + sum(moved) / len(moved))
+        made.append(replace(trial, judgement=said))
+    return made
+
+
+def _order(trial: Trial) -> tuple[float, int]:
+    """Sorts the best first; what is no number comes last."""
+    return (trial.loss if trial.known else float("inf")), trial.number
 
 
 def _rungs(examples: int, halving: int, nets: int) -> list[int]:
@@ -161,15 +169,6 @@ def _rungs(examples: int, halving: int, nets: int) -> list[int]:
         found.insert(0, found[0] // halving)
         nets //= halving
     return found
-
-
-def _shift(judge: Judge, rung: int, examples: int, judged: Sequence[Trial]) -> float:
-    """Returns by how much a value grows from few examples to all, as of a net judged on all."""
-    whole = next((t for t in judged if t.judgement and t.judgement.examples == examples), None)
-    if whole is None or whole.judgement is None:
-        return 0.0
-    (few,) = judge.judge([whole.widths], rung)
-    return whole.judgement.value - few.value
 
 
 def _best_said(judged: Sequence[Trial], score: str) -> str:

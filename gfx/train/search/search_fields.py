@@ -1,6 +1,5 @@
 """Defines what `search:` says: who proposes subnets, how many are judged, by what, within what."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
@@ -13,8 +12,6 @@ from gfx.metrics.metric_name import parse_metric
 __all__ = ["By", "Search", "read_search"]
 
 By = Literal["survey", "evolution", "nsga2", "tpe", "random"]
-
-_PICK = re.compile(r"best|[a-z_]+\s*=\s*\d+(?:\.\d+)?\s*[KMGT]?")
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,11 @@ class Search:
     evaluations: int = 200  # distinct nets that are judged
     score: str | None = None  # a metric; None: what the run is judged by
     budget: dict[str, Any] = field(default_factory=dict)  # as a recipe has it
-    pick: str = "best"  # of the front; or the best at a cost, as macs=2.67G
+    pick: str = "best"  # of the front; or at a cost, as macs=2.67G, or a score, as l1=0.05
     images: int | None = None  # held-out examples that nets are judged on at most; None: all
     halving: int = 0  # at each rung 1 of so many nets goes on, on as many times the examples; 0: no
     batch: int = 8  # nets that are proposed at a time
-    population: int = 100  # of evolution
+    population: int = 100  # of evolution; so many are drawn at random before it begins
     parents: float = 0.25  # share of the population
     mutations: float = 0.5  # share of the children that are mutants; the others cross two parents
     rate: float = 0.2  # at which a mutant's choices are drawn anew
@@ -63,14 +60,48 @@ class Search:
                 check_spec(self.budget)
             except RecipeError as error:
                 raise RecipeError(f"search: {error}") from error
-        if not _PICK.fullmatch(self.pick.strip()):
-            raise RecipeError(
-                f"search: pick: {shown(self.pick)} says no net; give best, or a cost as macs=2.67G"
-            )
+            if timed := [name for name in self.budget if name.startswith("latency")]:
+                raise RecipeError(
+                    f"search: budget: {timed[0]}: subnets are priced by macs, params, param_bytes "
+                    "and peak_activation_bytes; give one of these, and measure the front's nets"
+                )
+        _check_pick(self.pick)
 
     def spec(self) -> dict[str, Any]:
         """Returns the fields, with every default, that `read_search` reads back."""
         return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def _check_pick(pick: str) -> None:
+    """Checks what is picked: best, a cost, or a value of the score.
+
+    Raises: RecipeError.
+    """
+    if pick.strip() == "best":
+        return
+    name, equals, text = (part.strip() for part in pick.rpartition("="))
+    said = f"search: pick: {shown(pick)}"
+    if not equals:
+        raise RecipeError(
+            f"{said} says no net; give best, a cost as macs=2.67G, or a value of the score as "
+            "l1=0.05"
+        )
+    try:
+        parse_metric(name)
+    except InputError:
+        try:
+            check_spec({name: text})
+        except RecipeError as error:
+            raise RecipeError(f"{said}: {error}") from error
+        if name.startswith("latency"):
+            raise RecipeError(
+                f"{said}: a front holds no measured latency; give macs or params"
+            ) from None
+        return
+    try:
+        float(text)
+    except ValueError as error:
+        raise RecipeError(f"{said}: {shown(text)} is no number") from error
 
 
 def read_search(data: Any, where: str = "search") -> Search:
@@ -90,8 +121,10 @@ def read_search(data: Any, where: str = "search") -> Search:
     for key, value in given.items():
         if key not in hints:
             raise RecipeError(f"{where}: unknown field {shown(key)}{did_you_mean(key, hints)}")
+        if (key, value) in (("budget", None), ("halving", False)):
+            continue  # none
         try:
-            made[key] = coerce(value, hints[key]) if value is not None or key != "budget" else {}
+            made[key] = coerce(value, hints[key])
         except TypeError as error:
             raise RecipeError(f"{where}: {key}: {error}") from error
     try:

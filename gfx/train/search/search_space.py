@@ -5,7 +5,9 @@
    comes within it by smaller numbers.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -69,7 +71,7 @@ class SearchSpace:
     @property
     def size(self) -> int:
         """How many subnets there are, within the budgets or not."""
-        return int(np.prod([float(count) for count in self.counts]))
+        return prod(self.counts)
 
     def widths(self, row: Sequence[int]) -> dict[str, int]:
         """Returns the widths of a row, by group."""
@@ -123,6 +125,23 @@ class SearchSpace:
             drawn = rng.integers(0, self.counts, (missing, len(self.counts)))
             found.append(self.within(drawn, rng))
         return np.concatenate(found) if found else np.empty((0, len(self.counts)), np.int64)
+
+    def smallest_rows(self, most: int) -> list[Row]:
+        """Lists rows within the budgets from the smallest one on, `most` if there are so many.
+
+        What is smaller than a row within the budgets is within them too (rule 2).
+        """
+        found = dict.fromkeys([self.smallest])
+        queue = deque(found)
+        steps = np.eye(len(self.counts), dtype=np.int64)
+        while queue and len(found) < most:
+            row = np.array(queue.popleft(), dtype=np.int64)
+            larger = row + steps[row < np.array(self.counts) - 1]
+            rows = larger[self.allowed(larger)].tolist() if len(larger) else []
+            fresh = [tuple(each) for each in rows if tuple(each) not in found]
+            found |= dict.fromkeys(fresh)
+            queue.extend(fresh)
+        return list(found)[:most]
 
     def within(self, table: Any, rng: np.random.Generator) -> Table:
         """Makes rows smaller, choice by choice at random, until they keep the budgets (rule 2)."""

@@ -29,6 +29,12 @@ def check_players(stage: str, fit: Fit, known: Sequence[str]) -> None:
                     f"back, and the teacher {guide.stage} that learns online has none; train it "
                     "in a stage of its own, with `players:`"
                 )
+    of = fit.discriminator.of
+    if of is not None and of not in known:
+        before = ", ".join(known) or "none"
+        raise RecipeError(
+            f"stage {stage}: discriminator: of: {of!r} is no stage before it (before it: {before})"
+        )
     names = [partner.name for partner in fit.players]
     conditioned = [p.discriminator.conditioned for p in fit.players]
     if any(conditioned) or (fit.discriminator.conditioned and fit.sample is None):

@@ -51,7 +51,8 @@ class Fit:
     every: tuple[tuple[str, int], ...] = ()  # player: it steps at each n-th step
     cache: bool = True  # teachers' values of examples that come again
     evaluate: int | None = None  # steps between evaluations; None: at the end
-    sample: Sampler | None = None  # which subnets of a supernet a step trains; None: no supernet
+    # which subnets of a supernet a step trains; None, in recipes also `none`: the net as a whole
+    sample: Sampler | None = None
     data: str | None = None  # which examples a step sees; not run yet
 
     def __post_init__(self) -> None:
@@ -168,7 +169,7 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
             case "taps":
                 made[key] = _taps(value)
             case "sample":
-                made[key] = None if value is None else read_sampler(value)
+                made[key] = None if value in (None, "none") else read_sampler(value)
             case _:
                 made[key] = coerced(value, _KINDS[key], key)
     return made

@@ -68,11 +68,18 @@ class Critic:
     """
 
     begins: Begins = "inherit"
+    of: str | None = (
+        None  # whose it inherits: a stage; None: the teacher's, else the last before it
+    )
     wrap: str | None = None  # what its layers are wrapped in; not run yet
     pool: int = 0  # fakes of earlier steps that it learns from too; 0: none
     conditioned: bool = False  # whether it is told the widths of the subnet that it judges
 
     def __post_init__(self) -> None:
+        if self.of is not None and self.begins not in ("inherit", "frozen"):
+            raise RecipeError(
+                f"discriminator: {self.begins}: inherits from no stage; leave of: {self.of} out"
+            )
         if self.conditioned and not self.learns:
             raise RecipeError(
                 f"discriminator: {self.begins}: does not learn, and one that is conditioned learns "

@@ -321,7 +321,7 @@ def test_without_optuna_three_proposers_search_and_two_name_the_extra(space, mon
         ({"evaluations": 0}, "search: evaluations"),
         ({"score": "fid"}, "search: score: metric 'fid': FID is"),
         ({"budget": {"mac": 0.1}}, "search: budget: unknown measure 'mac'"),
-        ({"pick": "smallest"}, "search: pick: 'smallest' says no net; give best, or a cost as"),
+        ({"pick": "smallest"}, "search: pick: 'smallest' says no net; give best, a cost as"),
         ({"parents": 0}, "search: parents"),
         ({"halving": 1}, "search: halving"),
         (7, "search: a mapping is expected"),
