@@ -97,6 +97,8 @@ class Player:
         self.average = WeightAverage(net, fit.ema) if fit.ema else None
         # of the step that is taken: what it computed, and each batch's share of it
         self._made: list[tuple[CutValues, float, NetTurn]] = []
+        self._told: list[Tensor] = []  # of nets that wait for others of the step
+        self._shown: tuple[Batch, tuple[TeacherValues, ...]] | None = None  # by the teachers
         self._fools = self._tells = False
 
     def _objectives(self) -> nn.ModuleList:
@@ -116,7 +118,7 @@ class Player:
             self.critic.train(self.learns)
         self._fools = step % self.fit.steps_at_each("generator") == 0
         self._tells = self.learns and step % self.fit.steps_at_each("discriminator") == 0
-        self._made = []
+        self._made, self._told, self._shown = [], [], None
         if self.nets is not None:
             self.nets.begin(step)
 
@@ -139,7 +141,7 @@ class Player:
             self._made = []  # the graph of another net is not needed any more
         self._made.append((values, share, turn))
         if self._tells and turn.judged:
-            self._tell(values, share * turn.judged, logged)
+            self._tell(values, share * turn.judged, logged, waits=turn.waits)
         if self._fools and self.fit.order == "together":
             self._fool(values, share, logged, turn)
 
@@ -184,10 +186,16 @@ class Player:
             if turn.net is not None and turn.net.from_largest:
                 instead = self.nets.image_of_largest(batch)
         judge = None if self.critic is None else lambda x: self.judge(batch, x)
-        show = [lambda t=teacher: t(batch) for teacher in self.teachers]
+        show = partial(self._shown_by_teachers, batch)
         back = {name: partial(player.rerun, batch) for name, player in self.back.items()}
         reruns = Reruns(partial(self.rerun, batch), back)
         return CutValues(self.task, batch, image, features, judge, show, reruns, instead)
+
+    def _shown_by_teachers(self, batch: Batch) -> tuple[TeacherValues, ...]:
+        """Returns what the teachers make of a batch; all nets of a step see the same."""
+        if self._shown is None or self._shown[0] is not batch:
+            self._shown = batch, tuple(teacher(batch) for teacher in self.teachers)
+        return self._shown[1]
 
     def rerun(self, batch: Batch, image: Tensor) -> Tensor:
         """Runs the generator on another input, with gradients to its weights (rule 3)."""
@@ -206,15 +214,26 @@ class Player:
         with self.devices.autocast(self.fit.precision):
             return self.critic(*self.task.judged(batch, image))
 
-    def _tell(self, values: CutValues, share: float, logged: dict[str, Tensor]) -> None:
-        """Adds the gradients of the discriminator's loss to its weights."""
+    def _tell(
+        self, values: CutValues, share: float, logged: dict[str, Tensor], *, waits: bool = False
+    ) -> None:
+        """Adds the gradients of the discriminator's loss to its weights.
+
+        Where another net of the step is judged after this one, they are added together with its:
+        all are told from the same real images, which are differentiated once.
+        """
         seen = self._pooled(values)
         found = [objective.discriminator(seen) for _, objective in self.terms]
         told = [value for value in found if value is not None]
-        if told:
-            total = torch.stack(told).sum() * share
-            torch.autograd.backward(total, inputs=self._judging, retain_graph=True)
-            _add(logged, "discriminator", total)
+        if not told:
+            return
+        total = torch.stack(told).sum() * share
+        _add(logged, "discriminator", total)
+        self._told.append(total)
+        if not waits:
+            whole = torch.stack(self._told).sum()
+            self._told = []
+            torch.autograd.backward(whole, inputs=self._judging, retain_graph=True)
 
     def _pooled(self, values: CutValues) -> CutValues:
         """Returns the values as the discriminator learns from them: with fakes of the pool."""
@@ -239,7 +258,9 @@ class Player:
                 total = total + term.weight * share * turn.share * value.float()
                 _add(logged, term.name, value * share * (turn.judged if judges else turn.share))
         if total.requires_grad:
-            torch.autograd.backward(total, inputs=[*values.leaves(), *self._beside()])
+            waits = turn.waits and bool(self._told)  # the discriminator's gradients come later
+            inputs = [*values.leaves(), *self._beside()]
+            torch.autograd.backward(total, inputs=inputs, retain_graph=waits)
         made, gradients = values.gradients()
         if self.schedule is not None:  # rule 4
             penalty = self.schedule.loss() * share

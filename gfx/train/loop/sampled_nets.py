@@ -28,6 +28,7 @@ class NetTurn:
     net: SampledNet | None  # None: the generator is no supernet
     share: float = 1.0
     judged: float = 1.0  # 0: its images do not go through the discriminator
+    waits: bool = False  # whether another net of the step is judged after it
 
 
 class SampledNets:
@@ -66,10 +67,10 @@ class SampledNets:
         ranks = self.devices.ranks if self.spread else 1
         mine = self._drawn[self.devices.rank :: ranks] if self.spread else self._drawn
         judged = sum(net.judged for net in self._drawn)
+        share = ranks / len(self._drawn)
         for number, net in enumerate(mine):
-            turn = NetTurn(
-                net, ranks / len(self._drawn), ranks / judged if net.judged and judged else 0.0
-            )
+            waits = any(later.judged for later in mine[number + 1 :])
+            turn = NetTurn(net, share, ranks / judged if net.judged else 0.0, waits)
             self.net.set(net.widths)
             if number == len(mine) - 1:
                 yield turn

@@ -6,7 +6,7 @@
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,7 +45,7 @@ class CutValues:
         image: Tensor,
         features: Features,
         judge: Judge | None,
-        teachers: Sequence[Callable[[], TeacherValues]],
+        teachers: Callable[[], tuple[TeacherValues, ...]],
         reruns: Reruns,
         instead: Tensor | None = None,
     ) -> None:
@@ -115,11 +115,10 @@ class CutValues:
     def teachers(self) -> tuple[TeacherValues, ...]:
         """What the teachers make of the batch."""
         if self._shown is None:
-            shown = (show() for show in self._teachers)
-            made = self._instead
-            self._shown = tuple(
-                each if made is None else replace(each, made=made) for each in shown
-            )
+            shown = self._teachers()
+            if self._instead is not None:
+                shown = tuple(replace(each, made=self._instead) for each in shown)
+            self._shown = shown
         return self._shown
 
     def shares_scores_of_real(self, other: "CutValues") -> None:
