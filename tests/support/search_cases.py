@@ -10,9 +10,12 @@ from torch import nn
 import gfx
 from gfx.costs import Budget
 from gfx.train.search.judge_protocol import Judgement
+from gfx.train.search.ledger import MemoryLedger
+from gfx.train.search.run_search import run_search
+from gfx.train.search.search_fields import Search
 from gfx.train.search.search_space import SearchSpace
 
-__all__ = ["FormulaJudge", "share_of_front", "small_net", "small_space"]
+__all__ = ["FormulaJudge", "Stops", "searched", "share_of_front", "small_net", "small_space"]
 
 
 def small_net(depth: int = 6, width: int = 16) -> nn.Module:
@@ -63,6 +66,23 @@ class FormulaJudge:
             time.sleep(self.pause)
             found.append(Judgement(value, examples=examples or self.examples))
         return found
+
+
+class Stops(FormulaJudge):
+    """Is interrupted after some nets."""
+
+    def judge(self, nets, examples=None):
+        if len(self.judged) >= 13:
+            raise KeyboardInterrupt
+        return super().judge(nets, examples)
+
+
+def searched(space, by="survey", count=40, seed=0, judge=None, ledger=None, **fields):
+    """Searches by a formula, in memory."""
+    judge = FormulaJudge(space) if judge is None else judge
+    asked = Search(by=by, evaluations=count, **fields)
+    ledger = MemoryLedger(count) if ledger is None else ledger
+    return run_search(space, judge, asked, ledger, seed=seed)
 
 
 def share_of_front(space: SearchSpace, judge: FormulaJudge, trials) -> float:
