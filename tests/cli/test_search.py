@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import gfx
 from gfx.cli import app
-from gfx.errors import BudgetError, InputError
+from gfx.errors import InputError, RecipeError
 from gfx.train.search import run_search as run_search_module
 from gfx.train.search.front import pick
 from gfx.train.search.front_file import read_front
@@ -123,7 +123,7 @@ def test_when_the_time_is_over_there_is_a_front_and_the_same_command_goes_on(pla
 
     def slowly(*arguments):
         time.sleep(0.4)
-        judge(*arguments)
+        return judge(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(run_search_module, "_judge", slowly)
@@ -233,7 +233,7 @@ def test_a_supernet_has_its_own_widths_and_latency_is_no_price():
     net = gfx.supernet(generator(), X, widths=[0.5, 1.0])
     with pytest.raises(InputError, match="widths= is for a generator that is no supernet"):
         gfx.search(net, data=pairs(16), widths=[0.5])
-    with pytest.raises(BudgetError, match="a search of subnets prices macs, params"):
+    with pytest.raises(RecipeError, match="latency_ms: subnets are priced by macs, params"):
         gfx.search(net, data=pairs(16), budget={"latency_ms": 3}, examples=4)
 
 
