@@ -20,7 +20,7 @@ def fenced(kind, text=TEXT):
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-SHOWN = "pruning inspect decomposing repairing training speed supernets".split()
+SHOWN = "pruning inspect decomposing repairing training speed supernets search".split()
 
 
 @pytest.mark.parametrize("name", SHOWN)

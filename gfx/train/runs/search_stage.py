@@ -7,7 +7,6 @@
 4. What the front is picked from, and what it is judged by, is in the folder `NN-name` of the run.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from gfx.train.search.front import Front, FrontNet, SearchedNet, make_front, pic
 from gfx.train.search.front_file import write_front
 from gfx.train.search.front_pictures import front_pictures
 from gfx.train.search.judged_examples import JudgedExamples
-from gfx.train.search.ledger import FileLedger
+from gfx.train.search.ledger import FileLedger, search_identity
 from gfx.train.search.run_search import run_search
 from gfx.train.search.search_space import SearchSpace
 from gfx.train.search.supernet_judge import SupernetJudge
@@ -83,10 +82,10 @@ class StageSearch:
         if len(trials) < asked.evaluations and run.late:
             return None
         front = self._front(trials, judge)
-        best = _picked(front, asked.pick, self.limits)
+        best = _picked(front, asked.picked, self.limits)
         run.say(
             [
-                f"stage {self.stage.name}: {front.sentence}; picked {asked.pick}: "
+                f"stage {self.stage.name}: {front.sentence}; picked {asked.picked}: "
                 f"{best.prices['exact']:,} MACs, {front.score} {best.value:.4g}"
             ]
         )
@@ -150,20 +149,13 @@ class StageSearch:
     def _trials(self, judge: SupernetJudge) -> list[Trial]:
         """Judges nets, from where the ledger stopped (rule 3)."""
         run, asked = self.system, self.asked
-        identity = {
-            "model": fingerprint(self.net.program.module),
-            "score": judge.score,
-            "examples": judge.examples,
-            "seed": run.settings.seed,
-            "limits": {limit.name: limit.limit for limit in self.limits},
-            "by": asked.by,
-        }
+        weights = fingerprint(self.net.program.module)
+        seed = run.settings.seed
+        identity = search_identity(self.space, judge, asked, seed, supernet=weights)
         path = run.folder.stage_file(self.number, self.stage.name, ".search.jsonl")
-        ledger = FileLedger(path, json.loads(json.dumps(identity)), asked.evaluations)
+        ledger = FileLedger(path, identity, asked.evaluations)
         try:
-            return run_search(
-                self.space, judge, asked, ledger, seed=run.settings.seed, deadline=run.deadline
-            )
+            return run_search(self.space, judge, asked, ledger, seed=seed, deadline=run.deadline)
         finally:
             ledger.close()
 
@@ -197,7 +189,7 @@ class StageSearch:
 
 def _picked(front: Front, how: str, limits: tuple[Budget, ...]) -> FrontNet:
     """Returns the net that becomes the program: the best of the front, or the best at a cost."""
-    if how.strip() != "best":
+    if how != "best":
         return pick(front, how)
     sign = -1 if front.higher_is_better else 1
     return min(front.nets, key=lambda net: (sign * net.value, net.prices[front.measure]))

@@ -30,7 +30,8 @@ class Search:
     evaluations: int = 200  # distinct nets that are judged
     score: str | None = None  # a metric; None: what the run is judged by
     budget: dict[str, Any] = field(default_factory=dict)  # as a recipe has it
-    pick: str = "best"  # of the front; or at a cost, as macs=2.67G, or a score, as l1=0.05
+    # of the front; or at a cost, as macs=2.67G, or a score, as l1=0.05; several are not run yet
+    pick: str | tuple[str, ...] = "best"
     images: int | None = None  # held-out examples that nets are judged on at most; None: all
     halving: int = 0  # at each rung 1 of so many nets goes on, on as many times the examples; 0: no
     batch: int = 8  # nets that are proposed at a time
@@ -65,7 +66,14 @@ class Search:
                     f"search: budget: {timed[0]}: subnets are priced by macs, params, param_bytes "
                     "and peak_activation_bytes; give one of these, and measure the front's nets"
                 )
-        _check_pick(self.pick)
+        if isinstance(self.pick, str):
+            _check_pick(self.pick)
+
+    @property
+    def picked(self) -> str:
+        """What is picked, of one net."""
+        assert isinstance(self.pick, str)  # recipes that pick several are refused
+        return self.pick.strip()
 
     def spec(self) -> dict[str, Any]:
         """Returns the fields, with every default, that `read_search` reads back."""

@@ -220,7 +220,7 @@ class SupernetJudge:
         return task.generate(self.net, moved)
 
 
-class _Called(Exception):
+class _ArgumentsKnown(Exception):
     """Ends a call of the user's own once its arguments are known."""
 
 
@@ -229,7 +229,7 @@ class _Recorder(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Ends the call, with its arguments."""
-        raise _Called(args, kwargs)
+        raise _ArgumentsKnown(args, kwargs)
 
 
 def arguments(task: Task, batch: Batch) -> tuple[Any, ...]:
@@ -241,7 +241,7 @@ def arguments(task: Task, batch: Batch) -> tuple[Any, ...]:
         return task.inputs(batch)
     try:
         task.generate(_Recorder(), batch)
-    except _Called as called:
+    except _ArgumentsKnown as called:
         args, kwargs = called.args
         if kwargs:
             raise InputError(

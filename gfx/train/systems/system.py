@@ -29,6 +29,7 @@ __all__ = ["Keep", "System", "SystemStage"]
 
 Keep = Literal["last", "best", "if_better"]
 
+_USES = ("search", "labelled")  # of examples that are kept apart
 _ANY = 1000  # steps, while passes are read
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
@@ -122,12 +123,12 @@ class System:
         if self.seed is not None:
             require_seed(self.seed)
         for use, share in self.data.items():
-            if use != "search":
+            if use not in _USES:
                 raise RecipeError(
-                    f"data: unknown use {shown(use)}{did_you_mean(use, ('search',))}; examples are "
-                    "kept apart for a search, as {search: 0.2}"
+                    f"data: unknown use {shown(use)}{did_you_mean(use, _USES)}; examples are kept "
+                    "apart for a search, as {search: 0.2}"
                 )
-            check_range("data: search", share, above=0, below=1)
+            check_range(f"data: {use}", share, above=0, below=1)
         known: list[str] = []
         for stage in self.stages:
             if stage.fit is not None:
@@ -170,9 +171,16 @@ class System:
 
         Raises: RecipeError naming the stage and the field.
         """
+        if "labelled" in self.data:
+            raise RecipeError(
+                f"data: labelled: {self.data['labelled']}: this version of gfx reads it, and does "
+                "not run it; give labels=, in the shell --labels"
+            )
         for stage in self.stages:
             fit = stage.fit
+            several = None if stage.search is None else stage.search.pick
             asked = {
+                "search: pick": None if isinstance(several, str) else several,
                 "fit: data": None if fit is None else fit.data,
                 "fit: discriminator: wrap": None if fit is None else fit.discriminator.wrap,
             }

@@ -87,7 +87,7 @@ def test_a_ledger_that_was_written_to_in_between_is_refused(whole, tmp_path):
         stopped = run(recipe, tmp_path, time=0.0)
     assert not stopped.finished
     (tmp_path / "02-search.search.jsonl").write_text('{"search": {"model": "another"}}\n')
-    with pytest.raises(InputError, match="holds another search: model: there"):
+    with pytest.raises(InputError, match="holds another search: "):
         run(recipe, tmp_path)
 
 
