@@ -17,7 +17,7 @@ from gfx.costs.cost import CONVENTIONS
 from gfx.progress import stage
 from gfx.reports.front.front_page import write_front_page
 from gfx.train.search.front import Front, FrontNet, SearchedNet, make_front, pick
-from gfx.train.search.front_file import FRONT, net_of, read_front, write_front
+from gfx.train.search.front_file import FRONT, has_its_nets, net_of, read_front, write_front
 from gfx.train.search.front_pictures import front_pictures
 from gfx.train.search.judged_examples import JudgedExamples
 from gfx.train.search.ledger import FileLedger, Ledger
@@ -114,7 +114,8 @@ def search_front(
     ]
     if done and (folder / FRONT).is_file():
         known = read_front(folder)
-        if known.judged == len(trials) and known.finished:
+        same = known.judged == len(trials) and known.finished
+        if same and has_its_nets(folder, known):
             return FrontSearch(folder, known, len(trials), True, known.about)
     stage("judging the front again")
     net, again = judge.net, judge.anew(fresh)

@@ -26,7 +26,7 @@ from gfx.reports.front.front_search import FrontSearch, SearchCall, search_front
 from gfx.reports.front.opened_search import open_search, said_of_score
 from gfx.train.runs.run_identity import fingerprint
 from gfx.train.search.front_file import FRONT, read_front
-from gfx.train.search.refit_judge import RefitJudge
+from gfx.train.search.refit_judge import REFIT, RefitJudge
 from gfx.train.search.search_fields import read_search
 from gfx.train.search.search_folder import claimed_folder, is_search_folder
 from gfx.train.search.supernet_judge import SupernetJudge
@@ -130,7 +130,7 @@ def search(
             "budget": budget, "seed": seed, "searched on": opened.split.searched.count,
             "judged again on": opened.split.fresh.count, "widths": opened.net.widths,
             "order": order if opened.kind == "refit" else None,
-            "refit": dict(refit or {}) if opened.kind == "refit" else None, **how,
+            "refit": {**REFIT, **(refit or {})} if opened.kind == "refit" else None, **how,
         }  # fmt: skip
         folder = Path(tempfile.mkdtemp(prefix="gfx-search-")) if run is None else Path(run)
         weights = None if fid_weights is None else os.fspath(fid_weights)
@@ -170,7 +170,7 @@ def _batch(by: str, kind: str) -> int:
     """Returns how many nets are proposed at a time: many share more, few are written sooner."""
     if kind == "refit":
         return 2
-    return {"evolution": 100, "random": 64}.get(by, 8)
+    return {"evolution": 32, "random": 32}.get(by, 8)
 
 
 def _finished(folder: Path, given: Sequence[str]) -> FrontSearch:

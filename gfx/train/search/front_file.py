@@ -26,7 +26,7 @@ from gfx.io.regular_files import read_regular
 from gfx.train.runs.sample_grids import SampleGrid, write_grid
 from gfx.train.search.front import MEASURES, Front, FrontNet, SearchedNet
 
-__all__ = ["FRONT", "net_of", "read_front", "write_front"]
+__all__ = ["FRONT", "has_its_nets", "net_of", "read_front", "write_front"]
 
 FRONT = "front.json"
 _KIND = "gfx front 1"
@@ -104,6 +104,14 @@ def net_of(folder: str | os.PathLike[str], net: FrontNet) -> fx.GraphModule:
     if _digest(path) != net.sha256:
         raise ArchiveError(f"{printable(path)} is not the net that was judged; {_AGAIN}")
     return load(path)  # type: ignore[return-value]
+
+
+def has_its_nets(folder: str | os.PathLike[str], front: Front) -> bool:
+    """Whether the nets of a front are there, as they were judged."""
+    try:
+        return all(_digest(Path(folder) / net.file) == net.sha256 for net in front.nets)
+    except ArchiveError:
+        return False
 
 
 def _digest(path: Path) -> str:

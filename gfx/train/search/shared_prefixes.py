@@ -31,6 +31,7 @@ from gfx.train.supernet.supernet_module import Supernet
 
 __all__ = ["SharedPrefixes"]
 
+_NUMBERS = 1_000_000  # of nodes that are told apart
 Widths = Mapping[str, int]
 Inputs = tuple[Any, ...]
 
@@ -81,6 +82,12 @@ class SharedPrefixes:
         self.norms = self._norms()
         self._measured: dict[int, tuple[Tensor, Tensor]] = {}
         self.ran = 0  # nodes that were run, once for each batch
+
+    def trim(self) -> None:
+        """Forgets numbers and moments, where there are too many; `calibrate` measures again."""
+        if len(self._numbers) > _NUMBERS:
+            self._numbers.clear()
+            self._measured.clear()
 
     def identities(self, widths: Widths) -> tuple[int, ...]:
         """Numbers the nodes; equal numbers are equal values (rule 1)."""

@@ -153,6 +153,7 @@ class SupernetJudge:
 
     def _judge(self, missing: Mapping[Key, Widths], count: int) -> None:
         """Judges nets, batch by batch."""
+        self.prefixes.trim()
         scores = self._scorer()
         keys, nets = list(missing), list(missing.values())
         rows: dict[Key, list[Tensor]] = {key: [] for key in keys}

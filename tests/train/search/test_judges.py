@@ -166,6 +166,18 @@ def test_memory_bounds_what_is_kept_and_changes_nothing():
     assert ran[0] > ran[1] >= ran[2]
 
 
+def test_what_is_forgotten_is_measured_again(monkeypatch):
+    from gfx.train.search import shared_prefixes
+
+    monkeypatch.setattr(shared_prefixes, "_NUMBERS", 10)
+    net = gfx.supernet(generator(nn.BatchNorm2d), X, widths=[0.5, 0.75, 1.0])
+    nets = some(net)
+    forgetful = SupernetJudge(net, JudgedExamples.of(pairs_of()))
+    one_by_one = [forgetful.judge([each])[0] for each in nets]
+    assert SupernetJudge(net, forgetful.on).judge(nets) == one_by_one
+    forgetful.deliver(nets[1])
+
+
 class Overwriting(nn.Module):
     """Writes into what a branch has read before."""
 
