@@ -5,20 +5,17 @@
 """
 
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import fx
 
-from gfx.costs import Budget, parse_budget
-from gfx.costs.cost import CONVENTIONS
-from gfx.progress import stage
+from gfx.costs import parse_budget
 from gfx.reports.front.front_page import write_front_page
-from gfx.train.search.front import Front, FrontNet, SearchedNet, make_front, pick
-from gfx.train.search.front_file import FRONT, has_its_nets, net_of, read_front, write_front
-from gfx.train.search.front_pictures import front_pictures
+from gfx.train.search.front import Front, FrontNet, pick
+from gfx.train.search.front_file import FRONT, has_its_nets, net_of, read_front
 from gfx.train.search.judged_examples import JudgedExamples
 from gfx.train.search.ledger import FileLedger, Ledger
 from gfx.train.search.optuna_ledger import OptunaLedger
@@ -26,6 +23,7 @@ from gfx.train.search.refit_judge import RefitJudge
 from gfx.train.search.run_search import run_search
 from gfx.train.search.search_fields import Search
 from gfx.train.search.search_space import SearchSpace
+from gfx.train.search.searched_front import write_searched_front
 from gfx.train.search.supernet_judge import SupernetJudge
 from gfx.train.search.trial import Trial
 
@@ -107,44 +105,17 @@ def search_front(
     """Searches, and writes the front (rules 2 and 3)."""
     trials = _trials(folder, judge, call, asked)
     done = call.in_time
-    found = [
-        SearchedNet(t.widths, t.prices, t.judgement.value, t.judgement.examples)
-        for t in trials
-        if t.allowed and t.judgement is not None
-    ]
     if done and (folder / FRONT).is_file():
         known = read_front(folder)
         same = known.judged == len(trials) and known.finished
         if same and has_its_nets(folder, known):
             return FrontSearch(folder, known, len(trials), True, known.about)
-    stage("judging the front again")
-    net, again = judge.net, judge.anew(fresh)
-    limits = parse_budget(call.fields.budget, net.cost()) if call.fields.budget else ()
-    prices = {name: int(value[0]) for name, value in net.price([net.largest()]).items()}
-    front = make_front(
-        found,
-        again,
-        SearchedNet(net.largest(), prices, 0.0),
-        measure=_measure(limits),
-        searched_examples=judge.examples,
-        judged=len(trials),
-        finished=done,
-        about=call.said,
+    limits = parse_budget(call.fields.budget, judge.net.cost()) if call.fields.budget else ()
+    front = write_searched_front(
+        folder, trials, judge, fresh, limits, finished=done, about=call.said
     )
-    stage("writing the front")
-    widths = [each.widths for each in front.nets]
-    pictures = front_pictures(again, widths, net.largest())
-    front = write_front(folder, front, [judge.deliver(each) for each in widths], pictures)
     write_front_page(folder)
     return FrontSearch(folder, front, len(trials), done, front.about)
-
-
-def _measure(limits: Sequence[Budget]) -> str:
-    """Returns the cost of the front, as prices are named: that of the first budget."""
-    if not limits:
-        return "exact"
-    first = limits[0]
-    return CONVENTIONS[first.convention] if first.measure == "macs" else first.measure
 
 
 def _trials(

@@ -15,8 +15,7 @@ from time import perf_counter, process_time
 from torch import fx
 
 from gfx.compression.selection.width_choices import SUPERNET
-from gfx.costs import Budget, cost_of, parse_budget
-from gfx.costs.cost import CONVENTIONS
+from gfx.costs import cost_of, parse_budget
 from gfx.errors import BudgetError, PreconditionError
 from gfx.frontend.driver import traced
 from gfx.pipeline import apply
@@ -24,13 +23,12 @@ from gfx.progress import stage as report_stage
 from gfx.train.runs.evaluation import DEFAULT_METRICS
 from gfx.train.runs.run_identity import fingerprint
 from gfx.train.runs.run_system import SystemRun
-from gfx.train.search.front import Front, FrontNet, SearchedNet, make_front, pick
-from gfx.train.search.front_file import write_front
-from gfx.train.search.front_pictures import front_pictures
+from gfx.train.search.front import Front, FrontNet, pick
 from gfx.train.search.judged_examples import JudgedExamples
 from gfx.train.search.ledger import FileLedger, search_identity
 from gfx.train.search.run_search import run_search
 from gfx.train.search.search_space import SearchSpace
+from gfx.train.search.searched_front import write_searched_front
 from gfx.train.search.supernet_judge import SupernetJudge
 from gfx.train.search.trial import Trial
 from gfx.train.supernet import Supernet, supernet
@@ -82,7 +80,7 @@ class StageSearch:
         if len(trials) < asked.evaluations and run.late:
             return None
         front = self._front(trials, judge)
-        best = _picked(front, asked.picked, self.limits)
+        best = _picked(front, asked.picked)
         run.say(
             [
                 f"stage {self.stage.name}: {front.sentence}; picked {asked.picked}: "
@@ -161,43 +159,18 @@ class StageSearch:
 
     def _front(self, trials: list[Trial], judge: SupernetJudge) -> Front:
         """Judges the front again, and writes it (rules 1 and 4)."""
-        report_stage(f"stage {self.stage.name}: judging the front again")
         run = self.system
-        found = [
-            SearchedNet(t.widths, t.prices, t.judgement.value, t.judgement.examples)
-            for t in trials
-            if t.allowed and t.judgement is not None
-        ]
-        again = judge.anew(JudgedExamples.of_held_out(run.held))
-        whole = {name: int(v[0]) for name, v in self.net.price([self.net.largest()]).items()}
-        front = make_front(
-            found,
-            again,
-            SearchedNet(self.net.largest(), whole, 0.0),
-            measure=_measure(self.limits),
-            searched_examples=judge.examples,
-            judged=len(trials),
-            about=tuple(run.said),
-        )
-        widths = [each.widths for each in front.nets]
-        pictures = front_pictures(again, widths, self.net.largest())
-        front = write_front(self.folder, front, [judge.deliver(w) for w in widths], pictures)
+        fresh = JudgedExamples.of_held_out(run.held)
+        about = tuple(run.said)
+        front = write_searched_front(self.folder, trials, judge, fresh, self.limits, about=about)
         said = run.shows_front(self.folder)
         run.say([said] if said else [])
         return front
 
 
-def _picked(front: Front, how: str, limits: tuple[Budget, ...]) -> FrontNet:
+def _picked(front: Front, how: str) -> FrontNet:
     """Returns the net that becomes the program: the best of the front, or the best at a cost."""
     if how != "best":
         return pick(front, how)
     sign = -1 if front.higher_is_better else 1
     return min(front.nets, key=lambda net: (sign * net.value, net.prices[front.measure]))
-
-
-def _measure(limits: tuple[Budget, ...]) -> str:
-    """Returns the cost of the front, as prices are named: that of the first budget."""
-    if not limits:
-        return "exact"
-    first = limits[0]
-    return CONVENTIONS[first.convention] if first.measure == "macs" else first.measure
