@@ -1,5 +1,6 @@
 """The examples run as their commands say, and write the pictures."""
 
+import os
 import runpy
 import sys
 from importlib import import_module
@@ -34,6 +35,10 @@ needs_emoji = pytest.mark.skipif(
 needs_animals = pytest.mark.skipif(
     find_spec("animal_mnist") is None, reason="pip install --no-deps animal-mnist==0.4 was not run"
 )
+
+
+# one example in CI, all with GFX_SLOW
+slow = pytest.mark.skipif(not os.environ.get("GFX_SLOW"), reason="GFX_SLOW=1 runs it")
 
 
 @pytest.fixture
@@ -117,6 +122,7 @@ def test_a_pix2pix_generator_is_compressed_and_compared(tmp_path, run):
     assert all((out / "pix2pix" / name / "report.html").is_file() for name in folders)
 
 
+@slow
 @needs_emoji
 def test_a_generator_without_pairs_is_compressed_and_compared(tmp_path, run):
     printed = run("compress_unpaired.py", "--out", str(tmp_path), "--quick", "--seeds", "1")
@@ -146,6 +152,7 @@ def test_without_the_font_the_example_says_what_to_install(tmp_path, monkeypatch
         emoji.styles(tmp_path, font=tmp_path / "none.ttf")
 
 
+@slow
 @needs_animals
 def test_a_dcgan_is_masked_folded_and_compared(tmp_path, run):
     printed = run("compress_dcgan.py", "--out", str(tmp_path), "--quick", "--seeds", "1")
