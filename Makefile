@@ -8,7 +8,7 @@ SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test thirdparty coverage laws attack soak lint format types layers check example train bench repair speed clean
+.PHONY: help setup test sweeps thirdparty coverage laws attack soak lint format types layers check example train bench repair speed clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -22,6 +22,9 @@ setup: $(BIN)/gfx ## make .venv with gfx, its tests' tools and what the examples
 
 test: setup ## run the tests on two cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+sweeps: setup ## run the tests with all cases of their sweeps, of which CI takes every second one
+	GFX_SLOW=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 laws: setup ## try the laws on new random generators: make laws MINUTES=30, SEED=1 as in an earlier run
 	@echo "$(MINUTES) minutes of laws, SEED=$(SEED)"

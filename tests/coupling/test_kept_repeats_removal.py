@@ -12,6 +12,7 @@ from passes.channel_prune import ChannelPrune
 from support.patterns import PATTERNS
 from support.programs import traced_pattern
 from support.strategies import specs
+from support.sweeps import some
 
 
 def same_bytes(a: gfx.Program, b: gfx.Program) -> bool:
@@ -36,7 +37,7 @@ def repeated(program: gfx.Program, **fields) -> bool:
 
 
 @pytest.mark.parametrize("attention", ["width", "heads"])
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", some(PATTERNS))
 def test_the_kept_channels_alone_repeat_the_removal(name, attention):
     try:
         assert repeated(traced_pattern(name), ratio=0.5, attention=attention)

@@ -11,6 +11,7 @@ from passes.channel_prune import ChannelPrune
 from support.laws import long_changes, staying
 from support.module_sweeps import FUNCTIONS, LAYERS, NOT_LAYERS, built
 from support.oracle import assert_equal_outputs, zeroed
+from support.sweeps import some
 
 # NaN does not run through them: constants that stand in a channel go with it, a comparison with
 # NaN is false; or one operation both reads and writes
@@ -51,11 +52,11 @@ def test_every_layer_of_torch_is_in_the_table():
     assert known - NOT_LAYERS - set(LAYERS) == set()
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", some(LAYERS))
 def test_a_layer_between_two_others_is_pruned_or_pinned_with_a_reason(name):
     judge(name)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", some(FUNCTIONS, 1))
 def test_a_function_between_two_layers_is_pruned_or_pinned_with_a_reason(name):
     judge(name)

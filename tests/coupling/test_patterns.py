@@ -10,6 +10,7 @@ from passes.channel_prune import ChannelPrune
 from support.laws import long_changes, prune_as_told, staying
 from support.oracle import assert_equal_outputs, zeroed
 from support.patterns import PATTERNS
+from support.sweeps import some
 
 
 def built(name: str, batch: int | None = None) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
@@ -39,7 +40,7 @@ def traced(name: str) -> gfx.Program:
 BEYOND_THE_ORACLE = ("Normalised",)
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", some(PATTERNS))
 def test_a_prune_equals_its_own_reference(name):
     program = traced(name)
     prune_as_told(program, *program.example_inputs, ratio=0.5, importance="random", seed=5)
@@ -85,7 +86,7 @@ def test_whole_heads_can_go(name):
     assert_equal_outputs(zeroed(original, inputs, kept), program.module(*inputs))
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", some(PATTERNS, 1))
 def test_the_groups_of_a_pattern_do_not_depend_on_the_image_size(name):
     program = traced(name)
     sizes = [(group.name, group.size, group.free) for group in gfx.channels(program)]
@@ -93,13 +94,13 @@ def test_the_groups_of_a_pattern_do_not_depend_on_the_image_size(name):
     assert sizes == again
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", some(PATTERNS))
 def test_no_rule_gives_up_on_a_pattern(name):
     reasons = [str(group.pinned) for group in gfx.channels(traced(name))]
     assert not [why for why in reasons if "cannot follow" in why]
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", some(PATTERNS, 1))
 def test_the_groups_of_a_pattern_do_not_depend_on_what_is_called_long(name):
     assert not long_changes(traced(name))
 

@@ -13,6 +13,7 @@ from passes.fold_parametrizations import FoldParametrizations
 from support.generators.register import GENERATORS, built, inputs
 from support.laws import long_changes, prune_as_told, staying
 from support.oracle import assert_equal_outputs, zeroed
+from support.sweeps import some
 
 AGAIN = ("Imdn", "Restormer", "Gaugan", "BigDeep", "Mobile", "NafLayer", "WrittenKernels", "Wave")
 ENDS = ("its channels are those of the model's input", "its channels are the model's output")
@@ -44,7 +45,7 @@ def inner(group: Group) -> bool:
     return group.size > 1 and not place
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", some(GENERATORS))
 def test_a_generator_is_traced(name):
     model, program = built(name), traced(name)
     assert not program.provenance.opaque
@@ -54,14 +55,14 @@ def test_a_generator_is_traced(name):
             assert_equal_outputs(model(*given), program.module(*given))
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", some(GENERATORS, 1))
 def test_what_stays_whole_is_what_an_expert_would_leave(name):
     expected = GENERATORS[name].pinned
     pinned = {g.name: g.pinned for g in gfx.channels(traced(name)) if inner(g) and not g.free}
     assert not {n: why for n, why in pinned.items() if not any(part in why for part in expected)}
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", some(GENERATORS))
 def test_removing_half_of_a_generator_equals_zeroing_what_reads_it(name):
     program = traced(name).copy()
     original = program.copy().module
@@ -78,7 +79,7 @@ def test_removing_half_of_a_generator_equals_zeroing_what_reads_it(name):
             assert_equal_outputs(reference.module(*given) if judge is None else judge, got)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", some(GENERATORS, 1))
 def test_the_groups_of_a_generator_do_not_depend_on_what_is_called_long(name):
     assert not long_changes(traced(name))
 

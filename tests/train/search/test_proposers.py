@@ -8,7 +8,7 @@ import torch
 
 import gfx
 from gfx.errors import InputError
-from gfx.train.search import optuna_proposers, survey_proposer
+from gfx.train.search import optuna_proposers
 from gfx.train.search.damage_model import DamageModel
 from support.search_cases import FormulaJudge, searched, share_of_front, small_space
 
@@ -78,7 +78,7 @@ def test_a_model_of_sums_predicts_what_is_a_sum_of_choices():
 
 
 def test_without_optuna_three_proposers_search_and_two_name_the_extra(space, monkeypatch):
-    for module in (optuna_proposers, survey_proposer):
+    for module in (optuna_proposers,):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     for by in ("survey", "evolution", "random"):
         assert len(searched(space, by, 30, population=10)) == 30

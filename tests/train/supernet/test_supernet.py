@@ -22,6 +22,7 @@ from support.laws import law
 from support.patterns import PATTERNS
 from support.programs import traced_pattern, weighted_sum
 from support.strategies import specs
+from support.sweeps import some
 from support.zoo_small import SMALL, small
 
 ANY = {"at_least": 0.0, "min_channels": 1, "step": 1}
@@ -89,7 +90,7 @@ def judge_all(model, given, training=False, drawn=2, **fields):
     return net
 
 
-@pytest.mark.parametrize("name", PATTERNS if os.environ.get("GFX_SLOW") else list(PATTERNS)[::2])
+@pytest.mark.parametrize("name", some(PATTERNS))
 def test_a_pattern_at_any_widths_is_what_is_extracted(name):
     program = traced_pattern(name)
     judge_all(program.module, program.example_inputs, drawn=0)
