@@ -7,8 +7,8 @@
    what the model likes best at each of some costs, with exact prices. Every second proposal comes
    from a model of the trials drawn with replacement, which looks where the first is not sure.
 
-A last quarter of the evaluations by TPE, which had seen all trials, found less of the front than the
-model did (`benchmarks/subnet_search_bench.py`): .391 against .403 of the area, 3 seeds.
+A last quarter of the evaluations by TPE, which had seen all trials, found less of the front than
+the model did (`benchmarks/subnet_search_bench.py`): .391 against .403 of the area, 3 seeds.
 """
 
 from collections.abc import Sequence
