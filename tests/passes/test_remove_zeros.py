@@ -13,7 +13,16 @@ import gfx
 from gfx.compression.masks.known_rules import POINTWISE
 from gfx.compression.masks.known_values import _KINDS, see_known
 from gfx.ir.shapes.propagate import propagate
-from support.blocks import Attention, Fourier, Modulated, MultiHead, Source, Spec, Swap
+from support.blocks import (
+    Attention,
+    ConditionalNorm,
+    Fourier,
+    Modulated,
+    MultiHead,
+    Source,
+    Spec,
+    Swap,
+)
 from support.laws import _fits, law
 from support.oracle import alike, assert_equal_outputs, flat
 from support.strategies import specs
@@ -91,6 +100,44 @@ CARRIED = {
 def test_zeros_are_gone_wherever_operations_carry_them(name, group):
     spec = Spec(source=Source(out=8), blocks=(CARRIED[name],))
     zeroed_channels_are_gone(spec, lambda groups: groups[group])
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_zeros_of_an_embedding_are_zeros_whatever_the_class_is(chunked):
+    source = Source(out=8, second="class", join=True)
+    spec = Spec(source=source, blocks=(ConditionalNorm(chunked=chunked),), batch=2)
+    zeroed_channels_are_gone(spec, lambda groups: groups[0])
+
+
+class Embedded(nn.Module):
+    """Adds a row of a table to each channel; the table is a layer's, or read by a function."""
+
+    def __init__(self, function, **how):
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)
+        self.table, self.function, self.how = nn.Embedding(4, 8, **how), function, how
+        with torch.no_grad():
+            self.table.weight[:, :2] = 0.0
+            self.table.weight[:, 2] = 0.5
+            self.conv.weight[:3], self.conv.bias[:3] = 0.0, 0.0
+
+    def forward(self, x, label):
+        row = F.embedding(label, self.table.weight) if self.function else self.table(label)
+        return self.out(self.conv(x) + row[:, :, None, None])
+
+
+@pytest.mark.parametrize(
+    ("function", "how", "left"),
+    [(False, {}, 5), (True, {}, 5), (False, {"max_norm": 1.0}, 8)],
+    ids=["layer", "function", "renormalised"],
+)
+def test_what_all_rows_of_an_embedding_share_is_known(function, how, left):
+    x, label = torch.randn(2, 3, 4, 4), torch.tensor([0, 3])
+    model = Embedded(function, **how).eval()
+    small = gfx.apply(ZEROS, model, (x, label))
+    assert small.conv.out_channels == left
+    for other in (torch.tensor([1, 2]), torch.tensor([3, 3])):
+        assert_equal_outputs(model(x, other), small(x, other))
 
 
 def zeroed_channels_are_gone(spec, choose):

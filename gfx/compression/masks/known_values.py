@@ -120,11 +120,26 @@ class _Rules:
             return small(held.detach()) if is_float(held) else held
         if not pytree.tree_leaves(wanted) or not all_float(wanted):
             return unknown(node)
+        if (rows := self._rows(node, get)) is not None:
+            return fitted(_same_in_all(rows), node)
         read = [get(n) for n in node.all_input_nodes]
         if any(value is None for value in read):
             return unknown(node)
         found = self._module(node, read) if node.op == "call_module" else self._call(node, get)
         return unknown(node) if found is None else fitted(found, node)
+
+    def _rows(self, node: fx.Node, get: Get) -> Tensor | None:
+        """Returns what is known of the rows that an embedding chooses among."""
+        if node.op == "call_module":
+            layer = self.program.submodule(node)
+            if not isinstance(layer, nn.Embedding) or not is_plain(layer) or layer.max_norm:
+                return None
+            return layer.weight.detach()
+        weight = argument(node, 1, "weight") if op_name(node) == "embedding" else None
+        if not isinstance(weight, fx.Node) or argument(node, 3, "max_norm") is not None:
+            return None
+        found: Tensor = full(weight, get)
+        return found
 
     def _module(self, node: fx.Node, read: list[Any]) -> Any:
         layer: Any = self.program.submodule(node)
@@ -239,6 +254,11 @@ def is_plain(layer: nn.Module) -> bool:
     """Whether a module is a layer of torch.nn whose tensors are what runs."""
     hooked = layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations")
     return type(layer).__module__.startswith("torch.nn.") and not hooked
+
+
+def _same_in_all(rows: Tensor) -> Tensor:
+    """Returns the numbers that all rows of a matrix share; NaN for the others."""
+    return torch.where((rows == rows[:1]).all(0), rows[0], torch.full_like(rows[0], torch.nan))
 
 
 def _attention(node: fx.Node, get: Get) -> Any:
