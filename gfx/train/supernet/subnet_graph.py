@@ -23,17 +23,25 @@ __all__ = ["SIZES", "SubnetGraph"]
 SIZES = "subnet_sizes"  # attribute of the code's module that holds the numbers
 
 
+KnownParts = dict[tuple[int, ...], dict[str, TensorPart]]
+_KNOWN = 64  # widths whose parts are kept
+
+
 class SubnetGraph:
     """Runs one plan on the tensors of a module.
 
     Args:
         plan: of the program that the module is of.
         module: whose tensors are used; it is called nowhere.
+        known: parts of tensors by widths, which graphs of one plan share.
         taps: whether the features at the taps are returned beside the output, as `gfx.tapped` does.
     """
 
-    def __init__(self, plan: SubnetPlan, module: nn.Module, *, taps: bool = False) -> None:
+    def __init__(
+        self, plan: SubnetPlan, module: nn.Module, known: KnownParts, *, taps: bool = False
+    ) -> None:
         self.plan, self.module = plan, module
+        self._known = known
         pattern = plan.pattern.copy()
         self.functions: list[WidthFunction] = []
         self._write(pattern)
@@ -77,11 +85,17 @@ class SubnetGraph:
 
     def parts(self, widths: Sequence[int]) -> dict[str, TensorPart]:
         """Returns the part of every tensor that is not used whole, by its path."""
-        found = {}
-        for path, dims in self.plan.intervals.items():
-            part = part_of([dim.size if dim else 0 for dim in dims], dims, widths)
-            if not part.whole:
-                found[path] = part
+        key = tuple(widths)
+        found = self._known.get(key)
+        if found is None:
+            found = {}
+            for path, dims in self.plan.intervals.items():
+                part = part_of([dim.size if dim else 0 for dim in dims], dims, widths)
+                if not part.whole:
+                    found[path] = part
+            while len(self._known) >= _KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[key] = found
         return found
 
     def parts_of_parameters(self, widths: Sequence[int]) -> dict[int, TensorPart]:

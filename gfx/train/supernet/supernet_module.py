@@ -26,7 +26,7 @@ from gfx.ir.program import Program
 from gfx.train.supernet.kept_intervals import TensorPart
 from gfx.train.supernet.partial_updates import keep_unused
 from gfx.train.supernet.pooled_moments import Moments, pool_moments
-from gfx.train.supernet.subnet_graph import SubnetGraph
+from gfx.train.supernet.subnet_graph import KnownParts, SubnetGraph
 from gfx.train.supernet.subnet_plan import SubnetPlan, plan_subnets
 
 __all__ = ["Supernet", "TappedSupernet", "planned"]
@@ -376,6 +376,8 @@ class _Hidden:
         self.used = [0] * len(plan.elastic)  # the most of each since an optimizer stepped
         self.moments: dict[tuple[int, ...], Moments] = {}  # by units
         self._graphs: dict[bool, SubnetGraph] = {}  # without taps, and with
+        self._stale: set[bool] = set()  # those that run at other widths
+        self._parts: KnownParts = {}
         self._pricing: Pricing | None = None
 
     def forget_use(self) -> None:
@@ -389,15 +391,16 @@ class _Hidden:
     def set(self, net: Supernet, widths: dict[str, int]) -> None:
         """Sets the widths of all groups."""
         self.widths, self.units = widths, self.units_of(widths)
-        self.graph(net)
-        for graph in self._graphs.values():
-            graph.set(self.units)
+        self._stale = set(self._graphs)
 
     def graph(self, net: Supernet, *, taps: bool = False) -> SubnetGraph:
-        """Returns what runs on the tensors of a supernet."""
+        """Returns what runs on the tensors of a supernet, at the widths that are set."""
         if taps not in self._graphs:
-            self._graphs[taps] = SubnetGraph(self.plan, net, taps=taps)
+            self._graphs[taps] = SubnetGraph(self.plan, net, self._parts, taps=taps)
+            self._stale.add(taps)
+        if taps in self._stale:
             self._graphs[taps].set(self.units)
+            self._stale.remove(taps)
         return self._graphs[taps]
 
     def run(self, net: Supernet, args: Any, kwargs: Any, *, taps: bool = False) -> Any:
