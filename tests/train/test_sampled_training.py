@@ -269,6 +269,22 @@ def test_norms_of_the_largest_net_have_moments_of_their_own_in_the_file(tmp_path
     assert torch.allclose(norm.running_var, seen.var((0, 2, 3)), rtol=0.2)
 
 
+def test_a_norm_that_is_called_twice_is_judged_with_the_moments_that_all_share():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.mid = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+            self.norm, self.last = nn.BatchNorm2d(8), nn.Conv2d(8, 3, 1)
+
+        def forward(self, x):
+            x = self.norm(self.first(x)).relu()
+            return self.last(self.norm(self.mid(x)).relu()).tanh()
+
+    made = compressed(recipe("uniform", **PLAIN), Twice().eval())
+    assert set(made.scores["many"]) == {"l1", "psnr", "smallest.l1", "smallest.psnr"}
+
+
 def test_a_supernet_stage_is_followed_by_one_that_trains_the_whole(tmp_path):
     system = recipe("uniform", **TAUGHT)
     system["stages"]["end"] = {"fit": {"like": "many", "steps": 2, "sample": None}}
@@ -300,6 +316,24 @@ def test_a_conditioned_discriminator_learns_what_widths_mean_and_leaves_a_plain_
     again = torch.load(tmp_path / "parts" / "01-many.critic.pt", weights_only=True)
     assert all(torch.equal(left[name], again[name]) for name in left)
     assert state_of(made.model) == state_of(stopped.model)
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_real_images_are_judged_once_a_step_or_for_the_widths_of_each_net(conditioned):
+    told = {"begins": "inherit", "conditioned": conditioned}
+    player = prepared("sandwich", **{**GAN, "discriminator": told})
+    seen = []
+    critic = player.critic.critic if conditioned else player.critic
+    critic.register_forward_hook(lambda m, args, out: seen.append((player.net.current, args[0])))
+    for batch in player.batches():
+        seen.clear()
+        player.loss(batch)
+        player.step()
+        nets = read_sampler("sandwich").subnets(player.net, 0, player.taken - 1)
+        real = torch.cat((batch.tensors["x"], batch.tensors["y"]), 1)
+        widths = [current for current, images in seen if torch.equal(images, real)]
+        assert widths == [dict(net.widths) for net in nets][: 3 if conditioned else 1]
+        assert len(seen) == len(nets) + len(widths)
 
 
 class Fixed(Sampler):

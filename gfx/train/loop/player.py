@@ -134,8 +134,9 @@ class Player:
     ) -> None:
         """Adds the gradients of both players for a batch, times its share of the step."""
         values = self.values(batch, turn)
-        for known, _, _ in self._made[-1:]:
-            if known.batch is batch:  # another net saw it; its weights have not changed
+        told = isinstance(self.critic, ConditionedCritic)  # it judges each net by its widths
+        for known, _, _ in [] if told else self._made[-1:]:
+            if known.batch is batch:  # another net saw it; the weights have not changed
                 values.shares_scores_of_real(known)
         if self.nets is not None and self.fit.order == "together":
             self._made = []  # the graph of another net is not needed any more

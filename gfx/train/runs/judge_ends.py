@@ -1,8 +1,10 @@
 """Judges the largest and the smallest net of a supernet, each with moments of its own."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from gfx.errors import PreconditionError
 from gfx.train.runs.evaluation import Evaluation, Judged
 from gfx.train.supernet import Supernet
 
@@ -22,9 +24,8 @@ def judge_ends(net: Supernet, judge: Evaluation, inputs: Iterable[Any]) -> tuple
     for widths in (net.smallest(), net.largest()):
         net.set(widths)
         if net.has_moments:
-            modes = net.training
-            net.calibrate(inputs, batches=_BATCHES)
-            net.train(modes)
+            with suppress(PreconditionError):  # a norm that is called twice has no own moments
+                net.calibrate(inputs, batches=_BATCHES)
         found.append(judge.judge(net))
     net.share_moments()
     net.forget_moments()
