@@ -77,7 +77,7 @@ class StageSearch:
         report_stage(f"stage {self.stage.name}")
         judge = self._judge()
         trials = self._trials(judge)
-        if len(trials) < asked.evaluations and run.late:
+        if len(trials) < min(asked.evaluations, self.space.size) and run.late:
             return None
         front = self._front(trials, judge)
         best = _picked(front, asked.picked)
