@@ -354,6 +354,13 @@ def test_a_sampler_of_one_s_own_is_found(monkeypatch):
     assert player.net.current == player.net.smallest()
 
 
+def test_a_sampler_that_draws_nothing_is_named(monkeypatch):
+    monkeypatch.setattr(Fixed, "subnets", lambda *args: ())
+    monkeypatch.setattr("gfx.train.sampling.sampler_registry.samplers", lambda: {"fixed": Fixed})
+    with pytest.raises(gfx.InputError, match="sample: fixed has drawn no subnet for step 1"):
+        compressed(recipe("fixed"))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -103,7 +103,10 @@ class FitLoop:
 
         Raises: InputError if it has no finite result.
         """
-        seed_all(step_seed(self.seed, self.stage, number, self.devices.rank))  # rule 1
+        nets = self.players[-1].nets
+        # where nets are spread, all processes see the same batch, with the same noise
+        rank = 0 if nets is not None and nets.spread else self.devices.rank
+        seed_all(step_seed(self.seed, self.stage, number, rank))  # rule 1
         rate = self.steps.rate(number)
         here = [batch.to(self.devices.device) for batch in batches]
         terms: dict[str, Logged] = {}

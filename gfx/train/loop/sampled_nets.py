@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gfx.errors import InputError
 from gfx.ir.random_state import keep_random_state
 from gfx.train.loop.devices import Devices
 from gfx.train.sampling import SampledNet, Sampler
@@ -58,6 +59,8 @@ class SampledNets:
     def begin(self, step: int) -> None:
         """Draws the nets of a step (rule 1)."""
         self._drawn = self.sampler.subnets(self.net, self.seed, step)
+        if not self._drawn:
+            raise InputError(f"sample: {self.sampler.name} has drawn no subnet for step {step + 1}")
         self._largest = []
         for net in self._drawn:
             self.net.note_use(net.widths)
