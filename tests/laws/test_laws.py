@@ -34,6 +34,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "distill_taps": {"layers": ()},
     "fold_masks": {},  # there are no masks
     "remove_zeros": {},  # there are no zeros
+    "widths": {},  # it notes what may be, and changes nothing
 }
 
 

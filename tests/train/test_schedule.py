@@ -489,6 +489,8 @@ def test_a_schedule_finds_masks_inside_wrappers_and_bigger_modules():
 
 def test_a_schedule_takes_what_accelerate_prepares():
     accelerate = pytest.importorskip("accelerate")
+    # another test of this process may have made one of another precision
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     model = masked({})
     accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
     prepared, optimizer = accelerator.prepare(model, optimizer_of(model))

@@ -54,8 +54,8 @@ class StageSearch:
         if SUPERNET not in student.meta:
             raise PreconditionError(
                 f"stage {stage.name}: search: what the stage before it left has no widths to "
-                "choose among; train a supernet first: `do: [sort_channels, {widths: {step: 8}}]` "
-                "and `fit: {sample: teacher, ...}`"
+                "choose among; train a supernet first: the passes sort_channels and widths, then "
+                "a fit with `sample: teacher`"
             )
         self.net: Supernet = supernet(student, run.example(), verify=False)
         given = cost_of(traced(run.model, run.example(), check=False))
