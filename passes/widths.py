@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from gfx.compression.selection.width_choices import SUPERNET, Values, WidthChoices
+from gfx.compression.selection.width_choices import SUPERNET, Values, WidthChoices, require_choice
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
 from gfx.coupling import analyse
-from gfx.errors import PreconditionError
+from gfx.errors import prefixed
 from gfx.ir.program import Program
 
 __all__ = ["Widths"]
@@ -69,12 +69,8 @@ class Widths(Pass):
         """Notes the widths, and reports those of each group."""
         groups = analyse(program)
         found, kept_whole = self._choices().of(groups)
-        if not found:
-            (name, why), *more = kept_whole.items() or [("the model", "it has no channels")]
-            raise PreconditionError(
-                f"{self.name}: no group has a choice of widths: {name}: {why}"
-                + (f", and {len(more)} more; gfx.channels lists them" if more else "")
-            )
+        with prefixed(self.name):
+            require_choice(found, kept_whole)
         outcome = Outcome()
         outcome.skips += [Skip(name, why) for name, why in kept_whole.items()]
         ties = self._choices().tied(groups, found)

@@ -19,14 +19,21 @@ from gfx.cli.options import (
     Model,
     Range,
     Seed,
-    TaskOption,
     Trust,
     check_output,
-    share_or_folder,
 )
 from gfx.cli.run_tables import print_stages
 from gfx.cli.screen import Progress, print_json, print_text
 from gfx.cli.stopping import note_resumable, note_written
+from gfx.cli.task_options import (
+    Attributes,
+    FidWeights,
+    ShorterSide,
+    TaskChoice,
+    check_folders,
+    folders_of,
+    share_or_folder,
+)
 
 __all__ = ["compress"]
 
@@ -90,19 +97,8 @@ def compress(
             "back=FILE, back.discriminator=FILE.",
         ),
     ] = None,
-    task: Annotated[
-        TaskOption | None,
-        typer.Option(
-            "--task",
-            metavar="TASK",
-            help="paired, unpaired, latent, class, labels, super_resolution or self, where model "
-            "and data do not tell.",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", metavar="PIXELS", help="What the shorter side is scaled to."),
-    ] = None,
+    task: TaskChoice = None,
+    size: ShorterSide = None,
     crop: Annotated[
         int | None,
         typer.Option("--crop", metavar="PIXELS", help="What training images are cut to."),
@@ -117,14 +113,7 @@ def compress(
         float,
         typer.Option("--labels", metavar="SHARE", help="The share of pairs whose target is used."),
     ] = 1.0,
-    attributes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--attribute",
-            metavar="NAME",
-            help="A column of the table of attributes; once for each.",
-        ),
-    ] = None,
+    attributes: Attributes = None,
     batch: Annotated[
         int | None,
         typer.Option(
@@ -139,12 +128,7 @@ def compress(
             help="What held-out images are judged by: l1, psnr, ssim, fd\\[efficientnet_lite0].",
         ),
     ] = None,
-    fid_weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--fid-weights", metavar="FILE", help="Weights of Inception, for fd\\[inception]."
-        ),
-    ] = None,
+    fid_weights: FidWeights = None,
     evaluate: Annotated[
         int | None,
         typer.Option("--evaluate", metavar="STEPS", help="Steps between evaluations."),
@@ -193,8 +177,7 @@ def compress(
         check_writable(output)  # before the long work
     elif not dry_run:
         raise typer.BadParameter("give -o FILE, where the smaller generator is to be written")
-    if data is not None and len(data) > 2:
-        raise typer.BadParameter(f"--data is given {len(data)} times; give one folder, or two")
+    check_folders(data)
     folder = Path("runs") / Path(recipe).stem if run is None else run
     with Progress(f"opening {model}") as progress:
         opened = open_named(model, inputs=inputs, factory=factory, key=key, trust=trust, seed=seed)
@@ -203,7 +186,7 @@ def compress(
         done = gfx.compress(
             recipe,
             opened.model,
-            data=None if not data else data[0] if len(data) == 1 else tuple(data),
+            data=folders_of(data),
             preset=preset,
             discriminator=discriminator,
             players=_players(player or ()),

@@ -29,27 +29,13 @@ __all__ = [
     "PairHalf",
     "Range",
     "Seed",
-    "TaskOption",
     "Time",
     "Trust",
     "check_output",
     "image_data",
     "measure",
     "parse_budget_option",
-    "share_or_folder",
 ]
-
-
-class TaskOption(StrEnum):
-    """What a generator is trained to do."""
-
-    paired = "paired"
-    unpaired = "unpaired"
-    latent = "latent"
-    classes = "class"
-    labels = "labels"
-    super_resolution = "super_resolution"
-    own = "self"
 
 
 class HalfOption(StrEnum):
@@ -309,21 +295,6 @@ def parse_budget_option(text: str) -> Mapping[str, Any]:
     except RecipeError as error:
         raise typer.BadParameter(f"{text!r}: {error}; {_BUDGET}") from error
     return spec  # type: ignore[no-any-return]
-
-
-def share_or_folder(text: str | None) -> Any:
-    """Reads --val: a share, or a folder.
-
-    Example:
-        >>> share_or_folder("0.2")
-        0.2
-    """
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return Path(text)
 
 
 def _own(name: str, option: str, wanted: str) -> Any:

@@ -9,7 +9,7 @@ import typer
 
 from gfx.cli.completion import complete_model
 from gfx.cli.error_handling import guarded, warn
-from gfx.cli.model_argument import Opened, open_named
+from gfx.cli.model_argument import open_named
 from gfx.cli.options import (
     Debug,
     Factory,
@@ -18,14 +18,21 @@ from gfx.cli.options import (
     Key,
     Range,
     Seed,
-    TaskOption,
     Trust,
     check_output,
     parse_budget_option,
-    share_or_folder,
 )
 from gfx.cli.screen import Progress, print_json, print_table, print_text
 from gfx.cli.stopping import note_resumable, note_written
+from gfx.cli.task_options import (
+    Attributes,
+    FidWeights,
+    ShorterSide,
+    TaskChoice,
+    check_folders,
+    folders_of,
+    share_or_folder,
+)
 
 if TYPE_CHECKING:
     from gfx.reports.front import FrontSearch
@@ -76,7 +83,7 @@ def search(
             "--evaluations",
             metavar="N",
             min=1,
-            help="Nets that are judged; else 300, or 40 that are refitted.",
+            help="Nets that are judged; else 200, or 40 that are refitted.",
         ),
     ] = None,
     score: Annotated[
@@ -134,19 +141,8 @@ def search(
             help="End the search after this time, with the front of what was judged.",
         ),
     ] = None,
-    task: Annotated[
-        TaskOption | None,
-        typer.Option(
-            "--task",
-            metavar="TASK",
-            help="paired, unpaired, latent, class, labels, super_resolution or self, where model "
-            "and data do not tell.",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", metavar="PIXELS", help="What the shorter side is scaled to."),
-    ] = None,
+    task: TaskChoice = None,
+    size: ShorterSide = None,
     crop: Annotated[
         int | None, typer.Option("--crop", metavar="PIXELS", help="What images are cut to.")
     ] = None,
@@ -157,20 +153,8 @@ def search(
             "--val", metavar="SHARE|DIR", help="What the front is judged on: a share, or a folder."
         ),
     ] = None,
-    attributes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--attribute",
-            metavar="NAME",
-            help="A column of the table of attributes; once for each.",
-        ),
-    ] = None,
-    fid_weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--fid-weights", metavar="FILE", help="Weights of Inception, for fd\\[inception]."
-        ),
-    ] = None,
+    attributes: Attributes = None,
+    fid_weights: FidWeights = None,
     inputs: Input = None,
     factory: Factory = None,
     key: Key = None,
@@ -192,11 +176,10 @@ def search(
     if output is not None:
         check_output(output)
         check_writable(output)  # before the long work
-    if data is not None and len(data) > 2:
-        raise typer.BadParameter(f"--data is given {len(data)} times; give one folder, or two")
+    check_folders(data)
     limits = _budgets(budget or ())
     folder = Path("runs") / "search" if run is None else run
-    images = None if not data else data[0] if len(data) == 1 else tuple(data)
+    images = folders_of(data)
     with Progress(f"opening {model}") as progress:
         if Path(model).is_dir():
             folder = Path(model)
@@ -211,7 +194,9 @@ def search(
                 time=time,
             )
         else:
-            opened = _opened(model, inputs, factory, key, trust, seed)
+            opened = open_named(
+                model, inputs=inputs, factory=factory, key=key, trust=trust, seed=seed
+            )
             note_resumable(folder)
             found = gfx.search(
                 opened.model,
@@ -244,17 +229,6 @@ def search(
         warn(f"the time is over: the same command goes on in {folder}")
     if output is not None:
         typer.echo(f"wrote {output} ({output.stat().st_size:,} bytes)", err=True)
-
-
-def _opened(
-    model: str,
-    inputs: Any,
-    factory: str | None,
-    key: str | None,
-    trust: bool,
-    seed: int | None,
-) -> Opened:
-    return open_named(model, inputs=inputs, factory=factory, key=key, trust=trust, seed=seed)
 
 
 def _budgets(given: Sequence[str]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import pytest
 
 from support.programs import zoo_cost
+from support.published_subnets import MOBILE_RESNET
 
 PUBLISHED = {
     # name, options: measure → integer
@@ -43,14 +44,6 @@ PRINTED = {
     ("dcgan", ()): {"exact": 0.1046},
     ("sagan", ()): {"exact": 0.2003, "output": 0.5274},
 }
-SUBNETS = {
-    "16_16_32_16_32_32_16_16": (2_546_204_672, 356_867),
-    "16_16_24_16_32_64_16_24": (2_640_576_512, 355_235),
-    "32_32_48_32_48_48_16_16": (4_993_843_200, 822_051),
-    "24_24_40_56_24_56_16_40": (4_863_164_416, 702_835),
-    "32_32_48_32_32_48_24_24": (5_591_531_520, 780_819),
-    "32_32_48_32_48_32_16_16": (4_683_202_560, 746_211),
-}
 
 
 @pytest.mark.parametrize(("model", "figures"), PUBLISHED.items(), ids=str)
@@ -69,7 +62,7 @@ def test_published_digits_come_out(model, figures):
         assert getattr(found.macs, convention) / 1e9 == pytest.approx(figure, abs=0.6 * 10**-digits)
 
 
-@pytest.mark.parametrize(("widths", "figures"), SUBNETS.items())
+@pytest.mark.parametrize(("widths", "figures"), MOBILE_RESNET.items())
 def test_published_subnets_come_out(widths, figures):
     found = zoo_cost("mobile_resnet_9blocks", widths=tuple(map(int, widths.split("_"))))
     assert (found.macs.output_norm, found.params) == figures

@@ -10,6 +10,7 @@ from gfx import zoo
 from gfx.costs import cost_of
 from gfx.errors import GfxError, InputError
 from gfx.ir.program import Program
+from support.published_subnets import MOBILE_RESNET
 
 SMALL: dict[str, dict[str, Any]] = {
     "resnet_9blocks": {"ngf": 4, "n_blocks": 2, "image_size": 16},
@@ -140,15 +141,7 @@ def test_mobile_resnet_has_the_measured_parameters_at_every_ngf(ngf: int, params
 
 
 @pytest.mark.parametrize(
-    ("widths", "macs", "params"),
-    [
-        ("16_16_32_16_32_32_16_16", 2_546_204_672, 356_867),
-        ("16_16_24_16_32_64_16_24", 2_640_576_512, 355_235),
-        ("32_32_48_32_48_48_16_16", 4_993_843_200, 822_051),
-        ("24_24_40_56_24_56_16_40", 4_863_164_416, 702_835),
-        ("32_32_48_32_32_48_24_24", 5_591_531_520, 780_819),
-        ("32_32_48_32_48_32_16_16", 4_683_202_560, 746_211),
-    ],
+    ("widths", "macs", "params"), [(name, *figures) for name, figures in MOBILE_RESNET.items()]
 )
 def test_mobile_resnet_subnets_equal_the_published_integers(
     widths: str, macs: int, params: int

@@ -10,11 +10,11 @@ from gfx.compression.selection.bounds import Bounds
 from gfx.compression.selection.candidate_groups import candidates
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_names import modules_of
-from gfx.errors import MOST, RecipeError, check_range, did_you_mean
+from gfx.errors import MOST, PreconditionError, RecipeError, check_range, did_you_mean
 from gfx.io.plain_data import shown
 from gfx.ir.globs import matches
 
-__all__ = ["SUPERNET", "Ties", "Values", "WidthChoices"]
+__all__ = ["SUPERNET", "Ties", "Values", "WidthChoices", "require_choice"]
 
 Values = tuple[int | float, ...]
 Ties = tuple[tuple[str, ...], ...]  # names of groups whose widths are chosen together
@@ -151,6 +151,19 @@ class WidthChoices:
             if len(found) > 1 or step == 1:
                 return found
             step //= 2
+
+
+def require_choice(choices: Mapping[str, object], kept_whole: Mapping[str, str]) -> None:
+    """Refuses a net without a choice of widths.
+
+    Raises: PreconditionError with the first reason, if there are no choices.
+    """
+    if not choices:
+        (name, why), *more = kept_whole.items() or [("the model", "it has no channels")]
+        raise PreconditionError(
+            f"no group has a choice of widths: {name}: {why}"
+            + (f", and {len(more)} more; gfx.channels lists them" if more else "")
+        )
 
 
 def _globs(given: Any) -> tuple[tuple[str, ...], ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gfx.train.search.proposer import Proposer, fresh_rows
+from gfx.train.search.proposer import Proposer, fresh_rows, rows_of
 from gfx.train.search.search_space import Row, Table
 from gfx.train.search.trial import Trial
 
@@ -30,25 +30,24 @@ class EvolutionProposer(Proposer):
 
     def propose(self, trials: Sequence[Trial], count: int) -> list[Row]:
         """Returns children of the generation that is due."""
-        asked, rng = self.asked, self.rng(trials)
+        asked, rng, known = self.asked, self.rng(trials), rows_of(trials)
         first = asked.population - len(trials)
         if first > 0:
-            return self.drawn(trials, min(count, first), rng)
+            return self.drawn(known, min(count, first), rng)
         born = len(trials) // asked.population * asked.population
         judged = [t for t in trials[:born] if t.known and t.allowed]
         if not judged:
-            return self.drawn(trials, count, rng)
+            return self.drawn(known, count, rng)
         judged.sort(key=lambda trial: (trial.loss, trial.number))
         kept = max(1, round(asked.parents * asked.population))
         parents = np.array([trial.row for trial in judged[:kept]], dtype=np.int64)
-        known = {trial.row for trial in trials}
         found: list[Row] = []
         due = min(count, born + asked.population - len(trials))
         for _ in range(_ROUNDS):
             found += fresh_rows(self._children(parents, due, rng), known, due - len(found))
             if len(found) >= due:
                 return found
-        return found + self.drawn([*trials, *map(_claimed, found)], due - len(found), rng)
+        return found + self.drawn(known, due - len(found), rng)
 
     def _children(self, parents: Table, count: int, rng: np.random.Generator) -> Table:
         first = parents[rng.integers(0, len(parents), count)]
@@ -57,7 +56,3 @@ class EvolutionProposer(Proposer):
         made = self.space.cross(first, second, rng)
         made[mutants] = self.space.mutate(first, self.asked.rate, rng)[mutants]
         return made
-
-
-def _claimed(row: Row) -> Trial:
-    return Trial(-1, row)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gfx.costs import Budget
 from gfx.errors import InputError
-from gfx.train.search.proposer import Proposer, fresh_rows
+from gfx.train.search.proposer import Proposer, fresh_rows, rows_of
 from gfx.train.search.search_fields import Search
 from gfx.train.search.search_space import Row, SearchSpace
 from gfx.train.search.trial import Trial
@@ -58,7 +58,7 @@ class _OptunaProposer(Proposer):
         """Asks the sampler, which is told all trials."""
         rng = self.rng(trials)
         study = self._told(trials, int(rng.integers(2**31)))
-        known = {trial.row for trial in trials}
+        known = rows_of(trials)
         found: list[Row] = []
         for _ in range(_MOST * count):
             if len(found) == count:
@@ -67,8 +67,7 @@ class _OptunaProposer(Proposer):
             row = [asked.params[name] for name in self.space.names]
             found += fresh_rows(self.space.within([row], rng), known, 1)
         if len(found) < count:
-            claimed = [*trials, *(Trial(-1, row) for row in found)]
-            found += self.drawn(claimed, count - len(found), rng)
+            found += self.drawn(known, count - len(found), rng)
         return found
 
     def _distributions(self) -> dict[str, Any]:

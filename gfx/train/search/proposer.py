@@ -14,7 +14,7 @@ from gfx.train.search.search_fields import Search
 from gfx.train.search.search_space import Row, SearchSpace, Table
 from gfx.train.search.trial import Trial
 
-__all__ = ["Proposer", "RandomProposer", "fresh_rows"]
+__all__ = ["Proposer", "RandomProposer", "fresh_rows", "rows_of"]
 
 _ROUNDS = 50  # of draws, to find rows that are new
 
@@ -33,9 +33,8 @@ class Proposer(ABC):
         """Returns the random numbers of one proposal."""
         return np.random.default_rng([self.seed, len(trials)])
 
-    def drawn(self, trials: Sequence[Trial], count: int, rng: np.random.Generator) -> list[Row]:
-        """Draws rows at random that are new."""
-        known = {trial.row for trial in trials}
+    def drawn(self, known: set[Row], count: int, rng: np.random.Generator) -> list[Row]:
+        """Draws rows at random that are not known, and adds them to what is."""
         found: list[Row] = []
         for _ in range(_ROUNDS):
             found += fresh_rows(self.space.draw(rng, count), known, count - len(found))
@@ -52,7 +51,12 @@ class RandomProposer(Proposer):
 
     def propose(self, trials: Sequence[Trial], count: int) -> list[Row]:
         """Draws rows."""
-        return self.drawn(trials, count, self.rng(trials))
+        return self.drawn(rows_of(trials), count, self.rng(trials))
+
+
+def rows_of(trials: Sequence[Trial]) -> set[Row]:
+    """Returns the rows that are claimed."""
+    return {trial.row for trial in trials}
 
 
 def fresh_rows(table: Table | Iterable[Sequence[int]], known: set[Row], most: int) -> list[Row]:

@@ -15,17 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from gfx.errors import InputError
 from gfx.ir.preserve import devices_of, preserved
 from gfx.ir.program import Program
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
 from gfx.progress import each
-from gfx.train.search.judge_protocol import Judgement, Widths
+from gfx.train.search.example_judge import ExampleJudge, UnitWidths
+from gfx.train.search.judge_protocol import Widths
 from gfx.train.search.judged_examples import (
     ExampleScores,
     JudgedExamples,
-    higher_is_better,
     scores_of,
 )
 from gfx.train.search.supernet_judge import arguments
@@ -36,10 +35,9 @@ __all__ = ["REFIT", "RefitJudge"]
 
 _KEPT = 16  # nets
 REFIT: dict[str, Any] = {"relu": 1}  # fields of the pass, where none are given
-Key = tuple[int, ...]
 
 
-class RefitJudge:
+class RefitJudge(ExampleJudge):
     """Judges nets that are pruned and refitted.
 
     Args:
@@ -76,23 +74,12 @@ class RefitJudge:
         refit: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        self.net, self.on, self.fit, self.score, self.seed = net, on, tuple(fit), score, seed
+        super().__init__(net, on, score, fid_weights)
+        self.fit, self.seed = tuple(fit), seed
         self.refit = {**REFIT, **(refit or {})}
-        self._fid_weights = fid_weights
-        self._device = next(iter(net.parameters())).device
-        self._scores: ExampleScores | None = None
-        self._known: dict[tuple[Key, int], Judgement] = {}
-        self._made: dict[Key, fx.GraphModule] = {}  # the last ones; judges of the same nets share
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether a higher value is a better net."""
-        return higher_is_better(self.score)
-
-    @property
-    def examples(self) -> int:
-        """How many examples there are."""
-        return self.on.count
+        self._made: dict[
+            UnitWidths, fx.GraphModule
+        ] = {}  # the last ones; judges of the same nets share
 
     def anew(self, on: JudgedExamples) -> "RefitJudge":
         """Returns a judge of the same nets on other examples."""
@@ -103,27 +90,6 @@ class RefitJudge:
         other._made = self._made
         return other
 
-    def judge(self, nets: Sequence[Widths], examples: int | None = None) -> list[Judgement]:
-        """Judges nets on the first of its examples; None: on all.
-
-        Raises: InputError if there are not so many; PreconditionError if there are too few examples
-            to refit on.
-        """
-        count = self.examples if examples is None else examples
-        if not 0 < count <= self.examples:
-            raise InputError(f"examples={examples} must be from 1 to {self.examples}")
-        keys = [tuple(self.net.units(net)) for net in nets]
-        missing = {key: net for key, net in zip(keys, nets, strict=True)}
-        missing = {key: net for key, net in missing.items() if (key, count) not in self._known}
-        for key, net in each(list(missing.items()), "pruning, refitting and judging nets"):
-            small, scores = self._refitted(net), self._scorer()
-            rows = [
-                scores.of_batch(number, self._images(small, batch))
-                for number, batch in enumerate(self.on.first(count))
-            ]
-            self._known[key, count] = scores.judgement(rows)
-        return [self._known[key, count] for key in keys]
-
     def deliver(self, widths: Widths) -> fx.GraphModule:
         """Returns the net of some widths as a generator of its own: what is judged (rule 3)."""
         return copy.deepcopy(self._refitted(widths))
@@ -131,6 +97,16 @@ class RefitJudge:
     def images(self, widths: Widths, batch: Batch) -> Tensor:
         """Returns what a net makes of some examples, as it is judged."""
         return self._images(self._refitted(widths), batch)
+
+    def _judge(self, missing: Mapping[UnitWidths, Widths], count: int) -> None:
+        """Prunes, refits and judges nets, one by one."""
+        for key, net in each(list(missing.items()), "pruning, refitting and judging nets"):
+            small, scores = self._refitted(net), self._scorer()
+            rows = [
+                scores.of_batch(number, self._images(small, batch))
+                for number, batch in enumerate(self.on.first(count))
+            ]
+            self._known[key, count] = scores.judgement(rows)
 
     def _refitted(self, widths: Widths) -> fx.GraphModule:
         """Returns a net; the last ones are kept, as a front is judged, drawn and delivered."""

@@ -12,6 +12,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -21,11 +22,11 @@ from gfx.errors import InputError
 from gfx.ir.preserve import devices_of, preserved
 from gfx.ir.random_state import keep_random_state, seed_torch
 from gfx.progress import step
-from gfx.train.search.judge_protocol import Judgement, Widths
+from gfx.train.search.example_judge import ExampleJudge, UnitWidths
+from gfx.train.search.judge_protocol import Widths
 from gfx.train.search.judged_examples import (
     ExampleScores,
     JudgedExamples,
-    higher_is_better,
     scores_of,
 )
 from gfx.train.search.shared_prefixes import SharedPrefixes
@@ -35,10 +36,9 @@ from gfx.train.tasks import Batch, Task
 __all__ = ["SupernetJudge"]
 
 _CALIBRATED = 4  # batches, where none are given
-Key = tuple[int, ...]  # the widths of a net, in units
 
 
-class SupernetJudge:
+class SupernetJudge(ExampleJudge):
     """Judges subnets by one metric of `gfx.metrics`.
 
     Args:
@@ -75,26 +75,13 @@ class SupernetJudge:
         fid_weights: str | None = None,
         share: bool = True,
     ) -> None:
-        self.net, self.on, self.score, self.teacher = net, on, score, teacher
+        super().__init__(net, on, score, fid_weights)
+        self.teacher = teacher
         self.calibration = on.batches[:_CALIBRATED] if calibration is None else tuple(calibration)
         self.share = share and on.task.call is None
-        self._fid_weights = fid_weights
         self._devices = devices_of(net.program)
-        self._device = next(iter(net.parameters())).device
         self.prefixes = SharedPrefixes(net, memory=memory)
-        self._known: dict[tuple[Key, int], Judgement] = {}
-        self._rows: dict[tuple[Key, int], Tensor] = {}  # of whole batches, of means
-        self._scores: ExampleScores | None = None
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether a higher value is a better net."""
-        return higher_is_better(self.score)
-
-    @property
-    def examples(self) -> int:
-        """How many examples there are."""
-        return self.on.count
+        self._rows: dict[tuple[UnitWidths, int], Tensor] = {}  # of whole batches, of means
 
     def anew(self, on: JudgedExamples) -> "SupernetJudge":
         """Returns a judge of the same nets on other examples; moments of BatchNorms stay."""
@@ -104,22 +91,6 @@ class SupernetJudge:
         )  # fmt: skip
         other.prefixes = self.prefixes
         return other
-
-    def judge(self, nets: Sequence[Widths], examples: int | None = None) -> list[Judgement]:
-        """Judges nets on the first of its examples; None: on all.
-
-        Raises: InputError if there are not so many, or widths are none of the supernet's.
-        """
-        count = self.examples if examples is None else examples
-        if not 0 < count <= self.examples:
-            raise InputError(f"examples={examples} must be from 1 to {self.examples}")
-        keys = [tuple(self.net.units(net)) for net in nets]
-        missing = {key: net for key, net in zip(keys, nets, strict=True)}
-        missing = {key: net for key, net in missing.items() if (key, count) not in self._known}
-        if missing:
-            with self.undisturbed():
-                self._judge(missing, count)
-        return [self._known[key, count] for key in keys]
 
     def deliver(self, widths: Widths) -> fx.GraphModule:
         """Returns the net of some widths as a generator of its own: what is judged (rule 4)."""
@@ -151,30 +122,31 @@ class SupernetJudge:
                 net.restore_moments(before)
                 net.set(current)
 
-    def _judge(self, missing: Mapping[Key, Widths], count: int) -> None:
+    def _judge(self, missing: Mapping[UnitWidths, Widths], count: int) -> None:
         """Judges nets, batch by batch."""
-        self.prefixes.trim()
-        scores = self._scorer()
-        keys, nets = list(missing), list(missing.values())
-        rows: dict[Key, list[Tensor]] = {key: [] for key in keys}
-        batches = self.on.first(count)
-        with step("judging nets", len(batches) * len(nets)) as counted:
-            self._calibrate(nets)
-            for number, batch in enumerate(batches):
-                whole = len(batch) == len(self.on.batches[number])
-                held = {key for key in keys if whole and (key, number) in self._rows}
-                wanted = [key for key in keys if key not in held]
-                found = {key: self._rows[key, number] for key in held}
-                for at, images in self._made([missing[key] for key in wanted], batch):
-                    found[wanted[at]] = scores.of_batch(number, images)
-                    counted.advance()
-                counted.advance(len(held))
-                for key in keys:
-                    rows[key].append(found[key])
-                    if whole and scores.is_mean:
-                        self._rows[key, number] = found[key]
-        for key in keys:
-            self._known[key, count] = scores.judgement(rows[key])
+        with self.undisturbed():
+            self.prefixes.trim()
+            scores = self._scorer()
+            keys, nets = list(missing), list(missing.values())
+            rows: dict[UnitWidths, list[Tensor]] = {key: [] for key in keys}
+            batches = self.on.first(count)
+            with step("judging nets", len(batches) * len(nets)) as counted:
+                self._calibrate(nets)
+                for number, batch in enumerate(batches):
+                    whole = len(batch) == len(self.on.batches[number])
+                    held = {key for key in keys if whole and (key, number) in self._rows}
+                    wanted = [key for key in keys if key not in held]
+                    found = {key: self._rows[key, number] for key in held}
+                    for at, images in self._made([missing[key] for key in wanted], batch):
+                        found[wanted[at]] = scores.of_batch(number, images)
+                        counted.advance()
+                    counted.advance(len(held))
+                    for key in keys:
+                        rows[key].append(found[key])
+                        if whole and scores.is_mean:
+                            self._rows[key, number] = found[key]
+            for key in keys:
+                self._known[key, count] = scores.judgement(rows[key])
 
     def _made(self, nets: Sequence[Widths], batch: Batch) -> Iterator[tuple[int, Tensor]]:
         """Yields the number of a net, and the images that it makes."""
@@ -199,9 +171,13 @@ class SupernetJudge:
     def _calibrate(self, nets: Sequence[Widths]) -> None:
         """Measures BatchNorms (rule 2)."""
         if self.prefixes.norms:
-            task = self.on.task
-            given = [arguments(task, batch.to(self._device)) for batch in self.calibration]
-            self.prefixes.calibrate(nets, given)
+            self.prefixes.calibrate(nets, self._calibrated_on)
+
+    @cached_property
+    def _calibrated_on(self) -> list[tuple[Any, ...]]:
+        """The arguments of the generator for the calibration examples."""
+        task = self.on.task
+        return [arguments(task, batch.to(self._device)) for batch in self.calibration]
 
     def _scorer(self) -> ExampleScores:
         """Returns what judges images, with what they are compared with (rule 3)."""

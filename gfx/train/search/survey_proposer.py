@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gfx.costs import Budget
 from gfx.train.search.damage_model import DamageModel
-from gfx.train.search.proposer import Proposer, fresh_rows
+from gfx.train.search.proposer import Proposer, fresh_rows, rows_of
 from gfx.train.search.search_space import Row, Table
 from gfx.train.search.trial import Trial
 
@@ -34,14 +34,14 @@ class SurveyProposer(Proposer):
 
     def propose(self, trials: Sequence[Trial], count: int) -> list[Row]:
         """Returns what is left of the survey, else a batch along the front."""
-        known = {trial.row for trial in trials}
+        known = rows_of(trials)
         left = fresh_rows(self.survey(), known, count)
         if left:
             return left
         judged = [trial for trial in trials if trial.known]
         rng = self.rng(trials)
         if len(judged) < 2:
-            return self.drawn(trials, count, rng)
+            return self.drawn(known, count, rng)
         return self._along_the_front(judged, trials, count, rng)
 
     def survey(self) -> list[Row]:
@@ -68,7 +68,7 @@ class SurveyProposer(Proposer):
         again = rng.integers(0, len(judged), len(judged))
         weights = np.bincount(again, minlength=len(judged)).astype(float) + 0.05
         models.append(DamageModel(self.space.counts, rows, losses, weights))
-        known = {trial.row for trial in trials}
+        known = rows_of(trials)
         found: list[Row] = []
         budget, least, most = self._costs()
         best = rows[np.argsort(losses)][:_POPULATION]
@@ -81,8 +81,7 @@ class SurveyProposer(Proposer):
             found += fresh_rows(made, known, 1)
         missing = count - len(found)
         if missing:
-            claimed = [*trials, *(Trial(-1, row) for row in found)]
-            found += self.drawn(claimed, missing, rng)
+            found += self.drawn(known, missing, rng)
         return found
 
     def _costs(self) -> tuple[Budget, float, float]:

@@ -5,7 +5,7 @@ from typing import Any, cast
 from torch import fx, nn
 
 from gfx.compression.importance import Importance
-from gfx.compression.selection.width_choices import SUPERNET, Ties, WidthChoices
+from gfx.compression.selection.width_choices import SUPERNET, Ties, WidthChoices, require_choice
 from gfx.coupling import Groups, analyse
 from gfx.errors import InputError, PreconditionError, VerificationError
 from gfx.frontend import trace
@@ -79,12 +79,7 @@ def supernet(
     if known:
         choices, ties = _saved(groups, known)
         kept_whole |= {g.name: "it was kept whole" for g in groups.free if g.name not in choices}
-    if not choices:
-        (name, why), *more = kept_whole.items() or [("the model", "it has no channels")]
-        raise PreconditionError(
-            f"no group has a choice of widths: {name}: {why}"
-            + (f", and {len(more)} more; gfx.channels lists them" if more else "")
-        )
+    require_choice(choices, kept_whole)
     net = planned(program, choices, kept_whole, ties)
     if not net.widths:
         (name, why), *_ = net.kept_whole.items()

@@ -25,7 +25,7 @@ from gfx.ir.modules import without_content
 from gfx.ir.program import Program
 from gfx.train.supernet.kept_intervals import TensorPart
 from gfx.train.supernet.partial_updates import keep_unused
-from gfx.train.supernet.pooled_moments import Moments, pool_moments
+from gfx.train.supernet.pooled_moments import Moments, pool_moments, tracks
 from gfx.train.supernet.subnet_graph import KnownParts, SubnetGraph
 from gfx.train.supernet.subnet_plan import SubnetPlan, plan_subnets
 
@@ -237,11 +237,7 @@ class Supernet(nn.Module):
     @property
     def has_moments(self) -> bool:
         """Whether a BatchNorm needs moments of its own for every subnet."""
-        layers = self._hidden.program.module.modules()
-        return any(
-            isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats
-            for layer in layers
-        )
+        return any(map(tracks, self._hidden.program.module.modules()))
 
     def share_moments(self) -> None:
         """Makes the moments of the subnet that is set those that all subnets share.

@@ -5,6 +5,7 @@ import torch
 
 import gfx
 from gfx.errors import InputError, RecipeError
+from support.published_subnets import MOBILE_RESNET
 
 
 def tied(spaces, parts):
@@ -44,15 +45,7 @@ CHANNELS = [[64, 56, 48, 40, 32, 24, 16]] * 8
 
 
 @pytest.mark.parametrize(
-    ("code", "macs", "params"),
-    [
-        ("16_16_32_16_32_32_16_16", 2_546_204_672, 356_867),
-        ("16_16_24_16_32_64_16_24", 2_640_576_512, 355_235),
-        ("32_32_48_32_48_48_16_16", 4_993_843_200, 822_051),
-        ("24_24_40_56_24_56_16_40", 4_863_164_416, 702_835),
-        ("32_32_48_32_32_48_24_24", 5_591_531_520, 780_819),
-        ("32_32_48_32_48_32_16_16", 4_683_202_560, 746_211),
-    ],
+    ("code", "macs", "params"), [(name, *figures) for name, figures in MOBILE_RESNET.items()]
 )
 def test_a_published_subnet_is_in_the_space_with_its_integers(resnet, code, macs, params):
     widths = chosen(resnet, CHANNELS, code, RESNET)
