@@ -212,7 +212,8 @@ def _leaves(value: Any) -> list[Any]:
 
 def _leaf_difference(name: str, expected: Any, got: Any) -> str | None:
     if not isinstance(expected, torch.Tensor) or not isinstance(got, torch.Tensor):
-        same = type(expected) is type(got) and expected == got
+        nan = expected != expected and got != got  # NaN as a number is not even itself
+        same = type(expected) is type(got) and (nan or expected == got)
         return None if same else f"{name} is {got!r}, not {expected!r}"
     if expected.shape != got.shape:
         return f"{name} has shape {_shape(got)}, not {_shape(expected)}"

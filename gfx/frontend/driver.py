@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from gfx.errors import GfxError, TraceError
 from gfx.frontend.call_arguments import by_place
+from gfx.frontend.call_rules import order_rules, rank_rules, structure_rules
 from gfx.frontend.compare import record
 from gfx.frontend.equivalence import EquivalenceCheck
 from gfx.frontend.expand_attention import has_attention, write_out_attention
@@ -19,7 +20,7 @@ from gfx.frontend.normal_form import normal_form
 from gfx.frontend.private_copy import private_copy
 from gfx.frontend.refusal import Refusal, first_line
 from gfx.frontend.regions import cut_gradients, has_regions
-from gfx.frontend.size_conditions import add_rules, in_words, kept_rules, structure_rules
+from gfx.frontend.size_conditions import add_rules, in_words, kept_rules
 from gfx.frontend.symbolic_trace import symbolic_graph
 from gfx.io.archive import ModelPath, as_module
 from gfx.ir.program import Program, Provenance
@@ -188,6 +189,7 @@ class _Search:
                 module = self.written_out(normal_form(self.model, graph), self.check)
                 notes += self.check.notes(module, gradients=True)
                 rules = kept_rules(rules, arguments, self.check.by_value)
+                rules += rank_rules(module, self.check, rules)
                 return self.program(module, "export", opaque, notes + in_words(rules), rules)
             except Refusal as refusal:
                 last = refusal
@@ -208,7 +210,8 @@ class _Search:
     ) -> Program:
         """Makes the program, and says where it comes from, and for which inputs it stands."""
         arguments = self.inputs.arguments
-        add_rules(module, (*structure_rules(arguments), *rules), arguments)
+        form = (*structure_rules(arguments), *order_rules(self.quick))
+        add_rules(module, (*form, *rules), arguments)
         fixed = [
             f"the argument {item.name} is fixed at {item.value!r}"
             for item in self.inputs.arguments.fixed()

@@ -6,6 +6,7 @@ one node per leaf call, and putting the module back needs no guessing which node
 """
 
 import functools
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -53,10 +54,12 @@ class Calls:
 
     by_key: dict[str, LeafCall] = field(default_factory=dict)
     recorded: Mapping[str, list[Any]] = field(default_factory=dict)  # results of opaque leaves
+    numbers: Counter[str] = field(default_factory=Counter)  # of calls, by path
 
     def add(self, path: str, module: nn.Module, kind: type[nn.Module], arguments: Any) -> str:
         """Notes a call and returns its key."""
-        number = sum(call.path == path for call in self.by_key.values())
+        number = self.numbers[path]
+        self.numbers[path] += 1
         key = f"{path}@{number}"
         self.by_key[key] = LeafCall(path, module, kind, arguments, number)
         return key

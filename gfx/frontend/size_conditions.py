@@ -3,8 +3,9 @@
 1. What forward decided by sizes, while torch.export followed it (gfx/frontend/size_guards.py).
 2. A size that torch.export took for a constant, where that may have decided something. What a
    layer asks of its channels is no rule: it refuses others when it runs.
-3. The length of a list of tensors, and plain values beside them: forward saw those of the example.
-4. What forward asserts of sizes, while it is traced symbolically (gfx/frontend/asserted_sizes.py).
+3. What forward saw of the form of the call (gfx/frontend/call_rules.py).
+4. What forward takes for granted of sizes, while it is traced symbolically
+   (gfx/frontend/asserted_sizes.py).
 """
 
 import ast
@@ -20,7 +21,16 @@ from gfx.frontend.size_guards import Decisions
 from gfx.ir.modules import SizeRules, follows
 from gfx.objects.take_apart import take_apart
 
-__all__ = ["add_rules", "in_words", "kept_rules", "size_rules", "structure_rules"]
+__all__ = [
+    "add_rules",
+    "expression_text",
+    "in_words",
+    "kept_rules",
+    "plain_value",
+    "size_rules",
+    "tensor_paths",
+    "with_ranks",
+]
 
 _INFIX = {
     "Add": "+", "Mul": "*", "Mod": "%", "PythonMod": "%", "FloorDiv": "//", "CleanDiv": "//",
@@ -34,14 +44,13 @@ _CALLED = {
     "FloorToInt": "math.floor", "CeilToInt": "math.ceil", "RoundToInt": "round", "floor":
     "math.floor", "ceiling": "math.ceil", "Identity": "",
 }  # fmt: skip
-_SIMPLE = (bool, int, float, str, type(None))
 
 
 def size_rules(
     found: Decisions, arguments: Arguments, shapes: Sequence[Sequence[Any]]
 ) -> tuple[str, ...]:
     """Writes rules 1 and 2 of an exported graph; `shapes` are those of the exported inputs."""
-    places = list(_tensors(arguments))
+    places = list(tensor_paths(arguments))
     symbols: dict[Any, tuple[str, int]] = {}
     fixed: list[str] = []
     for (path, tensor), shape, last in zip(places, found.shapes, shapes, strict=True):
@@ -54,17 +63,7 @@ def size_rules(
                 fixed.append(f"{path}.shape[{dim}] == {now}")
     asked = [_decided(expression, value, symbols) for expression, value in found.asked]
     rules = [ast.unparse(ast.parse(rule)) for rule in (*asked, *fixed) if rule]  # fewer brackets
-    return _with_ranks(dict.fromkeys(rules), places)
-
-
-def structure_rules(arguments: Arguments) -> tuple[str, ...]:
-    """Writes rule 3: what of the inputs is no tensor, and was built into the graph."""
-    return tuple(
-        rule
-        for item in arguments.items
-        if item.is_input
-        for rule in _structure(item.name, _plain(item))
-    )
+    return with_ranks(dict.fromkeys(rules), places)
 
 
 def kept_rules(rules: Iterable[str], arguments: Arguments, compared: bool) -> tuple[str, ...]:
@@ -85,7 +84,7 @@ def kept_rules(rules: Iterable[str], arguments: Arguments, compared: bool) -> tu
         else:
             same = [
                 f"{path}.shape[{dim}] == {size}"
-                for path, tensor in _tensors(arguments)
+                for path, tensor in tensor_paths(arguments)
                 for dim, size in enumerate(tensor.shape)
                 if f"{path}.shape[{dim}]" in rule
             ]
@@ -125,17 +124,17 @@ def _decided(expression: Any, value: Any, symbols: dict[Any, tuple[str, int]]) -
     """Writes rule 1 for one decision; "" if nothing follows from it."""
     known = [symbols[s] for s in sorted(expression.free_symbols, key=str) if s in symbols]
     try:
-        text = _text(expression, symbols)
+        text = expression_text(expression, symbols)
     except KeyError:  # torch has more functions than rules
         if "Indicator" in str(expression):
             return ""  # a question about strides decides how to compute
         return " and ".join(f"{name} == {size}" for name, size in known)
     if isinstance(value, bool):
-        return text if value else _text(~expression, symbols)
+        return text if value else expression_text(~expression, symbols)
     return f"{text} == {value!r}"
 
 
-def _text(expression: Any, symbols: dict[Any, tuple[str, int]]) -> str:
+def expression_text(expression: Any, symbols: dict[Any, tuple[str, int]]) -> str:
     """Writes a sympy expression as a rule does.
 
     Raises: KeyError if it holds something that no rule can say.
@@ -147,7 +146,7 @@ def _text(expression: Any, symbols: dict[Any, tuple[str, int]]) -> str:
         return repr(int(expression)) if whole else repr(float(expression))
     name = type(expression).__name__
     numbers_last = sorted(expression.args, key=_is_number) if name == "Add" else expression.args
-    parts = [_text(part, symbols) for part in numbers_last]
+    parts = [expression_text(part, symbols) for part in numbers_last]
     if name == "Not":
         return f"(not {parts[0]})"
     if name == "ModularIndexing":
@@ -168,7 +167,7 @@ def _is_number(expression: Any) -> bool:
     return bool(expression.is_number)
 
 
-def _with_ranks(rules: Iterable[str], places: Sequence[tuple[str, Any]]) -> tuple[str, ...]:
+def with_ranks(rules: Iterable[str], places: Sequence[tuple[str, Any]]) -> tuple[str, ...]:
     """Puts before rules how many dimensions the tensors have that they speak of."""
     rules = list(rules)
     ranks = [
@@ -179,20 +178,21 @@ def _with_ranks(rules: Iterable[str], places: Sequence[tuple[str, Any]]) -> tupl
     return (*ranks, *rules)
 
 
-def _plain(item: Argument) -> Any:
+def plain_value(item: Argument) -> Any:
+    """Returns the value of an argument with its objects taken apart."""
     return take_apart(item.value, named=False)[0]
 
 
 def _named_inputs(arguments: Arguments) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     items = [item for item in arguments.items if item.is_input]
-    return tuple(item.name for item in items), tuple(map(_plain, items))
+    return tuple(item.name for item in items), tuple(map(plain_value, items))
 
 
-def _tensors(arguments: Arguments) -> Iterator[tuple[str, torch.Tensor]]:
+def tensor_paths(arguments: Arguments) -> Iterator[tuple[str, torch.Tensor]]:
     """Yields the tensors of all arguments, with what rules call them."""
     for item in arguments.items:
         if item.is_input:
-            yield from _inside(item.name, _plain(item))
+            yield from _inside(item.name, plain_value(item))
 
 
 def _inside(path: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
@@ -202,19 +202,6 @@ def _inside(path: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
         parts = value.items() if isinstance(value, dict) else enumerate(value)
         for key, part in parts:
             yield from _inside(f"{path}[{key!r}]", part)
-
-
-def _structure(path: str, value: Any) -> Iterator[str]:
-    if isinstance(value, list | tuple):
-        if not hasattr(value, "_fields"):
-            yield f"len({path}) == {len(value)}"
-        for i, part in enumerate(value):
-            yield from _structure(f"{path}[{i}]", part)
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            yield from _structure(f"{path}[{key!r}]", part)
-    elif isinstance(value, _SIMPLE):
-        yield f"{path} == {value!r}"
 
 
 def _speaks(rule: str, name: str) -> bool:

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["Decisions", "decisions"]
+__all__ = ["FORMING", "Decisions", "decisions"]
 
 _ASKING = ("guard_bool", "guard_int", "guard_float", "expect_true")
 # operations whose result has so many parts, or dimensions, as the sizes say
-_FORMING = frozenset(
+FORMING = frozenset(
     "chunk dsplit hsplit split split_with_sizes squeeze tensor_split unbind unsafe_chunk "
     "unsafe_split unsafe_split_with_sizes vsplit".split()
 )
@@ -82,7 +82,7 @@ def _asked_by(forward: CodeType) -> bool:
     operation = ""  # the outermost one
     while frame is not None:
         if frame.f_code is forward:
-            return not operation or operation in _FORMING
+            return not operation or operation in FORMING
         if frame.f_code.co_name == "__torch_dispatch__":
             called = frame.f_locals.get("func")
             operation = str(getattr(called, "overloadpacket", called)).rpartition(".")[2]

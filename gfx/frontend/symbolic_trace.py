@@ -9,7 +9,8 @@ give a wrong graph:
 2. Random numbers drawn while tracing are refused: the graph would repeat one draw.
 3. A buffer changed while tracing is refused: the graph would not change it again.
 4. A constant computed from parameters while tracing is refused: it would not follow them.
-5. What forward asserts of the inputs' sizes becomes a rule (gfx/frontend/asserted_sizes.py).
+5. What forward asserts of sizes, and how many pieces it unpacks, become rules
+   (gfx/frontend/asserted_sizes.py).
 6. Forward hooks of layers run on traced values (gfx/frontend/forward_hooks.py), and context
    managers are kept or refused (gfx/frontend/regions.py).
 """
@@ -103,8 +104,9 @@ def _attempt(
     if any(v.requires_grad for v in made.values() if isinstance(v, torch.Tensor)):
         raise Refusal("forward computes with parameters that it lists, not names")  # rule 4
     vars(model).update({n: v for n, v in made.items() if isinstance(v, torch.Tensor)})
+    rules = asserted_rules(model, graph, arguments, tracer.taken)
     set_call_form(graph, arguments.forms(), arguments.returned.form)
-    return graph, [ONE_DRAW] if drawn_in_forward[0] else [], asserted_rules(tracer.asserted)
+    return graph, [ONE_DRAW] if drawn_in_forward[0] else [], rules
 
 
 @contextlib.contextmanager

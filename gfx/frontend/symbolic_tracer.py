@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from gfx.frontend.asserted_sizes import Taken
 from gfx.frontend.forward_hooks import hook_names, run_hooks
 from gfx.frontend.inputs.bind import Argument, Arguments
 from gfx.frontend.leaf_ops import is_leaf
@@ -36,7 +37,7 @@ class GivenTracer(fx.Tracer):
         self.paths: dict[int, str] = {}
         self.overwritten: dict[str, TracedValue] = {}  # by path: what stands there now
         self.hooked: dict[str, bool] = {}  # by path of a layer: whether its hooks ran
-        self.asserted: list[fx.Node] = []  # truth values that forward asserts
+        self.taken: list[Taken] = []  # what forward asserts and counts
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Keeps opaque modules and torch.nn layers whole, unless what they read was overwritten."""
@@ -107,6 +108,10 @@ class GivenTracer(fx.Tracer):
             raise TypeError(f"a forward hook of {path} runs at one call and not at another")
         return result
 
+    def count(self, node: fx.Node, parts: int) -> None:
+        """Notes into how many pieces forward unpacks a value."""
+        self.taken.append(Taken(node, parts))
+
     def stubborn(self) -> list[str]:
         """Says which hooks do not run on traced values."""
         return [
@@ -117,8 +122,11 @@ class GivenTracer(fx.Tracer):
         ]
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Makes a node, and notes the region it is in."""
-        return mark(super().create_node(*args, **kwargs))
+        """Makes a node, and notes the region it is in, and what it asserts."""
+        node = mark(super().create_node(*args, **kwargs))
+        if node.target is torch._assert:
+            self.taken += [Taken(read) for read in node.all_input_nodes[:1]]
+        return node
 
     def create_arg(self, a: Any) -> Any:
         """Takes numpy scalars for Python numbers."""
@@ -131,7 +139,7 @@ class GivenTracer(fx.Tracer):
         frame = inspect.currentframe()
         caller = frame.f_back.f_back if frame and frame.f_back else None
         if caller is not None and is_assertion(caller):
-            self.asserted.append(obj.node)
+            self.taken.append(Taken(obj.node))
             return True  # asserts hold on the example inputs
         return super().to_bool(obj)
 

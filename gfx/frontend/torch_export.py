@@ -30,7 +30,7 @@ from gfx.objects.call_form import set_call_form
 from gfx.objects.object_form import put_together
 from gfx.objects.take_apart import leaves, take_apart
 
-__all__ = ["attempts", "exported_graph"]
+__all__ = ["attempts", "exported_graph", "open_sizes"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ExportCall:
 
     arguments: Arguments
     open_sizes: Literal["all", "batch", "none"]
-    quick: bool = False  # see _settings, rule 1
+    quick: bool = False  # see open_sizes, rule 1
 
 
 def attempts(arguments: Arguments, opaque: Collection[str]) -> Iterator[ExportCall]:
@@ -113,7 +113,7 @@ def _export(
         for t in tensors
     ]
     # torch prints the graph it had so far when a value decides the control flow
-    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), _settings(attempt):
+    with quiet_torch(), contextlib.redirect_stderr(io.StringIO()), open_sizes(quick=attempt.quick):
         return torch.export.export(
             _Entry(model, attempt.arguments, asked),
             (tensors,),
@@ -123,8 +123,8 @@ def _export(
 
 
 @contextlib.contextmanager
-def _settings(attempt: ExportCall) -> Iterator[None]:
-    """Sets what torch.export takes from its configuration.
+def open_sizes(*, quick: bool) -> Iterator[None]:
+    """Sets what torch takes from its configuration for sizes that are open.
 
     1. A quick attempt takes a view of open sizes without a proof for each of its dimensions.
        Attention in windows of an image of open size costs minutes otherwise: every `view` asks
@@ -138,7 +138,7 @@ def _settings(attempt: ExportCall) -> Iterator[None]:
     sizes: Any = _config
     kept: Any = torch._dynamo.config
     with contextlib.ExitStack() as stack:
-        if attempt.quick and hasattr(sizes, "backed_size_oblivious"):  # torch 2.6 has it not
+        if quick and hasattr(sizes, "backed_size_oblivious"):  # torch 2.6 has it not
             stack.enter_context(sizes.patch(backed_size_oblivious=True))
         if hasattr(kept, "fake_tensor_cache_enabled"):
             stack.enter_context(kept.patch(fake_tensor_cache_enabled=False))

@@ -3,10 +3,13 @@
 1. Item assignment is recorded. Attribute assignment is refused: the graph would forget it.
 2. Only `parameter.data = value` is followed, where the old content is never read.
 3. The shape of a parameter or buffer is known, so that control flow may ask for it.
+4. A value may be unpacked, `a, b = x.chunk(2)`; how many pieces it has is taken for granted.
 """
 
 import dis
+import inspect
 import operator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -33,6 +36,8 @@ def unpack(proxy: Any, value: Any) -> Any:
 class TracedValue(fx.Proxy):
     """A traced value that records item assignment and refuses attribute assignment (rule 1)."""
 
+    tracer: Any  # overwrites parameters, and counts pieces
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in ("tracer", "node"):
             raise TypeError(f"forward assigns the attribute {name} of a tensor")
@@ -41,12 +46,27 @@ class TracedValue(fx.Proxy):
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
 
+    def __getattr__(self, name: str) -> "TracedAttribute":
+        return TracedAttribute(self, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpacks into as many pieces as there are names, and notes how many (rule 4)."""
+        frame = inspect.currentframe()
+        return _pieces(self, frame.f_back if frame else None)
+
+
+class TracedAttribute(fx.proxy.Attribute):
+    """An attribute of a traced value, such as its shape, which may be unpacked (rule 4)."""
+
+    def __iter__(self) -> Iterator[Any]:
+        frame = inspect.currentframe()
+        return _pieces(self, frame.f_back if frame else None)
+
 
 class TracedTensor(TracedValue):
     """A parameter or buffer (rules 2 and 3)."""
 
     held: torch.Tensor
-    tracer: Any  # overwrites parameters
 
     def __init__(self, tracer: fx.Tracer, node: fx.Node, tensor: torch.Tensor) -> None:
         super().__init__(node, tracer)
@@ -91,3 +111,25 @@ def is_assertion(frame: FrameType) -> bool:
     targets = [i for i in code if i.offset == after[jump].argval]
     falls = after[jump + 1 : jump + 3] if "IF_TRUE" in after[jump].opname else targets
     return any("AssertionError" in i.argrepr or "ASSERTION_ERROR" in i.opname for i in falls)
+
+
+def _pieces(value: Any, frame: FrameType | None) -> Iterator[Any]:
+    """Iterates over the pieces of a value that a frame unpacks; refuses what else it does."""
+    count = _unpacked(frame) if frame else None
+    if count is None:
+        return iter(value.tracer.iter(value))
+    value.tracer.count(value.node, count)
+    return (value[i] for i in range(count))
+
+
+def _unpacked(frame: FrameType) -> int | None:
+    """Returns into how many names a frame unpacks a value now; None if it does something else."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    if code[at] != dis.opmap["UNPACK_SEQUENCE"]:
+        return None
+    count, shift = code[at + 1], 8
+    while at >= 2 and code[at - 2] == dis.EXTENDED_ARG:
+        at -= 2
+        count |= code[at + 1] << shift
+        shift += 8
+    return count

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from torch import fx
+from torch import fx, nn
 
 __all__ = ["Get", "Interpreter", "See", "Values", "ancestors", "descendants", "overlaid"]
 
@@ -36,8 +36,13 @@ class Interpreter(fx.Interpreter):
         ['input_1', '_0', '_1', 'output']
     """
 
-    def __init__(self, module: fx.GraphModule, only: Collection[fx.Node] | None = None) -> None:
-        super().__init__(module, garbage_collect_values=False)
+    def __init__(
+        self,
+        module: nn.Module,
+        only: Collection[fx.Node] | None = None,
+        graph: fx.Graph | None = None,
+    ) -> None:
+        super().__init__(module, garbage_collect_values=False, graph=graph)
         self.only = only
 
     @cached_property

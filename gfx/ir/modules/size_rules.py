@@ -27,6 +27,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in _OPERATORS.values()},
     **{f"math.{name}": getattr(math, name) for name in _MATH},
     **{"int": int, "float": float, "round": round, "abs": abs, "len": len},
+    **{"list": list, "sorted": sorted},
 }
 
 
@@ -34,8 +35,8 @@ class SizeRules(nn.Module):
     """Refuses inputs whose sizes break a rule; returns nothing, and computes nothing.
 
     `names` are those of the inputs that it is called with, and the rules speak of these: sizes
-    (`x.shape[3]`), ranks (`x.ndim`), items (`x[0]`), lengths (`len(x)`), numbers, arithmetic,
-    comparisons and functions of `math`.
+    (`x.shape[3]`), ranks (`x.ndim`), items (`x[0]`), lengths (`len(x)`), keys (`sorted(x)`),
+    numbers, arithmetic, comparisons and functions of `math`.
 
     Raises: ValueError if a rule says anything else. A call that breaks a rule raises
     gfx.errors.InputError.
@@ -98,6 +99,8 @@ def _value(tree: Any, inputs: tuple[Any, ...]) -> Any:
     if name == "any":
         return any(_value(part, inputs) for part in parts)
     values = [_value(part, inputs) for part in parts]
+    if name == "items":
+        return values
     if name == "shape":
         return values[0].shape
     if name == "ndim":
@@ -134,6 +137,8 @@ def _tree(node: ast.AST, names: tuple[str, ...]) -> Any:
 
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | None):
         return ("is", node.value)
+    if isinstance(node, ast.List):
+        return ("items", *map(inner, node.elts))
     if isinstance(node, ast.Name) and node.id in names:
         return ("input", names.index(node.id))
     if isinstance(node, ast.Attribute) and node.attr in ("shape", "ndim"):

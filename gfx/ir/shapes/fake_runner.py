@@ -40,13 +40,14 @@ class FakeRunner(Interpreter):
 
     def __init__(
         self,
-        module: fx.GraphModule,
+        module: nn.Module,
         inputs: tuple[Any, ...],
         mode: Any,
         call_context: CallContext = nullcontext,
         known: dict[Any, Any] | None = None,
+        graph: fx.Graph | None = None,
     ) -> None:
-        super().__init__(module)
+        super().__init__(module, graph=graph)
         self.call_context = call_context
         self.home = _home(module, inputs)
         self.mode = mode
@@ -216,6 +217,8 @@ def _cache_key(leaf: nn.Module, args: tuple[Any, ...]) -> Any:
         return None
     if not all(isinstance(x, torch.Tensor) for x in args):
         return None
+    if any(isinstance(n, torch.SymInt) for x in args for n in x.shape):
+        return None  # a formula is no key
     held = [(n, t) for group in (leaf._parameters, leaf._buffers) for n, t in group.items()]
     tensors = [(n, t.shape, t.dtype, t.device) for n, t in held if t is not None]
     inputs = [(x.shape, x.stride(), x.dtype, x.device) for x in args]
