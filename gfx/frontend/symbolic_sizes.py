@@ -75,7 +75,7 @@ class SymbolicSizes:
             return fake
 
         with quiet_torch(), open_sizes(quick=True):
-            runner = _Runner(model, arguments.inputs(), mode, graph=graph)
+            runner = SymbolicRunner(model, arguments.inputs(), mode, graph=graph)
             given = arguments.map(symbolic).inputs()
             self.guards: dict[fx.Node, list[Any]] = {}
             self.values = _step(runner, given, nodes, asked=self._asked)
@@ -117,7 +117,7 @@ class SymbolicSizes:
         return {self.symbols[symbol][0] for symbol in constant} | self.ones
 
 
-class _Runner(FakeRunner):
+class SymbolicRunner(FakeRunner):
     """Runs on symbolic sizes, and nothing for real."""
 
     def run_on_zeros(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
