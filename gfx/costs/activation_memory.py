@@ -62,15 +62,14 @@ def lives(program: Program) -> list[Life]:
     made: dict[int, tuple[fx.Node, int, int, int]] = {}
     last: dict[int, int] = {}
     fixed: set[int] = set()
-    for place, node in enumerate(program.nodes()):
+    places = {node: place for place, node in enumerate(program.nodes())}
+    for node, place in places.items():
+        end = max((places[user] for user in node.users), default=place)
         for leaf, (key, count) in enumerate(_pieces(node.meta.get("val"))):
             made.setdefault(key, (node, leaf, place, count))
-            last[key] = place
+            last[key] = max(end, last.get(key, end))  # rule 1
             if node.op == "get_attr":
                 fixed.add(key)  # rule 4
-        for source in node.all_input_nodes:
-            for key, _ in _pieces(source.meta.get("val")):
-                last[key] = place  # rule 1
     return [
         Life(node, leaf, first, last[key], count)
         for key, (node, leaf, first, count) in made.items()

@@ -10,6 +10,7 @@ Each returns a Check, or raises VerificationError naming the pass, the node, the
 actual value.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,6 +149,11 @@ def _finite(pass_: Pass, program: Program, output: Any, who: str) -> None:
             raise VerificationError(
                 f"{pass_.name}: values: {who} gives {bad} of {leaf.numel()} values that are not "
                 f"finite at output {i} ({_source(program, i)}); give example_inputs it can take"
+            )
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise VerificationError(
+                f"{pass_.name}: values: {who} gives {leaf} at output {i} ({_source(program, i)}), "
+                "which is not finite; give example_inputs it can take"
             )
 
 

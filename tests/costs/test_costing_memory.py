@@ -1,9 +1,15 @@
 """Memory of activations, counted by hand."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import gfx
+from gfx.costs import activation_memory
+from gfx.ir.shapes.propagate import propagate
 from support.programs import cost
 
 X = torch.ones(1, 4, 8, 8)  # 1024 bytes
@@ -66,3 +72,33 @@ def test_every_output_lives_to_the_end():
             return x.tanh(), x.cos(), x.sin()
 
     assert cost(Many(), X).peak_activation_bytes == 4096
+
+
+class Pieces(nn.Module):
+    """Returns a list of many tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        pieces = self.last(torch.relu(self.first(x))).reshape(-1).unbind()
+        return [pieces[i] for i in range(1200)]
+
+
+def test_many_outputs_of_one_node_are_each_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = [0]
+    pieces = activation_memory._pieces
+
+    def counted(value: object) -> Iterator[tuple[int, int]]:
+        for piece in pieces(value):
+            looked[0] += 1
+            yield piece
+
+    program = gfx.trace(Pieces().eval(), torch.rand(1, 3, 24, 24))
+    propagate(program)
+    monkeypatch.setattr(activation_memory, "_pieces", counted)
+    activation_memory.measure(program)
+    assert looked[0] < 4 * len(list(program.nodes()))
+    small = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, program.module)
+    assert len(small(torch.rand(1, 3, 24, 24))) == 1200

@@ -261,6 +261,22 @@ def test_values_that_are_not_finite_fail_even_without_a_reference() -> None:
         values(Act(), program, None)
 
 
+class Listed(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return (x * self.factor).tolist()
+
+
+def test_numbers_that_are_not_finite_are_traced_and_fail_by_name() -> None:
+    program = gfx.trace(Listed(float("nan")), torch.rand(3))
+    assert program.provenance.frontend == "symbolic"
+    with pytest.raises(gfx.errors.VerificationError, match=r"gives nan at output 0 \(tolist\)"):
+        values(Act(), program, None)
+
+
 def test_the_meta_device_has_shapes_only_and_the_check_says_so() -> None:
     program = Program(
         fx.symbolic_trace(Net().to("meta")), (torch.zeros(1, 3, 4, 4, device="meta"),)

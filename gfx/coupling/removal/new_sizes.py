@@ -30,6 +30,7 @@ class Sizes:
         self._alive: dict[tuple[int, int], tuple[Labeled, Mask]] = {}  # by identity, dimension
         # shapes that views of weights will have, on the way to a statistic
         self.views: dict[fx.Node, torch.Size] = {}
+        self._others: dict[fx.Node, tuple[Any, Any, bool]] = {}  # values before and after
         self._sources: dict[fx.Node, fx.Node] = {}  # by inserted node: the one it stands for
 
     def value_of(self, node: fx.Node) -> Any:
@@ -110,7 +111,17 @@ class Sizes:
         seen = (node, *node.all_input_nodes)
         if self.general and any(self.follows(self.value_of(n)) for n in seen):
             return True
-        return any(_differs(n.meta["val"], self.after[n]) for n in seen)
+        return any(self._other(n) for n in seen)
+
+    def _other(self, node: fx.Node) -> bool:
+        """Whether a node has another shape or number; of a long list, this is found out once."""
+        before, after = node.meta["val"], self.after[node]
+        if not isinstance(before, list | tuple):
+            return _differs(before, after)
+        known = self._others.get(node)
+        if known is None or known[0] is not before or known[1] is not after:
+            known = self._others[node] = (before, after, _differs(before, after))
+        return known[2]
 
 
 def _holds(value: Any, kind: type) -> bool:
