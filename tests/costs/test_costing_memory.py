@@ -100,5 +100,7 @@ def test_many_outputs_of_one_node_are_each_looked_at_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(activation_memory, "_pieces", counted)
     activation_memory.measure(program)
     assert looked[0] < 4 * len(list(program.nodes()))
-    small = gfx.apply({"passes": [{"channel_prune": {"ratio": 0.5}}]}, program.module)
+    small = gfx.apply(
+        {"passes": [{"channel_prune": {"ratio": 0.5}}]}, program.module, program.example_inputs
+    )
     assert len(small(torch.rand(1, 3, 24, 24))) == 1200

@@ -7,7 +7,7 @@ The removed weights count as constants that stay what they were. The gradient to
 are left is then that of the whole statistic.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 import torch
@@ -18,16 +18,19 @@ from gfx.coupling.removal.new_sizes import Sizes
 from gfx.coupling.removal.statistic_arguments import Asked, asked
 from gfx.coupling.removal.statistic_writer import StatisticWriter
 from gfx.coupling.removal.weight_shifts import about_mean, unshifted
-from gfx.coupling.removal.weights_left import left_of
+from gfx.coupling.removal.weights_left import cut_value, left_of
+from gfx.ir.interpreter import ancestors
 from gfx.ir.program import Program
 
 __all__ = ["learn"]
 
 
-def learn(program: Program, sizes: Sizes, node: fx.Node) -> bool:
+def learn(program: Program, sizes: Sizes, node: fx.Node, changed: Container[fx.Node] = ()) -> bool:
     """Rewrites a statistic so that it goes on learning; says whether it could.
 
-    The tensors of the program are still whole. Where it could not, the graph computes what it did.
+    `changed` holds the nodes whose value the removal changes: where the statistic is about a shift
+    that follows from others of them, these go on learning first. The tensors of the program are
+    still whole. Where it could not, the graph computes what it did.
     """
     if node in sizes.groups.constants.weights:
         return learn_weight(program, sizes, node)
@@ -40,8 +43,11 @@ def learn(program: Program, sizes: Sizes, node: fx.Node) -> bool:
         x, about = about_mean(x, what)
     elif left is None and (what.kind in ("var", "std") or _is_root(what)):
         x, about = unshifted(program, sizes, x, what)
-    if left is None:
-        left = left_of(program, sizes, x) if about is not None else None
+    if about is not None:
+        for inner in _statistics(about, changed):
+            cut_value(program, sizes, inner)  # it gets the shape that it will have
+            return learn(program, sizes, inner, changed) and learn(program, sizes, node, changed)
+        left = left_of(program, sizes, x)
     if left is None:
         return False
     writer = StatisticWriter(program, sizes, node, x, left.in_rows_that_stay(what.dims), what)
@@ -65,6 +71,12 @@ def learn(program: Program, sizes: Sizes, node: fx.Node) -> bool:
         new = _KINDS[what.kind](writer)
     writer.stand_in(new)
     return True
+
+
+def _statistics(shift: fx.Node, changed: Container[fx.Node]) -> list[fx.Node]:
+    """Lists the statistics of weights that a shift follows from, and that do not learn yet."""
+    above = ancestors([shift])
+    return [n for n in shift.graph.nodes if n in above and n in changed and asked(n) is not None]
 
 
 def _in_rows(writer: StatisticWriter, shift: fx.Node) -> fx.Node | None:

@@ -35,7 +35,7 @@ def store(program: Program, sizes: Sizes) -> tuple[str, ...]:
     values = _evaluated(program, sizes, stored)
     frozen = []
     for node in stored:
-        if learn(program, sizes, node):
+        if learn(program, sizes, node, changed):
             continue
         frozen.append(node)
         if node in constants.own:
