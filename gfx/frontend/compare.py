@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.errors import InputError
 from gfx.frontend.inputs.bind import Arguments
+from gfx.frontend.kept_state import kept_values, newly_kept
 from gfx.frontend.private_copy import untouched
 from gfx.frontend.refusal import first_line
 from gfx.frontend.transformer_forwards import plain_forwards
@@ -25,18 +26,40 @@ __all__ = [
     "run",
     "run_backward",
     "run_fake",
+    "run_in_training",
     "where_it_fails",
 ]
 
 
-def run(module: nn.Module, call: Callable[..., Any], arguments: Arguments, training: bool) -> Any:
+def run(
+    module: nn.Module,
+    call: Callable[..., Any],
+    arguments: Arguments,
+    training: bool,
+    first: Arguments | None = None,
+    written: set[str] | None = None,
+) -> Any:
     """Runs a module for real on copies of the arguments, seeded; leaves no trace on it.
 
-    `call` passes the values of the arguments on to the module.
+    `call` passes the values of the arguments on to the module. It runs on `first` before, if these
+    are given. What the run writes on the module is added to `written`.
     """
     with untouched(module), plain_forwards(module), torch.no_grad():
-        seed_all(0)
         _set_mode(module, training)
+        before = kept_values(module) if written is not None else {}
+        for given in (first, arguments) if first is not None else (arguments,):
+            seed_all(0)
+            result = call(given.map(lambda tensor: tensor.detach().clone()))
+        if written is not None:
+            written |= newly_kept(module, before)
+        return result
+
+
+def run_in_training(module: nn.Module, call: Callable[..., Any], arguments: Arguments) -> Any:
+    """Runs a module as `run` does, after its own `train()`."""
+    with untouched(module), plain_forwards(module), torch.no_grad():
+        seed_all(0)
+        module.train()
         return call(arguments.map(lambda tensor: tensor.detach().clone()))
 
 

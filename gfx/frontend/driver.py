@@ -84,16 +84,28 @@ def trace(
 def traced(model: nn.Module, example_inputs: Any, *, check: bool) -> Program:
     """Does what `trace` does; without the check, the graph is not compiled before it runs."""
     twin = private_copy(model)
+    lost = _gradient_hooks(model)
     if example_inputs is not None:
         inputs = Inferred(bind(twin, example_inputs))
     else:
         inputs = remembered(twin) or infer(twin, smaller=check)
     if isinstance(twin, fx.GraphModule) and is_plain_call(twin.graph):
-        return _given(twin, inputs, type(model).__name__, check)
-    return _Search(twin, inputs, check).run()
+        return _given(twin, inputs, type(model).__name__, check, lost)
+    return _Search(twin, inputs, check, lost).run()
 
 
-def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -> Program:
+def _gradient_hooks(model: nn.Module) -> tuple[str, ...]:
+    """Says which gradients hooks on parameters change: no copy of a model has these hooks."""
+    paths = [path for path, parameter in model.named_parameters() if parameter._backward_hooks]
+    return tuple(
+        f"the gradient hook of {path} is not in the result: register it there anew to train it so"
+        for path in paths
+    )
+
+
+def _given(
+    module: fx.GraphModule, inputs: Inferred, source: str, check: bool, lost: tuple[str, ...]
+) -> Program:
     """Takes a GraphModule as it is (rule 4), but for the places of arguments."""
     if by_place(module, module.graph):
         module.recompile()
@@ -105,7 +117,7 @@ def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -
         f"the graph returns {what}; gfx.open_model(file, trust=True) imports the class"
         for what in stand_ins(module.graph)
     )
-    provenance = Provenance(source, "given", inputs.assumed, notes=notes)
+    provenance = Provenance(source, "given", inputs.assumed, notes=(*notes, *lost))
     program = Program(module, inputs.arguments.inputs(), provenance)
     leaf_results(provenance).update(equivalence.leaves)
     note_shapes(program)
@@ -115,8 +127,11 @@ def _given(module: fx.GraphModule, inputs: Inferred, source: str, check: bool) -
 class _Search:
     """Tries one front end after the other."""
 
-    def __init__(self, model: nn.Module, inputs: Inferred, check: bool) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: Inferred, check: bool, lost: tuple[str, ...] = ()
+    ) -> None:
         self.model = model
+        self.lost = lost
         self.inputs = inputs
         self.check = EquivalenceCheck(model, inputs.arguments, check)
         # symbolic trace depends on no size, so smaller inferred images check it as well
@@ -227,7 +242,7 @@ class _Search:
             frontend,
             self.inputs.assumed,
             tuple(opaque.items()),
-            (*fixed, *notes),
+            (*fixed, *notes, *self.lost),
         )
         inputs = self.inputs.arguments.inputs()
         program = Program(module, inputs, provenance)

@@ -15,10 +15,12 @@ from gfx.frontend.compare import (
     run,
     run_backward,
     run_fake,
+    run_in_training,
     where_it_fails,
 )
 from gfx.frontend.forward_hooks import hook_names
 from gfx.frontend.inputs.bind import Arguments
+from gfx.frontend.kept_state import asks_for_mode
 from gfx.frontend.leaf_ops import is_leaf
 from gfx.frontend.refusal import Refusal, first_line
 from gfx.ir.computed_tensors import unknown_hooks
@@ -32,6 +34,10 @@ __all__ = ["EquivalenceCheck"]
 Call = Callable[[Arguments], Any]
 
 _TRAINING = "forward asks for its training mode: the graph keeps what it does in training"
+_EVALUATION = (
+    "forward asks for its mode: in training mode the graph keeps what the model does in "
+    "evaluation ({})"
+)
 _STRUCTURE = "the graph returns plain containers where the model returns its own kind"
 
 
@@ -44,6 +50,8 @@ class EquivalenceCheck:
     3. On fresh inputs too, where a value of one run could be in the graph: it holds tensors that
        are no parameters or buffers, or the model has hooks or parts that stay whole.
     4. Gradients of parameters and inputs too, there and where `gradients` asks for them.
+    5. After a run on fresh inputs too, where a run writes to the model: the next may read it.
+    6. In training mode too, where code of the model asks for its mode; a difference is a remark.
     """
 
     model: nn.Module
@@ -53,6 +61,7 @@ class EquivalenceCheck:
     expected: dict[bool, Any] = field(default_factory=dict)  # the model's results, by mode
     remarks: list[str] = field(default_factory=list)
     leaves: dict[Any, Any] = field(default_factory=dict)  # see gfx.ir.shapes.fake_runner
+    written: set[str] = field(default_factory=set)  # by a run of the model, on itself
 
     def __post_init__(self) -> None:
         values = leaves(self.arguments.values())
@@ -83,6 +92,8 @@ class EquivalenceCheck:
         got, problem = self.compare(module, training=False)
         if problem is None:
             self.look_closer(module, gradients)
+            self.run_again()
+            self.train_once(module)
             same = pytree.tree_structure(expected) == pytree.tree_structure(plain(got))
             return self.remarks + ([] if same else [_STRUCTURE])
         may_train = self.model.training and not self.shapes_only
@@ -121,6 +132,37 @@ class EquivalenceCheck:
         problem = gradient_difference(wanted, run_backward(module, graph, fresh))
         if problem:
             raise Refusal(f"the graph has the model's values, but {problem}")
+
+    def run_again(self) -> None:
+        """Compares the model with itself, after another run (rule 5).
+
+        Raises: Refusal if what one run keeps changes the next.
+        """
+        if not self.written or not self.by_value:
+            return
+        model, generator = _as_model(self.model), torch.Generator().manual_seed(3)
+        first = self.arguments.map(lambda tensor: draw_like(tensor, generator))
+        try:
+            again = run(self.model, model, self.arguments, training=False, first=first)
+        except Exception:  # the model takes inputs like the example only
+            again = run(self.model, model, self.arguments, training=False, first=self.arguments)
+        problem = difference(self.result(training=False), again)
+        if problem:
+            kept = ", ".join(sorted(self.written)[:3])
+            raise Refusal(f"what one run of forward keeps ({kept}) changes the next: {problem}")
+
+    def train_once(self, module: fx.GraphModule) -> None:
+        """Compares in training mode (rule 6)."""
+        if not self.by_value or not asks_for_mode(self.model):
+            return
+        try:
+            wanted = run_in_training(self.model, _as_model(self.model), self.arguments)
+            got = run_in_training(module, _as_graph(module), self.arguments)
+        except Exception:  # a batch of one, or a loss that asks for more
+            return
+        problem = difference(wanted, got)
+        if problem:
+            self.remarks = [*self.remarks, _EVALUATION.format(problem)]
 
     def fits(self, module: fx.GraphModule, *, keep: bool = False) -> bool:
         """Whether a graph runs on the shapes of the inputs.
@@ -184,7 +226,8 @@ class EquivalenceCheck:
         """Runs the model or a graph."""
         if self.shapes_only:
             return run_fake(module, call, self.arguments)
-        return run(module, call, self.arguments, training)
+        written = self.written if module is self.model else None
+        return run(module, call, self.arguments, training, written=written)
 
 
 def _could_keep(model: nn.Module, module: fx.GraphModule) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import fx, nn
 
-__all__ = ["hook_names", "leave_hooks", "outside_containers", "rebind", "run_hooks"]
+__all__ = ["functions_of", "hook_names", "leave_hooks", "outside_containers", "rebind", "run_hooks"]
 
 _CONTAINERS: tuple[type, ...] = (list, dict, set, collections.deque)
 _FUNCTIONS: tuple[type, ...] = (types.FunctionType, types.MethodType, functools.partial)
@@ -95,6 +95,8 @@ def rebind(model: nn.Module, copies: dict[int, Any]) -> None:
         for name, value in list(vars(part).items()):
             if isinstance(value, types.FunctionType):
                 vars(part)[name] = _rebound(value, copies)
+            elif isinstance(value, types.MethodType):
+                vars(part)[name] = _spoken(value, copies)
 
 
 def outside_containers(model: nn.Module) -> Iterator[Any]:
@@ -105,7 +107,7 @@ def outside_containers(model: nn.Module) -> Iterator[Any]:
     """
     own = {id(part) for part in model.modules()}
     seen: set[int] = set()
-    waiting = list(_functions(model))
+    waiting = list(functions_of(model))
     while waiting:
         value = waiting.pop()
         if id(value) in seen or id(value) in own:
@@ -120,7 +122,7 @@ def outside_containers(model: nn.Module) -> Iterator[Any]:
             yield held
 
 
-def _functions(model: nn.Module) -> Iterator[Any]:
+def functions_of(model: nn.Module) -> Iterator[Any]:
     """Iterates over the hooks of a model, and over the methods of its classes."""
     kinds = set()
     for part in model.modules():
@@ -152,20 +154,31 @@ def _rebound(hook: Callable[..., Any], copies: dict[int, Any]) -> Callable[..., 
     if not isinstance(hook, types.FunctionType):
         return hook
     cells = hook.__closure__ or ()
-    stale = [_full(cell) and id(cell.cell_contents) in copies for cell in cells]
-    defaults = tuple(copies.get(id(value), value) for value in hook.__defaults__ or ()) or None
+    held = [cell.cell_contents if _full(cell) else cell for cell in cells]
+    fresh_held = [_spoken(value, copies) for value in held]
+    stale = [a is not b for a, b in zip(held, fresh_held, strict=True)]
+    defaults = tuple(_spoken(value, copies) for value in hook.__defaults__ or ()) or None
     fresh = any(a is not b for a, b in zip(defaults or (), hook.__defaults__ or (), strict=True))
     if not any(stale) and not fresh:
         return hook
     closure = tuple(
-        types.CellType(copies[id(cell.cell_contents)]) if old else cell
-        for cell, old in zip(cells, stale, strict=True)
+        types.CellType(value) if old else cell
+        for cell, old, value in zip(cells, stale, fresh_held, strict=True)
     )
     twin = types.FunctionType(
         hook.__code__, hook.__globals__, hook.__name__, defaults, closure or None
     )
     twin.__kwdefaults__ = hook.__kwdefaults__
     return functools.update_wrapper(twin, hook)
+
+
+def _spoken(value: Any, copies: dict[int, Any]) -> Any:
+    """Returns what a function holds, as it speaks of copies."""
+    if id(value) in copies:
+        return copies[id(value)]
+    if isinstance(value, types.MethodType) and id(value.__self__) in copies:
+        return types.MethodType(value.__func__, copies[id(value.__self__)])
+    return value
 
 
 def _full(cell: Any) -> bool:

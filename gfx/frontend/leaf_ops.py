@@ -175,8 +175,8 @@ def is_leaf(module: nn.Module) -> bool:
     """Whether a module is one step of a graph: a layer of torch.nn, or one of gfx's own.
 
     Containers are not, nor are nn.Transformer and its parts. Neither are subclasses that users
-    write: their forward is traced. Layers with hooks or parametrizations (spectral_norm,
-    weight_norm) are leaves.
+    write, nor layers whose forward was replaced: it is traced. Layers with hooks or
+    parametrizations (spectral_norm, weight_norm) are leaves.
 
     Example:
         >>> is_leaf(nn.Conv2d(3, 8, 3)), is_leaf(nn.Sequential())
@@ -185,6 +185,8 @@ def is_leaf(module: nn.Module) -> bool:
     kind = type(module)
     if parametrize.is_parametrized(module):
         kind = kind.__mro__[1]  # parametrize puts a class of its own in front
+    if "forward" in vars(module):
+        return False  # a forward of its own, which may do anything
     if kind is nn.Module:
         return False  # a place for what lies below, as in a GraphModule
     if issubclass(kind, nn.Sequential | nn.ModuleList | nn.ModuleDict) or is_composite(module):

@@ -214,7 +214,8 @@ def _saved_tensor(tensor: torch.Tensor) -> Callable[[], None]:
 
     def restore_values() -> None:
         tensor.data = storage
-        if tensor._version != version:
+        # torch counts no version where a BatchNorm moves its running statistics
+        if tensor._version != version or not torch.equal(storage, values):
             storage.copy_(values)
 
     return restore_values
