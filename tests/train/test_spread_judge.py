@@ -68,7 +68,7 @@ def test_what_fails_in_another_process_is_raised_in_the_first_and_lets_all_go(al
 
 def test_a_net_that_is_none_of_the_supernet_s_is_refused_in_every_process(alone):
     second = Two(1, [([{"main.0": 3}], None)], other=(None, []))
-    with pytest.raises(InputError, match="main.0"):
+    with pytest.raises(InputError, match=r"main\.0"):
         SpreadJudge(alone, second).follow()
 
 
