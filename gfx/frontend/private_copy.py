@@ -215,7 +215,8 @@ def _saved_tensor(tensor: torch.Tensor) -> Callable[[], None]:
     def restore_values() -> None:
         tensor.data = storage
         # torch counts no version where a BatchNorm moves its running statistics
-        if tensor._version != version or not torch.equal(storage, values):
+        moved = not storage.is_meta and not torch.equal(storage, values)
+        if tensor._version != version or moved:
             storage.copy_(values)
 
     return restore_values

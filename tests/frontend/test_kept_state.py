@@ -98,9 +98,7 @@ class Replaced(Net):
 
 @pytest.mark.parametrize("kind", [Before, Calibrated, Listed])
 def test_what_one_run_keeps_for_the_next_is_refused_by_name(kind):
-    with pytest.raises(
-        TraceError, match=r"what one run of forward keeps \(kept\) changes"
-    ):
+    with pytest.raises(TraceError, match=r"what one run of forward keeps \(kept\) changes"):
         gfx.trace(kind().eval(), X)
 
 
