@@ -215,7 +215,8 @@ def _saved_tensor(tensor: torch.Tensor) -> Callable[[], None]:
     def restore_values() -> None:
         tensor.data = storage
         # torch counts no version where a BatchNorm moves its running statistics
-        moved = not storage.is_meta and not torch.equal(storage, values)
+        known = storage.layout == torch.strided and not storage.is_meta
+        moved = known and not torch.equal(storage, values)
         if tensor._version != version or moved:
             storage.copy_(values)
 
