@@ -1,0 +1,7 @@
+"""Choices beside widths: forms of layers, and residual blocks that may be skipped."""
+
+from gfx.compression.elastic.form_choices import FormChoices
+from gfx.compression.elastic.residual_blocks import Block, residual_blocks
+from gfx.compression.elastic.write_choices import write_choices
+
+__all__ = ["Block", "FormChoices", "residual_blocks", "write_choices"]
