@@ -16,7 +16,18 @@ from torch import fx
 from gfx.ir.modules import Choice
 from gfx.ir.program import Program, has_effect
 
-__all__ = ["ALWAYS", "NEVER", "When", "alive", "choices_of", "either", "holds", "take", "when_alive"]
+__all__ = [
+    "ALWAYS",
+    "NEVER",
+    "When",
+    "alive",
+    "choices_of",
+    "either",
+    "holds",
+    "take",
+    "take_in_graph",
+    "when_alive",
+]
 
 When = frozenset[frozenset[tuple[int, int]]]  # rule 3: choices are numbered in the graph's order
 ALWAYS: When = frozenset([frozenset()])
@@ -138,8 +149,11 @@ def take(program: Program, options: Sequence[int]) -> None:
         >>> choices_of(program.module), len(program.graph.nodes) < before
         ({}, True)
     """
+    read = {str(node.target) for node in program.graph.nodes if node.op == "get_attr"}
     take_in_graph(program.module, program.graph, options)
     program.recompile()
+    for path in read - {str(n.target) for n in program.graph.nodes if n.op == "get_attr"}:
+        _delete(program, path)
 
 
 def take_in_graph(module: fx.GraphModule, graph: fx.Graph, options: Sequence[int]) -> None:
@@ -156,3 +170,17 @@ def take_in_graph(module: fx.GraphModule, graph: fx.Graph, options: Sequence[int
     for node in reversed(list(twins)):
         if node in known or node not in kept:
             graph.erase_node(twins[node])
+
+
+def _delete(program: Program, path: str) -> None:
+    """Deletes a tensor that no node reads any more, and that is no layer's own."""
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_module"]
+    owner, _, name = path.rpartition(".")
+    if any(f"{owner}.".startswith(f"{each}.") for each in called):
+        return
+    try:
+        held = program.module.get_submodule(owner)
+    except AttributeError:  # gone with what it was in
+        return
+    if name in vars(held) or name in held._parameters or name in held._buffers:
+        delattr(held, name)

@@ -2,6 +2,6 @@
 
 from gfx.compression.elastic.form_choices import FormChoices
 from gfx.compression.elastic.residual_blocks import Block, residual_blocks
-from gfx.compression.elastic.write_choices import write_choices
+from gfx.compression.elastic.write_choices import check_skip, write_choices
 
-__all__ = ["Block", "FormChoices", "residual_blocks", "write_choices"]
+__all__ = ["Block", "FormChoices", "check_skip", "residual_blocks", "write_choices"]

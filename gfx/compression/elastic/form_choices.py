@@ -9,7 +9,7 @@ from typing import Any
 
 from gfx.compression.factor import Form
 from gfx.compression.factor.choose_layers import choose
-from gfx.compression.factor.forms import Init, Norm
+from gfx.compression.factor.forms import Init, Kind, Norm
 from gfx.compression.factor.layer_selectors import Names, Rank
 from gfx.errors import RecipeError, did_you_mean, prefixed
 from gfx.io.plain_data import shown
@@ -19,7 +19,7 @@ from gfx.ir.program import Program
 
 __all__ = ["FormChoices"]
 
-_KIND = "depthwise_separable"
+_KIND: Kind = "depthwise_separable"
 _SAY = "give separable, a list of layers, or fields such as {where: [blocks.*], norm: instance}"
 
 

@@ -167,4 +167,3 @@ def _name(inner: set[fx.Node], node: fx.Node) -> str:
 
 def _same(parts: tuple[str, ...]) -> bool:
     return len({*parts}) == 1
-
