@@ -56,6 +56,12 @@ def judge(net, given, widths):
                 rest = gradient.clone()
                 part.write(rest, torch.zeros_like(inside))
                 assert not rest.any(), name
+    small_state = small.state_dict()
+    for name, value in state.items():  # what the subnet has no part of stays as it is
+        if name not in small_state:
+            assert torch.equal(value, before[name]), name
+            assert name not in whole or whole[name].grad is None, name
+            assert parts[name].none, name
     cost, exact = net.cost(widths), cost_of(gfx.Program(small, net.program.example_inputs))
     for measure in ("macs", "params", "param_bytes", "peak_activation_bytes"):
         assert getattr(cost, measure) == getattr(exact, measure), measure

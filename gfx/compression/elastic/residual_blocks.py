@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from gfx.ir.interpreter import ancestors, descendants
-from gfx.ir.modules import Choice, is_known
+from gfx.ir.modules import ChannelMask, Choice, Penalty, Tap, is_known
 from gfx.ir.ops import is_inplace, is_inplace_module, op_name
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
@@ -67,7 +67,7 @@ def _has_choice(program: Program, node: fx.Node) -> bool:
 
 def _block(program: Program, node: fx.Node, x: fx.Node, other: fx.Node, taken: set[str]) -> Block:
     inner = (descendants([x]) & ancestors([other])) - {x}
-    name = _name(inner, node)
+    name = _name(program, inner, node)
     if name in taken:
         name = f"{name}.{node.name}"
     return Block(name, x, node, _refusal(program, node, x, inner))
@@ -156,9 +156,12 @@ def _memory(node: fx.Node) -> set[int]:
     return {leaf.untyped_storage()._cdata for leaf in tensors}
 
 
-def _name(inner: set[fx.Node], node: fx.Node) -> str:
+def _name(program: Program, inner: set[fx.Node], node: fx.Node) -> str:
     """Returns what the paths of the modules in a block have in common, or the result's name."""
-    paths = [str(n.target).split(".") for n in inner if n.op == "call_module"]
+    layers = [n for n in inner if n.op == "call_module"]
+    marks = (Choice, ChannelMask, Penalty, Tap)  # whose paths do not say where they are
+    named = [n for n in layers if not isinstance(program.submodule(n), marks)]
+    paths = [str(n.target).split(".") for n in named]
     if len(paths) == 1:
         return ".".join(paths[0])
     common = list(takewhile(_same, zip(*paths, strict=False)))
