@@ -17,10 +17,10 @@ import numpy as np
 from torch import Tensor, fx, nn
 
 from gfx.compression.taps import tapped
-from gfx.ir.choice_nodes import alive, choices_of, take_in_graph, when_alive
+from gfx.ir.choice_nodes import When, alive, choices_of, either, take_in_graph, when_alive
 from gfx.ir.program import Program
 from gfx.train.supernet.affine_values import WidthFunction, replaced
-from gfx.train.supernet.kept_intervals import UNUSED, TensorPart, part_of
+from gfx.train.supernet.kept_intervals import UNUSED, Intervals, TensorPart, part_of
 from gfx.train.supernet.pooled_moments import Moments
 from gfx.train.supernet.read_tensors import refuse_hidden_taps, tensors_read
 from gfx.train.supernet.subnet_plan import SubnetPlan
@@ -117,6 +117,17 @@ class SubnetGraph:
             for holder, whole in zip(self._holders, wholes, strict=True)
             if whole == path or whole.startswith(f"{path}.")
         ]
+
+    def when_used(self) -> dict[str, When]:
+        """Returns when each choice matters: a group is used, or what is chosen among is."""
+        counts = {i: len(node.args) for i, node in enumerate(self.choices)}
+        found: dict[str, When] = {}
+        for number, group in enumerate(self.plan.elastic):
+            held = {path for path, dims in self.plan.intervals.items() if _has_part(dims, number)}
+            nodes = [node for node, paths in self._reads.items() if paths & held]
+            found[group.name] = either((self.when[node] for node in nodes), counts)
+        names = self.plan.choices
+        return found | {n: self.when[c] for n, c in zip(names, self.choices, strict=True)}
 
     def parts(self, units: Sequence[int]) -> dict[str, TensorPart]:
         """Returns the part of every tensor that is not used whole, by its path."""
@@ -265,6 +276,11 @@ def _over(every: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
     code.graph = graph
     code.meta.update(every.meta)
     return code
+
+
+def _has_part(dims: Sequence[Intervals | None], group: int) -> bool:
+    """Whether what stays of a tensor follows a group."""
+    return any(run.group == group for dim in dims if dim is not None for run in dim.runs)
 
 
 def _has(module: nn.Module, path: str) -> bool:

@@ -18,10 +18,11 @@ from gfx.costs.symbolic.pricing import Pricing
 from gfx.coupling import analyse
 from gfx.errors import InputError
 from gfx.io.data import batches_of
+from gfx.ir.choice_nodes import When
 from gfx.ir.modules import without_content
 from gfx.ir.program import Program
 from gfx.train.supernet.assignments import Assignment, Choices, Setting
-from gfx.train.supernet.extract_subnet import extracted
+from gfx.train.supernet.extract_subnet import extracted, kept_channels
 from gfx.train.supernet.kept_intervals import TensorPart
 from gfx.train.supernet.partial_updates import keep_unused
 from gfx.train.supernet.pooled_moments import Moments, pool_moments, tracks
@@ -206,6 +207,16 @@ class Supernet(nn.Module):
         moments = runner.moments.get(tuple(units), {})
         return extracted(self.program, runner.plan, units, moments)
 
+    def kept_channels(self, whole: fx.GraphModule, given: Assignment) -> dict[str, Any]:
+        """Returns the `kept` of `channel_prune` that makes a subnet of what `whole` is.
+
+        Args:
+            whole: what `extract` makes of the same options at the largest widths.
+            given: the subnet.
+        """
+        program = Program(whole, self.program.example_inputs)
+        return kept_channels(program, self._runner.plan, self.units(given))
+
     def calibrate(self, data: Any, *, batches: int = 8) -> int:
         """Measures the BatchNorms of the subnet that is set, over batches of inputs together.
 
@@ -284,6 +295,10 @@ class Supernet(nn.Module):
     def shares(self, given: Assignment) -> list[float]:
         """Returns each choice as a share of what the largest net has, in the order of `choices`."""
         return self._runner.choices.shares(self._full(given))
+
+    def when_used(self) -> dict[str, When]:
+        """Returns when each choice matters, by the numbers of options: what is skipped has none."""
+        return self.subnet_graph.when_used()
 
     def parts(self, given: Assignment) -> dict[str, TensorPart]:
         """Returns the part of each tensor that a subnet uses, by path; others are used whole."""
