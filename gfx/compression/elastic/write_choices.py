@@ -112,10 +112,10 @@ def _write_forms(
             part.data = in_format_of(part.data, layer.convolution.weight)
         path = _free(program.module, f"{layer.path}_separable")
         program.module.add_submodule(path, parts)
-        value = node.all_input_nodes[0]
-        with program.graph.inserting_before(node):
-            for name, _ in parts.named_children():
-                value = program.graph.call_module(f"{path}.{name}", (value,))
+        value, last = node.all_input_nodes[0], node  # behind it, which names the channels
+        for name, _ in parts.named_children():
+            with program.graph.inserting_after(last):
+                last = value = program.graph.call_module(f"{path}.{name}", (value,))
         _choose(program, f"{layer.path}.form", FORMS, value, node)
 
 
@@ -146,7 +146,8 @@ def _choose(
     layer.train(program.module.training)
     path = _free(program.module, name.rpartition(".")[0] + "_" + name.rpartition(".")[2])
     program.module.add_submodule(path, layer)
-    with program.graph.inserting_after(whole):
+    behind = other if options == FORMS else whole
+    with program.graph.inserting_after(behind):
         made = program.graph.call_module(path, (other, whole))
     whole.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
 
