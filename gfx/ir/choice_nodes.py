@@ -1,6 +1,6 @@
 """Finds the choices in a graph, which nodes are alive under them, and takes them.
 
-1. A choice is a layer of `gfx.ir.modules.Choice`; it stands for one of its operands.
+1. A choice is a layer of `gfx.ir.modules.ChoiceLayer`; it stands for one of its operands.
 2. A node is alive if the output follows from it by operands that are taken. What writes in place
    is alive with what reads its result; without a reader it is always alive, as are inputs.
 3. When a node is alive is a sum of products: a set of alternatives, each a set of (choice, option).
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from gfx.ir.modules import Choice
+from gfx.ir.modules import ChoiceLayer
 from gfx.ir.program import Program, has_effect
 
 __all__ = [
@@ -34,7 +34,7 @@ ALWAYS: When = frozenset([frozenset()])
 NEVER: When = frozenset()
 
 
-def choices_of(module: fx.GraphModule) -> dict[fx.Node, Choice]:
+def choices_of(module: fx.GraphModule) -> dict[fx.Node, ChoiceLayer]:
     """Returns the choices of a graph, in the order in which they are computed.
 
     Example:
@@ -44,7 +44,7 @@ def choices_of(module: fx.GraphModule) -> dict[fx.Node, Choice]:
     """
     called = [node for node in module.graph.nodes if node.op == "call_module"]
     layers = {node: module.get_submodule(str(node.target)) for node in called}
-    return {node: layer for node, layer in layers.items() if isinstance(layer, Choice)}
+    return {node: layer for node, layer in layers.items() if isinstance(layer, ChoiceLayer)}
 
 
 def when_alive(module: fx.GraphModule) -> dict[fx.Node, When]:

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from gfx.ir.interpreter import ancestors, descendants
-from gfx.ir.modules import ChannelMask, Choice, Penalty, Tap, is_known
+from gfx.ir.modules import ChannelMask, ChoiceLayer, Penalty, Tap, is_known
 from gfx.ir.ops import is_inplace, is_inplace_module, op_name
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
@@ -62,7 +62,7 @@ def residual_blocks(program: Program) -> tuple[Block, ...]:
 
 def _has_choice(program: Program, node: fx.Node) -> bool:
     layers = [program.submodule(user) for user in node.users if user.op == "call_module"]
-    return any(isinstance(layer, Choice) for layer in layers)
+    return any(isinstance(layer, ChoiceLayer) for layer in layers)
 
 
 def _block(program: Program, node: fx.Node, x: fx.Node, other: fx.Node, taken: set[str]) -> Block:
@@ -159,7 +159,7 @@ def _memory(node: fx.Node) -> set[int]:
 def _name(program: Program, inner: set[fx.Node], node: fx.Node) -> str:
     """Returns what the paths of the modules in a block have in common, or the result's name."""
     layers = [n for n in inner if n.op == "call_module"]
-    marks = (Choice, ChannelMask, Penalty, Tap)  # whose paths do not say where they are
+    marks = (ChoiceLayer, ChannelMask, Penalty, Tap)  # whose paths do not say where they are
     named = [n for n in layers if not isinstance(program.submodule(n), marks)]
     paths = [str(n.target).split(".") for n in named]
     if len(paths) == 1:

@@ -24,7 +24,7 @@ from gfx.ir.choice_nodes import choices_of
 from gfx.ir.globs import first_unmatched, matches
 from gfx.ir.layers import Layer
 from gfx.ir.memory_format import in_format_of
-from gfx.ir.modules import Choice
+from gfx.ir.modules import ChoiceLayer
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
@@ -142,7 +142,7 @@ def _choose(
     program: Program, name: str, options: tuple[str, ...], other: fx.Node, whole: fx.Node
 ) -> None:
     """Inserts a choice after a value, before all its readers."""
-    layer = Choice(name, options)
+    layer = ChoiceLayer(name, options)
     layer.train(program.module.training)
     path = _free(program.module, name.rpartition(".")[0] + "_" + name.rpartition(".")[2])
     program.module.add_submodule(path, layer)

@@ -5,7 +5,7 @@ nothing else of gfx, so they are copied, saved, compiled and distributed like an
 """
 
 from gfx.ir.modules.channel_masks import ChannelMask, LearnedMask, is_index, spread
-from gfx.ir.modules.choice_layers import Choice
+from gfx.ir.modules.choice_layers import ChoiceLayer
 from gfx.ir.modules.instance_norms import (
     FAST,
     FastInstanceNorm1d,
@@ -36,7 +36,7 @@ __all__ = [
     "MASKED",
     "OWN",
     "ChannelMask",
-    "Choice",
+    "ChoiceLayer",
     "CsrLinear",
     "FastInstanceNorm1d",
     "FastInstanceNorm2d",

@@ -2,17 +2,17 @@
 
 from torch import Tensor, nn
 
-__all__ = ["Choice"]
+__all__ = ["ChoiceLayer"]
 
 
-class Choice(nn.Module):
+class ChoiceLayer(nn.Module):
     """Returns the last of its inputs: what the largest subnet takes; others may take another.
 
     `name` is what the choice is called, `options` what its inputs stand for, in their order.
 
     Example:
         >>> import torch
-        >>> Choice("up.form", ("separable", "dense"))(torch.zeros(2), torch.ones(2))
+        >>> ChoiceLayer("up.form", ("separable", "dense"))(torch.zeros(2), torch.ones(2))
         tensor([1., 1.])
     """
 

@@ -9,20 +9,21 @@ import numpy as np
 from gfx.compression.selection.width_choices import Ties
 from gfx.errors import InputError, did_you_mean
 
-__all__ = ["Assignment", "Choices", "Setting"]
+__all__ = ["Assignment", "ElasticChoices", "Setting"]
 
 Setting = int | str  # a width, or an option
 Assignment = Mapping[str, Setting]
 
 
 @dataclass(frozen=True)
-class Choices:
+class ElasticChoices:
     """The choices there are: by name, the widths of a group or the options of a choice.
 
     Each lists the smallest first; the last is what the largest net has.
 
     Example:
-        >>> choices = Choices({"up": (8, 16)}, {"up": 1}, (), {"block.skip": ("skipped", "kept")})
+        >>> options = {"block.skip": ("skipped", "kept")}
+        >>> choices = ElasticChoices({"up": (8, 16)}, {"up": 1}, (), options)
         >>> choices.full({"up": 8}), choices.units({"up": 8, "block.skip": "skipped"})
         ({'up': 8, 'block.skip': 'kept'}, [8, 0])
     """
@@ -96,7 +97,7 @@ class Choices:
         """Returns each choice as a share of what the largest net has, at most 1.
 
         Example:
-            >>> Choices({"up": (8, 16)}, {"up": 1}, (), {}).shares({"up": 8})
+            >>> ElasticChoices({"up": (8, 16)}, {"up": 1}, (), {}).shares({"up": 8})
             [0.5]
         """
         widths = [int(full[name]) / values[-1] for name, values in self.widths.items()]

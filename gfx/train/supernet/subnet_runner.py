@@ -10,7 +10,7 @@ from gfx.costs import cost_of
 from gfx.costs.symbolic.choice_pricing import ChoicePricing
 from gfx.costs.symbolic.pricing import Pricing
 from gfx.ir.program import Program
-from gfx.train.supernet.assignments import Assignment, Choices
+from gfx.train.supernet.assignments import Assignment, ElasticChoices
 from gfx.train.supernet.kept_intervals import TensorPart
 from gfx.train.supernet.pooled_moments import Moments
 from gfx.train.supernet.subnet_graph import KnownParts, SubnetGraph
@@ -26,7 +26,7 @@ class SubnetRunner:
     that choices take.
     """
 
-    def __init__(self, program: Program, plan: SubnetPlan, choices: Choices) -> None:
+    def __init__(self, program: Program, plan: SubnetPlan, choices: ElasticChoices) -> None:
         self.program, self.plan, self.choices = program, plan, choices
         self.current: dict[str, Any] = {}
         self.units: list[int] = []

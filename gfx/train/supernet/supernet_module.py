@@ -21,7 +21,7 @@ from gfx.io.data import batches_of
 from gfx.ir.choice_nodes import When
 from gfx.ir.modules import without_content
 from gfx.ir.program import Program
-from gfx.train.supernet.assignments import Assignment, Choices, Setting
+from gfx.train.supernet.assignments import Assignment, ElasticChoices, Setting
 from gfx.train.supernet.extract_subnet import extracted, kept_channels
 from gfx.train.supernet.kept_intervals import TensorPart
 from gfx.train.supernet.partial_updates import keep_unused
@@ -78,7 +78,7 @@ class Supernet(nn.Module):
         noted = {name: list(v) for name, v in self.widths.items()}
         program.module.meta[SUPERNET] = {"widths": noted, "together": [list(t) for t in ties]}
         each = {group.name: group.takes[0] for group in plan.elastic}
-        choices = Choices(self.widths, each, ties, plan.choices, plan.kept_whole)
+        choices = ElasticChoices(self.widths, each, ties, plan.choices, plan.kept_whole)
         vars(self)["_runner"] = SubnetRunner(program, plan, choices)
         self.set(self.largest())
 

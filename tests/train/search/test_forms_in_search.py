@@ -170,7 +170,7 @@ def test_a_trial_holds_its_forms_and_a_search_its_choices(resnet):
 
 def test_nets_that_nobody_trains_have_no_other_forms(resnet):
     on = JudgedExamples.of(tasks.inputs(torch.randn(8, 3, 16, 16)), most=4)
-    with pytest.raises(InputError, match=r"blocks\.0\.conv1\.form is a choice of another: train the"):
+    with pytest.raises(InputError, match=r"blocks\.0\.conv1\.form is a choice of another"):
         RefitJudge(resnet, on, on.batches)
 
 
