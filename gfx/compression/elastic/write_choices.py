@@ -14,7 +14,7 @@ from typing import Any
 from torch import fx, nn
 
 from gfx.compression.elastic.form_choices import FormChoices
-from gfx.compression.elastic.residual_blocks import residual_blocks
+from gfx.compression.elastic.skippable_blocks import skippable_blocks
 from gfx.compression.factor import Form, check_data
 from gfx.compression.factor.factor_layers import parts_of
 from gfx.errors import InputError, RecipeError, did_you_mean
@@ -28,7 +28,7 @@ from gfx.ir.modules import ChoiceLayer
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
-__all__ = ["FORMS", "SKIPS", "Written", "check_skip", "write_choices"]
+__all__ = ["FORMS", "SKIPS", "WrittenChoices", "check_skip", "write_choices"]
 
 FORMS = ("separable", "dense")  # the largest subnet takes the last
 SKIPS = ("skipped", "kept")
@@ -36,7 +36,7 @@ _BATCHES, _ROUNDS = 8, 3
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenChoices:
     """Names what got a choice, and says why the rest has none."""
 
     choices: Mapping[str, tuple[str, ...]]  # by name: the options
@@ -50,7 +50,7 @@ def write_choices(
     *,
     data: Any = None,
     seed: int = 0,
-) -> Written:
+) -> WrittenChoices:
     """Writes choices into a program, in place.
 
     Args:
@@ -85,7 +85,7 @@ def write_choices(
     propagate(program)
     now = choices_of(program.module).values()
     made = {choice.name: choice.options for choice in now if choice.name not in known}
-    return Written(made, without)
+    return WrittenChoices(made, without)
 
 
 def check_skip(skip: Any) -> None:
@@ -120,7 +120,7 @@ def _write_forms(
 
 
 def _write_skips(program: Program, skip: Any) -> dict[str, str]:
-    blocks = residual_blocks(program)
+    blocks = skippable_blocks(program)
     names = [block.name for block in blocks]
     globs = ("*",) if skip is True else tuple(skip)
     unknown = first_unmatched(globs, names) if skip is not True else None

@@ -105,7 +105,7 @@ class SearchSpace:
 
     def canonical(self, table: Any) -> Table:
         """Gives what no node of a subnet follows its smallest choice (rule 3)."""
-        rows = np.array(table, dtype=np.int64, ndmin=2)
+        rows = np.array(table, dtype=np.int64).reshape(-1, len(self.counts))
         if not self._options or not len(rows):
             return rows
         options = rows[:, self._options]

@@ -167,7 +167,7 @@ class Supernet(nn.Module):
 
     def running_layers(self, *, taps: bool = False) -> nn.Module:
         """Returns the layers that run a subnet; they are copies, without tensors of their own."""
-        return self._runner.graph(self, taps=taps).code
+        return self._runner.graph(self, taps=taps).every
 
     def cost(self, given: Assignment | None = None) -> Cost:
         """Returns the cost of a subnet, without rows for its nodes; by default of the largest.

@@ -74,6 +74,7 @@ def test_rows_that_differ_in_what_is_skipped_are_one_subnet(resnet):
     one, other = (resnet.extract(space.widths(r)) for r in (row, found.pop()))
     assert state_of(one) == state_of(other)
     assert space.canonical([space.largest]).tolist() == [list(space.largest)]
+    assert space.canonical([]).shape == (0, len(space.counts))
 
 
 @pytest.mark.parametrize("by", ["survey", "evolution", "nsga2", "tpe", "random"])

@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import re
+from itertools import product
 
 import pytest
 import torch
@@ -142,6 +143,22 @@ def test_blocks_may_lie_in_blocks():
     assert one.cost(inner | outer) == one.cost(outer)  # what is skipped has no choices left
 
 
+@pytest.mark.parametrize("skipped", list(product([0, 1], repeat=3)))
+def test_a_generator_with_skipped_blocks_is_one_without_these_blocks(skipped):
+    torch.manual_seed(0)
+    model = gfx.zoo.build("resnet_9blocks", ngf=4, n_blocks=3, image_size=16).eval()
+    one = gfx.supernet(model, X[:1], widths=[0.5, 1.0], order=None, skip=True, verify=False)
+    one.set({f"blocks.{n}.skip": "skipped" for n, gone in enumerate(skipped) if gone})
+    left = copy.deepcopy(model)
+    for number, gone in enumerate(skipped):
+        if gone:
+            left.blocks[number] = nn.Identity()
+    assert distance(left(X), one(X)) <= 1e-6
+    wanted = gfx.cost(left, X[:1])
+    assert one.cost(one.current).macs == wanted.macs
+    assert one.cost(one.current).params == wanted.params
+
+
 def test_the_smallest_net_is_the_cheapest():
     one = net(forms="separable", widths=[1, 1.0])
     least = one.cost(one.smallest()).macs.exact
@@ -263,6 +280,17 @@ class Wide(nn.Module):
         return mean + torch.tanh(mean).expand(-1, -1, 8, 8)
 
 
+class WrittenOverBehind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, y):
+        z = y + self.one(y)
+        z = z + self.two(z)
+        return z.relu_() + y.exp()
+
+
 class WrittenOver(nn.Conv2d):
     def forward(self, y):
         z = y + super().forward(y)
@@ -288,6 +316,14 @@ def test_a_block_that_cannot_be_skipped_says_why(model, why):
         assert re.search(why, said)
     else:
         assert list(one.options) == ["f.skip"]
+
+
+def test_a_result_that_is_written_over_behind_another_block_is_not_skipped():
+    model = Residual(None, WrittenOverBehind())
+    one = gfx.supernet(model, torch.zeros(1, 3, 8, 8), widths=[0.5, 1.0], skip=True)
+    # of the two, one may be skipped: the results of both would lie in what is read behind
+    assert list(one.options) == ["after.two.skip"]
+    assert "is written over in place while stem" in one.without_choice["after.one"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@
    the result while x, which may be the result, is still read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -21,7 +21,7 @@ from gfx.ir.ops import is_inplace, is_inplace_module, op_name
 from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
-__all__ = ["Block", "residual_blocks"]
+__all__ = ["Block", "skippable_blocks"]
 
 _DRAWN = frozenset("normal bernoulli multinomial uniform gumbel_softmax rrelu".split())
 
@@ -31,18 +31,23 @@ class Block:
     """An addition whose result may be one of its operands."""
 
     name: str  # of the modules in it, or of the addition if they have no part of a path in common
-    operand: fx.Node  # x
     result: fx.Node  # x + f(x)
+    place: int  # of x among its operands
     why_not: str = ""  # it may not be skipped
 
+    @property
+    def operand(self) -> fx.Node:
+        """x, as the graph has it now: another block's result may have got a choice."""
+        return self.result.all_input_nodes[self.place]
 
-def residual_blocks(program: Program) -> tuple[Block, ...]:
+
+def skippable_blocks(program: Program) -> tuple[Block, ...]:
     """Lists the residual blocks of a program, in the order of their results.
 
     Example:
         >>> import gfx
         >>> program = gfx.trace(gfx.zoo.build("resnet_9blocks", ngf=4, n_blocks=2, image_size=16))
-        >>> [(block.name, block.why_not) for block in residual_blocks(program)]
+        >>> [(block.name, block.why_not) for block in skippable_blocks(program)]
         [('blocks.0', ''), ('blocks.1', '')]
     """
     propagate(program)
@@ -53,11 +58,40 @@ def residual_blocks(program: Program) -> tuple[Block, ...]:
             continue
         if not all(isinstance(n.meta.get("val"), Tensor) for n in (node, *operands)):
             continue
-        for x, other in (operands, operands[::-1]):
+        for place, (x, other) in enumerate((operands, operands[::-1])):
             if x in ancestors([other]) and not _has_choice(program, node):
-                found.append(_block(program, node, x, other, {block.name for block in found}))
+                taken = {block.name for block in found}
+                found.append(_block(program, node, place, other, taken))
                 break
-    return tuple(found)
+    return tuple(_not_written_over(program, found))
+
+
+def _not_written_over(program: Program, blocks: list[Block]) -> list[Block]:
+    """Refuses blocks whose result may be written over while x is read (rule 4).
+
+    The result may lie in the memory of x, and so may those of the blocks behind that are skipped.
+    """
+    while True:
+        free = [block for block in blocks if not block.why_not]
+        refused = next((b for b in free if _written_over(program, b, free)), None)
+        if refused is None:
+            return blocks
+        said = f"its result is written over in place while {refused.operand.name} is read"
+        blocks[blocks.index(refused)] = replace(refused, why_not=said)
+
+
+def _written_over(program: Program, block: Block, free: list[Block]) -> bool:
+    results, kept, passed, written = _memory(block.result), _memory(block.operand), False, False
+    for other in free:  # in their order
+        if _memory(other.operand) & results:
+            results = results | _memory(other.result)
+    for node in program.nodes():
+        if passed and not written:
+            written = _writes(program, node) and bool(_memory(node.all_input_nodes[0]) & results)
+        if passed and written and any(_memory(n) & kept for n in node.all_input_nodes):
+            return True
+        passed = passed or node is block.result
+    return False
 
 
 def _has_choice(program: Program, node: fx.Node) -> bool:
@@ -65,12 +99,13 @@ def _has_choice(program: Program, node: fx.Node) -> bool:
     return any(isinstance(layer, ChoiceLayer) for layer in layers)
 
 
-def _block(program: Program, node: fx.Node, x: fx.Node, other: fx.Node, taken: set[str]) -> Block:
+def _block(program: Program, node: fx.Node, place: int, other: fx.Node, taken: set[str]) -> Block:
+    x = node.all_input_nodes[place]
     inner = (descendants([x]) & ancestors([other])) - {x}
     name = _name(program, inner, node)
     if name in taken:
         name = f"{name}.{node.name}"
-    return Block(name, x, node, _refusal(program, node, x, inner))
+    return Block(name, node, place, _refusal(program, node, x, inner))
 
 
 def _refusal(program: Program, node: fx.Node, x: fx.Node, inner: set[fx.Node]) -> str:
@@ -126,20 +161,11 @@ def _chance(program: Program, node: fx.Node) -> str:
 def _written(program: Program, node: fx.Node, x: fx.Node, own: set[fx.Node]) -> str:
     """Says that something writes where it must not (rule 4)."""
     outside = {key for n in program.nodes() if n not in own and n is not node for key in _memory(n)}
-    result, kept, passed = _memory(node), _memory(x), False
-    if result & kept:
+    if _memory(node) & _memory(x):
         return f"{node.name} adds in place to what it would be without the block"
-    written = False
-    for each in program.nodes():
-        passed = passed or each is node
-        target = each.all_input_nodes[0] if _writes(program, each) else None
-        if target is not None and each in own and _memory(target) & outside:
+    for each in own:
+        if _writes(program, each) and _memory(each.all_input_nodes[0]) & outside:
             return f"{each.name} writes in place into what is read outside of the block"
-        if passed and each is not node:
-            written = written or (target is not None and bool(_memory(target) & result))
-            read = {key for source in each.all_input_nodes for key in _memory(source)}
-            if written and read & kept:
-                return f"its result is written over in place while {x.name} is read"
     return ""
 
 
