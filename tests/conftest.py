@@ -37,6 +37,12 @@ for kind in (torch.cuda, torch.xpu, torch.mtia):
 gc.set_threshold(20_000, 20, 20)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keeps what is there already, tests and torch, out of every later collection."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps what tests measure out of the user's cache."""

@@ -21,6 +21,7 @@ from gfx.cli.options import (
     Seed,
     Trust,
     check_output,
+    read_budgets,
 )
 from gfx.cli.run_tables import print_stages
 from gfx.cli.screen import Progress, print_json, print_text
@@ -79,6 +80,15 @@ def compress(
     preset: Annotated[
         str | None,
         typer.Option("--preset", metavar="NAME", help="A preset of the recipe, as horse2zebra."),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="LIMIT",
+            help="What the result may cost, in place of the recipe's: macs=0.3, params=2M; once "
+            "for each.",
+        ),
     ] = None,
     discriminator: Annotated[
         str | None,
@@ -188,6 +198,7 @@ def compress(
             opened.model,
             data=folders_of(data),
             preset=preset,
+            budget=read_budgets(budget or ()),
             discriminator=discriminator,
             players=_players(player or ()),
             task=None if task is None else task.value,

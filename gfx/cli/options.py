@@ -1,6 +1,6 @@
 """Defines options that several commands share, and parses `--metric`, `--extractor`, `--budget`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +35,7 @@ __all__ = [
     "image_data",
     "measure",
     "parse_budget_option",
+    "read_budgets",
 ]
 
 
@@ -295,6 +296,24 @@ def parse_budget_option(text: str) -> Mapping[str, Any]:
     except RecipeError as error:
         raise typer.BadParameter(f"{text!r}: {error}; {_BUDGET}") from error
     return spec  # type: ignore[no-any-return]
+
+
+def read_budgets(given: Sequence[str]) -> dict[str, Any] | None:
+    """Reads budgets, one measure each; None if none is given.
+
+    Raises: typer.BadParameter that shows the expected form, or names one given twice.
+
+    Example:
+        >>> read_budgets(["macs=0.5", "params=2M"])
+        {'macs': 0.5, 'params': '2M'}
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        for name, limit in parse_budget_option(text).items():
+            if name in found:
+                raise typer.BadParameter(f"--budget {name} is given twice; give it once")
+            found[name] = limit
+    return found or None
 
 
 def _own(name: str, option: str, wanted: str) -> Any:

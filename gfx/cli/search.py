@@ -1,9 +1,8 @@
 """`gfx search`: finds nets that none is both cheaper and better than, and writes one of them."""
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +19,7 @@ from gfx.cli.options import (
     Seed,
     Trust,
     check_output,
-    parse_budget_option,
+    read_budgets,
 )
 from gfx.cli.screen import Progress, print_json, print_table, print_text
 from gfx.cli.stopping import note_resumable, note_written
@@ -177,7 +176,7 @@ def search(
         check_output(output)
         check_writable(output)  # before the long work
     check_folders(data)
-    limits = _budgets(budget or ())
+    limits = read_budgets(budget or ())
     folder = Path("runs") / "search" if run is None else run
     images = folders_of(data)
     with Progress(f"opening {model}") as progress:
@@ -229,17 +228,6 @@ def search(
         warn(f"the time is over: the same command goes on in {folder}")
     if output is not None:
         typer.echo(f"wrote {output} ({output.stat().st_size:,} bytes)", err=True)
-
-
-def _budgets(given: Sequence[str]) -> dict[str, Any] | None:
-    """Reads budgets, one measure each."""
-    found: dict[str, Any] = {}
-    for text in given:
-        for name, limit in parse_budget_option(text).items():
-            if name in found:
-                raise typer.BadParameter(f"--budget {name} is given twice; give it once")
-            found[name] = limit
-    return found or None
 
 
 def _print_front(found: "FrontSearch", folder: Path, *, as_json: bool) -> None:

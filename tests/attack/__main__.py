@@ -21,6 +21,7 @@ from attack.option_attacks import attack_option
 from attack.picture_attacks import attack_picture
 from attack.recipe_attacks import attack_recipe
 from attack.run_attacks import attack_run, run_bases
+from attack.search_attacks import attack_search, search_bases
 from attack.signal_attacks import attack_signal
 from attack.system_attacks import attack_system
 from attack.verdicts import FAULTS, Verdict, forked
@@ -29,13 +30,14 @@ Attack = Callable[[random.Random, Path], Verdict | None]
 
 # (attack, seconds allowed, how many of a hundred)
 KINDS: dict[str, tuple[Attack, float, int]] = {
-    "recipe": (attack_recipe, 60, 17),
-    "archive": (attack_archive, 30, 18),
+    "recipe": (attack_recipe, 60, 13),
+    "archive": (attack_archive, 30, 14),
     "picture": (attack_picture, 30, 12),
     "model": (attack_model, 60, 13),
     "option": (attack_option, 60, 8),
     "system": (attack_system, 60, 10),
     "run": (attack_run, 60, 10),
+    "search": (attack_search, 60, 8),
     "kill": (attack_kill, 60, 5),
     "disk": (attack_disk, 60, 4),
     "signal": (attack_signal, 60, 3),
@@ -75,6 +77,8 @@ def main() -> int:
     bases()  # made once, before the forks
     if "run" in kinds or asked.short:
         run_bases()
+    if "search" in kinds or asked.short:
+        search_bases()
     ended: Counter[str] = Counter()
     found = 0
     short = [item.split("=") for item in (asked.short or "").split(",") if item]

@@ -21,7 +21,7 @@ from attack.archive_attacks import ODD, forged_code, places_of
 from attack.verdicts import AttackSucceeded, Verdict, run_shell
 from support.training_runs import compressed, state_of
 
-__all__ = ["attack_run", "run_bases"]
+__all__ = ["attack_run", "damaged", "forged", "odd_kind", "run_bases"]
 
 RECIPE: dict[str, Any] = {
     "stages": {
@@ -85,13 +85,13 @@ def _spoil(dice: random.Random, folder: Path, canary: Path) -> str:
     names += [Path(name) for name in ("samples", "checkpoints", "02-slim.json", "metrics.csv")]
     path = folder / dice.choice(names)
     ways: tuple[Callable[[random.Random, Path, Path], object], ...] = (
-        _bytes, _bytes, _kind, _swapped, _swapped, _swapped, _forged, _forged,
+        damaged, damaged, odd_kind, _swapped, _swapped, _swapped, forged, forged,
     )  # fmt: skip
     way = dice.choice(ways)
     return f"{path.name} {way.__name__}: {way(dice, path, canary) or ''}"
 
 
-def _bytes(dice: random.Random, path: Path, canary: Path) -> object:
+def damaged(dice: random.Random, path: Path, canary: Path) -> object:
     """Cuts, flips, empties or removes."""
     data = bytearray(path.read_bytes() if path.is_file() else b"x" * 9)
     _removed(path)
@@ -112,7 +112,7 @@ def _bytes(dice: random.Random, path: Path, canary: Path) -> object:
     return f"{len(data)} bytes"
 
 
-def _kind(dice: random.Random, path: Path, canary: Path) -> object:
+def odd_kind(dice: random.Random, path: Path, canary: Path) -> object:
     """Puts there what is no file."""
     _removed(path)
     path.parent.mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def _swapped(dice: random.Random, path: Path, canary: Path) -> object:
     return f"from {other.name}: {sorted(each.name for each in pairs)}"
 
 
-def _forged(dice: random.Random, path: Path, canary: Path) -> object:
+def forged(dice: random.Random, path: Path, canary: Path) -> object:
     """Changes values of JSON, YAML or a checkpoint, with a hash that fits; or puts code there."""
     _removed(path) if not path.is_file() else None
     path.parent.mkdir(exist_ok=True)

@@ -24,6 +24,7 @@ SHORT = {
     "option": 6,
     "system": 8,
     "run": 8,
+    "search": 6,
     "kill": 3,
     "disk": 4,
     "signal": 3,

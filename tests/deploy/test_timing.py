@@ -332,11 +332,12 @@ def test_a_machine_without_cpuinfo_still_has_a_name(monkeypatch):
 
 
 def test_what_the_user_froze_stays_frozen():
-    interleaved([int], rounds=1)
-    assert gc.get_freeze_count() == 0
-    gc.freeze()
+    gc.unfreeze()  # what the tests themselves froze
     try:
+        interleaved([int], rounds=1)
+        assert gc.get_freeze_count() == 0
+        gc.freeze()
         interleaved([int], rounds=1)
         assert gc.get_freeze_count() > 0
     finally:
-        gc.unfreeze()
+        gc.freeze()

@@ -110,11 +110,16 @@ def ranked(kind: str, batch: int, **how: Any) -> Any:
     """Runs 10 steps of a distillation, or of generators that lead there and back.
 
     Kinds that begin with "normed" have BatchNorms in all nets; "sandwich" and "uniform" sample the
-    subnets of a supernet.
+    subnets of a supernet; "searched" searches among them, untrained.
     """
     normed = kind.startswith("normed")
     model = generator(norm=nn.BatchNorm2d if normed else False)
     how = {"device": "cpu", "val": 0, **how}
+    if kind == "searched":
+        asked = {"by": "evolution", "evaluations": 12, "population": 5, "batch": 5, "halving": 2}
+        stages = {"many": {"do": ["sort_channels", {"widths": {"values": {"*": [4, 6, 8]}}}]}}
+        recipe = {"stages": {**stages, "search": {"search": asked}}}
+        return compressed(recipe, model, data=pairs(32), discriminator=Patch(), **how)
     if kind in ("sandwich", "uniform"):
         recipe = _distil(10)
         stage = recipe["stages"]["slim"]

@@ -25,9 +25,8 @@ KINDS = ("normed, cycled", "sandwich")
 ALL = (*KINDS, "cycled", "distilled", "normed, distilled", "uniform")
 
 
-@pytest.mark.parametrize("kind", ALL if os.environ.get("GFX_SLOW") else KINDS)
-def test_two_processes_have_the_curves_of_one_with_twice_the_batch(kind, tmp_path):
-    pytest.importorskip("accelerate")
+def run_two(kind, tmp_path):
+    """Runs a kind in two processes, in the folder two."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -45,6 +44,12 @@ def test_two_processes_have_the_curves_of_one_with_twice_the_batch(kind, tmp_pat
     for process in started:
         said = process.communicate(timeout=240)[0]
         assert process.returncode == 0, said[-3000:]
+
+
+@pytest.mark.parametrize("kind", ALL if os.environ.get("GFX_SLOW") else KINDS)
+def test_two_processes_have_the_curves_of_one_with_twice_the_batch(kind, tmp_path):
+    pytest.importorskip("accelerate")
+    run_two(kind, tmp_path)
     whole = ranked(kind, 4, run=tmp_path / "one")
     lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -59,6 +64,19 @@ def test_two_processes_have_the_curves_of_one_with_twice_the_batch(kind, tmp_pat
     for name, value in first.items():
         assert torch.equal(value, second[name])
         torch.testing.assert_close(value, whole.model.state_dict()[name], rtol=1e-2, atol=1e-4)
+
+
+def test_two_processes_search_as_one_does(tmp_path):
+    pytest.importorskip("accelerate")
+    run_two("searched", tmp_path)
+    whole = ranked("searched", 2, run=tmp_path / "one")
+    one, two = ((tmp_path / n / "02-search.search.jsonl").read_text() for n in ("one", "two"))
+    assert len(json.loads(one.splitlines()[-1])["judged"]) > 1
+    assert one == two
+    for rank in range(2):
+        made = torch.load(tmp_path / "two" / f"rank{rank}.pt")
+        assert made.keys() == whole.model.state_dict().keys()
+        assert all(torch.equal(made[k], v) for k, v in whole.model.state_dict().items())
 
 
 class Own(nn.BatchNorm2d):

@@ -46,6 +46,21 @@ def test_a_system_that_this_version_does_not_run_is_refused_before_anything(tmp_
         gfx.compress(path, gfx.zoo.build("dcgan", ngf=4), data=tmp_path)
 
 
+def test_a_budget_takes_the_place_of_that_of_the_search_else_of_the_passes():
+    limit = {"params": "2M"}
+    searched = load_system("gan-compression").with_budget(limit)
+    changed = [s.name for s in searched.stages if s != load_system("gan-compression").stage(s.name)]
+    assert (changed, searched.stage("search").search.budget) == (["search"], limit)
+    passes = system(do=["channel_prune"], budget={"macs": 0.5})
+    assert load_system(passes).with_budget(limit) == load_system(
+        system(do=["channel_prune"], budget=limit)
+    )
+    with pytest.raises(RecipeError, match="no stage of this recipe has a search or a budget"):
+        load_system("gan-compression-distill").with_budget(limit)
+    with pytest.raises(RecipeError, match="macs is 'lots', which is no positive number"):
+        searched.with_budget({"macs": "lots"})
+
+
 def test_presets_replace_fields_and_lengths():
     plain = load_system("gan-compression-distill").stages[0].fit
     horse = load_system("gan-compression-distill", "horse2zebra").stages[0].fit

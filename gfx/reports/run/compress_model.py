@@ -90,6 +90,7 @@ def compress(
     *,
     data: Any = None,
     preset: str | None = None,
+    budget: Mapping[str, Any] | None = None,
     discriminator: nn.Module | ModelPath | None = None,
     players: Mapping[str, nn.Module | ModelPath] | None = None,
     task: str | None = None,
@@ -124,6 +125,8 @@ def compress(
         data: a folder, a tensor or Dataset of images, a pair of these, or a task of
             `gfx.train.tasks`; None draws the latents of a generator that takes some.
         preset: a name under `presets:` of the recipe, as of a published data set.
+        budget: what the result may cost, as {"macs": 0.3}, in place of that of the recipe's search
+            or passes; None: as the recipe says.
         discriminator: a trained one, its file, or what builds one, as "zoo:patchgan"; None takes
             the one that suits the task.
         players: trained ones that lead back, by name, and their discriminators, as
@@ -168,6 +171,8 @@ def compress(
     system = load_system(recipe, preset)
     if batch is not None:
         system = system.with_batch(batch)
+    if budget is not None:
+        system = system.with_budget(budget)
     system.refuse_unrunnable()
     check_range("scale", scale, above=0, at_most=1000)
     check_trackers(log)

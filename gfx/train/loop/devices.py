@@ -71,6 +71,14 @@ class Devices:
         """Returns the rows of all processes, in their order; each has as many."""
         return value
 
+    def broadcast(self, value: Any) -> Any:
+        """Returns what the main process gives, in every process."""
+        return value
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Returns what each process gives, in their order."""
+        return [value]
+
     def wait(self) -> None:
         """Waits until every process is here."""
 
@@ -131,6 +139,18 @@ class ManyDevices(Devices):
         held = [torch.empty_like(value) for _ in range(self.ranks)]
         torch.distributed.all_gather(held, value.contiguous())
         return torch.cat(held)
+
+    def broadcast(self, value: Any) -> Any:
+        """Returns what the main process gives, in every process."""
+        held = [value]
+        torch.distributed.broadcast_object_list(held, device=self.device)
+        return held[0]
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Returns what each process gives, in their order."""
+        held: list[Any] = [None] * self.ranks
+        torch.distributed.all_gather_object(held, value)
+        return held
 
     def wait(self) -> None:
         """Waits until every process is here."""

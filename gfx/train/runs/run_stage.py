@@ -85,10 +85,9 @@ class StageRun:
         return self._ended(kept, player, steps.total, scores, judged)
 
     def _searched(self, student: fx.GraphModule) -> dict[str, Any] | None:
-        """Searches, in the process that writes; the others read what it found."""
-        run, found = self.system, None
-        if run.devices.main:
-            found = StageSearch(run, self.number, self.stage, student).run()
+        """Searches with all processes; those that do not write read what was found."""
+        run = self.system
+        found = StageSearch(run, self.number, self.stage, student).run()
         if run.devices.any(run.devices.main and found is None):
             return None
         if found is None:

@@ -5,6 +5,7 @@
 2. Fractions of a budget are of the model as it was given.
 3. Each judged net is written down at once: a search that was stopped goes on after the last.
 4. What the front is picked from, and what it is judged by, is in the folder `NN-name` of the run.
+5. Of several processes all judge; the first proposes, keeps the ledger and makes the front.
 """
 
 from dataclasses import replace
@@ -22,6 +23,7 @@ from gfx.progress import stage as report_stage
 from gfx.train.runs.evaluation import DEFAULT_METRICS
 from gfx.train.runs.run_identity import fingerprint
 from gfx.train.runs.run_system import SystemRun
+from gfx.train.runs.spread_judge import SpreadJudge
 from gfx.train.search.front import Front, FrontNet, pick
 from gfx.train.search.judged_examples import JudgedExamples
 from gfx.train.search.ledger import FileLedger, search_identity
@@ -71,11 +73,19 @@ class StageSearch:
         return self.net.extract(self.space.widths(kept[-1]))
 
     def run(self) -> fx.GraphModule | None:
-        """Searches, and returns the net that is picked; None if the time was over."""
+        """Searches, and returns the net that is picked.
+
+        None if the time was over, and in a process that does not write.
+        """
         run, asked = self.system, self.asked
         report_stage(f"stage {self.stage.name}")
         judge = self._judge()
-        trials = self._trials(judge)
+        spread = SpreadJudge(judge, run.devices)
+        if not run.devices.main:
+            spread.follow()
+            return None
+        with spread.led():
+            trials = self._trials(judge, spread)
         if len(trials) < min(asked.evaluations, self.space.size) and run.late:
             return None
         front = self._front(trials, judge)
@@ -141,8 +151,8 @@ class StageSearch:
         loader = self.system.loader_of(self.stage)
         return [loader.at(step) for step in range(min(_CALIBRATED, loader.steps_per_epoch))]
 
-    def _trials(self, judge: SupernetJudge) -> list[Trial]:
-        """Judges nets, from where the ledger stopped (rule 3)."""
+    def _trials(self, judge: SupernetJudge, spread: SpreadJudge) -> list[Trial]:
+        """Judges nets, from where the ledger stopped (rules 3 and 5)."""
         run, asked = self.system, self.asked
         weights = fingerprint(self.net.program.module)
         seed = run.settings.seed
@@ -150,7 +160,7 @@ class StageSearch:
         path = run.folder.stage_file(self.number, self.stage.name, ".search.jsonl")
         ledger = FileLedger(path, identity, asked.evaluations)
         try:
-            return run_search(self.space, judge, asked, ledger, seed=seed, deadline=run.deadline)
+            return run_search(self.space, spread, asked, ledger, seed=seed, deadline=run.deadline)
         finally:
             ledger.close()
 

@@ -4,16 +4,18 @@
     nets/01.gfx      the nets of the front, the cheapest first
     samples/01.png   what they make: input | largest net | subnet
 
-The nets are known by their hashes: another file in their place is refused.
+The nets are known by their hashes, and the front by its seal, the hash of all else in it: another
+file in their place is refused, and so is one that was damaged or written to.
 """
 
 import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import fx
 
@@ -26,7 +28,7 @@ from gfx.io.regular_files import read_regular
 from gfx.train.runs.sample_grids import SampleGrid, write_grid
 from gfx.train.search.front import MEASURES, Front, FrontNet, SearchedNet
 
-__all__ = ["FRONT", "has_its_nets", "net_of", "read_front", "write_front"]
+__all__ = ["FRONT", "front_seal", "has_its_nets", "net_of", "read_front", "write_front"]
 
 FRONT = "front.json"
 _KIND = "gfx front 1"
@@ -66,7 +68,8 @@ def write_front(
             replace(each, file=file, sha256=digest, picture="" if picture is None else image)
         )
     made = replace(front, nets=tuple(known))
-    text = json.dumps({"kind": _KIND, **plain(made)}, indent=1)
+    data = {"kind": _KIND, **plain(made)}
+    text = json.dumps({**data, "seal": front_seal(data)}, indent=1)
     write_files({root / FRONT: lambda file: file.write(text.encode())})
     _remove_others(root, made)
     return made
@@ -81,8 +84,14 @@ def read_front(folder: str | os.PathLike[str]) -> Front:
     path = path / FRONT if path.is_dir() else path
     with reading_file(path, _AGAIN):
         data = json.loads(read_regular(path, _MOST, _AGAIN))
-        if not isinstance(data, dict) or data.pop("kind", None) != _KIND:
+        if not isinstance(data, dict) or data.get("kind") != _KIND:
             raise ArchiveError(f"{printable(path)} is no front of gfx search; {_AGAIN}")
+        if data.pop("seal", None) != front_seal(data):
+            raise ArchiveError(
+                f"{printable(path)} is not as the search wrote it: it was damaged, or written to; "
+                f"{_AGAIN}"
+            )
+        del data["kind"]
         try:
             found: Front = coerce(data, Front)
         except TypeError as error:
@@ -91,6 +100,16 @@ def read_front(folder: str | os.PathLike[str]) -> Front:
             ) from error
     _check(found, path)
     return found
+
+
+def front_seal(data: Mapping[str, Any]) -> str:
+    """Returns the hash of a front as plain data, without its seal.
+
+    Example:
+        >>> front_seal({"nets": [], "kind": "x"}) == front_seal({"kind": "x", "nets": []})
+        True
+    """
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def net_of(folder: str | os.PathLike[str], net: FrontNet) -> fx.GraphModule:

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gfx.errors import InputError
+from gfx.io.guards import printable
 from gfx.io.hidden_files import CAN_LOCK, lock
 
 __all__ = ["open_storage"]
@@ -28,10 +30,17 @@ def open_storage(optuna: Any, storage: str) -> Any:
         'JournalStorage'
         >>> open_storage(optuna, "sqlite:///search.db")
         'sqlite:///search.db'
+
+    Raises: InputError if the file is a folder, a pipe or a device, which has no end.
     """
     path = storage.removeprefix(_JOURNAL)
     if path == storage and "://" in storage:
         return storage
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(
+            f"the storage {printable(path)} is no regular file; give journal:FILE, a file that is "
+            "there or not yet"
+        )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     journal = optuna.storages.journal
 

@@ -4,8 +4,11 @@
 2. Claims of a worker that died count no more, and their rows may be claimed again.
 3. A ledger is of one search: what it searches, by what, within what, from which seed.
 4. A file holds a batch a line, so that a search that goes on proposes what it would have proposed.
+5. Each line is sealed by a hash of all up to it. From the first that does not fit on, as one that a
+   power cut left or a disk spoilt, nets are judged again.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -104,9 +107,7 @@ class MemoryLedger:
 
 
 class FileLedger(MemoryLedger):
-    """Writes each batch as a line of a file, when it is judged; one process writes it.
-
-    A last line that is cut off, as by a power cut, is judged again.
+    """Writes each batch as a line of a file, when it is judged; one process writes it (rule 5).
 
     Args:
         path: of the file.
@@ -120,6 +121,7 @@ class FileLedger(MemoryLedger):
         super().__init__(most)
         self.path = path
         known = json.loads(json.dumps(identity))
+        self._seal = ""  # of the last line
         begun = self._read(known) if path.exists() else 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,20 +134,38 @@ class FileLedger(MemoryLedger):
             self._write({"search": known})
 
     def _read(self, identity: Any) -> int:
-        """Reads the trials; returns where what is whole of the file ends."""
+        """Reads the trials; returns where what fits of the file ends."""
         again = "give another folder, or delete the file"
         with reading_file(self.path, again):
             data = read_regular(self.path, _BYTES, again)
-            whole = data[: data.rfind(b"\n") + 1]
-            lines = [json.loads(line) for line in whole.splitlines()]
-            if not lines:
+            first, ended, rest = data.partition(b"\n")
+            if not ended:  # nothing was judged
                 return 0
-            if not isinstance(lines[0], dict) or "search" not in lines[0]:
+            held = json.loads(first)
+            if not isinstance(held, dict) or "search" not in held:
                 raise ArchiveError(f"{printable(self.path)} is no ledger of a search; {again}")
-            differences(lines[0]["search"], identity, printable(self.path))
-            for trial in [read_trial(data) for line in lines[1:] for data in line["judged"]]:
-                self._trials[len(self._trials)] = replace(trial, number=len(self._trials))
-        return len(whole)
+            differences(held["search"], identity, printable(self.path))
+            if not self._fits(first):
+                raise ArchiveError(
+                    f"{printable(self.path)}: its first line is not what a search wrote; {again}"
+                )
+            begun = len(first) + 1
+            for line in rest.splitlines(keepends=True):
+                if not line.endswith(b"\n") or not self._fits(line[:-1]):
+                    break
+                begun += len(line)
+                for judged in json.loads(line)["judged"]:
+                    number = len(self._trials)
+                    self._trials[number] = replace(read_trial(judged), number=number)
+        return begun
+
+    def _fits(self, line: bytes) -> bool:
+        """Whether a line is what was written after the last; that one it becomes."""
+        body, ending = line[:-_SEALED], line[-_SEALED:]
+        seal = _sealed(self._seal, body)
+        fits = ending == _ending(seal)
+        self._seal = seal if fits else self._seal
+        return fits
 
     def finish(self, trials: Sequence[Trial]) -> None:
         """Writes what was found, and waits until it is on the disk."""
@@ -157,8 +177,10 @@ class FileLedger(MemoryLedger):
         self._file.close()
 
     def _write(self, value: Any) -> None:
+        body = json.dumps(value).encode()[:-1]
+        self._seal = _sealed(self._seal, body)
         try:
-            self._file.write((json.dumps(value) + "\n").encode())
+            self._file.write(body + _ending(self._seal) + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -169,6 +191,18 @@ class FileLedger(MemoryLedger):
             f"{printable(self.path)} cannot be written: {error.strerror}; what was judged before "
             "stays, and the same command goes on from it"
         )
+
+
+def _sealed(before: str, body: bytes) -> str:
+    return hashlib.sha256(before.encode() + body).hexdigest()[:16]
+
+
+def _ending(seal: str) -> bytes:
+    """Returns how a line ends."""
+    return f', "seal": "{seal}"}}'.encode()
+
+
+_SEALED = len(_ending("0" * 16))
 
 
 def search_identity(

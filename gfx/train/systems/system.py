@@ -166,6 +166,34 @@ class System:
         ]
         return dataclasses.replace(self, stages=tuple(stages))
 
+    def with_budget(self, budget: Mapping[str, Any]) -> "System":
+        """Returns the system with another budget where it has one: of its search, else of passes.
+
+        Raises: RecipeError if no stage has one, or it is none.
+
+        Example:
+            >>> from gfx.train.systems import load_system
+            >>> system = load_system("gan-compression").with_budget({"macs": 0.3})
+            >>> system.stage("search").search.budget
+            {'macs': 0.3}
+        """
+        searches = any(stage.search is not None for stage in self.stages)
+
+        def changed(stage: SystemStage) -> SystemStage:
+            if stage.search is not None:
+                search = dataclasses.replace(stage.search, budget=dict(budget))
+                return dataclasses.replace(stage, search=search)
+            if stage.budget and not searches:
+                return dataclasses.replace(stage, budget=dict(budget))
+            return stage
+
+        if not searches and not any(stage.budget for stage in self.stages):
+            raise RecipeError(
+                f"budget={shown(dict(budget))}: no stage of this recipe has a search or a budget; "
+                "how much goes is said by its passes, under `do`: give a recipe that changes these"
+            )
+        return dataclasses.replace(self, stages=tuple(changed(stage) for stage in self.stages))
+
     def refuse_unrunnable(self) -> None:
         """Refuses what the grammar has, and this version does not run.
 

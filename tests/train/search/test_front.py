@@ -2,23 +2,27 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import gfx
 from gfx.errors import ArchiveError, InputError
 from gfx.train import tasks
 from gfx.train.search.example_split import split_examples
 from gfx.train.search.front import MEASURES, SearchedNet, chosen_nets, make_front, pick
-from gfx.train.search.front_file import FRONT, net_of, read_front, write_front
+from gfx.train.search.front_file import FRONT, front_seal, net_of, read_front, write_front
 from gfx.train.search.front_pictures import front_pictures
 from gfx.train.search.judge_protocol import Judgement
 from gfx.train.search.paired_intervals import interval, paired_difference
 from gfx.train.search.search_folder import claimed_folder
 from gfx.train.search.supernet_judge import SupernetJudge
+from support.laws import law
 
 N = 40
 
@@ -252,7 +256,25 @@ def test_the_net_of_a_front_is_the_one_that_was_judged(written):
 
 
 def changed(text, **fields):
-    return json.dumps({**json.loads(text), **fields})
+    """Writes other fields into a front, with the seal that fits them."""
+    data = {**json.loads(text), **fields}
+    del data["seal"]
+    return json.dumps({**data, "seal": front_seal(data)})
+
+
+@law(20, swept=60)
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_front_that_was_spoilt_is_refused(written, tmp_path_factory, at, bit):
+    data = bytearray((written[0] / FRONT).read_bytes())
+    data[int(at * len(data))] ^= 1 << bit
+    path = tmp_path_factory.mktemp("spoilt") / FRONT
+    path.write_bytes(data)
+    try:
+        found = read_front(path)
+    except ArchiveError as error:
+        found = str(error)
+    same = found == written[1]  # as where a space became another
+    assert same or re.search("put back what the search wrote|is truncated or damaged", found)
 
 
 @pytest.mark.parametrize(

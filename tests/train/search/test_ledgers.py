@@ -100,6 +100,13 @@ def test_a_storage_that_cannot_be_reached_is_named(space, tmp_path):
         OptunaLedger(f"journal:{tmp_path / 'broken.log'}", {}, space, 3)
 
 
+def test_a_journal_that_is_no_file_is_refused_at_once(space, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(InputError, match=r"is no regular file; give journal:FILE"):
+            opened(f"journal:{path}", space)
+
+
 def test_a_ledger_of_another_search_or_none_is_refused(space, tmp_path):
     path = tmp_path / "search.jsonl"
     FileLedger(path, {"score": "l1", "seed": 0}, 4).close()

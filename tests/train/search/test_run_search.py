@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gfx.errors import ArchiveError
 from gfx.progress.deadline import time_limit
 from gfx.train.search.ledger import FileLedger, MemoryLedger
 from gfx.train.search.run_search import run_search
@@ -79,14 +80,18 @@ def written(space, tmp_path_factory):
     return path.read_bytes(), trials, fields
 
 
-@law(6, swept=20)
-@given(cut=st.floats(0, 1))
-def test_a_search_that_was_killed_at_any_byte_goes_on_as_if_it_had_not_been(
-    space, written, tmp_path_factory, cut
+@law(8, swept=20)
+@given(cut=st.floats(0, 1), bit=st.none() | st.integers(0, 7))
+def test_a_search_whose_file_was_cut_or_spoilt_goes_on_as_if_it_had_not_been(
+    space, written, tmp_path_factory, cut, bit
 ):
     data, whole, fields = written
     path = tmp_path_factory.mktemp("search") / "cut.jsonl"
-    path.write_bytes(data[: int(cut * len(data))])
+    first = data.index(b"\n") + 1
+    at = min(first + int(cut * (len(data) - first)), len(data) - 1)
+    spoilt = bytearray(data)
+    spoilt[at] ^= 0 if bit is None else 1 << bit
+    path.write_bytes(data[: int(cut * len(data))] if bit is None else spoilt)
     ledger = FileLedger(path, {"seed": 0}, 40)
     known = len(ledger.trials())
     judge = FormulaJudge(space, 0.5)
@@ -97,6 +102,14 @@ def test_a_search_that_was_killed_at_any_byte_goes_on_as_if_it_had_not_been(
     ]
     assert len({*judge.judged}) == 40 - known
     assert path.read_bytes() == data
+
+
+def test_a_file_whose_first_line_is_spoilt_is_refused(written, tmp_path):
+    data, path = written[0], tmp_path / "spoilt.jsonl"
+    path.write_bytes(data.replace(b'"seal": "', b'"seal": "0', 1))
+    with pytest.raises(ArchiveError, match=r"its first line is not what a search wrote; give anot"):
+        FileLedger(path, {"seed": 0}, 40)
+    assert b'"seal": "0' in path.read_bytes()
 
 
 def test_what_did_not_go_on_is_moved_to_what_all_examples_say(space):

@@ -116,6 +116,12 @@ def test_norms_of_the_net_that_is_picked_have_its_own_moments(tmp_path):
     np.testing.assert_allclose(norm.running_mean, seen.mean((0, 2, 3)), atol=0.05)
 
 
+def test_a_budget_of_the_command_holds_for_the_search(tmp_path):
+    made = run(system({"budget": {"macs": 0.01}}), tmp_path, budget={"macs": 0.7}, scale=0.1)
+    given = gfx.cost(generator(), EXAMPLE).macs.exact
+    assert gfx.cost(made.model, EXAMPLE).macs.exact <= 0.7 * given
+
+
 def test_lengths_scale_with_a_trial(tmp_path):
     made = run(system({"evaluations": 700}), tmp_path, scale=0.01)
     assert read_front(tmp_path / "02-search").judged == 7
