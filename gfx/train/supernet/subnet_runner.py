@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gfx.costs import cost_of
+from gfx.costs import Budget, cost_of
 from gfx.costs.symbolic.choice_pricing import ChoicePricing
 from gfx.costs.symbolic.pricing import Pricing
 from gfx.ir.program import Program
@@ -37,6 +37,7 @@ class SubnetRunner:
         self._stale: set[bool] = set()  # those that run at other widths
         self._parts: KnownParts = {}
         self._pricing: Pricing | None = None
+        self._cheapest: dict[str, Any] = {}
 
     def set(self, full: dict[str, Any]) -> None:
         """Sets all choices."""
@@ -97,17 +98,13 @@ class SubnetRunner:
 
     def cheapest(self) -> dict[str, Any]:
         """Returns the smallest widths and skipped blocks, with the cheaper form of each layer."""
-        found = self.choices.first()
-        several = [name for name, options in self.choices.options.items() if len(options) > 1]
-        if not several:
-            return found
-        tried = [found]
-        for name in several:
-            tried += [{**found, name: option} for option in self.choices.options[name][1:]]
-        macs = dict(self.pricing.price(self.rows(tried)))["exact"].tolist()
-        for each, price in zip(tried[1:], macs[1:], strict=True):
-            # what one choice saves, others neither save nor lose
-            (name,) = (n for n in several if each[n] != tried[0][n])
-            if price < macs[0]:
-                found = {**found, name: each[name]}
-        return found
+        if not self._cheapest:
+            found = self.choices.first()
+            other = [(n, each) for n, options in self.choices.options.items() for each in options]
+            if other:
+                tried = [found | {name: option} for name, option in other]
+                macs = self.pricing.value(self.rows([found, *tried]), Budget(limit=1.0)).tolist()
+                # what one choice saves, others neither save nor lose
+                found |= {n: o for (n, o), m in zip(other, macs[1:], strict=True) if m < macs[0]}
+            self._cheapest = found
+        return dict(self._cheapest)

@@ -1,5 +1,7 @@
 """A search among forms and skipped blocks: exact prices, budgets, judges that share, a front."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -45,11 +47,11 @@ def resnet():
     return gfx.supernet(model, torch.zeros(1, 3, 16, 16), order=None, verify=False, **fields)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [n for n in SMALL if n != "spade" or os.environ.get("GFX_SLOW")])
 def test_prices_of_rows_are_costs_of_the_extracted_nets(name):
-    net = net_of(name, forms=None if name == "spade" else "separable")
+    net = net_of(name)
     space = SearchSpace(net)
-    rows = space.draw(np.random.default_rng(0), 5)
+    rows = space.draw(np.random.default_rng(0), 4)
     prices, same = space.price(rows), space.price(space.canonical(rows))
     for number, row in enumerate(rows.tolist()):
         cost = gfx.cost(net.extract(space.widths(row)), net.program.example_inputs)
@@ -191,7 +193,7 @@ class Residual(nn.Module):
         return torch.tanh(self.tail(x + self.block(x)))
 
 
-@pytest.mark.parametrize("sample", ["teacher", "sandwich", "uniform"])
+@pytest.mark.parametrize("sample", ["teacher", "sandwich"])
 def test_a_system_trains_and_searches_forms(sample, tmp_path):
     widths = {"step": 2, "min_channels": 2, "forms": ["block.*"], "skip": True}
     fit = {"discriminator": "none", "losses": {"l1": 1}, "batch": 2, "steps": 4, "sample": sample}

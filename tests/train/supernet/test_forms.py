@@ -25,36 +25,39 @@ from support.zoo_small import SMALL, small
 ANY = {"at_least": 0.0, "min_channels": 1, "step": 1}
 
 
-def choosing(model, given, training=False, drawn=2, **fields):
-    """Makes a supernet of all choices, and judges its ends and some subnets."""
+def choosing(model, given, training=False, drawn=2, ends=("smallest", "largest"), **fields):
+    """Makes a supernet of all choices, and judges ends and some subnets."""
     fields = {"forms": "separable", "skip": True} | fields
     net = gfx.supernet(model, given, widths=ANY, order=None, verify=False, **fields)
     net.train(training)
-    for each in (net.smallest(), net.largest(), *(net.sample(0, i) for i in range(drawn))):
+    for each in (*(getattr(net, e)() for e in ends), *(net.sample(0, i) for i in range(drawn))):
         judge(net, given, each)
     return net
 
 
-@pytest.mark.parametrize("name", SMALL)
+SLOW = bool(os.environ.get("GFX_SLOW"))
+
+
+@pytest.mark.parametrize("name", [n for n in SMALL if SLOW or n != "spade"])
 def test_a_generator_of_the_zoo_in_any_form_is_what_is_extracted(name):
     model, given = small(name)
     two = tuple(torch.cat([x, x.flip(-1)]) for x in given)  # a BatchNorm needs more than one value
-    net = choosing(model, two, training=True, drawn=1)
+    net = choosing(model, two, training=True, drawn=1, ends=("smallest",))
     assert net.options
 
 
-SOME = ("Restormer", "Rcan", "Mobile", "StyleFused", "HalfInstance", "Munit")
+SOME = ("Restormer", "Rcan", "Mobile", "HalfInstance")
 
 
-@pytest.mark.parametrize("name", GENERATORS if os.environ.get("GFX_SLOW") else SOME)
+@pytest.mark.parametrize("name", GENERATORS if SLOW else SOME)
 def test_a_generator_in_any_form_is_what_is_extracted(name):
     try:
-        choosing(built(name), inputs(name), drawn=1)
+        choosing(built(name), inputs(name), drawn=1, ends=())
     except gfx.PreconditionError:  # nothing of it is free
         pytest.skip("nothing to choose")
 
 
-@law(8, swept=60)
+@law(5, swept=60)
 @example(Spec(blocks=(blocks.Twice(norm="instance"),)), False)
 @given(specs(approximate=True, wraps=True), st.booleans())
 def test_any_generator_in_any_form_is_what_is_extracted(spec, training):
