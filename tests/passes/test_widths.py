@@ -88,7 +88,7 @@ def test_a_supernet_has_the_forms_and_the_blocks_that_were_noted(tmp_path):
     step = gfx.report(made).passes[0]
     assert step.details["choices"] == {name: list(each) for name, each in net.options.items()}
     assert {skip.node: skip.why for skip in step.skips} == {
-        "stem.in": "its channels are those of the model's input image",
+        "stem.in": "its channels are those of the model's input x",
         "tail": "where does not name it",
         "stem": "where does not name it",
         "block.2": "a 1x1 kernel has nothing to separate",

@@ -142,6 +142,13 @@ def _choose(
     program: Program, name: str, options: tuple[str, ...], other: fx.Node, whole: fx.Node
 ) -> None:
     """Inserts a choice after a value, before all its readers."""
+    # a group is named after its module, and a module may be called skip
+    taken = {path for path, _ in program.module.named_modules()}
+    taken |= {choice.name for choice in choices_of(program.module).values()}
+    stem, count = name, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}"
     layer = ChoiceLayer(name, options)
     layer.train(program.module.training)
     path = _free(program.module, name.rpartition(".")[0] + "_" + name.rpartition(".")[2])

@@ -104,6 +104,9 @@ def test_a_budget_of_memory_is_kept_where_a_form_takes_more(resnet):
     space = SearchSpace(resnet, [Budget(measure=measure, limit=float(least))])
     rows = space.draw(np.random.default_rng(0), 20)
     assert (space.price(rows)[measure] <= least).all()
+    small = resnet.smallest()
+    place = resnet.pricing.peak_place(resnet._runner.rows([small]))
+    assert place in {node.name for node in resnet.extract(small).graph.nodes}
     with pytest.raises(BudgetError, match="the smallest subnet takes"):
         SearchSpace(resnet, [Budget(measure=measure, limit=float(least) / 4)])
 

@@ -162,6 +162,25 @@ def test_a_generator_with_skipped_blocks_is_one_without_these_blocks(skipped):
     assert one.cost(one.current).params == wanted.params
 
 
+class Shortcut(nn.Module):
+    """A residual block whose layers are called as choices are."""
+
+    def __init__(self):
+        super().__init__()
+        self.skip, self.form = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+
+    def forward(self, y):
+        return y + self.form(torch.relu(self.skip(y)))
+
+
+def test_a_choice_has_a_name_of_its_own():
+    model = Residual(None, Shortcut())
+    one = gfx.supernet(model, torch.zeros(1, 3, 8, 8), widths=[0.5, 1.0], skip=True)
+    assert [*one.widths] == ["stem", "after.skip"]
+    assert [*one.options] == ["after.skip_2"]
+    judge(one, (torch.zeros(1, 3, 8, 8),), {"after.skip": 8, "after.skip_2": "kept"})
+
+
 def test_the_smallest_net_is_the_cheapest():
     one = net(forms="separable", widths=[1, 1.0])
     least = one.cost(one.smallest()).macs.exact
