@@ -66,7 +66,7 @@ def write_choices(
         >>> import gfx
         >>> model = gfx.zoo.build("resnet_9blocks", ngf=4, n_blocks=1, image_size=16)
         >>> made = write_choices(gfx.trace(model), FormChoices(where=("blocks.*",)), True)
-        >>> list(made.choices), made.without["head.conv"]
+        >>> list(made.choices), made.without["to_rgb"]
         (['blocks.0.conv1.form', 'blocks.0.conv2.form', 'blocks.0.skip'], 'where does not name it')
     """
     check_skip(skip)
