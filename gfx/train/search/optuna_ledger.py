@@ -4,8 +4,10 @@
 2. Of the trials that have not failed, in the order of their numbers, those with a new row count, up
    to how many the search has: every worker finds the same ones. A claim that does not count fails.
 3. A trial whose worker has died fails (`living_workers.py`), unless its value was written already.
+4. What was found of a trial is sealed by its hash: one that was damaged or written to is refused.
 """
 
+import hashlib
 import json
 import re
 import time
@@ -72,10 +74,9 @@ class OptunaLedger:
         found = []
         with self._reached():
             for kept in self._counted():
-                said = kept.user_attrs.get(_FOUND) if kept.state.is_finished() else None
+                trial = self._found(kept) if kept.state.is_finished() else None
                 row: Row = tuple(kept.user_attrs[_ROW])
-                trial = Trial(kept.number, row) if said is None else read_trial(said)
-                found.append(replace(trial, number=kept.number))
+                found.append(trial or Trial(kept.number, row))
         return found
 
     def claim(self, trials: Sequence[Trial]) -> list[Trial]:
@@ -102,7 +103,7 @@ class OptunaLedger:
         with self._reached():
             for trial in trials:
                 try:
-                    self._note(trial.number, _FOUND, written_trial(trial))
+                    self._note(trial.number, _FOUND, _sealed(written_trial(trial)))
                     self.study.tell(trial.number, _told(trial))
                 except (ValueError, RuntimeError):
                     if self._running(trial.number):
@@ -183,7 +184,7 @@ class OptunaLedger:
         self._fail([trial for trial in dead if _FOUND not in trial.user_attrs])
         for trial in dead:
             if _FOUND in trial.user_attrs:
-                self._tell(trial, _told(read_trial(trial.user_attrs[_FOUND])))
+                self._tell(trial, _told(self._found(trial)))
         known: set[Row] = set()
         found: list[Any] = []
         for trial in sorted(self._of_state("RUNNING", "COMPLETE"), key=lambda t: t.number):
@@ -192,6 +193,24 @@ class OptunaLedger:
                 known.add(row)
                 found.append(trial)
         return found
+
+    def _found(self, kept: Any) -> Trial | None:
+        """Returns what was found of a trial; None if nothing is written (rule 4).
+
+        Raises: InputError if it is not what was written.
+        """
+        if (held := kept.user_attrs.get(_FOUND)) is None:
+            return None
+        try:
+            said = {name: value for name, value in held.items() if name != "seal"}
+            if held != _sealed(said) or said["row"] != kept.user_attrs[_ROW]:
+                raise ValueError(held)
+            return replace(read_trial(said), number=kept.number)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the storage {self.storage}: net {kept.number} is not as it was written: it was "
+                "damaged, or written to; give another storage, and the search begins anew"
+            ) from error
 
     def _of_state(self, *names: str) -> list[Any]:
         states = tuple(getattr(self.optuna.trial.TrialState, name) for name in names)
@@ -227,9 +246,14 @@ class OptunaLedger:
         storage.set_trial_user_attr(identifier, key, value)
 
 
-def _told(trial: Trial) -> float:
+def _told(trial: Trial | None) -> float:
     """Returns the value of a trial for Optuna, which takes no NaN."""
-    return trial.loss if trial.known else float("inf")
+    return trial.loss if trial is not None and trial.known else float("inf")
+
+
+def _sealed(said: Mapping[str, Any]) -> dict[str, Any]:
+    text = json.dumps(said, sort_keys=True)
+    return {**said, "seal": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ import pytest
 from gfx.errors import ArchiveError, InputError
 from gfx.train.search.ledger import FileLedger, search_identity
 from gfx.train.search.living_workers import SILENT, Watch, WorkerName
-from gfx.train.search.run_search import _trial
+from gfx.train.search.run_search import _trial, run_search
 from gfx.train.search.search_fields import Search
 from support.search_cases import FormulaJudge, Stops, searched, small_space
 
@@ -105,6 +105,18 @@ def test_a_journal_that_is_no_file_is_refused_at_once(space, tmp_path):
     for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
         with pytest.raises(InputError, match=r"is no regular file; give journal:FILE"):
             opened(f"journal:{path}", space)
+
+
+def test_a_journal_whose_values_were_written_to_is_refused(space, tmp_path):
+    asked = Search(by="random", evaluations=3)
+    ledger = opened(tmp_path / "search.log", space)
+    run_search(space, FormulaJudge(space), asked, ledger)
+    text = (tmp_path / "search.log").read_text()
+    written = json.dumps(ledger.trials()[1].judgement.value)
+    assert text.count(written) >= 1
+    (tmp_path / "search.log").write_text(text.replace(written, written[:-1]))
+    with pytest.raises(InputError, match=r"net 1 is not as it was written: it was damaged"):
+        opened(tmp_path / "search.log", space).trials()
 
 
 def test_a_ledger_of_another_search_or_none_is_refused(space, tmp_path):
