@@ -12,6 +12,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isclose
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import fx, nn
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_owners import ChannelOwners
 from gfx.coupling.removal import narrowed
+from gfx.ir.choice_nodes import choices_of
 from gfx.ir.program import Program
 from gfx.progress import step
 from gfx.train.supernet.affine_values import (
@@ -58,6 +60,12 @@ class SubnetPlan:
     arguments: Mapping[str, Numbers]  # by node of the pattern: where its arguments follow
     attributes: Mapping[tuple[str, str], Numbers]  # by module and attribute
     intervals: Mapping[str, tuple[Intervals | None, ...]]  # by tensor: what stays of each dimension
+
+    @cached_property
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The options of every choice, in the order of the graph."""
+        found = choices_of(self.groups.program.module).values()
+        return {choice.name: choice.options for choice in found}
 
 
 def plan_subnets(
