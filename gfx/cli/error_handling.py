@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from gfx.cli.stopping import note_written, outcome
+from gfx.cli.stopping import note_written, outcome, stop_if_told
 from gfx.errors import GfxError
 from gfx.io.guards import reason
 
@@ -31,18 +31,22 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 if not debug:
                     warnings.simplefilter("ignore")  # addressed to developers
                 note_written()
+                stop_if_told()
                 command(*args, **kwargs)
                 sys.stdout.flush()
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except GfxError as error:
+            stop_if_told()
             fail(str(error), debug)
         except KeyboardInterrupt:
             fail(f"interrupted; {outcome()}", debug, code=130)
         except OSError as error:
+            stop_if_told()
             _silence_stdout()
             fail(f"the system refused: {reason(error)}; {outcome()}", debug)
         except Exception as error:
+            stop_if_told()
             what = f"internal error ({type(error).__name__}: {error})"
             fail(what if debug else f"{what}; run again with --debug to see where", debug)
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["Stopped", "note_resumable", "note_written", "outcome", "stoppable"]
+__all__ = ["Stopped", "note_resumable", "note_written", "outcome", "stop_if_told", "stoppable"]
 
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _written: list[Path] = []  # outputs of the command that runs
 _resumable: list[Path] = []  # where the same command goes on
+_told: list[int] = []  # the signal that came: what is imported may have caught what it raised
 
 
 class Stopped(BaseException):
@@ -52,13 +53,27 @@ def outcome() -> str:
     return "nothing was written"
 
 
+def stop_if_told() -> None:
+    """Stops where a signal came and something on the way caught it, as an import that it cut off.
+
+    Raises: Stopped.
+
+    Example:
+        >>> stop_if_told()
+    """
+    if _told:
+        raise Stopped(_told[0])
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Turns signals to stop into one line on stderr and an exit code of 128 and their number.
 
     A second signal ends the process at once. A signal after the last line of the command changes
-    nothing: what was asked is done, and the process is about to end.
+    nothing: what was asked is done, and the process is about to end. What fails after a signal
+    failed for it.
     """
+    _told.clear()
     for number in _WORDS:
         signal.signal(number, _stop)
     try:
@@ -67,14 +82,25 @@ def stoppable() -> Iterator[None]:
         finally:  # a signal in here is still told below
             for number in _WORDS:
                 signal.signal(number, signal.SIG_IGN)
-    except Stopped as stopped:
-        word = _WORDS[signal.Signals(stopped.number)]
-        sys.stderr.write(f"error: {word}; {outcome()}\n")
+    except SystemExit as ended:
+        if ended.code not in (None, 0):
+            _end_if_told()
+        raise
+    except BaseException:
+        _end_if_told()
+        raise
+
+
+def _end_if_told() -> None:
+    """Ends the process with its line, if a signal came."""
+    if _told:
+        sys.stderr.write(f"error: {_WORDS[signal.Signals(_told[0])]}; {outcome()}\n")
         sys.stderr.flush()
-        sys.exit(128 + stopped.number)
+        sys.exit(128 + _told[0])
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     for each in _WORDS:
         signal.signal(each, signal.SIG_DFL)
+    _told.append(number)
     raise Stopped(number)

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import fx
@@ -12,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from gfx.ir.program import Program
 
-__all__ = ["ActivationMemory", "Life", "lives", "measure"]
+__all__ = ["ActivationMemory", "Life", "lives", "measure", "memory_of"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def lives(program: Program) -> list[Life]:
     places = {node: place for place, node in enumerate(program.nodes())}
     for node, place in places.items():
         end = max((places[user] for user in node.users), default=place)
-        for leaf, (key, count) in enumerate(_pieces(node.meta.get("val"))):
+        for leaf, (key, count) in enumerate(memory_of(node)):
             made.setdefault(key, (node, leaf, place, count))
             last[key] = max(end, last.get(key, end))  # rule 1
             if node.op == "get_attr":
@@ -89,9 +88,9 @@ def _sweep(length: int, pieces: list[Life]) -> ActivationMemory:
     return ActivationMemory(tuple(new[place] for place in range(length)), live)
 
 
-def _pieces(value: Any) -> Iterator[tuple[int, int]]:
-    """Lists the memory under a value: (identity, bytes)."""
-    for leaf in pytree.tree_leaves(value):
+def memory_of(node: fx.Node) -> Iterator[tuple[int, int]]:
+    """Lists the memory under the value of a node: (identity, bytes) of each of its tensors."""
+    for leaf in pytree.tree_leaves(node.meta.get("val")):
         if not isinstance(leaf, torch.Tensor):
             continue
         if leaf.layout == torch.strided:

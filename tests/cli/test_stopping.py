@@ -46,3 +46,34 @@ def test_a_signal_while_it_works_is_told_in_one_line(name, word, code, where):
 def test_a_signal_after_the_work_changes_nothing(name):
     done = run(name, after="tell()")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# what an import that was cut off may do: it catches all, and fails later for another reason
+CAUGHT = """
+    try:
+        tell()
+    except BaseException:
+        pass
+    {then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "code"), [("SIGINT", "interrupted", 130), ("SIGTERM", "terminated", 143)]
+)
+@pytest.mark.parametrize(
+    "then", ["raise ImportError('cannot load module more than once')", "raise SystemExit(1)"]
+)
+def test_what_fails_after_a_signal_that_something_caught_failed_for_it(name, word, code, then):
+    done = run(name, inside=CAUGHT.format(then=then))
+    assert done.stderr == f"error: {word}; nothing was written\n"
+    assert done.returncode == code
+
+
+def test_a_command_does_not_begin_after_a_signal_that_something_caught():
+    command = """from gfx.cli.error_handling import guarded
+    guarded(lambda: print("begun"))()"""
+    done = run("SIGTERM", inside=CAUGHT.format(then=command))
+    assert (done.stdout, done.stderr) == ("", "error: terminated; nothing was written\n")
+    done = run("SIGTERM", inside=CAUGHT.format(then="print('done')"))
+    assert (done.returncode, done.stdout) == (0, "done\n")

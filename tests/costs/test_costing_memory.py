@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 import gfx
@@ -88,16 +88,16 @@ class Pieces(nn.Module):
 
 def test_many_outputs_of_one_node_are_each_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = [0]
-    pieces = activation_memory._pieces
+    pieces = activation_memory.memory_of
 
-    def counted(value: object) -> Iterator[tuple[int, int]]:
-        for piece in pieces(value):
+    def counted(node: fx.Node) -> Iterator[tuple[int, int]]:
+        for piece in pieces(node):
             looked[0] += 1
             yield piece
 
     program = gfx.trace(Pieces().eval(), torch.rand(1, 3, 24, 24))
     propagate(program)
-    monkeypatch.setattr(activation_memory, "_pieces", counted)
+    monkeypatch.setattr(activation_memory, "memory_of", counted)
     activation_memory.measure(program)
     assert looked[0] < 4 * len(list(program.nodes()))
     small = gfx.apply(

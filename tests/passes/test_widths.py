@@ -63,3 +63,71 @@ def test_every_reference_generator_has_widths(name):
     widths = {"widths": {"values": {"*": [0.5, 1.0]}, "min_channels": 2}}
     made = gfx.apply({"passes": ["fold_parametrizations", widths]}, model, inputs)
     assert gfx.supernet(made).widths.keys() <= made.meta[SUPERNET]["widths"].keys()
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.tail = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 1))
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.tail(x + self.block(x))
+
+
+def test_a_supernet_has_the_forms_and_the_blocks_that_were_noted(tmp_path):
+    made = noted(Residual(), step=4, forms=["block.*"], skip=True)
+    net = gfx.supernet(made)
+    assert net.options == {
+        "block.0.form": ("separable", "dense"),
+        "block.skip": ("skipped", "kept"),
+    }
+    assert net.widths == {"stem": (4, 8), "block.0": (4, 8)}
+    step = gfx.report(made).passes[0]
+    assert step.details["choices"] == {name: list(each) for name, each in net.options.items()}
+    assert {skip.node: skip.why for skip in step.skips} == {
+        "stem.in": "its channels are those of the model's input x",
+        "tail": "where does not name it",
+        "stem": "where does not name it",
+        "block.2": "a 1x1 kernel has nothing to separate",
+    }
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(made(x), Residual()(x))
+    gfx.save(made, tmp_path / "net.gfx")
+    assert gfx.supernet(tmp_path / "net.gfx").choices == net.choices
+    # what has a choice is left alone by those that come later
+    again = gfx.supernet(made, forms="separable", skip=True)
+    assert [name for name in again.options if "stem" not in name] == list(net.options)
+
+
+def test_forms_alone_are_a_choice_too():
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1))
+    net = gfx.supernet(noted(model, forms="separable"))
+    assert not net.widths
+    assert [*net.options] == ["0.form", "1.form"]
+    assert net.cost(net.smallest()).macs.exact < net.cost().macs.exact
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"forms": "dense"}, "widths: forms: 'dense' is no form; give separable"),
+        ({"forms": {"norm": "layer"}}, "widths: forms: norm is 'layer'; give one of none, ins"),
+        ({"skip": ["blok"]}, "widths: skip: no residual block is named 'blok'; did you mean 'bl"),
+        ({"skip": 1}, "widths: skip: true, false or a list of blocks is expected"),
+    ],
+)
+def test_forms_that_cannot_be_read_are_refused(fields, said):
+    with pytest.raises(RecipeError, match=said):
+        noted(Residual(), **fields)
+
+
+def test_forms_that_are_fitted_need_data():
+    with pytest.raises(RecipeError, match="widths needs data to look at"):
+        noted(Residual(), forms={"init": "data"})
+    recipe = {"passes": [{"widths": {"forms": {"init": "data"}}}]}
+    x = torch.randn(16, 3, 8, 8)
+    made = gfx.apply(recipe, Residual(), EXAMPLE, data=[x])
+    assert gfx.supernet(made).options

@@ -5,7 +5,7 @@ from copy import deepcopy
 
 from torch import fx, nn
 
-from gfx.ir.modules import ChannelMask, Penalty, Tap
+from gfx.ir.modules import ChannelMask, ChoiceLayer, Penalty, Tap
 from gfx.ir.program import Program, has_effect
 
 __all__ = ["holders", "insert", "is_tap", "plain", "strip", "taps"]
@@ -46,9 +46,10 @@ def holders(program: Program) -> list[str]:
 def insert(program: Program, node: fx.Node, path: str) -> str:
     """Inserts a tap after a node, before all its readers. Returns its name.
 
-    The name is the path with dots as `_`, and a number where that is taken.
+    The name is the path with dots as `_`, and a number where that is taken. Where the value has a
+    choice, as the output of a layer of several forms, the tap is behind the choice.
     """
-    module = program.module
+    module, node = program.module, _chosen(program, node)
     known = holders(program)
     holder = known[0] if known else _free(module, _HOLDER)
     owner = module.get_submodule(holder) if known else nn.Module()
@@ -62,6 +63,19 @@ def insert(program: Program, node: fx.Node, path: str) -> str:
     return name
 
 
+def _chosen(program: Program, node: fx.Node) -> fx.Node:
+    """Returns the choice that takes a value in the largest subnet; without one, the value."""
+    for user in node.users:
+        if user.args[-1:] == (node,) and _is_choice(program, user):
+            return _chosen(program, user)
+    return node
+
+
+def _is_choice(program: Program, node: fx.Node) -> bool:
+    called = node.op == "call_module"
+    return called and isinstance(program.submodule(node), ChoiceLayer)
+
+
 def strip(program: Program, tap: fx.Node) -> None:
     """Removes a tap: its readers read its operand."""
     tap.replace_all_uses_with(tap.all_input_nodes[0])
@@ -69,7 +83,7 @@ def strip(program: Program, tap: fx.Node) -> None:
 
 
 def plain(program: Program) -> Program:
-    """Returns the program without taps, masks and penalties; its layers are the same objects.
+    """Returns the program without taps, masks, penalties and choices; its layers are the same.
 
     Nodes keep their names. So a search for places to tap finds the same ones, whatever was
     inserted into the graph before.
@@ -78,12 +92,13 @@ def plain(program: Program) -> Program:
     twin = replace_graph(program, graph)
     for node in list(graph.nodes):
         marks = node.op == "call_module" and isinstance(
-            program.submodule(node), Tap | Penalty | ChannelMask
+            program.submodule(node), Tap | Penalty | ChannelMask | ChoiceLayer
         )
         if marks:
-            node.replace_all_uses_with(node.all_input_nodes[0])
+            taken = -1 if isinstance(program.submodule(node), ChoiceLayer) else 0
+            node.replace_all_uses_with(node.all_input_nodes[taken])
             graph.erase_node(node)
-    graph.eliminate_dead_code(has_effect)  # what only a mask read
+    graph.eliminate_dead_code(has_effect)  # what only a mask read, and other forms
     return twin
 
 

@@ -9,7 +9,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from gfx.compression.taps.tap_nodes import replace_graph, taps
 from gfx.errors import InputError
 from gfx.ir.model_kinds import require_module
-from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, Tap
+from gfx.ir.modules import ChannelMask, ChoiceLayer, MaskedLayer, Penalty, Tap
 from gfx.ir.ops import is_inplace
 from gfx.ir.program import Program
 from gfx.objects.call_form import call_form, set_call_form
@@ -19,7 +19,7 @@ __all__ = ["features_alone", "tapped"]
 
 _WRAPPERS = (DistributedDataParallel, DataParallel)
 _TAPPED = "gfx_tapped"  # marks the results of this file
-_QUIET = (Tap, Penalty, ChannelMask, MaskedLayer)  # gfx's own modules; none writes to its inputs
+_QUIET = (Tap, Penalty, ChannelMask, ChoiceLayer, MaskedLayer)  # none writes to its inputs
 
 
 def tapped(model: nn.Module) -> nn.Module:

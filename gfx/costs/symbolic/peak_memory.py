@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from gfx.costs.activation_memory import lives
+from gfx.costs.activation_memory import lives, memory_of
 from gfx.costs.count import cost_of
 from gfx.costs.symbolic.polynomials import Terms
 from gfx.costs.symbolic.sizes import Number, Size, Symbols
@@ -25,13 +25,13 @@ from gfx.coupling.removal import narrowed
 from gfx.ir.ops import op_name
 from gfx.ir.program import Program
 
-__all__ = ["Peak"]
+__all__ = ["Peak", "Piece", "corrected", "crowded"]
 
 _MAY_COPY = frozenset(("reshape", "flatten", "contiguous", "reshape_as", "unfold", "view_as"))
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """Describes a piece of memory: its node in the original program, and its lifetime."""
 
     node: fx.Node
@@ -40,6 +40,7 @@ class _Piece:
     last: int
     each: Fraction | None  # bytes per element; None if it has no elements
     count: int  # bytes now
+    key: int  # identity of the memory
 
 
 class Peak:
@@ -96,7 +97,7 @@ class Peak:
         by_name = dict(zip(names, widths.tolist(), strict=True))
         return narrowed(self._symbols.groups, by_name, content=False)
 
-    def _pieces(self, program: Program) -> Iterator[_Piece]:
+    def _pieces(self, program: Program) -> Iterator[Piece]:
         """Lists pieces of memory by the nodes and places of the original program."""
         nodes = list(program.nodes())
         place, places = 0, []
@@ -114,17 +115,18 @@ class Peak:
             value = _leaves(life.node.meta["val"])[life.leaf]
             each = Fraction(life.count, value.numel()) if value.numel() else None
             first, last = places[life.first], places[life.last]
-            yield _Piece(known[made.name], life.leaf, first, last, each, life.count)
+            key = list(memory_of(life.node))[life.leaf][0]
+            yield Piece(known[made.name], life.leaf, first, last, each, life.count, key)
 
-    def _places(self, pieces: Sequence[_Piece]) -> list[Number]:
+    def _places(self, pieces: Sequence[Piece]) -> list[Number]:
         """Returns the bytes alive at each place where they may be the most."""
         sized = [(piece, self._bytes(piece)) for piece in pieces]
         found: list[Number] = [
             _total([size for piece, size in sized if piece.first <= place <= piece.last])
-            for place in _crowded(pieces)
+            for place in crowded({p.first for p in pieces}, {p.last for p in pieces})
         ]
         for place, node in enumerate(self._symbols.groups.program.nodes()):
-            changed = _corrected(self._symbols, node)
+            changed = corrected(self._symbols, node)
             if isinstance(changed, Size):  # a factor follows the node once its channels go
                 alive = [(p, s) for p, s in sized if p.first <= place]
                 sizes = [s for p, s in alive if p.last > place and p.node is not node]
@@ -132,7 +134,7 @@ class Peak:
                 found.append(_total([*sizes, *own]))
         return found
 
-    def _bytes(self, piece: _Piece) -> Number:
+    def _bytes(self, piece: Piece) -> Number:
         """Returns the bytes of a piece of memory: for each element as many as it has now."""
         labeled = tensors(self._symbols.groups.value_of(piece.node))
         leaves = _leaves(piece.node.meta["val"])
@@ -146,12 +148,11 @@ def _leaves(value: Any) -> list[Any]:
     return [leaf for leaf in pytree.tree_leaves(value) if hasattr(leaf, "shape")]
 
 
-def _crowded(pieces: Sequence[_Piece]) -> list[int]:
+def crowded(begins: set[int], ends: set[int]) -> list[int]:
     """Lists the places before which something began and after which something ends.
 
     What is alive at any other place is also alive at one of these.
     """
-    begins, ends = {p.first for p in pieces}, {p.last for p in pieces}
     found, grown = [], False
     for place in sorted(begins | ends):
         grown = grown or place in begins
@@ -169,7 +170,7 @@ def _total(sizes: Sequence[Number]) -> Number:
     return Size(total)
 
 
-def _corrected(symbols: Symbols, node: fx.Node) -> Number:
+def corrected(symbols: Symbols, node: fx.Node) -> Number:
     """Returns 1 if removal corrects a node's value by a factor (norm_corrections.py), else 0."""
     module = symbols.groups.program.submodule(node) if node.op == "call_module" else None
     rms = op_name(node) == "rms_norm" or isinstance(module, nn.RMSNorm)

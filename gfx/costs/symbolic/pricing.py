@@ -5,12 +5,14 @@ the elements of a tensor and the bytes alive at a place are sums of products of 
 configuration is priced by a few multiplications, and many configurations at once.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import fx
 
 from gfx.costs.budget import Budget
 from gfx.costs.cost import CONVENTIONS, Cost
@@ -46,7 +48,9 @@ class Pricing:
     def __init__(self, groups: Groups, cost: Cost) -> None:
         self.groups: tuple[Group, ...] = groups.free
         self._symbols = Symbols(groups)
-        macs = self._macs(cost)
+        macs: list[Number] = [0, 0, 0]
+        for _, found in self._macs(cost):
+            macs = [a + b for a, b in zip(macs, found, strict=True)]
         self._sums = Terms(self._symbols, [*macs, *self._parameters(cost)])
 
     def price(self, widths: object) -> dict[str, NDArray[np.int64]]:
@@ -80,14 +84,12 @@ class Pricing:
     def _peak(self) -> Peak:
         return Peak(self._symbols)
 
-    def _macs(self, cost: Cost) -> tuple[Number, ...]:
+    def _macs(self, cost: Cost) -> Iterator[tuple[fx.Node, Sequence[Number]]]:
+        """Yields the nodes that multiply, and their MACs in each convention."""
         nodes = {node.name: node for node in self._symbols.groups.program.nodes()}
-        totals: list[Number] = [0, 0, 0]
         for row in cost.nodes:
             if row.macs.output_norm or row.macs.exact:
-                found = work(self._symbols, nodes[row.node], row)
-                totals = [a + b for a, b in zip(totals, found, strict=True)]
-        return tuple(totals)
+                yield nodes[row.node], work(self._symbols, nodes[row.node], row)
 
     def _parameters(self, cost: Cost) -> tuple[Number, Number]:
         groups = self._symbols.groups
@@ -100,13 +102,18 @@ class Pricing:
                 elements = prod(self._symbols.tensor(path))
                 count = count + elements + -before
                 size = size + elements * each + -before * each
-        constants = groups.constants
-        for node in constants.weights - constants.own - constants.learning:  # stored as a parameter
-            value = node.meta["val"]
-            elements = prod(self._symbols.shape(groups.value_of(node))) * self._symbols.stored(node)
+        for _, elements, each in self._stored():
             count = count + elements
-            size = size + elements * value.element_size()
+            size = size + elements * each
         return count, size
+
+    def _stored(self) -> Iterator[tuple[fx.Node, Number, int]]:
+        """Yields the weights that are stored as parameters: node, elements, bytes of each."""
+        groups = self._symbols.groups
+        constants = groups.constants
+        for node in constants.weights - constants.own - constants.learning:
+            elements = prod(self._symbols.shape(groups.value_of(node))) * self._symbols.stored(node)
+            yield node, elements, node.meta["val"].element_size()
 
 
 def _table(widths: object) -> NDArray[Any]:

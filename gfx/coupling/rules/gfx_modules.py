@@ -15,7 +15,7 @@ from gfx.coupling.labels import Ids
 from gfx.coupling.rules import convolution as contraction
 from gfx.coupling.rules.elementwise import elementwise
 from gfx.errors import InputError
-from gfx.ir.modules import ChannelMask, MaskedLayer, Penalty, SizeRules, Tap
+from gfx.ir.modules import ChannelMask, ChoiceLayer, MaskedLayer, Penalty, SizeRules, Tap
 from gfx.ir.program import Program
 
 __all__ = ["MODULES", "period", "positions"]
@@ -112,6 +112,7 @@ def size_rules(flow: Flow, call: Call) -> None:
 
 MODULES: dict[Any, Any] = {
     ChannelMask: channel_mask,
+    ChoiceLayer: elementwise,
     MaskedLayer: masked_layer,
     Penalty: elementwise,
     SizeRules: size_rules,

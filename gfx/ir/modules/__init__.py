@@ -1,10 +1,11 @@
-"""Layers of gfx's own in graphs: masks, penalties, taps, sparse layers, norms, rules about sizes.
+"""Layers of gfx's own in graphs: masks, penalties, taps, choices, sparse layers, norms, size rules.
 
 They are visible in the program's text and hold their state in buffers and parameters. They import
 nothing else of gfx, so they are copied, saved, compiled and distributed like any torch layer.
 """
 
 from gfx.ir.modules.channel_masks import ChannelMask, LearnedMask, is_index, spread
+from gfx.ir.modules.choice_layers import ChoiceLayer
 from gfx.ir.modules.instance_norms import (
     FAST,
     FastInstanceNorm1d,
@@ -35,6 +36,7 @@ __all__ = [
     "MASKED",
     "OWN",
     "ChannelMask",
+    "ChoiceLayer",
     "CsrLinear",
     "FastInstanceNorm1d",
     "FastInstanceNorm2d",

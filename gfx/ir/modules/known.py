@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from gfx.ir.modules.channel_masks import ChannelMask, LearnedMask, is_index
+from gfx.ir.modules.choice_layers import ChoiceLayer
 from gfx.ir.modules.instance_norms import FAST
 from gfx.ir.modules.masked_layers import MASKED
 from gfx.ir.modules.size_rules import SizeRules
@@ -15,7 +16,7 @@ __all__ = ["OWN", "is_known", "is_own", "without_content"]
 OWN: frozenset[type[nn.Module]] = frozenset(
     [
         *(ChannelMask, LearnedMask, Penalty, Tap, CsrLinear, SemiStructuredLinear),
-        SizeRules,
+        *(ChoiceLayer, SizeRules),
         *MASKED.values(),
         *FAST.values(),
     ]

@@ -24,6 +24,7 @@ from gfx.reports.html.cells import bar, cell, fact
 from gfx.train.runs.sample_grids import layout_of
 from gfx.train.search.front import Front, FrontNet
 from gfx.train.search.front_file import read_front
+from gfx.train.supernet import Setting
 
 __all__ = ["front_page", "write_front_page"]
 
@@ -134,6 +135,14 @@ def _told(net: FrontNet) -> str:
     return f"{net.verdict}: by {value:.3g} ({low:.3g} … {high:.3g})"
 
 
+def _choice(value: Setting, whole: Setting) -> str:
+    """Returns the cells of a width, or of the form of a layer."""
+    if isinstance(value, str) or isinstance(whole, str):
+        return cell(printable(value)) + cell("" if value == whole else f"not {printable(whole)}")
+    share = bar(value / max(whole, 1), "saving")
+    return cell(f"{value:,}", css="number") + cell(f"of {whole:,}", css="number", extra=share)
+
+
 def _net(front: Front, at: int, folder: Path, room: list[int]) -> str:
     """Returns what is known of one net: costs, widths, a picture."""
     net = front.nets[at]
@@ -146,14 +155,9 @@ def _net(front: Front, at: int, folder: Path, room: list[int]) -> str:
         facts += fact("file", net.file)
     widths = "".join(
         f'<tr><th scope="row">{escape(printable(name))}</th>'
-        + cell(f"{width:,}", css="number")
-        + cell(
-            f"of {front.whole.widths.get(name, width):,}",
-            css="number",
-            extra=bar(width / max(front.whole.widths.get(name, width), 1), "saving"),
-        )
+        + _choice(value, front.whole.widths.get(name, value))
         + "</tr>"
-        for name, width in net.widths.items()
+        for name, value in net.widths.items()
     )
     return (
         f'<article class="net" id="net-{at}" aria-label="net {at + 1}"><h3>net {at + 1}</h3>'

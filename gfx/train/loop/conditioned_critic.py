@@ -1,6 +1,7 @@
 """Tells a discriminator which subnet made the images: every layer's inputs follow the widths.
 
-x' = x (1 + S w) + B w      channel by channel, w = width / largest width - 1 of each group
+x' = x (1 + S w) + B w      channel by channel, w = width / largest width - 1 of each group;
+                            of a form or a block: 0 as in the largest net, -1 the other way
 
 S and B begin at 0, and w of the largest net is 0: it is judged as by the discriminator itself.
 """
@@ -40,8 +41,7 @@ class ConditionedCritic(nn.Module):
     def __init__(self, critic: nn.Module, net: Supernet) -> None:
         super().__init__()
         self.critic = critic
-        largest = net.largest()
-        vars(self)["_widths"] = partial(_relative, net, largest)  # the net is no part of it
+        vars(self)["_widths"] = partial(_relative, net)  # the net is no part of it
         layers = [(p, m) for p, m in critic.named_modules() if isinstance(m, _LAYERS)]
         if not layers:
             raise InputError(
@@ -54,7 +54,7 @@ class ConditionedCritic(nn.Module):
             count = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
             for held in (self.scales, self.shifts):
                 like = next(layer.parameters())
-                zeros = torch.zeros(count, len(largest), dtype=like.dtype, device=like.device)
+                zeros = torch.zeros(count, len(net.choices), dtype=like.dtype, device=like.device)
                 held[str(number)] = nn.Parameter(zeros)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -75,9 +75,8 @@ class ConditionedCritic(nn.Module):
             yield
 
 
-def _relative(net: Supernet, largest: dict[str, int]) -> Tensor:
-    current = net.current
-    return torch.tensor([current[name] / full - 1 for name, full in largest.items()])
+def _relative(net: Supernet) -> Tensor:
+    return torch.tensor([share - 1 for share in net.shares(net.current)])
 
 
 def _modulated(scale: Tensor, shift: Tensor, layer: nn.Module, args: tuple[Any, ...]) -> Any:

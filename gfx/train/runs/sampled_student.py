@@ -49,7 +49,9 @@ def sampled_student(
     net = supernet(student, task.inputs(first.rows(slice(0, 1))), verify=False)
     net.train(student.training)
     ranks = devices.ranks
-    even = ranks > 1 and sampler.count is not None and sampler.count % ranks == 0
+    # each process has gradients of what its nets have: forms of their own would not come together
+    alike = not net.options
+    even = alike and ranks > 1 and sampler.count is not None and sampler.count % ranks == 0
     parts = [student, *([] if critic is None else [critic])]
     spread = even and not any(True for part in parts for _ in alone(part))
     return SampledNets(net, sampler, task, devices, seed, spread=spread)

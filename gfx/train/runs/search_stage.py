@@ -8,7 +8,6 @@
 5. Of several processes all judge; the first proposes, keeps the ledger and makes the front.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time
@@ -33,7 +32,7 @@ from gfx.train.search.search_space import SearchSpace
 from gfx.train.search.searched_front import write_searched_front
 from gfx.train.search.supernet_judge import SupernetJudge
 from gfx.train.search.trial import Trial
-from gfx.train.supernet import Supernet, supernet
+from gfx.train.supernet import Assignment, Supernet, supernet
 from gfx.train.systems import SystemStage
 from gfx.train.tasks import Batch
 
@@ -111,15 +110,13 @@ class StageSearch:
         seconds = min(perf_counter() - begun, max(process_time() - cpu, 1e-9) * 2)
         return seconds / few * judge.examples * self.asked.evaluations
 
-    def _delivered(self, widths: Mapping[str, int], judge: SupernetJudge) -> fx.GraphModule:
+    def _delivered(self, widths: Assignment, judge: SupernetJudge) -> fx.GraphModule:
         """Cuts the net out of the supernet, by the pass that reports what went."""
         judged = judge.deliver(widths).to("cpu")
-        kept = {
-            name: tuple(range(width))
-            for name, width in widths.items()
-            if width < self.net.widths[name][-1]
-        }
-        whole = self.net.program.module.to("cpu")
+        options = {name: value for name, value in widths.items() if name in self.net.options}
+        self.net.to("cpu")
+        whole = self.net.extract(options) if options else self.net.program.module
+        kept = self.net.kept_channels(whole, widths)
         passes = [{"channel_prune": {"kept": kept}}] if kept else []
         small = apply({"passes": passes}, whole, self.system.example())
         small.load_state_dict(judged.state_dict())  # with the moments of its BatchNorms

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gfx.train.search.proposer import Proposer, fresh_rows, rows_of
+from gfx.train.search.proposer import Proposer, rows_of
 from gfx.train.search.search_space import Row, Table
 from gfx.train.search.trial import Trial
 
@@ -44,7 +44,7 @@ class EvolutionProposer(Proposer):
         found: list[Row] = []
         due = min(count, born + asked.population - len(trials))
         for _ in range(_ROUNDS):
-            found += fresh_rows(self._children(parents, due, rng), known, due - len(found))
+            found += self.fresh(self._children(parents, due, rng), known, due - len(found))
             if len(found) >= due:
                 return found
         return found + self.drawn(known, due - len(found), rng)

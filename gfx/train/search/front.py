@@ -18,6 +18,7 @@ from gfx.errors import InputError, RecipeError, did_you_mean
 from gfx.io.plain_data import shown
 from gfx.train.search.judge_protocol import Judge, Judgement
 from gfx.train.search.paired_intervals import PairedDifference, interval, paired_difference
+from gfx.train.supernet import Assignment
 
 __all__ = [
     "Front",
@@ -40,7 +41,7 @@ class SearchedNet:
     A value of fewer examples than others have is an estimate: such a net is drawn, and not chosen.
     """
 
-    widths: Mapping[str, int]
+    widths: Assignment
     prices: Mapping[str, int]
     value: float
     examples: int = 0
@@ -54,7 +55,7 @@ class FrontNet:
     the first. `file`, `sha256` and `picture` are those in the folder of the search.
     """
 
-    widths: Mapping[str, int]
+    widths: Assignment
     prices: Mapping[str, int]
     value: float  # on fresh examples
     low: float  # within which bounds the value is known, alone
@@ -281,7 +282,12 @@ def _net(net: SearchedNet, again: Judgement, better: tuple[float, ...]) -> Front
     counted = len(again.each) or len(again.pseudo) or again.examples
     around = interval(again.error, counted) if again.error else 0.0
     prices: dict[str, Any] = {name: int(value) for name, value in net.prices.items()}
-    widths = {name: int(width) for name, width in net.widths.items()}
     return FrontNet(
-        widths, prices, again.value, again.value - around, again.value + around, net.value, better
+        dict(net.widths),
+        prices,
+        again.value,
+        again.value - around,
+        again.value + around,
+        net.value,
+        better,
     )

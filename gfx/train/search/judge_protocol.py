@@ -5,13 +5,15 @@
 2. What it says is a function of the net and of n alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gfx.train.supernet import Assignment
+
 __all__ = ["Judge", "Judgement", "Widths"]
 
-Widths = Mapping[str, int]  # of every group with a choice, in channels
+Widths = Assignment  # of groups, in channels, and the options of other choices
 
 
 @dataclass(frozen=True)

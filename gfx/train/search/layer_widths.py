@@ -27,7 +27,7 @@ class LayerWidths:
 
     def __init__(self, graph: SubnetGraph) -> None:
         self.graph = graph
-        self.nodes = list(graph.code.graph.nodes)
+        self.nodes = list(graph.every.graph.nodes)
         self._layers = [_layer_of(graph, node) for node in self.nodes]
         self._now: dict[str, Key] = {}
         self._numbers: list[Any] = []
@@ -39,9 +39,8 @@ class LayerWidths:
 
     def begin(self, units: Sequence[int]) -> None:
         """Hands out all tensors as they are now, in eval mode."""
-        self.graph.set(units)
-        self.graph.evaluating()
-        self._numbers = vars(self.graph.code)[SIZES]
+        self.graph.evaluating_every(units)
+        self._numbers = vars(self.graph.every)[SIZES]
         self._now = {}
 
     def set(self, units: Sequence[int], first: int = 0) -> None:
@@ -105,7 +104,7 @@ def _layer_of(graph: SubnetGraph, node: fx.Node) -> _Layer:
         made.name = target
         for (path, name), functions in plan.attributes.items():
             if node.op == "call_module" and (path == target or path.startswith(f"{target}.")):
-                made.attributes.append((graph.code.get_submodule(path), name, functions))
+                made.attributes.append((graph.every.get_submodule(path), name, functions))
         for held, name, store, path, read in graph.tensors_below(target):
             if path in plan.intervals:
                 made.tensors.append((held, name, store, plan.intervals[path], read))

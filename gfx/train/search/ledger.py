@@ -227,7 +227,7 @@ def search_identity(
         "score": judge.score,
         "examples": judge.examples,
         "budgets": {budget.name: budget.limit for budget in space.budgets},
-        "widths": {name: list(values) for name, values in space.net.widths.items()},
+        "widths": {name: list(values) for name, values in space.net.choices.items()},
         **how,
         "seed": seed,
     }

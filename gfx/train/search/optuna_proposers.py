@@ -12,7 +12,7 @@ import numpy as np
 
 from gfx.costs import Budget
 from gfx.errors import InputError
-from gfx.train.search.proposer import Proposer, fresh_rows, rows_of
+from gfx.train.search.proposer import Proposer, rows_of
 from gfx.train.search.search_fields import Search
 from gfx.train.search.search_space import Row, SearchSpace
 from gfx.train.search.trial import Trial
@@ -65,7 +65,7 @@ class _OptunaProposer(Proposer):
                 break
             asked = study.ask(self._distributions())
             row = [asked.params[name] for name in self.space.names]
-            found += fresh_rows(self.space.within([row], rng), known, 1)
+            found += self.fresh(self.space.within([row], rng), known, 1)
         if len(found) < count:
             found += self.drawn(known, count - len(found), rng)
         return found

@@ -7,6 +7,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,13 +38,17 @@ class Proposer(ABC):
         """Draws rows at random that are not known, and adds them to what is."""
         found: list[Row] = []
         for _ in range(_ROUNDS):
-            found += fresh_rows(self.space.draw(rng, count), known, count - len(found))
+            found += self.fresh(self.space.draw(rng, count), known, count - len(found))
             if len(found) >= count:
                 return found
         # few are left, if any: among so many there are enough that are new, where there are so many
         left = self.space.smallest_rows(len(known) + count)
-        found += fresh_rows(rng.permutation(np.array(left)), known, count - len(found))
+        found += self.fresh(rng.permutation(np.array(left)), known, count - len(found))
         return found
+
+    def fresh(self, table: Any, known: set[Row], most: int) -> list[Row]:
+        """Returns the first subnets of a table that are not known, and adds them to what is."""
+        return fresh_rows(self.space.canonical(table), known, most)
 
 
 class RandomProposer(Proposer):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from gfx.errors import InputError
 from gfx.ir.preserve import devices_of, preserved
 from gfx.ir.program import Program
 from gfx.ir.random_state import keep_random_state
@@ -50,7 +51,7 @@ class RefitJudge(ExampleJudge):
             again once, and not four times, if nothing is said: a fifth of the time, and as good.
         seed: of the positions that refit draws.
 
-    Raises: InputError if the metric cannot be had.
+    Raises: InputError if the metric cannot be had, or the net has forms or blocks to skip.
 
     Example:
         >>> import gfx
@@ -74,6 +75,11 @@ class RefitJudge(ExampleJudge):
         refit: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
+        if net.options:
+            raise InputError(
+                "nets that nobody trains are pruned and refitted, in the form that they have; "
+                f"{next(iter(net.options))} is a choice of another: train the supernet first"
+            )
         super().__init__(net, on, score, fid_weights)
         self.fit, self.seed = tuple(fit), seed
         self.refit = {**REFIT, **(refit or {})}
@@ -120,7 +126,7 @@ class RefitJudge(ExampleJudge):
     def _make(self, widths: Widths) -> fx.GraphModule:
         """Prunes, and refits (rule 1)."""
         full = self.net.largest()
-        removed = {name: width for name, width in widths.items() if width < full[name]}
+        removed = {n: int(width) for n, width in widths.items() if int(width) < full[n]}
         if not removed:
             return self.net.extract(full).eval()
         recipe = {

@@ -1,12 +1,14 @@
 """Holds what a search chooses among: subnets as rows of numbers, priced exactly, within budgets.
 
 1. A row has a number for every dimension: which of its choices, counted from 0, the smallest first.
-2. Prices rise with every number, so that the smallest subnet is the cheapest: a row beyond a budget
-   comes within it by smaller numbers.
+2. A row beyond a budget comes within it by steps towards the smallest row. Without forms prices
+   rise with every number. A form may cost more than the dense layer, in memory for one: the
+   smallest row then has the form that lets it keep the budgets.
+3. Rows that differ only in what a skipped block hides are one subnet; `canonical` says which row.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 
 from gfx.costs import Budget
 from gfx.errors import BudgetError
-from gfx.train.supernet import Supernet
+from gfx.ir.choice_nodes import ALWAYS, either, holds
+from gfx.train.supernet import Assignment, Supernet
 
 __all__ = ["Row", "SearchSpace", "Table"]
 
@@ -44,24 +47,34 @@ class SearchSpace:
 
     def __init__(self, net: Supernet, budgets: Sequence[Budget] = ()) -> None:
         self.net, self.budgets = net, tuple(budgets)
-        self.members = net.dimensions
+        self.members, choices = net.dimensions, net.choices
         self.names = tuple(names[0] for names in self.members)
-        self.counts = tuple(len(net.widths[name]) for name in self.names)
+        self.counts = tuple(len(choices[name]) for name in self.names)
         self._pricing = net.pricing
         place = {group.name: i for i, group in enumerate(self._pricing.groups)}
-        self._full = np.array([group.size for group in self._pricing.groups], dtype=np.int64)
+        options = [len(values) - 1 for values in net.options.values()]
+        sizes = [group.size for group in self._pricing.groups]
+        self._full = np.array([*sizes, *options], dtype=np.int64)
+        place |= {name: len(sizes) + number for number, name in enumerate(net.options)}
         self._columns: list[tuple[int, int, Table]] = []  # group, dimension, its widths in units
         for dim, names in enumerate(self.members):
             for name in names:
-                each = self._pricing.groups[place[name]].takes[0]
-                units = np.array([width // each for width in net.widths[name]], dtype=np.int64)
+                units = np.arange(len(choices[name]), dtype=np.int64)
+                if name in net.widths:
+                    each = self._pricing.groups[place[name]].takes[0]
+                    units = np.array(net.widths[name], dtype=np.int64) // each
                 self._columns.append((place[name], dim, units))
+        self._options = [self.names.index(name) for name in net.options]
+        when = net.when_used() if net.options else {}
+        self._when = {
+            dim: either((when[name] for name in names), dict(enumerate(o + 1 for o in options)))
+            for dim, names in enumerate(self.members)
+            if net.options
+        }
+        self.smallest: Row = (0,) * len(self.counts)
+        if net.options:
+            self.smallest = self._within_budgets(self.row(net.smallest()))
         self._refuse_unreachable()
-
-    @property
-    def smallest(self) -> Row:
-        """The smallest subnet."""
-        return (0,) * len(self.counts)
 
     @property
     def largest(self) -> Row:
@@ -73,21 +86,33 @@ class SearchSpace:
         """How many subnets there are, within the budgets or not."""
         return prod(self.counts)
 
-    def widths(self, row: Sequence[int]) -> dict[str, int]:
-        """Returns the widths of a row, by group."""
+    def widths(self, row: Sequence[int]) -> dict[str, Any]:
+        """Returns the choices of a row by name: widths, forms of layers, what is skipped."""
+        choices = self.net.choices
         found = {
-            name: self.net.widths[name][number]
+            name: choices[name][number]
             for names, number in zip(self.members, row, strict=True)
             for name in names
         }
-        return {name: found[name] for name in self.net.widths}
+        return {name: found[name] for name in choices}
 
-    def row(self, widths: Mapping[str, int]) -> Row:
-        """Returns the row of widths; groups that are not given are whole."""
+    def row(self, widths: Assignment) -> Row:
+        """Returns the row of some choices; what is not given is as in the whole net."""
+        choices = self.net.choices
         return tuple(
-            self.net.widths[name].index(widths.get(name, self.net.widths[name][-1]))
-            for name in self.names
+            choices[name].index(widths.get(name, choices[name][-1])) for name in self.names
         )
+
+    def canonical(self, table: Any) -> Table:
+        """Gives what no node of a subnet follows its smallest choice (rule 3)."""
+        rows = np.array(table, dtype=np.int64).reshape(-1, len(self.counts))
+        if not self._options or not len(rows):
+            return rows
+        options = rows[:, self._options]
+        for dim, when in self._when.items():
+            if when != ALWAYS:
+                rows[~holds(when, options), dim] = 0
+        return rows
 
     def price(self, table: Any) -> dict[str, NDArray[np.int64]]:
         """Prices rows in every measure of `gfx.Cost`, to the last digit."""
@@ -137,6 +162,8 @@ class SearchSpace:
         while queue and len(found) < most:
             row = np.array(queue.popleft(), dtype=np.int64)
             larger = row + steps[row < np.array(self.counts) - 1]
+            if self._options:  # what is smaller may be beyond the budgets
+                larger = self.canonical(np.concatenate([larger, row - steps[row > 0]]))
             rows = larger[self.allowed(larger)].tolist() if len(larger) else []
             fresh = [tuple(each) for each in rows if tuple(each) not in found]
             found |= dict.fromkeys(fresh)
@@ -148,10 +175,39 @@ class SearchSpace:
         rows = np.array(table, dtype=np.int64, ndmin=2)
         beyond = np.flatnonzero(~self.allowed(rows)) if len(rows) else np.empty(0, np.int64)
         while beyond.size:
-            weights = rng.random((beyond.size, rows.shape[1])) * (rows[beyond] > 0)
-            rows[beyond, weights.argmax(1)] -= 1
+            self.step_down(rows, beyond, rng)
             beyond = beyond[~self.allowed(rows[beyond])]
         return rows
+
+    def step_down(
+        self, rows: Table, which: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Moves a choice of some rows, at random, one step towards the smallest row, in place.
+
+        Returns: which of them were there already.
+        """
+        apart = np.sign(np.array(self.smallest) - rows[which])
+        weights = rng.random((which.size, rows.shape[1])) * (apart != 0)
+        chosen = weights.argmax(1)
+        rows[which, chosen] += apart[np.arange(which.size), chosen]
+        there: NDArray[np.bool_] = weights.max(1) <= 0
+        return there
+
+    def _within_budgets(self, row: Row) -> Row:
+        """Takes other forms, one at a time, as long as they bring a row nearer to the budgets."""
+        best = self.canonical(row)
+        while True:
+            tried = np.repeat(best, len(self._options), axis=0)
+            at = np.arange(len(tried)), np.array(self._options)
+            tried[at] = (tried[at] + 1) % np.array(self.counts)[self._options]
+            tried = np.concatenate([best, self.canonical(tried)])
+            over = np.zeros(len(tried))
+            for budget in self.budgets:
+                if not budget.timed:
+                    over += np.maximum(self.value(tried, budget) / max(budget.limit, 1) - 1, 0)
+            if over.argmin() == 0:
+                return tuple(best[0].tolist())
+            best = tried[[over.argmin()]]
 
     def mutate(self, table: Any, rate: float, rng: np.random.Generator) -> Table:
         """Draws each number of rows anew with a probability, at least one, within the budgets."""

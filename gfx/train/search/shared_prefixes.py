@@ -7,7 +7,9 @@
 3. What is kept takes at most `memory` bytes; what does not fit is computed again. Values that a
    later node wrote into are known by their versions, and computed again as well.
 4. Random numbers go on as they would have: their state is kept with the values.
-5. BatchNorms have the moments that their subnet has on the calibration set: pooled, and kept by the
+5. A node that no output of a subnet follows is not run, and agrees with all that do not run it. A
+   choice is what it takes: subnets that take the same go on agreeing.
+6. BatchNorms have the moments that their subnet has on the calibration set: pooled, and kept by the
    number of their node, so that subnets that agree so far share them too.
 """
 
@@ -17,22 +19,25 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from gfx.errors import PreconditionError
+from gfx.ir.choice_nodes import alive
 from gfx.ir.execute import copied
-from gfx.ir.interpreter import Interpreter, Values
+from gfx.ir.interpreter import Get, Interpreter, Values
 from gfx.ir.preserve import devices_of
 from gfx.ir.random_state import Chance, State, seed_torch
 from gfx.train.search.layer_widths import LayerWidths
+from gfx.train.supernet.assignments import Assignment
 from gfx.train.supernet.pooled_moments import Moments, measure, tracks
 from gfx.train.supernet.supernet_module import Supernet
 
 __all__ = ["SharedPrefixes"]
 
 _NUMBERS = 1_000_000  # of nodes that are told apart
-Widths = Mapping[str, int]
+_DEAD = -1  # the number of what is not run
+Widths = Assignment
 Inputs = tuple[Any, ...]
 
 
@@ -70,7 +75,7 @@ class SharedPrefixes:
     def __init__(self, net: Supernet, *, memory: int = 1 << 30, seed: int = 0) -> None:
         self.net, self.memory, self.seed = net, memory, seed
         self.graph = net.subnet_graph
-        self.code = self.graph.code
+        self.code = self.graph.every
         self.runner = _Runner(self.code)
         self.nodes = list(self.code.graph.nodes)
         self._begin = sum(node.op == "placeholder" for node in self.nodes)
@@ -90,9 +95,18 @@ class SharedPrefixes:
             self._measured.clear()
 
     def identities(self, widths: Widths) -> tuple[int, ...]:
-        """Numbers the nodes; equal numbers are equal values (rule 1)."""
+        """Numbers the nodes; equal numbers are equal values (rules 1 and 5)."""
         units, found = self.net.units(widths), list[int]()
+        options = self.graph.options_of(units)
+        here = alive(self.graph.when, options) if options else None
+        taken = dict(zip(self.graph.choices, options, strict=True))
         for place, node in enumerate(self.nodes):
+            if here is not None and node not in here:
+                found.append(_DEAD)
+                continue
+            if node in taken:
+                found.append(found[self._places[_operand(node, taken[node])]])
+                continue
             own = tuple(units[group] for group in self._follows[place])
             read = tuple(found[self._places[each]] for each in node.all_input_nodes)
             found.append(self._numbers.setdefault((place, own, read), len(self._numbers)))
@@ -106,7 +120,11 @@ class SharedPrefixes:
         missing = [
             net
             for net, numbers in ((net, self.identities(net)) for net in nets)
-            if any(numbers[place] not in self._measured for place in self.norms)
+            if any(
+                numbers[place] not in self._measured
+                for place in self.norms
+                if numbers[place] != _DEAD
+            )
         ]
         for _ in self._walk(missing, batches, end, measuring=True):
             pass
@@ -114,7 +132,11 @@ class SharedPrefixes:
     def moments(self, widths: Widths) -> Moments:
         """Returns the moments that `calibrate` measured for a subnet."""
         numbers = self.identities(widths)
-        return {path: self._measured[numbers[place]] for place, path in self.norms.items()}
+        return {
+            path: self._measured[numbers[place]]
+            for place, path in self.norms.items()
+            if numbers[place] != _DEAD
+        }
 
     def outputs(self, nets: Sequence[Widths], inputs: Inputs) -> Iterator[tuple[int, Any]]:
         """Yields the number of a net, and its output on a batch; nets that agree come together."""
@@ -140,6 +162,7 @@ class SharedPrefixes:
         for at, number in enumerate(order):
             while kept and (kept[-1].place > agree[at - 1] or not kept[-1].whole):
                 kept.pop()
+            self.runner.begin(self.graph.choices, self.net.units(nets[number]), numbers[number])
             place, runs = self._resumed(kept, batches)
             self._hand_out(nets[number], numbers[number], place, measuring=measuring)
             for mark in _marks(agree[at:], place, self._begin):
@@ -186,16 +209,16 @@ class SharedPrefixes:
     ) -> None:
         self.ran += (last - first) * len(runs)
         if not measuring:
-            self.runner.step_through(runs[0], self.nodes[first:last])
+            self.runner.step_through(runs[0], self.nodes[first:last], self.runner.taken)
             return
         for place in range(first, last):
             node = self.nodes[place]
-            if place in self.norms:
+            if place in self.norms and numbers[place] != _DEAD:
                 layer = self.code.get_submodule(self.norms[place])
                 read = [values[node.all_input_nodes[0]] for values in runs]
                 self._measured[numbers[place]] = measure(layer, read)
             for values in runs:
-                self.runner.step_through(values, [node])
+                self.runner.step_through(values, [node], self.runner.taken)
 
     def _hand_out(
         self, net: Widths, numbers: tuple[int, ...], first: int, *, measuring: bool
@@ -204,12 +227,15 @@ class SharedPrefixes:
         self._layers.set(self.net.units(net), first)
         if not measuring:
             for place, path in self.norms.items():
+                if numbers[place] == _DEAD:
+                    continue
                 layer, known = self.code.get_submodule(path), self._measured[numbers[place]]
                 vars(layer)["running_mean"], vars(layer)["running_var"] = known
 
     def _norms(self) -> dict[int, str]:
         """Finds the BatchNorms with running statistics: place of the node, path."""
         self.graph.evaluating()
+        self.code.eval()
         found: dict[int, str] = {}
         for place, node in enumerate(self.nodes):
             if node.op == "call_module" and tracks(self.code.get_submodule(str(node.target))):
@@ -225,12 +251,37 @@ class SharedPrefixes:
 class _Runner(Interpreter):
     """Runs nodes; a layer is looked up once, and not at each of thousands of calls."""
 
+    options: Mapping[fx.Node, int]
+    dead: frozenset[fx.Node]
+
+    def begin(
+        self, choices: Sequence[fx.Node], units: Sequence[int], numbers: Sequence[int]
+    ) -> None:
+        """Begins a subnet: which options it takes, and what is not run (rule 5)."""
+        self.options = dict(zip(choices, units[len(units) - len(choices) :], strict=True))
+        pairs = zip(self.nodes, numbers, strict=False)
+        self.dead = frozenset(node for node, number in pairs if number == _DEAD)
+
+    def taken(self, node: fx.Node, get: Get) -> Any:
+        """Runs a node, if it is alive; a choice is what it takes."""
+        if node in self.dead:
+            return None
+        if node in self.options:
+            return get(_operand(node, self.options[node]))
+        return self.value(node, get)
+
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Calls a layer."""
         layers = vars(self).setdefault("layers", {})
         if target not in layers:
             layers[target] = self.fetch_attr(target)
         return layers[target](*args, **kwargs)
+
+
+def _operand(node: fx.Node, option: int) -> fx.Node:
+    operand = node.args[option]
+    assert isinstance(operand, fx.Node)
+    return operand
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

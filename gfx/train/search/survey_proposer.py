@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gfx.costs import Budget
 from gfx.train.search.damage_model import DamageModel
-from gfx.train.search.proposer import Proposer, fresh_rows, rows_of
+from gfx.train.search.proposer import Proposer, rows_of
 from gfx.train.search.search_space import Row, Table
 from gfx.train.search.trial import Trial
 
@@ -35,7 +35,7 @@ class SurveyProposer(Proposer):
     def propose(self, trials: Sequence[Trial], count: int) -> list[Row]:
         """Returns what is left of the survey, else a batch along the front."""
         known = rows_of(trials)
-        left = fresh_rows(self.survey(), known, count)
+        left = self.fresh(self.survey(), known, count)
         if left:
             return left
         judged = [trial for trial in trials if trial.known]
@@ -56,7 +56,7 @@ class SurveyProposer(Proposer):
             for dim, count in enumerate(counts):
                 row = list(largest)
                 row[dim] = round(share * (count - 1))
-                found += fresh_rows([row], known, room + 1 - len(found))
+                found += self.fresh([row], known, room + 1 - len(found))
         return found
 
     def _along_the_front(
@@ -78,7 +78,7 @@ class SurveyProposer(Proposer):
             limit = most * (least / most) ** (place**1.5) if number else most
             model = models[number % 2]
             made = self._best_at(model, budget, limit, best, rng)
-            found += fresh_rows(made, known, 1)
+            found += self.fresh(made, known, 1)
         missing = count - len(found)
         if missing:
             found += self.drawn(known, missing, rng)
@@ -120,11 +120,9 @@ class SurveyProposer(Proposer):
         rows = self.space.within(table, rng)
         beyond = np.flatnonzero(self.space.value(rows, budget) > limit)
         while beyond.size:
-            weights = rng.random((beyond.size, rows.shape[1])) * (rows[beyond] > 0)
-            stuck = weights.max(1) <= 0
+            stuck = self.space.step_down(rows, beyond, rng)
             if stuck.all():
                 break
-            rows[beyond, weights.argmax(1)] -= ~stuck
             costs = self.space.value(rows[beyond], budget)
             beyond = beyond[(costs > limit) & ~stuck]
         return rows

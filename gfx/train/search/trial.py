@@ -6,6 +6,7 @@ from math import isfinite
 
 from gfx.train.search.judge_protocol import Judgement
 from gfx.train.search.search_space import Row
+from gfx.train.supernet import Assignment
 
 __all__ = ["Trial"]
 
@@ -19,7 +20,7 @@ class Trial:
 
     number: int  # in the order in which nets were claimed
     row: Row
-    widths: Mapping[str, int] = field(default_factory=dict)
+    widths: Assignment = field(default_factory=dict)
     prices: Mapping[str, int] = field(default_factory=dict)
     judgement: Judgement | None = None
     higher_is_better: bool = False

@@ -15,7 +15,17 @@ from torch import fx
 
 from gfx.errors import EditError
 
-__all__ = ["Differs", "Place", "WidthFunction", "fit_number", "places", "replaced"]
+__all__ = [
+    "Differs",
+    "Number",
+    "Place",
+    "WidthFunction",
+    "fit_number",
+    "not_followed",
+    "number_at",
+    "places",
+    "replaced",
+]
 
 Number = int | float
 Place = tuple[Any, ...]  # the way from an argument to a number in it
@@ -61,6 +71,22 @@ def places(values: Sequence[Any]) -> Iterator[tuple[Place, tuple[Number, ...]]]:
         if isinstance(first, bool) or not isinstance(first, int | float):
             raise Differs(f"{first!r} is another value elsewhere")
         yield (), tuple(values)
+
+
+def number_at(value: Any, place: Place) -> Number | None:
+    """Returns the number in a place of an argument; None if something else is there.
+
+    Example:
+        >>> number_at((1, [8, 4]), (1, 0)), number_at((1, 2), (1, 0))
+        (8, None)
+    """
+    for key in place:
+        try:
+            value = getattr(value, key) if isinstance(value, slice) else value[key]
+        except (TypeError, LookupError, AttributeError):
+            return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None
 
 
 def replaced(value: Any, put: Mapping[Place, Any]) -> Any:
@@ -148,6 +174,34 @@ def fit_number(
         ):
             return found
     return None
+
+
+def not_followed(
+    numbers: Sequence[Number], widths: Sequence[Sequence[int]], among: frozenset[int]
+) -> frozenset[int]:
+    """Returns the groups that a number follows in no known way; if none is alone in it, all.
+
+    Args:
+        numbers: at each of the widths, which follow no function of all groups.
+        widths: the first are a base.
+        among: the groups that it may depend on.
+
+    Example:
+        >>> widths = [[4, 9], [5, 9], [1, 9], [4, 8]]
+        >>> sorted(not_followed([20, 20, 0, 20], widths, frozenset([0, 1])))
+        [0]
+    """
+    base, found = widths[0], set()
+    for group in among:
+        alone = [
+            at
+            for at, row in enumerate(widths)
+            if all(row[i] == base[i] for i in among if i != group)
+        ]
+        held = [numbers[at] for at in alone], [widths[at] for at in alone]
+        if fit_number(*held, frozenset([group])) is None:
+            found.add(group)
+    return frozenset(found) or among
 
 
 def _affine(

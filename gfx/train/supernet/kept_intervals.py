@@ -10,7 +10,7 @@ from torch import Tensor
 from gfx.coupling.channel_owners import ChannelOwners
 from gfx.coupling.labels import Ids
 
-__all__ = ["Intervals", "TensorPart", "part_of"]
+__all__ = ["UNUSED", "Intervals", "TensorPart", "part_of"]
 
 _FEW = 16  # intervals that are cut out one by one
 
@@ -97,14 +97,18 @@ def _one_run(found: list[_Run], group: int, channel: Ids, start: int, end: int) 
 
 @dataclass(frozen=True)
 class TensorPart:
-    """The part of a tensor that a subnet uses: for each dimension its intervals, () for all."""
+    """The part of a tensor that a subnet uses: for each dimension its intervals, () for all.
+
+    `none`: the subnet does not use it at all.
+    """
 
     intervals: tuple[tuple[tuple[int, int], ...], ...]
+    none: bool = False
 
     @property
     def whole(self) -> bool:
         """Whether it is the whole tensor."""
-        return not any(self.intervals)
+        return not self.none and not any(self.intervals)
 
     @property
     def is_view(self) -> bool:
@@ -118,6 +122,8 @@ class TensorPart:
             >>> TensorPart((((0, 2),), ())).of(torch.ones(4, 3)).shape
             torch.Size([2, 3])
         """
+        if self.none:
+            return value.flatten()[:0]
         for dim, intervals in enumerate(self.intervals):
             if len(intervals) == 1:
                 value = value.narrow(dim, *intervals[0])
@@ -136,6 +142,8 @@ class TensorPart:
             >>> value
             tensor([1., 0., 2., 0.])
         """
+        if self.none:
+            return
         with torch.no_grad():
             if self.is_view:
                 self.of(value).copy_(part)
@@ -147,6 +155,9 @@ class TensorPart:
                 shape[dim] = -1
                 places.append(index.view(shape).to(value.device))
             value[tuple(places)] = part
+
+
+UNUSED = TensorPart((), none=True)
 
 
 def _index(intervals: Sequence[tuple[int, int]]) -> Tensor:

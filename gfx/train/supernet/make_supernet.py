@@ -4,12 +4,14 @@ from typing import Any, cast
 
 from torch import fx, nn
 
+from gfx.compression.elastic import FormChoices, check_skip, write_choices
 from gfx.compression.importance import Importance
 from gfx.compression.selection.width_choices import SUPERNET, Ties, WidthChoices, require_choice
 from gfx.coupling import Groups, analyse
 from gfx.errors import InputError, PreconditionError, VerificationError
 from gfx.frontend import trace
 from gfx.io.archive import ModelPath, as_module
+from gfx.ir.choice_nodes import choices_of
 from gfx.ir.execute import distance, draw, on_meta, run, tolerance
 from gfx.ir.program import Program
 from gfx.pipeline import apply
@@ -25,13 +27,15 @@ def supernet(
     example_inputs: Any = None,
     *,
     widths: Any = None,
+    forms: Any = None,
+    skip: Any = False,
     order: Importance | None = "l1",
     data: Any = None,
     seed: int = 0,
     verify: bool = True,
     progress: Progress = False,
 ) -> Supernet:
-    """Makes a supernet of a copy of any generator: one width for each of its channel groups.
+    """Makes a supernet of a copy of any generator: a choice of widths for its channel groups.
 
     1. Parametrizations are folded, and channels are sorted by `order` (`sort_channels`), so that a
        subnet has the most important ones; None leaves them in their order.
@@ -39,21 +43,28 @@ def supernet(
        a list for each glob over modules; its `together` ties groups. By default multiples of 8 from
        a quarter of each group on.
     3. Groups that cannot be elastic stay whole; `kept_whole` says why.
-    4. With `verify`, subnets are compared with the nets that are extracted at the same widths.
+    4. `forms` gives layers a choice between dense and separable: "separable" for all that the pass
+       `decompose` would make cheaper, a list of layers, or fields (`FormChoices`). Separable layers
+       begin as what `decompose` makes of the dense ones.
+    5. `skip` lets residual blocks, x + f(x), be left out: True for all that are found, or globs
+       over their names. `without_choice` says why a layer or a block has none.
+    6. With `verify`, subnets are compared with the nets that are extracted of them.
 
     Args:
         model: a module, or a path that `gfx.open_model` opens; what `gfx.save` wrote of a supernet
-            has the widths that it had, and its order, if nothing else is said.
+            has the widths, forms and blocks that it had, and its order, if nothing else is said.
         example_inputs: a tensor, a tuple or a dict by name; None: inferred.
         widths: rule 2.
+        forms: rule 4.
+        skip: rule 5.
         order: rule 1.
-        data: for orders that look at it, as in `gfx.apply`.
-        seed: of random numbers, if `order` draws any.
-        verify: rule 4.
+        data: for orders and forms that look at it, as in `gfx.apply`.
+        seed: of random numbers, if `order` or `forms` draw any.
+        verify: rule 6.
         progress: as in `gfx.apply`.
 
-    Raises: PreconditionError if no group has a choice of widths; RecipeError if `widths` cannot be
-        read; VerificationError if a subnet is not what is extracted.
+    Raises: PreconditionError if there is nothing to choose; RecipeError if `widths`, `forms` or
+        `skip` cannot be read; VerificationError if a subnet is not what is extracted.
 
     Example:
         >>> import gfx
@@ -61,6 +72,8 @@ def supernet(
         >>> net.widths["up.0.conv"], net.kept_whole["to_rgb"]
         ((16, 32), "its channels are the model's output")
     """
+    asked, asked_forms = WidthChoices.read(widths), FormChoices.read(forms)
+    check_skip(skip)
     opened = as_module(model)
     known = getattr(opened, "meta", {}).get(SUPERNET) if widths is None else None
     order = None if known else order
@@ -72,16 +85,17 @@ def supernet(
     inputs = traced.example_inputs
     sorted_ = apply(recipe, traced.module, inputs, data=data, verify=verify)
     program = Program(sorted_, inputs, traced.provenance)
+    written = write_choices(program, asked_forms, skip, data=data, seed=seed)
     groups = analyse(program)
-    asked = WidthChoices.read(widths)
     choices, kept_whole = asked.of(groups)
     ties = asked.tied(groups, choices)
     if known:
         choices, ties = _saved(groups, known)
         kept_whole |= {g.name: "it was kept whole" for g in groups.free if g.name not in choices}
-    require_choice(choices, kept_whole)
-    net = planned(program, choices, kept_whole, ties)
-    if not net.widths:
+    if not choices_of(program.module):
+        require_choice(choices, kept_whole)
+    net = planned(program, choices, kept_whole, ties, written.without)
+    if not net.choices:
         (name, why), *_ = net.kept_whole.items()
         raise PreconditionError(f"no group can be elastic: {name}: {why}")
     if verify and not on_meta(program):
@@ -120,13 +134,13 @@ def _verify(net: Supernet, seed: int) -> None:
     """Compares subnets with what is extracted, on inputs that are drawn."""
     program = net.program
     inputs = draw(program)
-    for widths in (net.largest(), net.smallest(), net.sample(seed, 0)):
-        net.set(widths)
+    for each in (net.largest(), net.smallest(), net.sample(seed, 0)):
+        net.set(each)
         wanted = run(Program(net.extract(), inputs), inputs)
         error = distance(wanted, run(Program(cast(fx.GraphModule, net), inputs), inputs))
         if error > tolerance(program):
             raise VerificationError(
-                f"the subnet of {widths} differs from what is extracted by {error:.3g} of the "
+                f"the subnet of {each} differs from what is extracted by {error:.3g} of the "
                 "largest output; please report this model as a bug"
             )
     net.set()

@@ -46,6 +46,7 @@ def keep_unused(
     Raises: InputError, at a step, if it is given a closure, which would run the net on parts.
     """
     held: list[_Held] = []
+    unused: list[tuple[nn.Parameter, Tensor]] = []
 
     def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if any(map(callable, (*args[1:], *kwargs.values()))):
@@ -56,12 +57,20 @@ def keep_unused(
         parts = used()
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             part = parts.get(id(parameter))
-            if part is not None and parameter.grad is not None:
+            if part is None or parameter.grad is None:
+                continue
+            if part.none:  # an optimizer passes over what has no gradient
+                unused.append((parameter, parameter.grad))
+                parameter.grad = None
+            else:
                 held.append(_cut(optimizer, parameter, part))
 
     def after(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         while held:
             _put_back(optimizer, held.pop())
+        while unused:
+            parameter, gradient = unused.pop()
+            parameter.grad = gradient
         stepped()
 
     optimizer.register_step_pre_hook(before)

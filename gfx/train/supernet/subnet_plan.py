@@ -4,11 +4,16 @@
    graph follows its width in no way that is known. It then stays whole, with the reason.
 2. Removals at a few widths give the numbers. Groups that no node has in common are moved in one
    removal; the others in one each.
-3. The functions are held to removals at the smallest widths and at others that are drawn.
+3. The functions are held to removals at the smallest widths, nearly the largest and others that
+   are drawn, and at the largest to the program itself. The place of a channel that stays among
+   those that go is concave in their number: where it is not affine, one of these tells. Where one
+   fails, groups that meet there are moved far, each alone: those that are followed stay elastic.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import isclose
 from typing import Any
 
 import networkx
@@ -18,9 +23,19 @@ from torch import fx, nn
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_owners import ChannelOwners
 from gfx.coupling.removal import narrowed
+from gfx.ir.choice_nodes import choices_of
 from gfx.ir.program import Program
 from gfx.progress import step
-from gfx.train.supernet.affine_values import Differs, Place, WidthFunction, fit_number, places
+from gfx.train.supernet.affine_values import (
+    Differs,
+    Number,
+    Place,
+    WidthFunction,
+    fit_number,
+    not_followed,
+    number_at,
+    places,
+)
 from gfx.train.supernet.kept_intervals import Intervals
 
 __all__ = ["Numbers", "SubnetPlan", "plan_subnets"]
@@ -46,6 +61,12 @@ class SubnetPlan:
     attributes: Mapping[tuple[str, str], Numbers]  # by module and attribute
     intervals: Mapping[str, tuple[Intervals | None, ...]]  # by tensor: what stays of each dimension
 
+    @cached_property
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The options of every choice, in the order of the graph."""
+        found = choices_of(self.groups.program.module).values()
+        return {choice.name: choice.options for choice in found}
+
 
 def plan_subnets(
     groups: Groups, least: Mapping[str, int], kept_whole: Mapping[str, str]
@@ -64,10 +85,14 @@ def plan_subnets(
     stored = owners.of_statistics(constants.weight_statistics | constants.weights)
     whole |= {among[i].name: _STORED for i in stored}
     among = [group for i, group in enumerate(among) if i not in stored]
+    far = False
     while among:
         try:
-            return _planned(groups, among, least, whole)
+            return _planned(groups, among, least, whole, far=far)
         except _Inelastic as found:
+            if len(found.why) > 1 and not far:
+                far = True
+                continue
             whole |= {among[i].name: why for i, why in found.why.items()}
             among = [group for i, group in enumerate(among) if i not in found.why]
     return SubnetPlan(groups, (), whole, groups.program.copy(), _paths(groups), {}, {}, {})
@@ -82,11 +107,16 @@ class _Inelastic(Exception):
 
 
 def _planned(
-    groups: Groups, among: Sequence[Group], least: Mapping[str, int], whole: dict[str, str]
+    groups: Groups,
+    among: Sequence[Group],
+    least: Mapping[str, int],
+    whole: dict[str, str],
+    *,
+    far: bool,
 ) -> SubnetPlan:
     owners = ChannelOwners(groups, among)
     met = _Meetings(groups, owners)
-    widths = _probes(among, [least[group.name] for group in among], met)
+    widths = _probes(among, [least[group.name] for group in among], met, far=far)
     names = [group.name for group in among]
     results = []
     with step("finding what follows the widths", len(widths)) as counted:
@@ -95,8 +125,11 @@ def _planned(
             results.append(narrowed(groups, wanted, content=False, general=True))
             counted.advance()
     why: dict[int, str] = {}
-    arguments = _arguments(results, widths, met, why)
-    attributes = _attributes(results, widths, met, why)
+    largest = [group.size for group in among]
+    given = {node.name: (node.args, node.kwargs) for node in groups.program.graph.nodes}
+    fit = _Fit(widths, largest, why)
+    arguments = _arguments(results, met, fit, given)
+    attributes = _attributes(results, met, fit, groups.program.module)
     if why:
         raise _Inelastic(why)
     intervals: dict[str, tuple[Intervals | None, ...]] = {}
@@ -179,29 +212,66 @@ class _Meetings:
         return [sets[colour] for colour in sorted(sets)]
 
 
-def _probes(among: Sequence[Group], least: Sequence[int], met: _Meetings) -> list[tuple[int, ...]]:
-    """Lists the widths of the removals: a base, one for each set that is apart, and checks."""
+def _probes(
+    among: Sequence[Group], least: Sequence[int], met: _Meetings, *, far: bool
+) -> list[tuple[int, ...]]:
+    """Lists the widths of the removals: a base, one for each set that is apart, and checks.
+
+    `far` adds two for each set, at its smallest and largest widths (rule 3).
+    """
     sizes = np.array([group.size for group in among])
     base = np.maximum(sizes // 2, 1)
     other = np.where(base + 1 < sizes, base + 1, np.where(base > 1, base - 1, sizes))
+    most = np.maximum(sizes - 1, 1)
+    smallest = np.minimum(np.array(least), most)
     rows = [base]
-    for apart in met.apart():
-        row = base.copy()
-        row[apart] = other[apart]
-        rows.append(row)
-    rows.append(np.minimum(np.array(least), np.maximum(sizes - 1, 1)))
+    for moved in (other, smallest, most) if far else (other,):
+        for apart in met.apart():
+            row = base.copy()
+            row[apart] = moved[apart]
+            rows.append(row)
+    rows += [smallest, most]
     rng = np.random.default_rng(0)
     rows += [rng.integers(1, np.maximum(sizes, 2)) for _ in range(_DRAWN)]
     return [tuple(int(n) for n in row) for row in rows]
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """Fits numbers to widths, and says why where it cannot."""
+
+    widths: Sequence[Sequence[int]]
+    largest: Sequence[int]
+    why: dict[int, str]
+
+    def of(self, where: str, values: Sequence[Any], among: frozenset[int], given: Any) -> Numbers:
+        """Returns the functions of the numbers in values, one of each removal.
+
+        `given` is what the program itself has there; other things are not compared.
+        """
+        found: Numbers = {}
+        try:
+            for place, numbers in places(values):
+                function, known = fit_number(numbers, self.widths, among), number_at(given, place)
+                if function is not None and self._is_whole(function, known):
+                    found[place] = function
+                    continue
+                accused = not_followed(numbers, self.widths, among)
+                said = f"a number of {where} follows its width in no known way"
+                self.why.update(dict.fromkeys(accused, said))
+        except Differs as error:
+            self.why.update(dict.fromkeys(among, f"{where}: {error}"))
+        return found
+
+    def _is_whole(self, function: WidthFunction, known: Number | None) -> bool:
+        """Whether a function gives what the program itself has (rule 3)."""
+        return known is None or isclose(known, function.at(self.largest), rel_tol=1e-9)
+
+
 def _arguments(
-    results: Sequence[Program],
-    widths: Sequence[Sequence[int]],
-    met: _Meetings,
-    why: dict[int, str],
+    results: Sequence[Program], met: _Meetings, fit: _Fit, given: Mapping[str, Any]
 ) -> dict[str, Numbers]:
-    """Fits the numbers in the arguments of the nodes; says why where it cannot."""
+    """Fits the numbers in the arguments of the nodes."""
     nodes = [list(result.graph.nodes) for result in results]
     if any(len(listed) != len(nodes[0]) for listed in nodes):
         _same_nodes(nodes, met)
@@ -211,10 +281,12 @@ def _arguments(
         among = met.of(first) or met.all
         kinds = {(node.op, node.name, str(node.target)) for node in row}
         if len(kinds) > 1:
-            why |= dict.fromkeys(among, f"{first.name} is another operation at some widths")
+            fit.why.update(
+                dict.fromkeys(among, f"{first.name} is another operation at some widths")
+            )
             continue
         values = [(node.args, node.kwargs) for node in row]
-        numbers = _fitted(first.name, values, widths, among, why)
+        numbers = fit.of(first.name, values, among, given.get(first.name))
         if numbers:
             found[first.name] = numbers
     return found
@@ -231,13 +303,11 @@ def _same_nodes(nodes: Sequence[Sequence[fx.Node]], met: _Meetings) -> None:
 
 
 def _attributes(
-    results: Sequence[Program],
-    widths: Sequence[Sequence[int]],
-    met: _Meetings,
-    why: dict[int, str],
+    results: Sequence[Program], met: _Meetings, fit: _Fit, given: nn.Module
 ) -> dict[tuple[str, str], Numbers]:
-    """Fits the numbers in the attributes of the modules; says why where it cannot."""
+    """Fits the numbers in the attributes of the modules."""
     modules = [dict(result.module.named_modules()) for result in results]
+    own = dict(given.named_modules())
     found: dict[tuple[str, str], Numbers] = {}
     for path, module in modules[0].items():
         if not path or any(path not in others for others in modules):
@@ -245,7 +315,8 @@ def _attributes(
         same = [others[path] for others in modules]
         for name in _plain(module):
             values = [getattr(one, name, None) for one in same]
-            numbers = _fitted(f"{path}.{name}", values, widths, met.of_module(path), why)
+            known = getattr(own.get(path), name, None)
+            numbers = fit.of(f"{path}.{name}", values, met.of_module(path), known)
             if numbers:
                 found[path, name] = numbers
     return found
@@ -261,24 +332,3 @@ def _plain(module: nn.Module) -> list[str]:
         and isinstance(value, int | float | tuple | list)
         and not isinstance(value, bool)
     ]
-
-
-def _fitted(
-    where: str,
-    values: Sequence[Any],
-    widths: Sequence[Sequence[int]],
-    among: frozenset[int],
-    why: dict[int, str],
-) -> Numbers:
-    found: Numbers = {}
-    try:
-        for place, numbers in places(values):
-            function = fit_number(numbers, widths, among)
-            if function is None:
-                said = f"a number of {where} follows its width in no known way"
-                why |= dict.fromkeys(among, said)
-            else:
-                found[place] = function
-    except Differs as error:
-        why |= dict.fromkeys(among, f"{where}: {error}")
-    return found

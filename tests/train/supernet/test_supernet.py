@@ -9,72 +9,21 @@ import torch
 from hypothesis import example, given, reject
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils import _pytree as pytree
 
 import gfx
-from gfx.costs import cost_of
-from gfx.ir.execute import distance, tolerance
-from gfx.ir.random_state import keep_random_state
+from gfx.ir.execute import distance
 from support import blocks
 from support.blocks import Spec
 from support.generators.register import GENERATORS, built, inputs
 from support.laws import law
 from support.patterns import PATTERNS
-from support.programs import traced_pattern, weighted_sum
+from support.programs import traced_pattern
 from support.strategies import specs
+from support.subnet_checks import judge
 from support.sweeps import some
 from support.zoo_small import SMALL, small
 
 ANY = {"at_least": 0.0, "min_channels": 1, "step": 1}
-CHANGED = "modified by an inplace operation"
-
-
-def learn(net, given):
-    """Runs a net and takes the gradient of a weighted sum of its outputs."""
-    with keep_random_state(seed=0), torch.enable_grad():
-        output = net(*pytree.tree_map_only(torch.Tensor, lambda x: x.clone(), given))
-        loss = weighted_sum(output)
-        net.zero_grad()
-        if isinstance(loss, torch.Tensor) and loss.requires_grad:
-            try:
-                loss.backward()
-            except RuntimeError as error:
-                if CHANGED not in str(error):  # else it is a model that cannot learn
-                    raise
-                net.zero_grad()
-    return output
-
-
-def judge(net, given, widths):
-    """Compares a supernet at some widths with what is extracted, tensor by tensor."""
-    allowed = tolerance(net.program)
-    net.set(widths)
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    small = net.extract()
-    wanted, got = learn(small, given), learn(net, given)
-    assert distance(wanted, got) <= allowed
-    parts, state = net.parts(widths), net.state_dict()
-    mine, whole = dict(small.named_parameters()), dict(net.named_parameters())
-    for name, value in small.state_dict().items():
-        part = parts.get(name)
-        now = state[name] if part is None else part.of(state[name])
-        assert distance(value, now) <= allowed, name
-        if part is not None:  # outside of it nothing moved
-            kept = state[name].clone()
-            part.write(kept, part.of(before[name]))
-            assert torch.equal(kept, before[name]), name
-        if name in mine and mine[name].grad is not None:
-            gradient = whole[name].grad
-            inside = gradient if part is None else part.of(gradient)
-            assert distance(mine[name].grad, inside) <= 100 * allowed, name
-            if part is not None:
-                rest = gradient.clone()
-                part.write(rest, torch.zeros_like(inside))
-                assert not rest.any(), name
-    cost, exact = net.cost(widths), cost_of(gfx.Program(small, net.program.example_inputs))
-    for measure in ("macs", "params", "param_bytes", "peak_activation_bytes"):
-        assert getattr(cost, measure) == getattr(exact, measure), measure
-    net.load_state_dict(before)
 
 
 def judge_all(model, given, training=False, drawn=2, **fields):
@@ -340,11 +289,11 @@ def test_moments_are_those_of_one_big_batch(ends):
 def test_the_mean_of_variances_is_not_what_is_measured():
     one = net().eval()
     one.calibrate(batches())
-    (name, (_, variance)) = next(iter(one._hidden.moments[tuple(one._hidden.units)].items()))
+    (name, (_, variance)) = next(iter(one._runner.moments[tuple(one._runner.units)].items()))
     biased = []
     for batch in batches():
         one.calibrate([batch])
-        biased.append(one._hidden.moments[tuple(one._hidden.units)][name][1])
+        biased.append(one._runner.moments[tuple(one._runner.units)][name][1])
     assert distance(variance, torch.stack(biased).mean(0)) > 0.01
 
 
