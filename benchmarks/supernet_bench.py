@@ -5,13 +5,18 @@
 
 A MobileNet-style ResNet generator, batch 4, forward, backward and a step of Adam, at widths that
 are drawn. Both take their steps in turns in one process; the ratio is of medians of CPU seconds.
-Beside it: what it takes to set other widths, and peak memory of the largest net in both.
+Beside it: what it takes to set other widths, and what steps of the supernet at ten widths, the
+largest among them, take of memory, against as many of the largest net, each in a fork (Linux).
 """
 
 import argparse
+import gc
+import os
 import statistics
 import time
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -38,6 +43,49 @@ def seconds(step: Callable[[], None]) -> float:
     start = time.process_time()
     step()
     return time.process_time() - start
+
+
+def peak(steps: Callable[[], None]) -> int:
+    """Returns the bytes that a fork of this process takes for some steps, beyond what it has."""
+    out, into = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside other threads
+        child = os.fork()
+    if child == 0:
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        begun = _kilobytes("VmRSS")
+        steps()
+        os.write(into, str(_kilobytes("VmHWM") - begun).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    found = int(os.read(out, 64)) * 1024
+    os.close(out)
+    os.close(into)
+    return found
+
+
+def _kilobytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+
+
+def memory(net: gfx.Supernet, images: torch.Tensor) -> tuple[int, int]:
+    """Returns what steps of a supernet take, and of its largest net."""
+    largest = net.extract(net.largest())
+
+    def ours() -> None:
+        step = stepper(net, images, attach=True)
+        for widths in [net.largest(), *(net.sample(2, i) for i in range(9))]:
+            net.set(widths)
+            step()
+
+    def theirs() -> None:
+        step = stepper(largest, images, attach=False)
+        for _ in range(10):
+            step()
+
+    return peak(ours), peak(theirs)
 
 
 def main() -> None:
@@ -71,6 +119,8 @@ def main() -> None:
         print(f"{name}: {mine / other:.3f} of the extracted net's step ({other * 1e3:.1f} ms)")
     print(f"median: {statistics.median(ratios):.3f}")
     times = [seconds(lambda i=i: net.set(net.sample(1, i))) for i in range(50)]
+    mine, other = memory(net, images)
+    print(f"peak memory of ten steps: {mine / other:.3f} of the largest net's {other >> 20} MiB")
     print(f"other widths are set in {statistics.median(times) * 1e3:.2f} ms")
 
 
