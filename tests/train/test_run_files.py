@@ -81,6 +81,18 @@ def test_the_advice_of_the_refusal_leads_to_the_same_result(copied, runs):
     assert files_of(folder) == runs[2]
 
 
+@pytest.mark.parametrize("name", ["01-teacher.json", "02-slim.json"])
+def test_notes_of_the_same_run_in_the_place_of_others_are_not_believed(copied, runs, name):
+    folder = copied("whole")
+    scores = run(folder).scores
+    shutil.copyfile(folder / name, folder / "given.json")
+    assert run(folder).scores == scores
+    assert files_of(folder) == runs[2]
+    shutil.copyfile(folder / "given.json", folder / name)
+    with pytest.raises(gfx.errors.ArchiveError, match=f"{name} is not what this run wrote"):
+        run(folder)
+
+
 @pytest.mark.parametrize("spoil", SPOILS)
 @pytest.mark.parametrize("name", ["02-slim.begin.gfx", "checkpoints/02-step-000000001.pt"])
 def test_what_can_be_made_anew_is(copied, runs, name, spoil):

@@ -111,7 +111,7 @@ class RunFolder:
         with reading_file(path, again):
             found: dict[str, Any] = json.loads(read_regular(path, _TEXT, again))
             known = found.pop("seal")
-        if known != self.seal(_canonical(found)):
+        if known != self._seal_of(path, found):
             raise ArchiveError(f"{printable(path)} is not what this run wrote; {again}")
         for ending, wanted in found["files"].items():
             held = self.stage_file(number, name, ending)
@@ -140,11 +140,15 @@ class RunFolder:
                 known = found.pop("seal")
         except ArchiveError:
             return None
-        return found if known == self.seal(_canonical(found)) else None
+        return found if known == self._seal_of(path, found) else None
 
     def _write_sealed(self, path: Path, data: Mapping[str, Any]) -> None:
-        text = json.dumps({**data, "seal": self.seal(_canonical(data))})
+        text = json.dumps({**data, "seal": self._seal_of(path, data)})
         write_files({path: lambda file: file.write(text.encode())})
+
+    def _seal_of(self, path: Path, data: Mapping[str, Any]) -> str:
+        """Returns the hash of data under its name: that of another file is none of it."""
+        return self.seal(path.name.encode() + b"\n" + _canonical(data))
 
     def _claim(self, asked: Mapping[str, Any]) -> None:
         """Writes what was asked for, or compares it with what is there."""
