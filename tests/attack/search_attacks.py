@@ -11,8 +11,9 @@ import torch
 
 import gfx
 from attack.run_attacks import damaged, forged, odd_kind
-from attack.verdicts import AttackSucceeded, Verdict, run_shell
+from attack.verdicts import AttackSucceeded, Verdict, forked, run_shell
 from gfx.train import tasks
+from gfx.train.search.front_file import read_front
 from support.search_cases import small_net
 from support.training_runs import state_of
 
@@ -38,6 +39,14 @@ def search_bases() -> tuple[Path, dict[str, float], list[dict[str, bytes]]]:
     Returns the value of every net there is, and the nets that were found.
     """
     folder = Path(tempfile.mkdtemp(prefix="gfx-attack-searches-"))
+    made = forked(lambda: _make(folder), seconds=300)  # its workers are gone: nobody waits for them
+    assert not made.bad, made.text
+    paths = [path for name in ("whole", "shared whole") for path in (folder / name).glob("nets/*")]
+    every = read_front(folder / "every")
+    return folder, _values(every), [state_of(gfx.load(path)) for path in paths]
+
+
+def _make(folder: Path) -> None:
     for name, count in (("early", EARLY), ("whole", ALL), ("shared", EARLY), ("shared whole", ALL)):
         here = folder / name
         storage = f"journal:{here / 'shared.log'}" if name.startswith("shared") else None
@@ -45,9 +54,7 @@ def search_bases() -> tuple[Path, dict[str, float], list[dict[str, bytes]]]:
     shutil.copytree(folder / "early", folder / "begun")
     for name in ("front.json", "front.html"):
         (folder / "begun" / name).unlink()
-    every = search(folder / "every", 1000)
-    paths = [path for name in ("whole", "shared whole") for path in (folder / name).glob("nets/*")]
-    return folder, _values(every.front), [state_of(gfx.load(path)) for path in paths]
+    search(folder / "every", 1000)
 
 
 def _values(front: Any) -> dict[str, float]:

@@ -115,19 +115,21 @@ def test_a_zip_directory_that_cannot_be_read_is_refused(tmp_path, field, suffix)
         gfx.open_model(path)
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:The PyTorch API of nested")
 @pytest.mark.parametrize(
     "make",
     [
         torch.Tensor.to_sparse,
         lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8),
         lambda w: w.to("meta"),
+        lambda w: torch.nested.nested_tensor(list(w)),
     ],
 )
-def test_a_state_dict_of_tensors_that_are_not_plain_is_refused(tmp_path, make):
+@pytest.mark.parametrize("several", [False, True])
+def test_a_state_dict_of_tensors_that_are_not_plain_is_refused(tmp_path, make, several):
     state = built().state_dict()
     state["0.weight"] = make(state["0.weight"])
-    torch.save(state, tmp_path / "state.pt")
+    torch.save({"g": state, "d": {"w": torch.ones(1)}} if several else state, tmp_path / "state.pt")
     with pytest.raises(ArchiveError, match=r"state.pt"):
         gfx.open_model(tmp_path / "state.pt", model=built)
 

@@ -166,7 +166,9 @@ def _problem(
 def _fits(value: Any, wanted: Any) -> bool:
     if not isinstance(wanted, torch.Tensor):
         return True
-    return isinstance(value, torch.Tensor) and (is_lazy(wanted) or value.shape == wanted.shape)
+    if not isinstance(value, torch.Tensor) or value.is_nested:  # several tensors, of no one shape
+        return False
+    return is_lazy(wanted) or value.shape == wanted.shape
 
 
 def _is_counter(name: str, value: Any) -> bool:
@@ -174,7 +176,12 @@ def _is_counter(name: str, value: Any) -> bool:
     if not isinstance(value, torch.Tensor):
         return True
     whole = not value.is_floating_point() and not value.is_complex()
-    return value.numel() == 1 and "." not in name and (whole or name == "decay")
+    return (
+        not value.is_nested
+        and value.numel() == 1
+        and "." not in name
+        and (whole or name == "decay")
+    )
 
 
 def says_average(name: str) -> bool:

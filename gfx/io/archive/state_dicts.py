@@ -158,13 +158,17 @@ def _mismatch(expected: Mapping[str, Any], state: Mapping[str, Any]) -> list[str
     if surplus := [key for key in state if key not in expected]:
         problems.append(f"{len(surplus)} unknown to the module ({_some(surplus)})")
     shapes = [
-        f"{key} is {list(state[key].shape)}, needs {list(expected[key].shape)}"
+        f"{key} is {_shape(state[key])}, needs {_shape(expected[key])}"
         for key in expected
-        if isinstance(state.get(key), torch.Tensor) and state[key].shape != expected[key].shape
+        if isinstance(state.get(key), torch.Tensor) and _shape(state[key]) != _shape(expected[key])
     ]
     if shapes:
         problems.append(f"{len(shapes)} of another shape ({_some(shapes)})")
     return problems or ["its values are of another kind"]
+
+
+def _shape(tensor: torch.Tensor) -> Any:
+    return "nested" if tensor.is_nested else list(tensor.shape)
 
 
 def _some(names: Iterable[str], most: int = _SHOWN) -> str:
