@@ -127,7 +127,7 @@ def _planned(
     why: dict[int, str] = {}
     largest = [group.size for group in among]
     given = {node.name: (node.args, node.kwargs) for node in groups.program.graph.nodes}
-    fit = _Fit(widths, largest, why)
+    fit = _NumberFit(widths, largest, why)
     arguments = _arguments(results, met, fit, given)
     attributes = _attributes(results, met, fit, groups.program.module)
     if why:
@@ -237,7 +237,7 @@ def _probes(
 
 
 @dataclass(frozen=True)
-class _Fit:
+class _NumberFit:
     """Fits numbers to widths, and says why where it cannot."""
 
     widths: Sequence[Sequence[int]]
@@ -269,7 +269,7 @@ class _Fit:
 
 
 def _arguments(
-    results: Sequence[Program], met: _Meetings, fit: _Fit, given: Mapping[str, Any]
+    results: Sequence[Program], met: _Meetings, fit: _NumberFit, given: Mapping[str, Any]
 ) -> dict[str, Numbers]:
     """Fits the numbers in the arguments of the nodes."""
     nodes = [list(result.graph.nodes) for result in results]
@@ -303,7 +303,7 @@ def _same_nodes(nodes: Sequence[Sequence[fx.Node]], met: _Meetings) -> None:
 
 
 def _attributes(
-    results: Sequence[Program], met: _Meetings, fit: _Fit, given: nn.Module
+    results: Sequence[Program], met: _Meetings, fit: _NumberFit, given: nn.Module
 ) -> dict[tuple[str, str], Numbers]:
     """Fits the numbers in the attributes of the modules."""
     modules = [dict(result.module.named_modules()) for result in results]
