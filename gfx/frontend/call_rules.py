@@ -9,6 +9,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,11 +18,11 @@ from torch import fx, nn
 from gfx.frontend.compare import difference, run
 from gfx.frontend.equivalence import EquivalenceCheck
 from gfx.frontend.inputs.bind import Arguments
-from gfx.frontend.size_conditions import plain_value
+from gfx.frontend.size_conditions import plain_value, tensor_paths
 from gfx.frontend.symbolic_sizes import other_ranks, values_at
 from gfx.ir.execute import draw_like
 
-__all__ = ["order_rules", "rank_rules", "structure_rules"]
+__all__ = ["dtype_rules", "order_rules", "rank_rules", "structure_rules"]
 
 _SIMPLE = (bool, int, float, str, type(None))
 
@@ -78,6 +79,31 @@ def rank_rules(
         if not check.by_value or _differ(check.model, module, other):
             found |= dict.fromkeys(new)
     return tuple(found)
+
+
+def dtype_rules(module: fx.GraphModule, check: EquivalenceCheck) -> tuple[str, ...]:
+    """Writes rule 4; without a comparison by value, none."""
+    places = [(p, t) for p, t in tensor_paths(check.arguments) if t.is_floating_point()]
+    model = check.model
+    if not places or not check.by_value:
+        return ()
+    for dtype in {torch.float64, torch.float32} - {tensor.dtype for _, tensor in places}:
+        given = check.arguments.map(partial(_of_dtype, dtype=dtype))
+        try:
+            got = run(module, lambda a: module(*a.inputs()), given, training=False)
+        except Exception:  # it refuses such inputs by itself
+            continue
+        try:
+            wanted = run(model, lambda a: a.call(model, a.values()), given, training=False)
+        except Exception:  # whatever a model raises
+            wanted = None
+        if wanted is None or difference(wanted, got) is not None:
+            return tuple(f"{path}.dtype == {str(tensor.dtype)!r}" for path, tensor in places)
+    return ()
+
+
+def _of_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _differ(model: nn.Module, module: fx.GraphModule, arguments: Arguments) -> bool:

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from gfx.errors import GfxError, TraceError
 from gfx.frontend.call_arguments import by_place
-from gfx.frontend.call_rules import order_rules, rank_rules, structure_rules
+from gfx.frontend.call_rules import dtype_rules, order_rules, rank_rules, structure_rules
 from gfx.frontend.compare import record
 from gfx.frontend.equivalence import EquivalenceCheck
 from gfx.frontend.expand_attention import has_attention, write_out_attention
@@ -204,7 +204,7 @@ class _Search:
                 module = self.written_out(normal_form(self.model, graph), self.check)
                 notes += self.check.notes(module, gradients=True)
                 rules = kept_rules(rules, arguments, self.check.by_value)
-                rules += rank_rules(module, self.check, rules)
+                rules += (*rank_rules(module, self.check, rules), *dtype_rules(module, self.check))
                 return self.program(module, "export", opaque, notes + in_words(rules), rules)
             except Refusal as refusal:
                 last = refusal

@@ -123,3 +123,27 @@ def test_with_other_keys_a_program_equals_the_model_or_refuses(kind, check):
         assert never_other(program.module, model, {"b": c, "a": b})
     with pytest.raises(gfx.errors.InputError, match=r"sorted\(x\) == \['a', 'b'\]"):
         program.module({"a": a, "mask": c})
+
+
+class ByDtype(nn.Module):
+    """Doubles what is given in float64; a branch by a size makes torch.export follow it."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor, self.layer = factor, nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        y = x * self.factor if x.dtype == torch.float64 else x
+        if x.shape[0] > 100:
+            y = y + 1
+        return self.layer(y.float())
+
+
+def test_a_branch_by_dtype_is_a_rule_where_it_matters():
+    x = torch.randn(2, 3, 8, 8)
+    program = gfx.trace(ByDtype(2).eval(), x)
+    said = r"with x.dtype == 'torch.float32', which .* x is 2x3x8x8 of torch.float64; at these dty"
+    with pytest.raises(gfx.InputError, match=said):
+        program.module(x.double())
+    model = ByDtype(1).eval()
+    torch.testing.assert_close(gfx.trace(model, x).module(x.double()), model(x.double()))

@@ -35,8 +35,8 @@ class SizeRules(nn.Module):
     """Refuses inputs whose sizes break a rule; returns nothing, and computes nothing.
 
     `names` are those of the inputs that it is called with, and the rules speak of these: sizes
-    (`x.shape[3]`), ranks (`x.ndim`), items (`x[0]`), lengths (`len(x)`), keys (`sorted(x)`),
-    numbers, arithmetic, comparisons and functions of `math`.
+    (`x.shape[3]`), ranks (`x.ndim`), dtypes (`x.dtype == 'torch.float32'`), items (`x[0]`), lengths
+    (`len(x)`), keys (`sorted(x)`), numbers, arithmetic, comparisons and functions of `math`.
 
     Raises: ValueError if a rule says anything else. A call that breaks a rule raises
     gfx.errors.InputError.
@@ -105,6 +105,8 @@ def _value(tree: Any, inputs: tuple[Any, ...]) -> Any:
         return values[0].shape
     if name == "ndim":
         return len(values[0].shape)
+    if name == "dtype":
+        return str(values[0].dtype)
     if name == "item":
         return values[0][values[1]]
     if name in ("max", "min"):
@@ -141,7 +143,7 @@ def _tree(node: ast.AST, names: tuple[str, ...]) -> Any:
         return ("items", *map(inner, node.elts))
     if isinstance(node, ast.Name) and node.id in names:
         return ("input", names.index(node.id))
-    if isinstance(node, ast.Attribute) and node.attr in ("shape", "ndim"):
+    if isinstance(node, ast.Attribute) and node.attr in ("shape", "ndim", "dtype"):
         return (node.attr, inner(node.value))
     if isinstance(node, ast.Subscript):
         return ("item", inner(node.value), inner(node.slice))
@@ -166,17 +168,19 @@ def _broken(rule: str, names: tuple[str, ...], inputs: tuple[Any, ...]) -> Excep
 
     spoken = {n.id for n in ast.walk(ast.parse(rule)) if isinstance(n, ast.Name)}
     given = [f"{n} is {_form(x)}" for n, x in zip(names, inputs, strict=True) if n in spoken]
+    what = "dtypes" if ".dtype" in rule else "sizes"
     return InputError(
         f"the program was traced for inputs with {rule}, which does not hold here: "
-        f"{', '.join(given)}; at these sizes the model's forward may go another way, so trace the "
-        "model anew with example_inputs of these sizes"
+        f"{', '.join(given)}; at these {what} the model's forward may go another way, so trace the "
+        f"model anew with example_inputs of these {what}"
     )
 
 
 def _form(value: Any) -> str:
     """Writes the sizes of an input: `1x3x16x9`, `[1x8, 1x16]`."""
     if isinstance(value, Tensor):
-        return "x".join(map(str, value.shape)) or "one number"
+        dtype = "" if value.dtype == torch.float32 else f" of {value.dtype}"
+        return ("x".join(map(str, value.shape)) or "one number") + dtype
     if isinstance(value, list | tuple):
         return f"{len(value)} items [{', '.join(map(_form, value))}]"
     if isinstance(value, dict):

@@ -18,6 +18,7 @@ from gfx.costs.symbolic.pricing import Pricing
 from gfx.coupling import analyse
 from gfx.errors import InputError
 from gfx.io.data import batches_of
+from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.choice_nodes import When
 from gfx.ir.modules import without_content
 from gfx.ir.program import Program
@@ -125,6 +126,7 @@ class Supernet(nn.Module):
         """Returns the largest net: the largest widths, dense layers, nothing skipped."""
         return self._runner.choices.largest()
 
+    @in_neutral_modes
     def smallest(self) -> dict[str, Any]:
         """Returns the net of the fewest MACs: the smallest widths, all skipped, cheaper forms."""
         return self._runner.cheapest()
@@ -142,6 +144,7 @@ class Supernet(nn.Module):
         """
         return self._runner.choices.sample(seed, step)
 
+    @in_neutral_modes
     def set(self, given: Assignment | None = None) -> dict[str, Any]:
         """Sets choices, those that are given; the others are as in the largest net.
 
@@ -169,6 +172,7 @@ class Supernet(nn.Module):
         """Returns the layers that run a subnet; they are copies, without tensors of their own."""
         return self._runner.graph(self, taps=taps).every
 
+    @in_neutral_modes
     def cost(self, given: Assignment | None = None) -> Cost:
         """Returns the cost of a subnet, without rows for its nodes; by default of the largest.
 
@@ -180,6 +184,7 @@ class Supernet(nn.Module):
             prices["params"], prices["param_bytes"], prices["peak_activation_bytes"],
         )  # fmt: skip
 
+    @in_neutral_modes
     def price(self, given: Sequence[Assignment]) -> dict[str, Any]:
         """Prices many subnets at once, in every measure of `gfx.Cost`: an array for each.
 
@@ -197,6 +202,7 @@ class Supernet(nn.Module):
         """What prices many subnets at once: units of all groups, then the numbers of options."""
         return self._runner.pricing
 
+    @in_neutral_modes
     def extract(self, given: Assignment | None = None) -> fx.GraphModule:
         """Returns a subnet as a generator of its own; by default the one that is set.
 
@@ -217,6 +223,7 @@ class Supernet(nn.Module):
         program = Program(whole, self.program.example_inputs)
         return kept_channels(program, self._runner.plan, self.units(given))
 
+    @in_neutral_modes
     def calibrate(self, data: Any, *, batches: int = 8) -> int:
         """Measures the BatchNorms of the subnet that is set, over batches of inputs together.
 
@@ -266,10 +273,12 @@ class Supernet(nn.Module):
                 else:
                     part.write(whole, value)
 
+    @in_neutral_modes
     def forget_moments(self) -> None:
         """Drops all moments that `calibrate` measured: subnets use the shared ones again."""
         self._runner.moments.clear()
 
+    @in_neutral_modes
     def keep_moments(self, moments: Moments) -> None:
         """Keeps moments for the subnet that is set, as `calibrate` does with what it measures."""
         self._runner.moments[tuple(self._runner.units)] = dict(moments)
@@ -279,6 +288,7 @@ class Supernet(nn.Module):
         """The moments that were measured, by the units of subnets; a copy."""
         return dict(self._runner.moments)
 
+    @in_neutral_modes
     def restore_moments(self, moments: Mapping[tuple[int, ...], Moments]) -> None:
         """Puts back what `kept_moments` was."""
         self._runner.moments = dict(moments)
@@ -306,6 +316,7 @@ class Supernet(nn.Module):
         found, paths = runner.graph(self).parts(self.units(given)), runner.plan.paths
         return {path: found[known] for path, known in paths.items() if known in found}
 
+    @in_neutral_modes
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
         """Lets an optimizer update only what the subnets used since its last step.
 
