@@ -160,6 +160,9 @@ def _sizes(item: Taken, values: Values) -> list[Any]:
     if item.divides:
         _, tensor, size, dim = fx.node.map_arg(item.divides, values.__getitem__)
         return [tensor.shape[dim], size]
+    if item.parts is not None:  # what is in a list of pieces does not decide how many there are
+        value = values[item.node]
+        return [value.shape[0] if isinstance(value, torch.Tensor) else len(value)]
     found: list[Any] = []
     waiting = list(item.reads)
     while waiting:

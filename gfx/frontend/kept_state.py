@@ -38,7 +38,8 @@ def newly_kept(model: nn.Module, before: Kept) -> set[str]:
     """Names what holds other objects than before.
 
     Example:
-        >>> net = nn.Module()
+        >>> class Net(nn.Module): ...
+        >>> net = Net()
         >>> before = kept_values(net)
         >>> net.last = 3
         >>> newly_kept(net, before)
