@@ -37,16 +37,13 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except GfxError as error:
-            stop_if_told()
             fail(str(error), debug)
         except KeyboardInterrupt:
             fail(f"interrupted; {outcome()}", debug, code=130)
         except OSError as error:
-            stop_if_told()
             _silence_stdout()
             fail(f"the system refused: {reason(error)}; {outcome()}", debug)
         except Exception as error:
-            stop_if_told()
             what = f"internal error ({type(error).__name__}: {error})"
             fail(what if debug else f"{what}; run again with --debug to see where", debug)
 
@@ -64,8 +61,9 @@ def _silence_stdout() -> None:
 def fail(message: str, debug: bool = False, *, code: int = 1) -> None:
     """Prints an error on stderr and exits.
 
-    Raises: typer.Exit with the code.
+    Raises: typer.Exit with the code; Stopped where a signal came before, which it then failed for.
     """
+    stop_if_told()
     if debug:
         typer.echo(traceback.format_exc(), err=True)
     typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)

@@ -5,13 +5,14 @@
 """
 
 import dataclasses
+import json
 import types
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["coerce", "describe", "plain", "shown"]
+__all__ = ["canonical", "coerce", "describe", "plain", "shown"]
 
 _SHOWN = 100  # characters of a value in a message
 
@@ -112,6 +113,16 @@ def plain(value: Any) -> Any:
     if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
         return plain(value.item())  # a number of numpy or torch
     return str(value)
+
+
+def canonical(data: Any) -> bytes:
+    """Writes plain data as JSON that does not depend on how it was laid out.
+
+    Example:
+        >>> canonical({"b": 1, "a": (2,)}) == canonical({"a": [2], "b": 1})
+        True
+    """
+    return json.dumps(json.loads(json.dumps(data)), sort_keys=True).encode()
 
 
 def shown(value: Any) -> str:

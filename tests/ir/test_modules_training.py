@@ -4,12 +4,10 @@ import copy
 import pickle
 import shutil
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor, fx, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -19,6 +17,7 @@ from gfx.ir.program import Program
 from support.laws import EFFORT
 from support.masked_programs import masked_weights, masks_of, tapped, with_masks
 from support.oracle import alike
+from support.two_processes import in_two_processes
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -206,16 +205,8 @@ def _slopes(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {n.removeprefix("module."): p.grad.clone() for n, p in module.named_parameters()}
 
 
-def _process(rank: int, folder: str) -> None:
+def _process(rank: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Trains one step's gradients on its own half of the batch; only rank 0 knows new masks."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(minutes=2),
-    )
     module = masked(LearnedMask).module.eval()
     parallel = DistributedDataParallel(module)
     if rank == 0:
@@ -223,15 +214,11 @@ def _process(rank: int, folder: str) -> None:
             if isinstance(mask, LearnedMask):
                 mask.mask[0] = False
                 mask.binary.fill_(True)
-    found = _slopes(parallel, X[rank : rank + 1])
-    torch.save((found, module.state_dict()), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return _slopes(parallel, X[rank : rank + 1]), module.state_dict()
 
 
 def test_two_processes_average_the_gradients_of_masks_and_share_their_buffers(tmp_path):
-    # spawned: a fork of a process whose libraries hold locks in other threads may wait for ever
-    mp.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="spawn")
-    (first, state), (second, other) = (torch.load(tmp_path / f"{r}.pt") for r in (0, 1))
+    (first, state), (second, other) = in_two_processes(_process, tmp_path)
     assert all(torch.equal(state[name], other[name]) for name in state)
     module = masked(LearnedMask).module.eval()
     module.load_state_dict(state)

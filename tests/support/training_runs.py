@@ -106,6 +106,23 @@ def compressed(recipe: Any = DISTIL, model: nn.Module | None = None, **how: Any)
     return gfx.compress(recipe, generator() if model is None else model, **given | how)
 
 
+class Residual(nn.Module):
+    """A generator of pairs with a residual block, with other layers between its convolutions."""
+
+    def __init__(self, *between: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.tail = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+        self.block = nn.Sequential(
+            nn.Conv2d(8, 8, 3, padding=1), *between, nn.Conv2d(8, 8, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns an image."""
+        x = torch.relu(self.stem(x))
+        return torch.tanh(self.tail(x + self.block(x)))
+
+
 def ranked(kind: str, batch: int, **how: Any) -> Any:
     """Runs 10 steps of a distillation, or of generators that lead there and back.
 

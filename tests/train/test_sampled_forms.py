@@ -9,7 +9,7 @@ from torch import nn
 import gfx
 from gfx.errors import InputError
 from gfx.train.sampling import read_sampler
-from support.training_runs import Patch, compressed, pairs, state_of
+from support.training_runs import Patch, Residual, compressed, pairs, state_of
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 FORMS = {"step": 2, "min_channels": 2, "forms": ["block.*", "stem"], "skip": True}
@@ -17,20 +17,8 @@ PLAIN = {"discriminator": "none", "losses": {"l1": 1}}
 TAUGHT = {"teacher": "given", "losses": {"gan": "hinge", "recon": 100, "taps": 1}}
 
 
-class Residual(nn.Module):
-    """A generator of pairs with a residual block."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem, self.tail = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
-        self.block = nn.Sequential(
-            nn.Conv2d(8, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.Conv2d(8, 8, 3, padding=1)
-        )
-
-    def forward(self, x):
-        x = torch.relu(self.stem(x))
-        return torch.tanh(self.tail(x + self.block(x)))
+def residual():
+    return Residual(nn.InstanceNorm2d(8))
 
 
 def recipe(sample, **fit):
@@ -40,7 +28,7 @@ def recipe(sample, **fit):
 
 def prepared(sample, **fit):
     how = {"data": pairs(), "discriminator": Patch(), "example_inputs": EXAMPLE, "val": 0}
-    return gfx.train.prepare(recipe(sample, **fit), Residual(), **how)
+    return gfx.train.prepare(recipe(sample, **fit), residual(), **how)
 
 
 def test_one_subnet_a_step_learns_as_its_extracted_net_does():
@@ -76,10 +64,10 @@ def test_one_subnet_a_step_learns_as_its_extracted_net_does():
 def test_a_stage_goes_on_bit_for_bit_and_leaves_its_choices(tmp_path):
     fit = {**PLAIN, "steps": 2}
     how = {"data": pairs(), "discriminator": Patch(), "val": 0.25}
-    whole = compressed(recipe("uniform", **fit), Residual(), run=tmp_path / "whole", **how)
+    whole = compressed(recipe("uniform", **fit), residual(), run=tmp_path / "whole", **how)
     for _ in range(20):
         again = compressed(
-            recipe("uniform", **fit), Residual(), run=tmp_path / "parts", time=0.0, **how
+            recipe("uniform", **fit), residual(), run=tmp_path / "parts", time=0.0, **how
         )
         if again.finished:
             break
@@ -120,5 +108,5 @@ def test_taps_of_a_block_are_behind_its_choice(tmp_path):
 def test_taps_that_a_block_may_hide_are_refused_before_the_first_step(tmp_path):
     how = {"data": pairs(), "discriminator": Patch(), "val": 0, "run": tmp_path}
     with pytest.raises(InputError, match=r"tap block_0 is not in every subnet: block\.skip may"):
-        compressed(recipe("teacher", taps={"layers": ["block.0"]}, **TAUGHT), Residual(), **how)
+        compressed(recipe("teacher", taps={"layers": ["block.0"]}, **TAUGHT), residual(), **how)
     assert not list(tmp_path.glob("01-*.gfx"))

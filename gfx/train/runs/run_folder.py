@@ -27,7 +27,7 @@ from typing import Any
 from gfx.errors import ArchiveError, InputError
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import printable, reading_file, writing
-from gfx.io.plain_data import shown
+from gfx.io.plain_data import canonical, shown
 from gfx.io.regular_files import read_regular
 from gfx.io.yaml_text import LONGEST, dump, parse
 from gfx.train.runs.sealed_files import NET, seal
@@ -148,7 +148,7 @@ class RunFolder:
 
     def _seal_of(self, path: Path, data: Mapping[str, Any]) -> str:
         """Returns the hash of data under its name: that of another file is none of it."""
-        return self.seal(path.name.encode() + b"\n" + _canonical(data))
+        return self.seal(path.name.encode() + b"\n" + canonical(data))
 
     def _claim(self, asked: Mapping[str, Any]) -> None:
         """Writes what was asked for, or compares it with what is there."""
@@ -179,11 +179,6 @@ class RunFolder:
                 f"{printable(self.path)} is the folder of a run that was asked for something else:"
                 f"\n{said}{more}\ngive another run folder, or what that run was given"
             )
-
-
-def _canonical(data: Mapping[str, Any]) -> bytes:
-    """Writes plain data as bytes that do not depend on how its JSON was laid out."""
-    return json.dumps(json.loads(json.dumps(data)), sort_keys=True).encode()
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:

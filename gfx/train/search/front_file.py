@@ -23,9 +23,10 @@ from gfx.errors import ArchiveError
 from gfx.io.archive import load, save
 from gfx.io.atomic_writes import write_files
 from gfx.io.guards import printable, reading_file, writing
-from gfx.io.plain_data import coerce, plain
+from gfx.io.plain_data import canonical, coerce, plain
 from gfx.io.regular_files import read_regular
 from gfx.train.runs.sample_grids import SampleGrid, write_grid
+from gfx.train.runs.sealed_files import seal
 from gfx.train.search.front import MEASURES, Front, FrontNet, SearchedNet
 
 __all__ = ["FRONT", "front_seal", "has_its_nets", "net_of", "read_front", "write_front"]
@@ -109,7 +110,7 @@ def front_seal(data: Mapping[str, Any]) -> str:
         >>> front_seal({"nets": [], "kind": "x"}) == front_seal({"kind": "x", "nets": []})
         True
     """
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return seal("", canonical(data))
 
 
 def net_of(folder: str | os.PathLike[str], net: FrontNet) -> fx.GraphModule:

@@ -8,7 +8,6 @@
    power cut left or a disk spoilt, nets are judged again.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 from gfx.errors import ArchiveError, InputError
 from gfx.io.guards import printable, reading_file
 from gfx.io.regular_files import read_regular
+from gfx.train.runs.sealed_files import seal
 from gfx.train.search.judge_protocol import Judge, Judgement
 from gfx.train.search.search_fields import Search
 from gfx.train.search.search_space import Row, SearchSpace
@@ -194,7 +194,7 @@ class FileLedger(MemoryLedger):
 
 
 def _sealed(before: str, body: bytes) -> str:
-    return hashlib.sha256(before.encode() + body).hexdigest()[:16]
+    return seal(before, body)[:16]
 
 
 def _ending(seal: str) -> bytes:

@@ -7,7 +7,6 @@
 4. What was found of a trial is sealed by its hash: one that was damaged or written to is refused.
 """
 
-import hashlib
 import json
 import re
 import time
@@ -20,6 +19,8 @@ from typing import Any
 
 from gfx.errors import GfxError, InputError
 from gfx.io.guards import printable
+from gfx.io.plain_data import canonical
+from gfx.train.runs.sealed_files import seal
 from gfx.train.search.journal_storage import open_storage
 from gfx.train.search.ledger import differences, read_trial, written_trial
 from gfx.train.search.living_workers import Watch, WorkerName, signs_of_life
@@ -252,8 +253,7 @@ def _told(trial: Trial | None) -> float:
 
 
 def _sealed(said: Mapping[str, Any]) -> dict[str, Any]:
-    text = json.dumps(said, sort_keys=True)
-    return {**said, "seal": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    return {**said, "seal": seal("", canonical(said))[:16]}
 
 
 def _first_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ from gfx.train.search.search_fields import Search
 from gfx.train.search.search_space import SearchSpace
 from gfx.train.search.supernet_judge import SupernetJudge
 from support.search_cases import FormulaJudge, searched
-from support.training_runs import compressed, pairs, state_of
+from support.training_runs import Residual, compressed, pairs, state_of
 from support.zoo_small import SMALL, small
 
 MEASURES = {
@@ -180,22 +180,6 @@ def test_nets_that_nobody_trains_have_no_other_forms(resnet):
         RefitJudge(resnet, on, on.batches)
 
 
-class Residual(nn.Module):
-    """A generator of pairs with a residual block."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem, self.tail = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
-        self.block = nn.Sequential(
-            nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1)
-        )
-
-    def forward(self, x):
-        x = torch.relu(self.stem(x))
-        return torch.tanh(self.tail(x + self.block(x)))
-
-
 @pytest.mark.parametrize("sample", ["teacher", "sandwich"])
 def test_a_system_trains_and_searches_forms(sample, tmp_path):
     widths = {"step": 2, "min_channels": 2, "forms": ["block.*"], "skip": True}
@@ -207,7 +191,9 @@ def test_a_system_trains_and_searches_forms(sample, tmp_path):
             "search": {"search": asked},
         }
     }
-    made = compressed(recipe, Residual(), data=pairs(32), run=tmp_path, val=0.25)
+    made = compressed(
+        recipe, Residual(nn.BatchNorm2d(8), nn.ReLU()), data=pairs(32), run=tmp_path, val=0.25
+    )
     front = read_front(tmp_path / "02-search")
     best = min(front.nets, key=lambda net: net.value)
     picked = gfx.load(tmp_path / "02-search.gfx")

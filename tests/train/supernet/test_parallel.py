@@ -1,13 +1,11 @@
 """A supernet under torch's own DistributedDataParallel trains as it does alone."""
 
-from datetime import timedelta
-
 import torch
-from torch import multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import gfx
+from support.two_processes import in_two_processes
 
 X = torch.linspace(-1, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16).sin().double()
 STEPS = 4
@@ -29,23 +27,13 @@ def trained(rank: int, ranks: int) -> dict[str, torch.Tensor]:
     return net.state_dict()
 
 
-def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(minutes=2),
-    )
-    torch.save(trained(rank, 2), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+def process(rank: int) -> dict[str, torch.Tensor]:
+    """Trains in one of two processes."""
+    return trained(rank, 2)
 
 
 def test_two_processes_train_a_supernet_as_one_with_the_whole_batch(tmp_path):
-    # spawned: a fork of a process whose libraries hold locks in other threads may wait for ever
-    mp.start_processes(process, (str(tmp_path),), nprocs=2, start_method="spawn")
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    first, second = in_two_processes(process, tmp_path)
     alone = trained(0, 1)
     for name, value in alone.items():
         assert torch.equal(first[name], second[name])
