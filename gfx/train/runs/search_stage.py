@@ -1,7 +1,8 @@
 """Runs the search of a stage: judges subnets of the supernet that the stage before it left.
 
 1. Nets are judged on the examples that the run kept for searches (`data: {search: 0.2}`), else on
-   examples of the training set; the front again on those that all stages are judged on.
+   examples of the training set; the front again on those that all stages are judged on. Without a
+   truth they are compared with the teacher that the supernet had.
 2. Fractions of a budget are of the model as it was given.
 3. Each judged net is written down at once: a search that was stopped goes on after the last.
 4. What the front is picked from, and what it is judged by, is in the folder `NN-name` of the run.
@@ -142,7 +143,7 @@ class StageSearch:
             self.net.to(run.devices.device),
             on,
             self.asked.score or metrics[0],
-            teacher=run.model.to(run.devices.device),
+            teacher=run.teacher_of(self.stage),
             calibration=self._calibration(),
             fid_weights=run.settings.fid_weights,
         )
