@@ -41,6 +41,7 @@ class RunSettings:
     checkpoint_seconds: float = 60.0
     seconds: float | None = None  # for which the run may go on; then it stops, to be taken up again
     log: tuple[str, ...] = ()  # trackers
+    storage: str | None = None  # of the ledger of a search, which workers share; None: a file
 
 
 @dataclass
