@@ -171,6 +171,8 @@ class StageSearch:
         weights = fingerprint(self.net.program.module)
         seed = run.settings.seed
         identity = search_identity(self.space, judge, asked, seed, supernet=weights)
+        if run.settings.storage is not None:  # others judge on data of their own
+            identity["data"] = judge.on.fingerprint
         ledger = self._ledger(identity)
         try:
             return run_search(self.space, shared, asked, ledger, seed=seed, deadline=run.deadline)

@@ -100,6 +100,9 @@ def test_joins_that_would_judge_for_nothing_are_refused(tmp_path):
     with pytest.raises(InputError, match="whose search is not shared: give its gfx compress"):
         gfx.search(tmp_path / "alone", storage=storage, data=pairs(32))
     shared(folder, storage, time=0.0)
+    x, y = pairs(32)
+    with pytest.raises(InputError, match="holds another search: data: there"):
+        gfx.search(folder, storage=storage, data=(x, -y))
     for how, said in (
         ({"data": pairs(31)}, r"examples: the run has 24, and these data 23"),
         ({"data": pairs(32), "score": "psnr"}, "whose recipe says how.*leave out score"),
