@@ -238,7 +238,7 @@ def test_a_storage_that_is_lost_during_a_search_is_named(space, tmp_path, monkey
 
 
 def test_errors_do_not_tell_passwords(space):
-    with pytest.raises(InputError, match=r"mysql://me:\*\*\*@localhost:1/x cannot") as caught:
+    with pytest.raises(InputError, match=r"mysql://me:\*\*\*@localhost:1/x is a") as caught:
         opened("mysql://me:hidden@localhost:1/x", space)
     assert "hidden" not in str(caught.value)
 
