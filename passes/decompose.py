@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from gfx.compression.factor import Form, check_data, dense_program, prices_of, write_layers
 from gfx.compression.factor.choose_layers import choose, form_options
 from gfx.compression.factor.forms import Init, Kind, Norm
-from gfx.compression.factor.layer_selectors import Names, Rank, check_selectors
+from gfx.compression.factor.layer_selectors import Names, Otherwise, Rank, check_selectors
 from gfx.compression.probe import Damages, sensitive
 from gfx.compression.selection import MIN_CHANNELS, Bounds, narrow_to
 from gfx.contract import Context, Keeps, Outcome, Pass, Skip
@@ -75,6 +75,7 @@ class Decompose(Pass):
     init: Init = "svd"  # of the weights: nearest to the layer's, fitted to data, or random
     # globs over modules, or stages (stem down body up head), or {sensitivity: "< 0.05"}
     where: tuple[str, ...] | Mapping[str, Any] = ()
+    otherwise: Otherwise = "refuse"  # a stage in `where` that the program has no layer in
     keep: tuple[str, ...] = ()  # globs or stages: layers that stay as they are
     layers: Mapping[str, Rank | None] = field(default_factory=dict)  # path, glob or stage: rank
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # module: channels that stay
@@ -151,8 +152,8 @@ class Decompose(Pass):
 
     def _chosen(self, program: Program, outcome: Outcome, free: bool = False) -> dict[Layer, Form]:
         """Returns layers and their forms, of any cost if free, and skips the others."""
-        names = Names.given(self.where, self.keep, self.layers, self.rank, self.kept)
-        chosen = choose(program, names, self._form, at_any_cost=free)
+        given = (self.where, self.keep, self.layers, self.rank, self.kept, self.otherwise)
+        chosen = choose(program, Names.given(*given), self._form, at_any_cost=free)
         outcome.skips += [Skip(*skip) for skip in chosen.skips]
         return chosen.forms
 

@@ -151,13 +151,21 @@ def _finite(pass_: Pass, program: Program, output: Any, who: str) -> None:
             bad = int((~torch.isfinite(leaf)).sum())
             raise VerificationError(
                 f"{pass_.name}: values: {who} gives {bad} of {leaf.numel()} values that are not "
-                f"finite at output {i} ({_source(program, i)}); give example_inputs it can take"
+                f"finite at output {i} ({_source(program, i)}); {_mend(program)}"
             )
         if isinstance(leaf, float) and not math.isfinite(leaf):
             raise VerificationError(
                 f"{pass_.name}: values: {who} gives {leaf} at output {i} ({_source(program, i)}), "
                 "which is not finite; give example_inputs it can take"
             )
+
+
+def _mend(program: Program) -> str:
+    """Says what to do about values that are not finite: weights may hold some themselves."""
+    for path, tensor in (*program.module.named_parameters(), *program.module.named_buffers()):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return f"the model's own {path} holds some: give one whose weights are finite"
+    return "give example_inputs it can take"
 
 
 def _worst(program: Program, wanted: Any, got: Any) -> str:

@@ -93,7 +93,8 @@ def _spoil(dice: random.Random, folder: Path, canary: Path) -> str:
 
 def damaged(dice: random.Random, path: Path, canary: Path) -> object:
     """Cuts, flips, empties or removes."""
-    data = bytearray(path.read_bytes() if path.is_file() else b"x" * 9)
+    there = path.is_file() and not path.is_symlink()  # which an attack before this one made
+    data = bytearray(path.read_bytes() if there else b"x" * 9)
     _removed(path)
     match dice.randrange(6):
         case 0:
@@ -155,7 +156,7 @@ def _swapped(dice: random.Random, path: Path, canary: Path) -> object:
 
 def forged(dice: random.Random, path: Path, canary: Path) -> object:
     """Changes values of JSON, YAML or a checkpoint, with a hash that fits; or puts code there."""
-    _removed(path) if not path.is_file() else None
+    _removed(path) if path.is_symlink() or not path.is_file() else None
     path.parent.mkdir(exist_ok=True)
     text = path.read_bytes() if path.is_file() else b"{}"
     if path.suffix in (".pt", ".gfx"):

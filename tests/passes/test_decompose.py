@@ -314,3 +314,15 @@ def test_a_stage_that_is_not_there_is_told() -> None:
     model = gfx.zoo.build("dcgan", ngf=4)
     with pytest.raises(gfx.PreconditionError, match=r"where: body: no layer of the program is in"):
         gfx.apply({"passes": [{"decompose": {"where": "body"}}]}, model)
+
+
+def test_a_stage_that_is_not_there_may_be_skipped() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3))
+    fields = {"where": "body", "otherwise": "skip"}
+    small = gfx.apply({"passes": [{"decompose": fields}]}, model, torch.rand(1, 3, 8, 8))
+    report = gfx.report(small).passes[0]
+    assert not report.changes
+    assert [(skip.node, skip.why) for skip in report.skips] == [
+        ("0", "where does not name it"),
+        ("2", "where does not name it"),
+    ]

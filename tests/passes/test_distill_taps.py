@@ -120,8 +120,23 @@ def test_gan_compression_follows_the_number_of_blocks(blocks, last):
 
 
 def test_a_generator_without_residual_blocks_is_told_what_to_use():
-    with pytest.raises(gfx.PreconditionError, match=r"has none; leave rule out, or use rule: gcc"):
+    with pytest.raises(
+        gfx.PreconditionError, match=r"has none; leave rule out, add otherwise: auto"
+    ):
         tap(gfx.zoo.build("dcgan", ngf=2), rule="gan_compression")
+
+
+def test_where_a_rule_finds_no_place_the_ends_of_stages_may_stand_for_it():
+    model = gfx.zoo.build("dcgan", ngf=2)
+    assert places(model, rule="gan_compression", otherwise="auto") == places(model)
+    note = (
+        gfx.report(tap(model, rule="gan_compression", otherwise="auto")).passes[0].details["note"]
+    )
+    assert "this one has none: the taps are those of layers: auto" in note
+    ours = places(small_resnet(), rule="gan_compression", otherwise="auto")
+    assert ours == places(small_resnet(), rule="gan_compression")
+    with pytest.raises(gfx.RecipeError, match="otherwise is for a rule; add rule"):
+        tap(model, otherwise="auto")
 
 
 # numbers of table II → what ends these convolutions

@@ -366,3 +366,15 @@ def test_distance_is_relative_to_the_largest_reference(
 )
 def test_the_tolerance_follows_the_coarsest_dtype(dtype: torch.dtype, allowed: float) -> None:
     assert tolerance(make(dtype)) == allowed
+
+
+def test_weights_that_are_not_finite_are_named():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    with torch.no_grad():
+        model[2].weight[0, 1] = torch.inf
+    with pytest.raises(gfx.GfxError, match=r"the model's own 2\.weight holds some: give one whose"):
+        gfx.apply(
+            {"passes": [{"channel_prune": {"ratio": 0.5, "importance": "random"}}]},
+            model,
+            torch.ones(1, 3, 8, 8),
+        )

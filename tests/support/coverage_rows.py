@@ -5,6 +5,9 @@ gfx: half of the channels of every free group go, chosen at random.
 1. Those of exact groups alone: the outputs must equal the oracle's (tests/support/oracle.py).
 2. Those of all free groups: the outputs must equal the pass's own reference.
 
+A supernet with every width is made of it; its smallest subnet and a drawn one must equal what is
+extracted at the same widths.
+
 Equal is to 1e-9 of the largest output; to 1e-6 where the model itself turns to float32.
 
 torch-pruning: half of the channels go by their L1 norm; the layers that write the model's outputs
@@ -63,6 +66,7 @@ class Row:
     marks: Sequence[str] = ()  # why groups are approximate
     judged: str = "-"  # oracle, or own reference
     outcome: str = "-"
+    supernet: str = "-"
     peer: str = "-"
 
     @property
@@ -114,11 +118,27 @@ def _judge(
     reference = pass_.reference(program)
     assert reference is not None
     expected, got = _run(reference.module, inputs), _run(pruned.module, inputs)
+    row.supernet = _supernet(program, len(groups.free))
     if not _equal(expected, got, _tolerance(program)):
         row.outcome = "WRONG: it differs from its own reference"
     elif row.approximate:
         row.outcome = "exact, and approximate in part"
     return narrowed(program.module, pruned.module), outputs
+
+
+def _supernet(program: Program, free: int) -> str:
+    """Makes a supernet; its smallest subnet and a drawn one must be what is extracted."""
+    widths = {"step": 1, "at_least": 0.0, "min_channels": 1}
+    inputs = program.example_inputs
+    try:
+        net = gfx.supernet(program.module, inputs, widths=widths, order=None, verify=False).eval()
+    except gfx.PreconditionError:
+        return "none"
+    for chosen in (net.smallest(), net.sample(3, 0)):
+        net.set(chosen)
+        if not _equal(_run(net.extract(), inputs), _run(net, inputs), _tolerance(program)):
+            return "WRONG"
+    return "all" if len(net.widths) == free else f"{len(net.widths)} of {free}"
 
 
 def _still(program: Program) -> None:

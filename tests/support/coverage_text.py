@@ -33,13 +33,24 @@ torch {torch} and torch-pruning {peer}: the same models and inputs, in the same 
   pass through a statistic over channels, such as a LayerNorm, that no removal keeps; they equal
   the pass's own reference, and all others were judged as above. *own reference*: the independent
   oracle of the tests cannot follow this model, so that the pass's own reference alone judged.
+- **supernet**: the groups that are elastic in a supernet, of those that may be narrowed. Its
+  smallest subnet, and one that is drawn, equal the nets that are extracted at the same widths.
 - **torch-pruning**: half of the channels by magnitude; the layers that write the outputs are
   ignored. *handled*: it ran and narrowed every layer that gfx narrowed. *partly*: it narrowed that
   share of them. *nothing*: it narrowed none and did not say so. *wrong shape*: the outputs changed
   their shape. *crash*: it raised, or left a model that does not run. *no end*: it was stopped after
   a minute. Whether its numbers are right was not looked at.
 """
-COLUMNS = "model", "front end", "groups", "channels", "parameters", "outcome", "torch-pruning"
+COLUMNS = (
+    "model",
+    "front end",
+    "groups",
+    "channels",
+    "parameters",
+    "outcome",
+    "supernet",
+    "torch-pruning",
+)
 
 
 def render(sections: Mapping[str, Sequence[str]]) -> str:
@@ -58,7 +69,8 @@ def split(text: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, title in SECTIONS.items():
         body = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
-        found[key] = [x for x in body.splitlines() if x.startswith("| ")][1:]
+        rows = [x for x in body.splitlines() if x.startswith("| ")][1:]
+        found[key] = [x for x in rows if len(cells(x)) == len(COLUMNS)]  # not those of older files
     return found
 
 
@@ -73,16 +85,18 @@ def line(row: Row) -> str:
     values = (row.name, row.frontend, str(row.groups), channels, _percent(row.parameters))
     if row.outcome.startswith("refused"):
         values = (row.name, row.frontend, "-", "-", "-")
-    return f"| {' | '.join((*values, _outcome(row), row.peer))} |"
+    return f"| {' | '.join((*values, _outcome(row), row.supernet, row.peer))} |"
 
 
 def _summary(lines: Sequence[str]) -> str:
     rows = [cells(x) for x in lines]
     ours = Counter("refused" if r[5].startswith("refused") else "pruned" for r in rows)
-    theirs = Counter(r[6].partition(" (")[0] for r in rows)
+    theirs = Counter(r[7].partition(" (")[0] for r in rows)
     said = ", ".join(f"{kind} {count}" for kind, count in theirs.most_common())
+    whole = sum(r[6] == "all" for r in rows)
     refused = f", {ours['refused']} refused with a reason" if ours["refused"] else ""
-    return f"{len(rows)} models. gfx: {ours['pruned']} pruned{refused}. torch-pruning: {said}."
+    gfx = f"{ours['pruned']} pruned{refused}; {whole} supernets with every free group"
+    return f"{len(rows)} models. gfx: {gfx}. torch-pruning: {said}."
 
 
 def _outcome(row: Row) -> str:

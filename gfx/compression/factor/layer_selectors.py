@@ -5,7 +5,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gfx.errors import PreconditionError, RecipeError, did_you_mean
 from gfx.ir.globs import named_by
@@ -13,9 +13,10 @@ from gfx.ir.layers import Layer, layers_of
 from gfx.ir.program import Program
 from gfx.ir.stages import STAGES, stages
 
-__all__ = ["Condition", "Names", "Rank", "check_selectors", "named"]
+__all__ = ["Condition", "Names", "Otherwise", "Rank", "check_selectors", "named"]
 
 Rank = int | float
+Otherwise = Literal["refuse", "skip"]
 
 _ENDS = 12  # names that a message lists
 _SAY = 'write for example {sensitivity: "< 0.05"}'
@@ -75,7 +76,11 @@ class Condition:
 
 
 def named(
-    layers: Sequence[Layer], where: Sequence[str], stages: Mapping[str, str], field: str = "where"
+    layers: Sequence[Layer],
+    where: Sequence[str],
+    stages: Mapping[str, str],
+    field: str = "where",
+    otherwise: Otherwise = "refuse",
 ) -> set[str]:
     """Returns the paths of the layers that some names select.
 
@@ -86,8 +91,9 @@ def named(
             writes name layers by path.
         stages: the stage of each node, by the node's name.
         field: the name of `where` in messages.
+        otherwise: what becomes of a stage that the program has no layer in.
 
-    Raises: PreconditionError if the program has no layer in a stage; RecipeError if a glob names
+    Raises: PreconditionError if it is refused; RecipeError if a glob names
     no layer.
     """
     paths = [layer.path for layer in layers]
@@ -98,11 +104,11 @@ def named(
         elif name in STAGES:
             of = {x.path: stages.get(x.calls[0].name, "") for x in layers}
             chosen = [path for path in paths if of[path] == name]
-            if not chosen:
+            if not chosen and otherwise == "refuse":
                 there = ", ".join(s for s in STAGES if s in of.values()) or "none"
                 raise PreconditionError(
                     f"{field}: {name}: no layer of the program is in this stage; its "
-                    f"stages: {there}"
+                    f"stages: {there}; name one of these, or add otherwise: skip"
                 )
         else:
             chosen = named_by(name, paths)
@@ -162,6 +168,7 @@ class Names:
     keep: Sequence[str] = ()  # but not these
     layers: Mapping[str, Rank | None] | None = None  # these alone, with a rank; None: not said
     rank: Rank | None = None  # of those in `where`
+    otherwise: Otherwise = "refuse"  # a stage in `where` that the program has no layer in
 
     @staticmethod
     def given(
@@ -170,6 +177,7 @@ class Names:
         layers: Mapping[str, Rank | None],
         rank: Rank | None,
         kept: Mapping[str, Any],
+        otherwise: Otherwise = "refuse",
     ) -> "Names":
         """Reads the fields of a recipe.
 
@@ -178,7 +186,7 @@ class Names:
         """
         names = () if isinstance(where, Mapping) else where
         alone = kept and not where and rank is None
-        return Names(names, keep, layers if layers or alone else None, rank)
+        return Names(names, keep, layers if layers or alone else None, rank, otherwise)
 
     def ranks(self, program: Program) -> dict[str, Rank | None]:
         """Returns the rank of every layer that is named, by path.
@@ -193,7 +201,9 @@ class Names:
             for path in named(layers, (glob,), of, "layers"):
                 ranks.setdefault(path, rank)
         if self.layers is None:
-            paths = named(layers, self.where, of) if self.where else {x.path for x in layers}
+            paths = {x.path for x in layers}
+            if self.where:
+                paths = named(layers, self.where, of, otherwise=self.otherwise)
             ranks = dict.fromkeys(paths, self.rank)
         return {path: rank for path, rank in ranks.items() if path not in keep}
 

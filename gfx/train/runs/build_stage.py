@@ -81,6 +81,9 @@ class StageBuilder:
         Raises: InputError or RecipeError if something does not fit.
         """
         student = student.to(self.devices.device)
+        if not any(parameter.requires_grad for parameter in student.parameters()):
+            student.requires_grad_(True)
+            self.said.append("the parameters of the model are frozen; those of its students learn")
         tapped = bool(taps_of(self.stage))
         keep = _KEPT_BYTES if self.fit.cache and self._comes_again(steps) else 0
         players: list[Player] = []
@@ -243,7 +246,9 @@ class StageBuilder:
 
     def _critic(self, wanted: Critic) -> nn.Module | None:
         """Returns the discriminator that a player begins with (rule 2)."""
-        return self.critics.begin(wanted, [guide.stage for guide in self.fit.teacher], self.seed)
+        made = self.critics.begin(wanted, [guide.stage for guide in self.fit.teacher], self.seed)
+        self.task = self.critics.task  # with the arguments that it takes
+        return made
 
     def _check_image(self, image: Tensor) -> None:
         """Refuses a generator whose images have another shape than the real ones."""

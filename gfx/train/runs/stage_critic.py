@@ -57,7 +57,7 @@ class StageCritic:
                 "through one, or data of another task"
             )
         made = self._chosen(wanted, teachers, seed).to(real.device)
-        self.check(made, self.task)
+        self.task = self.check(made, self.task)
         return made
 
     def _chosen(self, wanted: Critic, teachers: Sequence[str], seed: int) -> nn.Module:
@@ -87,24 +87,39 @@ class StageCritic:
             )
         return source.new(seed)
 
-    def check(self, critic: nn.Module, task: Task) -> None:
-        """Refuses a discriminator that does not take what a task gives it (rule 1).
+    def check(self, critic: nn.Module, task: Task) -> Task:
+        """Returns the task with the arguments that a discriminator takes (rule 1).
 
-        Raises: InputError with the shapes.
+        Raises: InputError with the shapes if it takes none that the task can give it.
         """
         real = real_images(task, self.first)
         assert real is not None
         given = task.judged(self.first, real)
+        error = _failure(critic, given)
+        if error is None:
+            return task
+        for other, said in task.judged_otherwise():
+            if _failure(critic, other.judged(self.first, real)) is None:
+                self.say(
+                    f"stage {self.stage}: the discriminator ({type(critic).__name__}) is one {said}"
+                )
+                return other
         shapes = ", ".join(shape_text(x) for x in given)
-        try:
-            with torch.no_grad(), preserved(critic), keep_random_state():
-                critic(*given)
-        except Exception as error:  # of anyone's module
-            raise InputError(
-                f"stage {self.stage}: the discriminator ({type(critic).__name__}) does not take "
-                f"what the task {task.name} gives it, {shapes}: {str(error)[:200]}; give one "
-                f"that does, or none: then {self.source.default} is made"
-            ) from error
+        raise InputError(
+            f"stage {self.stage}: the discriminator ({type(critic).__name__}) does not take "
+            f"what the task {task.name} gives it, {shapes}: {str(error)[:200]}; give one "
+            f"that does, or none: then {self.source.default} is made"
+        ) from error
+
+
+def _failure(critic: nn.Module, given: Sequence[object]) -> Exception | None:
+    """Returns what a discriminator raises of its arguments, if anything."""
+    try:
+        with torch.no_grad(), preserved(critic), keep_random_state():
+            critic(*given)
+    except Exception as error:  # of anyone's module
+        return error
+    return None
 
 
 def shape_text(value: object) -> str:

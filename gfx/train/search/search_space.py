@@ -247,6 +247,7 @@ class SearchSpace:
                 pins = f"; what stays whole: {why}" if why else ""
                 raise BudgetError(
                     f"{budget.name}: the limit is {budget.said(budget.limit)}, and the smallest "
-                    f"subnet takes {budget.said(least)}; raise the budget, or give the supernet "
+                    f"subnet takes {budget.said(least)}; raise the budget (--budget, in Python "
+                    "budget=), or give the supernet "
                     f"smaller widths{pins}"
                 )

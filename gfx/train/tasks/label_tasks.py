@@ -236,7 +236,8 @@ def _as_tensor(value: Any, name: str) -> Tensor:
         return torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{name} holds a {type(value).__name__}; inputs are tensors, arrays or numbers"
+            f"{name} holds a {type(value).__name__}; inputs are tensors, arrays or numbers: leave "
+            "it out of the tuple, or give a dictionary, whose strings are names"
         ) from error
 
 

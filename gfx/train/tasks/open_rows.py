@@ -146,10 +146,18 @@ def open_rows(data: Any) -> ExampleSource:
 
 
 def as_row(item: Any) -> Row:
-    """Returns an item as a row: a tuple as it is, a dict by its values, else one column."""
+    """Returns an item as a row: a tuple as it is, a dict by its values, else one column.
+
+    Of a dict, strings and lists of them are left out: they are names, as of files.
+    """
     if isinstance(item, Mapping):
-        return tuple(item.values())
+        return tuple(value for value in item.values() if not _is_name(value))
     return tuple(item) if isinstance(item, tuple | list) else (item,)
+
+
+def _is_name(value: Any) -> bool:
+    several = value if isinstance(value, list | tuple) and value else [value]
+    return all(isinstance(each, str | bytes | os.PathLike) for each in several)
 
 
 def _is_plain(loader: DataLoader[Any]) -> bool:

@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -31,6 +31,7 @@ class PairedTask(SourceTask):
     """
 
     name: ClassVar[str] = "paired"
+    _judged: str = "joined"  # what a discriminator is called with: joined, apart or alone
 
     def __init__(
         self,
@@ -116,8 +117,19 @@ class PairedTask(SourceTask):
         return found
 
     def judged(self, batch: Batch, image: Tensor) -> tuple[Any, ...]:
-        """Returns input and image side by side in the channels."""
+        """Returns input and image side by side in the channels, or as `judged_otherwise` says."""
+        if self._judged == "alone":
+            return (image,)
+        if self._judged == "apart":
+            return batch.tensors["x"], image
         return (torch.cat((batch.tensors["x"], image), 1),)
+
+    def judged_otherwise(self) -> Iterator[tuple[Self, str]]:
+        """Yields the task for discriminators of two arguments, and for those of images alone."""
+        for form, said in (("apart", "of input and image, in this order"), ("alone", "of images")):
+            made = copy.copy(self)
+            made._judged = form
+            yield made, said
 
     def default_discriminator(self, made: Tensor, batch: Batch) -> str:
         """Returns the PatchGAN of pix2pix; for maps of labels SPADE's, of two scales."""

@@ -9,7 +9,7 @@
 import copy
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -63,10 +63,11 @@ class Batch:
     def of(examples: Sequence[Example]) -> "Batch":
         """Stacks examples.
 
-        Raises: InputError if their shapes differ.
+        Raises: InputError if their shapes differ, or values are not finite.
         """
         names = examples[0].tensors.keys()
         tensors = {name: _stacked(name, [e.tensors[name] for e in examples]) for name in names}
+        _require_finite(tensors, examples)
         known = [e.labelled for e in examples if e.labelled is not None]
         return Batch(
             tensors,
@@ -188,6 +189,10 @@ class Task(ABC):
         """Returns the arguments of the discriminator for images."""
         return (image,)
 
+    def judged_otherwise(self) -> Iterator[tuple[Self, str]]:
+        """Yields the task with other arguments for a discriminator, and what they are."""
+        yield from ()
+
     def label_loss(self, batch: Batch, logits: Tensor, *, fake: bool) -> Tensor:
         """Returns the loss of a discriminator that names labels: of real images or of made ones.
 
@@ -235,6 +240,20 @@ def shape_of(value: Tensor) -> str:
 def size_of(images: Tensor) -> tuple[int, int]:
     """Returns height and width of images (N, C, H, W)."""
     return images.shape[2], images.shape[3]
+
+
+def _require_finite(tensors: Mapping[str, Tensor], examples: Sequence[Example]) -> None:
+    """Raises InputError naming the first example with a value that is not finite."""
+    for name, stacked in tensors.items():
+        if not stacked.is_floating_point() or bool(stacked.sum().isfinite()):
+            continue  # a target that there is not is NaN
+        for number, one in enumerate(examples):
+            if one.labelled is not False and not bool(one.tensors[name].isfinite().all()):
+                said = f"example {one.key}" if one.key else f"number {number} of a batch"
+                raise InputError(
+                    f"{said} of the data holds NaN or infinite values in {name}; leave it out, or "
+                    "mend it"
+                )
 
 
 def _stacked(name: str, values: list[Tensor]) -> Tensor:
