@@ -167,6 +167,15 @@ def compress(
             "--time", metavar="SECONDS", help="Stop after this time, to go on by the same command."
         ),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="What workers share that judge nets of the recipe's search too: each gives "
+            "gfx search DIR --storage URL, DIR that of --run.",
+        ),
+    ] = None,
     inputs: Input = None,
     factory: Factory = None,
     key: Key = None,
@@ -219,6 +228,7 @@ def compress(
             device=device,
             log=[each.value for each in log or ()],
             time=time,
+            storage=storage,
             dry_run=dry_run,
             example_inputs=opened.inputs,
         )

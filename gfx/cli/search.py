@@ -107,7 +107,8 @@ def search(
         typer.Option(
             "--storage",
             metavar="URL",
-            help="What several workers share; each gives the same command.",
+            help="What several workers share; each gives the same command. With the folder of a "
+            "run of gfx compress that has it too: judge nets of its search.",
         ),
     ] = None,
     run: Annotated[
@@ -181,7 +182,6 @@ def search(
     images = folders_of(data)
     with Progress(f"opening {model}") as progress:
         if Path(model).is_dir():
-            folder = Path(model)
             found = gfx.search(
                 model,
                 data=images,
@@ -191,7 +191,9 @@ def search(
                 storage=storage,
                 run=run,
                 time=time,
+                fid_weights=fid_weights,
             )
+            folder = found.folder if storage is not None else Path(model)
         else:
             opened = open_named(
                 model, inputs=inputs, factory=factory, key=key, trust=trust, seed=seed

@@ -5,6 +5,7 @@
 """
 
 from gfx.metrics.evaluate import check_metrics, evaluate
+from gfx.metrics.extractors import feature_network
 from gfx.metrics.output_distance import METRICS, Metric, image_metrics, metric
 from gfx.metrics.reference import Reference
 from gfx.metrics.score import Score
@@ -16,6 +17,7 @@ __all__ = [
     "Score",
     "check_metrics",
     "evaluate",
+    "feature_network",
     "image_metrics",
     "metric",
 ]

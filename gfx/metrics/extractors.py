@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from gfx.errors import InputError
 from gfx.ir.random_state import keep_random_state
-from gfx.metrics.efficientnet_lite0 import SHA256, load_efficientnet_lite0
+from gfx.metrics.efficientnet_lite0 import SHA256, FeatureMaps, load_efficientnet_lite0
 from gfx.metrics.metric_name import MetricName
 
-__all__ = ["BATCH", "Extractor", "make_extractor"]
+__all__ = ["BATCH", "Extractor", "feature_network", "make_extractor"]
 
 BATCH = 50  # images a call, whatever the caller's batches: the last digits depend on it
 
@@ -97,16 +97,37 @@ def make_extractor(
         return Extractor(name, identity, lambda x: net(_resized(_rgb(x), size)), net, axes)
     if name == "inception":
         return _inception(metric, fid_weights)
-    module = given[name] if name in given else _imported(name)
-    if not isinstance(module, nn.Module):
-        raise InputError(
-            f"the features {name} are a {type(module).__name__}; give a module, or a class or "
-            "function that makes one"
-        )
+    module = _module(name, given[name] if name in given else _imported(name))
     identity = f"{name}:{_hash_of(module)}:{metric.size}"
     size = metric.size or 0
     call = (lambda x: module(_resized(x, size))) if size else module
     return Extractor(name, identity, call, module, metric.axes or 0)
+
+
+def feature_network(name: str) -> nn.Module:
+    """Makes a network whose features a loss compares: images in [-1, 1] -> a map, or several.
+
+    `efficientnet_lite0` gives the maps before each halving; `module:factory` is the user's own.
+
+    Raises: InputError if it cannot be made, or is none.
+    """
+    if name == "efficientnet_lite0":
+        return FeatureMaps(load_efficientnet_lite0())
+    if ":" not in name:
+        raise InputError(
+            f"the features {name!r} are not known; give efficientnet_lite0, or module:factory, "
+            "which makes your own network"
+        )
+    return _module(name, _imported(name))
+
+
+def _module(name: str, found: Any) -> nn.Module:
+    if not isinstance(found, nn.Module):
+        raise InputError(
+            f"the features {name} are a {type(found).__name__}; give a module, or a class or "
+            "function that makes one"
+        )
+    return found
 
 
 def _rgb(images: Tensor) -> Tensor:

@@ -110,3 +110,26 @@ def test_taps_that_a_block_may_hide_are_refused_before_the_first_step(tmp_path):
     with pytest.raises(InputError, match=r"tap block_0 is not in every subnet: block\.skip may"):
         compressed(recipe("teacher", taps={"layers": ["block.0"]}, **TAUGHT), residual(), **how)
     assert not list(tmp_path.glob("01-*.gfx"))
+
+
+@pytest.mark.parametrize("sample", [None, "uniform"])
+def test_a_stage_that_trains_the_whole_behind_a_supernet_computes_one_form(sample, tmp_path):
+    fit = {**PLAIN, "batch": 2, "steps": 2}
+    stages = recipe("uniform", **PLAIN)["stages"] | {"whole": {"fit": {**fit, "sample": sample}}}
+    how = {"data": pairs(), "discriminator": Patch(), "val": 0.25}
+    made = compressed({"stages": stages}, residual(), run=tmp_path, **how)
+    net = gfx.supernet(tmp_path / "01-many.gfx", EXAMPLE)
+    if sample is not None:  # it trains subnets too, and has what they have
+        assert gfx.supernet(made.model, EXAMPLE).choices == net.choices
+        return
+    largest = net.extract(net.largest())
+    assert state_of(made.model).keys() == state_of(largest).keys()
+    assert gfx.cost(made.model, EXAMPLE) == gfx.cost(largest, EXAMPLE)
+    assert "gfx_supernet" not in made.model.meta
+    planned = {stage.name: stage.params for stage in made.plan.stages}
+    assert planned["whole"] == gfx.cost(largest, EXAMPLE).params
+    assert [step.name for step in gfx.report(made.model).passes].count("widths") == 1
+    begun = gfx.load(tmp_path / "01-many.gfx")
+    x = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():  # two steps away from where the supernet ended
+        assert 0 < (made.model(x) - begun.eval()(x)).abs().max() < 0.1

@@ -227,7 +227,92 @@ def test_a_term_is_its_loss(name):
 
 
 def test_the_terms_that_are_compared_with_no_loss_alone_are_these():
-    assert terms().keys() - WANTED.keys() == {"feature_matching", "labels", "self_supervised"}
+    alone = {"feature_matching", "labels", "perceptual", "self_supervised"}
+    assert terms().keys() - WANTED.keys() == alone
+
+
+class Eyes(nn.Module):
+    """A network of one's own that returns two maps."""
+
+    def __init__(self, seed=5):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return [x, self.second(x)]
+
+
+@pytest.fixture
+def eyes(monkeypatch):
+    module = types.ModuleType("my_eyes")
+    module.Eyes, module.none = Eyes, lambda: "no module"
+    monkeypatch.setitem(sys.modules, "my_eyes", module)
+    return module
+
+
+def test_the_perceptual_term_weighs_the_maps_of_ones_own_network(eyes):
+    player = prepared({"perceptual": {"net": "my_eyes:Eyes", "layers": [0.25, 2]}})
+    values = values_of(player)
+    _, objective = objective_of(player)
+    maps = zip(Eyes()(values.image), Eyes()(values.target), strict=True)
+    first, second = (torch.nn.functional.l1_loss(one, other) for one, other in maps)
+    torch.testing.assert_close(objective.generator(values), 0.25 * first + 2 * second)
+    assert not list(objective.parameters())
+    assert not objective.state_dict()
+
+
+def test_the_perceptual_term_takes_the_teacher_s_image_where_there_is_no_truth(eyes):
+    from gfx.train.terms import TermSetting
+
+    values = values_of(prepared({"perceptual": "my_eyes:Eyes"}))
+    (term,) = read_terms({"perceptual": "my_eyes:Eyes"})
+    objective = term.build(TermSetting({}, (), 0))
+    blind = types.SimpleNamespace(image=values.image, target=None, teachers=values.teachers)
+    maps = zip(Eyes()(values.image), Eyes()(values.teachers[0].image), strict=True)
+    wanted = sum(torch.nn.functional.l1_loss(one, other) for one, other in maps)
+    torch.testing.assert_close(objective.generator(blind), wanted)
+
+
+def test_maps_of_the_network_that_ships_are_what_it_pools():
+    from gfx.metrics import feature_network
+
+    made = feature_network("efficientnet_lite0")
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    maps = made(image)
+    assert [x.shape[-1] for x in maps] == [32, 16, 8, 4, 2]
+    last = torch.nn.functional.relu6(made.net._bn1(made.net._conv_head(maps[-1])))
+    torch.testing.assert_close(last.mean((2, 3)), made.net((image + 1) / 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("vgg19", "the features 'vgg19' are not known; give efficientnet_lite0, or module:factory"),
+        ("my_eyes:none", "the features my_eyes:none are a str; give a module"),
+        ("my_eyes:Ears", "the features my_eyes:Ears cannot be made: AttributeError"),
+        ({"net": "my_eyes:Eyes", "layers": [1]}, "layers has 1 weights and my_eyes:Eyes returns 2"),
+    ],
+)
+def test_wrong_networks_of_the_perceptual_term_are_refused(eyes, given, said):
+    with pytest.raises(InputError, match=said):
+        _loss_of({"perceptual": given})
+
+
+def _loss_of(terms):
+    player = prepared(terms)
+    return player.loss(next(player.batches()))
+
+
+def test_a_run_with_other_weights_of_the_network_is_another_run(eyes, tmp_path):
+    recipe = {"stages": {"it": {"fit": {"losses": {"perceptual": "my_eyes:Eyes"}, "steps": 1}}}}
+    how = {"data": pairs(8), "example_inputs": EXAMPLE, "run": tmp_path, "val": 0}
+    gfx.compress(recipe, generator(), **how)
+    assert gfx.compress(recipe, generator(), **how).finished
+    eyes.Eyes = lambda: Eyes(seed=6)
+    with pytest.raises(InputError, match="networks"):
+        gfx.compress(recipe, generator(), **how)
 
 
 def test_the_self_supervised_term_is_its_loss():

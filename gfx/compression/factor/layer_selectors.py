@@ -18,6 +18,7 @@ __all__ = ["Condition", "Names", "Otherwise", "Rank", "check_selectors", "named"
 Rank = int | float
 Otherwise = Literal["refuse", "skip"]
 
+_ENDS = 12  # names that a message lists
 _SAY = 'write for example {sensitivity: "< 0.05"}'
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -149,6 +150,10 @@ def _hint(name: str, paths: Sequence[str]) -> str:
     text = f"no convolution or linear layer is named {name!r}"
     if inside:
         return f"{text}; {name.rstrip('.*')}.* names the {len(inside)} inside it"
+    if name.startswith("*."):  # of many layers: what their names end in tells more than one of them
+        ends = list(dict.fromkeys(path.rpartition(".")[2] for path in paths))
+        more = f" and {len(ends) - _ENDS} more" if len(ends) > _ENDS else ""
+        return f"{text}; names of layers end in {', '.join(ends[:_ENDS]) or 'nothing'}{more}"
     return f"{text}{did_you_mean(name, [*paths, *STAGES], '', cutoff=0.3)}"
 
 

@@ -22,13 +22,17 @@ from gfx.ir.ambient_modes import in_neutral_modes
 from gfx.ir.model_kinds import require_module
 from gfx.ir.random_state import keep_random_state
 from gfx.progress import Progress, reported
+from gfx.reports.front.front_page import write_front_page
 from gfx.reports.front.front_search import FrontSearch, SearchCall, search_front
 from gfx.reports.front.opened_search import open_search, said_of_score
 from gfx.train.runs.run_identity import fingerprint
+from gfx.train.runs.shared_search import data_of_run, joined_search
 from gfx.train.search.front_file import FRONT, read_front
+from gfx.train.search.judged_examples import JudgedExamples
 from gfx.train.search.refit_judge import REFIT, RefitJudge
 from gfx.train.search.search_fields import read_search
 from gfx.train.search.search_folder import claimed_folder, is_search_folder
+from gfx.train.search.searched_front import write_searched_front
 from gfx.train.search.supernet_judge import SupernetJudge
 from gfx.train.supernet import Supernet
 
@@ -70,7 +74,8 @@ def search(
 
     Args:
         model: a supernet, its file, or any generator that is to be narrowed without training; the
-            folder of a search that is finished gives back what it found.
+            folder of a search that is finished gives back what it found. With a storage, the folder
+            of a run of `gfx.compress` with that storage: nets of its search are judged here too.
         data: a folder, a tensor or Dataset of images, a pair of these, or a task of
             `gfx.train.tasks`; None draws the latents of a generator that takes some.
         by: how nets are proposed: survey, evolution, nsga2, tpe or random.
@@ -109,6 +114,12 @@ def search(
     """
     require_seed(seed, InputError)
     if isinstance(model, str | os.PathLike) and Path(model).is_dir():
+        path = Path(model)
+        if storage is not None and (path / "recipe.yaml").is_file():
+            asked = {"evaluations": evaluations, "score": score, "budget": budget}
+            _refuse_given(path, [name for name, value in asked.items() if value is not None])
+            how = {"call": call, "fid_weights": fid_weights and os.fspath(fid_weights)}
+            return _joined(path, storage, data, run, time, **how)
         given = {
             "data": data, "evaluations": evaluations, "score": score, "budget": budget,
             "storage": storage, "run": run, "time": time,
@@ -171,6 +182,38 @@ def _batch(by: str, kind: str) -> int:
     if kind == "refit":
         return 2
     return {"evolution": 32, "random": 32}.get(by, 8)
+
+
+def _refuse_given(path: Path, names: Sequence[str]) -> None:
+    if names:
+        raise InputError(
+            f"{printable(path)} is a run of gfx compress, whose recipe says how it searches; "
+            f"leave out {', '.join(names)}"
+        )
+
+
+def _joined(
+    path: Path, storage: str, data: Any, run: Any, time: float | None, **how: Any
+) -> FrontSearch:
+    """Judges nets of the search of a run of gfx compress, beside it.
+
+    The front that is made of them is this worker's; the run makes its own.
+    """
+    with keep_random_state([], python=True):
+        if data is None:
+            data = data_of_run(path)
+        search = joined_search(path, storage, data, seconds=time, **how)
+        trials, judge = search.join()
+        asked, held = search.asked, search.system.held
+        folder = Path(tempfile.mkdtemp(prefix="gfx-search-")) if run is None else Path(run)
+        done = len(trials) >= min(asked.evaluations, search.space.size)
+        about = (f"nets are those of the search of {printable(path)}",)
+        front = write_searched_front(
+            folder, trials, judge, JudgedExamples.of_held_out(held), search.limits,
+            finished=done, about=about,
+        )  # fmt: skip
+        write_front_page(folder)
+        return FrontSearch(folder, front, len(trials), done, about)
 
 
 def _finished(folder: Path, given: Sequence[str]) -> FrontSearch:

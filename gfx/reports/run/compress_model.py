@@ -40,6 +40,7 @@ from gfx.train.runs.run_folder import RunFolder
 from gfx.train.runs.run_identity import fingerprint, identity
 from gfx.train.runs.run_report import attach_run_report
 from gfx.train.runs.run_system import RunSettings, SystemRun
+from gfx.train.runs.shared_search import check_shared_search, note_shared_search
 from gfx.train.runs.trackers import check_trackers
 from gfx.train.systems.fit_fields import GIVEN
 from gfx.train.systems.read_system import SystemSource, load_system
@@ -113,6 +114,7 @@ def compress(
     log: Sequence[str] = (),
     time: float | None = None,
     checkpoint_seconds: float = 60.0,
+    storage: str | None = None,
     dry_run: bool = False,
     example_inputs: Any = None,
     progress: Progress = False,
@@ -152,6 +154,8 @@ def compress(
         log: tensorboard, wandb, trackio, through accelerate.
         time: seconds after which the run stops, to be taken up again.
         checkpoint_seconds: between states that are written.
+        storage: what workers share that judge nets of the recipe's search beside this run, as a URL
+            that Optuna takes: `gfx.search(run, storage=...)`; None: this run searches alone.
         dry_run: whether to build everything and train nothing.
         example_inputs: for the generator, where they cannot be inferred.
         progress: whether to show what is done, or a function that is told.
@@ -192,7 +196,9 @@ def compress(
         checkpoint_seconds=checkpoint_seconds,
         seconds=time,
         log=tuple(log),
+        storage=storage,
     )
+    check_shared_search(system, storage)
     how = {
         "size": size, "crop": crop, "flip": flip, "range": range,
         "val": val, "labels": labels, "attributes": attributes,
@@ -218,6 +224,7 @@ def compress(
         stack.enter_context(folder.opened(asked, claims=devices.main))
         devices.wait()
         plan = _planned(made)
+        note_shared_search(made)
         if devices.main:
             _note_call(path, recipe, preset, data, made.said)
         run_all_stages(made)

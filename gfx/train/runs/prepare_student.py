@@ -1,7 +1,9 @@
 """Prepares the student of a stage: its passes, on what the stage before it left, and its data.
 
-Taps of `fit.taps`, and those among the passes, go in first; every teacher gets them at the same
-places.
+1. Taps of `fit.taps`, and those among the passes, go in first; every teacher gets them at the same
+   places.
+2. A stage that trains the whole net of a supernet with choices of forms begins from that net alone:
+   layers that no subnet of it would use are not computed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,8 +11,11 @@ from typing import Any
 
 from torch import fx
 
+from gfx.compression.selection.width_choices import SUPERNET
 from gfx.errors import PreconditionError
+from gfx.ir.choice_nodes import choices_of, take
 from gfx.ir.execute import tensors
+from gfx.ir.program import Program
 from gfx.pipeline import apply
 from gfx.train.feeding import Loader
 from gfx.train.systems import SystemStage
@@ -50,12 +55,25 @@ def prepared_student(
     """
     recipe = stage.recipe(steps, seed)
     taps = taps_of(stage)
+    if stage.fit is not None and stage.fit.sample is None:
+        before = _without_choices(before, example)  # rule 2
     passes = [*taps, *(p for p in recipe.spec()["passes"] if "distill_taps" not in p)]
     try:
         wanted = {"passes": passes, "seed": seed, "budget": stage.budget or None}
         return apply(wanted, before, example, data=data)
     except PreconditionError as error:
         raise PreconditionError(f"stage {stage.name}: {error}") from error
+
+
+def _without_choices(net: fx.GraphModule, example: Any) -> fx.GraphModule:
+    """Returns the largest net of a supernet; what has no choices as it is."""
+    choices = choices_of(net)
+    if not choices:
+        return net
+    program = Program(net, example).copy()
+    take(program, [len(choice.options) - 1 for choice in choices.values()])
+    program.module.meta.pop(SUPERNET, None)  # its choices are gone
+    return program.module
 
 
 def taps_of(stage: SystemStage) -> list[Any]:

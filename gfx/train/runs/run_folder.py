@@ -96,6 +96,21 @@ class RunFolder:
             self._claim(asked)
             yield
 
+    def asked(self) -> dict[str, Any]:
+        """Reads what the run was asked for; its files can then be read, beside the run.
+
+        Raises: ArchiveError or InputError if it is no folder of a run.
+        """
+        path = self.path / "recipe.yaml"
+        again = "give the folder of a run, as gfx compress wrote it"
+        with reading_file(path, again):
+            text = read_regular(path, LONGEST, again)
+            found = parse(text.decode("utf-8"), str(path))
+        if not isinstance(found, dict) or not isinstance(found.get("run"), dict):
+            raise InputError(f"{printable(path)} is no recipe of a run; {again}")
+        self.key = hashlib.sha256(text).hexdigest()
+        return found
+
     def finished(self, number: int, name: str) -> dict[str, Any] | None:
         """Returns how a stage ended; None if it has not.
 

@@ -45,10 +45,22 @@ def identity(
             "seed": settings.seed,
             "scale": settings.scale,
             "metrics": list(settings.metrics),
+            **_networks(system),
             # what is judged the best depends on when it is judged
             **({"evaluate": settings.evaluate} if _judged(system) else {}),
         },
     }
+
+
+def _networks(system: System) -> dict[str, Any]:
+    """Names the networks that terms compare by."""
+    found = {}
+    for stage in system.stages:
+        for term in () if stage.fit is None else stage.fit.all_losses:
+            network = term.uses()
+            if network is not None:
+                found[f"{stage.name}: {term.name}"] = fingerprint(network)
+    return {"networks": found} if found else {}
 
 
 def _judged(system: System) -> bool:

@@ -41,6 +41,7 @@ class RunSettings:
     checkpoint_seconds: float = 60.0
     seconds: float | None = None  # for which the run may go on; then it stops, to be taken up again
     log: tuple[str, ...] = ()  # trackers
+    storage: str | None = None  # of the ledger of a search, which workers share; None: a file
 
 
 @dataclass
@@ -143,11 +144,21 @@ class SystemRun:
         assert stage.fit is not None
         return length_of(stage.fit, loader, self.settings.scale, self.trained)
 
+    def teacher_of(self, stage: SystemStage) -> fx.GraphModule:
+        """Returns what a stage's nets are compared with where there is no truth, on the device.
+
+        That is its teacher; of a stage that does not fit, that of the last one before it that does;
+        else the model as it was given.
+        """
+        stages = self.system.stages
+        upto = stages[: [each.name for each in stages].index(stage.name) + 1]
+        fit = next((each.fit for each in reversed(upto) if each.fit is not None), None)
+        name = fit.teacher[0].stage if fit is not None and fit.teacher else GIVEN
+        return self.nets.generators[name].to(self.devices.device)
+
     def evaluation(self, stage: SystemStage) -> Evaluation:
-        """Returns what judges the student of a stage: beside its teacher, or the model given."""
-        guides = () if stage.fit is None else stage.fit.teacher
-        teacher = self.nets.generators[guides[0].stage if guides else GIVEN]
+        """Returns what judges the student of a stage, beside its teacher."""
         metrics = self.settings.metrics or DEFAULT_METRICS
-        shown = teacher.to(self.devices.device)
+        shown = self.teacher_of(stage)
         weights = self.settings.fid_weights
         return Evaluation(self.held, metrics, shown, self.devices, fid_weights=weights)

@@ -1,23 +1,27 @@
 """Runs the search of a stage: judges subnets of the supernet that the stage before it left.
 
 1. Nets are judged on the examples that the run kept for searches (`data: {search: 0.2}`), else on
-   examples of the training set; the front again on those that all stages are judged on.
+   examples of the training set; the front again on those that all stages are judged on. Without a
+   truth they are compared with the teacher that the supernet had.
 2. Fractions of a budget are of the model as it was given.
 3. Each judged net is written down at once: a search that was stopped goes on after the last.
 4. What the front is picked from, and what it is judged by, is in the folder `NN-name` of the run.
 5. Of several processes all judge; the first proposes, keeps the ledger and makes the front.
+6. With a storage the ledger is there, and workers of `gfx search RUN` judge too.
 """
 
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 from torch import fx
 
 from gfx.compression.selection.width_choices import SUPERNET
 from gfx.costs import cost_of, parse_budget
-from gfx.errors import BudgetError, PreconditionError
+from gfx.errors import BudgetError, InputError, PreconditionError
 from gfx.frontend.driver import traced
+from gfx.io.guards import printable
 from gfx.pipeline import apply
 from gfx.progress import stage as report_stage
 from gfx.train.runs.evaluation import DEFAULT_METRICS
@@ -25,8 +29,10 @@ from gfx.train.runs.run_identity import fingerprint
 from gfx.train.runs.run_system import SystemRun
 from gfx.train.runs.spread_judge import SpreadJudge
 from gfx.train.search.front import Front, FrontNet, pick
+from gfx.train.search.judge_protocol import Judge
 from gfx.train.search.judged_examples import JudgedExamples
-from gfx.train.search.ledger import FileLedger, search_identity
+from gfx.train.search.ledger import FileLedger, Ledger, search_identity
+from gfx.train.search.optuna_ledger import OptunaLedger
 from gfx.train.search.run_search import run_search
 from gfx.train.search.search_space import SearchSpace
 from gfx.train.search.searched_front import write_searched_front
@@ -142,7 +148,7 @@ class StageSearch:
             self.net.to(run.devices.device),
             on,
             self.asked.score or metrics[0],
-            teacher=run.model.to(run.devices.device),
+            teacher=run.teacher_of(self.stage),
             calibration=self._calibration(),
             fid_weights=run.settings.fid_weights,
         )
@@ -151,18 +157,44 @@ class StageSearch:
         loader = self.system.loader_of(self.stage)
         return [loader.at(step) for step in range(min(_CALIBRATED, loader.steps_per_epoch))]
 
-    def _trials(self, judge: SupernetJudge, spread: SpreadJudge) -> list[Trial]:
-        """Judges nets, from where the ledger stopped (rules 3 and 5)."""
+    def join(self) -> tuple[list[Trial], SupernetJudge]:
+        """Judges nets beside the run that searches, or for one that has stopped (rule 6).
+
+        Returns: all that were judged, and by whom; nothing is written into the run's folder.
+        """
+        judge = self._judge()
+        return self._trials(judge, judge), judge
+
+    def _trials(self, judge: SupernetJudge, shared: Judge) -> list[Trial]:
+        """Judges nets, from where the ledger stopped (rules 3, 5 and 6)."""
         run, asked = self.system, self.asked
         weights = fingerprint(self.net.program.module)
         seed = run.settings.seed
         identity = search_identity(self.space, judge, asked, seed, supernet=weights)
-        path = run.folder.stage_file(self.number, self.stage.name, ".search.jsonl")
-        ledger = FileLedger(path, identity, asked.evaluations)
+        if run.settings.storage is not None:  # others judge on data of their own
+            identity["data"] = judge.on.fingerprint
+        ledger = self._ledger(identity)
         try:
-            return run_search(self.space, spread, asked, ledger, seed=seed, deadline=run.deadline)
+            return run_search(self.space, shared, asked, ledger, seed=seed, deadline=run.deadline)
         finally:
             ledger.close()
+
+    def _ledger(self, identity: dict[str, Any]) -> Ledger:
+        """Opens the ledger: a file of the run, or the storage (rule 6).
+
+        Raises: InputError if what was judged is in the other of the two.
+        """
+        run = self.system
+        path = run.folder.stage_file(self.number, self.stage.name, ".search.jsonl")
+        if run.settings.storage is None:
+            return FileLedger(path, identity, self.asked.evaluations)
+        if path.exists():
+            raise InputError(
+                f"stage {self.stage.name}: what its search has judged is in {printable(path)}, and "
+                "a storage was given; leave storage out, or delete the file: nets are then judged "
+                "anew"
+            )
+        return OptunaLedger(run.settings.storage, identity, self.space, self.asked.evaluations)
 
     def _front(self, trials: list[Trial], judge: SupernetJudge) -> Front:
         """Judges the front again, and writes it (rules 1 and 4)."""

@@ -5,6 +5,7 @@
    pseudo-values: of as many groups of examples, the same for all nets, each is left out in turn.
 """
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -85,6 +86,17 @@ class JudgedExamples:
     def count(self) -> int:
         """How many examples there are."""
         return sum(map(len, self.batches))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what nets are judged on: inputs, noise and truths, to the bit."""
+        digest = hashlib.sha256()
+        for batch in self.batches:
+            for name, value in sorted(batch.tensors.items()):
+                held = value.detach().cpu().contiguous()
+                digest.update(f"{name} {held.dtype} {tuple(held.shape)}".encode())
+                digest.update(held.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def first(self, count: int | None = None) -> list[Batch]:
         """Returns the first examples, in the same batches; None: all."""

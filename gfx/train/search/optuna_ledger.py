@@ -28,13 +28,71 @@ from gfx.train.search.optuna_proposers import optuna_module
 from gfx.train.search.search_space import Row, SearchSpace
 from gfx.train.search.trial import Trial
 
-__all__ = ["OptunaLedger"]
+__all__ = ["OptunaLedger", "check_storage", "without_secret"]
 
 _STUDY = "gfx"
 _SEARCH = "gfx:search"
 _ROW, _WORKER, _FOUND, _SIGN = "gfx:row", "gfx:worker", "gfx:trial", "gfx:sign"
+_ADVICE = "give journal:FILE, or a database that this machine reaches, as sqlite:///search.db"
+_PACKAGES = {  # by the module that SQLAlchemy imports
+    "MySQLdb": "mysqlclient (or name another driver: mysql+pymysql://...)",
+    "psycopg": "'psycopg[binary]'",
+    "psycopg2": "psycopg2-binary",
+}
 _SECRET = re.compile(r"(?<=:)[^:/@]+(?=@)")  # the password of a URL
 _OURS = (GfxError, AssertionError, AttributeError, KeyError, TypeError)  # no fault of a storage
+
+
+def without_secret(storage: str) -> str:
+    """Returns a storage as it is shown, without its password.
+
+    Example:
+        >>> without_secret("mysql://me:word@host/nets")
+        'mysql://me:***@host/nets'
+    """
+    return printable(_SECRET.sub("***", storage))
+
+
+def check_storage(storage: str) -> None:
+    """Opens a storage, and closes it again: whether it can be reached is known before long work.
+
+    Raises: InputError if it cannot, or if Optuna or the database's driver is not installed.
+    """
+    optuna = optuna_module("a storage that workers share")
+    shown = without_secret(storage)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            held = optuna.storages.get_storage(open_storage(optuna, storage))
+            held.get_all_studies()
+            held.remove_session()
+    except GfxError:
+        raise
+    except Exception as error:
+        _refuse_without_driver(shown, error)
+        what = f"{type(error).__name__}: {_first_line(error)}"
+        raise InputError(f"the storage {shown} cannot be reached: {what}; {_ADVICE}") from error
+
+
+def _refuse_without_driver(storage: str, error: BaseException) -> None:
+    """Says which driver of a database is missing, or that there is none, if that is the error.
+
+    Raises: InputError.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
+            package = _PACKAGES.get(cause.name, cause.name)
+            raise InputError(
+                f"the storage {storage} is a database whose driver is not installed: pip install "
+                f"{package}; {_ADVICE}"
+            ) from error
+        if type(cause).__name__ == "NoSuchModuleError" or "RedisStorage" in str(cause):
+            raise InputError(
+                f"the storage {storage} is of a kind that Optuna does not take; give journal:FILE, "
+                "or a database, as sqlite:///search.db, postgresql://… or mysql://…"
+            ) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 class OptunaLedger:
@@ -53,13 +111,10 @@ class OptunaLedger:
         self, storage: str, identity: Mapping[str, Any], space: SearchSpace, most: int
     ) -> None:
         self.optuna = optuna_module("a storage that workers share")
-        self.space, self.storage, self.most = space, printable(_SECRET.sub("***", storage)), most
+        self.space, self.storage, self.most = space, without_secret(storage), most
         self.worker, self._watch = WorkerName.own(), Watch()
         self._identity = json.loads(json.dumps(identity))
-        advice = (
-            "give journal:FILE, or a database that this machine reaches, as sqlite:///search.db"
-        )
-        with self._reached(f"cannot be reached: {{}}; {advice}", ours=(GfxError,)):
+        with self._reached(f"cannot be reached: {{}}; {_ADVICE}", ours=(GfxError,)):
             self.study = self.optuna.create_study(
                 study_name=_STUDY,
                 storage=open_storage(self.optuna, storage),
@@ -154,6 +209,7 @@ class OptunaLedger:
         except ours:
             raise
         except Exception as error:
+            _refuse_without_driver(self.storage, error)
             what = f"{type(error).__name__}: {_first_line(error)}"
             raise InputError(f"the storage {self.storage} {said.format(what)}") from error
 

@@ -90,6 +90,12 @@ class Fit:
         """
         return dict(self.every).get(player, 1)
 
+    @property
+    def all_losses(self) -> tuple[Term, ...]:
+        """The terms of the student, its partners and its teachers that learn."""
+        others: tuple[Partner | Guide, ...] = (*self.players, *self.teacher)
+        return (*self.losses, *(term for other in others for term in other.losses))
+
     def of(self, partner: Partner) -> "Fit":
         """Returns the loop as a partner has it: its losses, discriminator, rates and steps.
 

@@ -15,6 +15,7 @@ from gfx.train.terms.feature_terms import (
     Texture,
 )
 from gfx.train.terms.image_terms import L1, Mimic, Recon, Ssim, TotalVariation
+from gfx.train.terms.perceptual_term import Perceptual
 from gfx.train.terms.relative_terms import SelfSupervised
 from gfx.train.terms.term import Objective, StepValues, Term, TermSetting
 from gfx.train.terms.term_registry import read_terms, terms
@@ -25,6 +26,7 @@ TERMS = (
     LabelNames,
     L1,
     Recon,
+    Perceptual,
     Cycle,
     Identity,
     Mimic,

@@ -142,6 +142,15 @@ class Term(ABC):
         Raises: InputError if it does not fit the nets.
         """
 
+    def uses(self) -> nn.Module | None:
+        """Returns a network of the user's that the term compares by; None: it has none.
+
+        A run with other weights of it is another run.
+
+        Raises: InputError if it cannot be made.
+        """
+        return None
+
     def spec(self) -> dict[str, Any]:
         """Returns the fields, with every default."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

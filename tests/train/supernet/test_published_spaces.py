@@ -5,6 +5,7 @@ import torch
 
 import gfx
 from gfx.errors import InputError, RecipeError
+from gfx.train.systems import load_system
 from support.published_subnets import MOBILE_RESNET
 
 
@@ -137,3 +138,29 @@ def test_ties_go_with_the_file_and_are_checked(tmp_path):
     spoilt.meta["gfx_supernet"]["together"] = [["stem.conv", "down.1.conv"]]
     with pytest.raises(InputError, match="the file ties widths that are not of this net"):
         gfx.supernet(spoilt, x)
+
+
+@pytest.mark.parametrize(
+    ("code", "macs", "params"),
+    [
+        ("32_40_40_32_40_24_32_24", 31.114, 21_002_811),
+        ("32_32_48_32_32_32_32_24", 31.608, 20_425_019),
+    ],
+)
+def test_the_space_of_the_preset_is_the_published_one(preset_space, code, macs, params):
+    widths = chosen(preset_space, SPADE_CHANNELS, code, SPADE)
+    cost = preset_space.cost(widths)
+    assert (round(cost.macs.output / 1e9, 3), cost.params) == (macs, params)
+
+
+@pytest.fixture(scope="module")
+def preset_space(spade):
+    noted = load_system("gan-compression", "gaugan-cityscapes").stage("supernet").passes[1]
+    with torch.device("meta"):
+        net = gfx.zoo.build("spade", ngf=48, mobile=True, spectral=False)
+        x = torch.zeros(1, 36, 256, 512)
+    asked = {key: noted["widths"][key] for key in ("values", "together", "min_channels")}
+    found = gfx.supernet(net, x, widths=asked, order=None)
+    assert found.widths == spade.widths
+    assert found.dimensions == spade.dimensions
+    return found
