@@ -10,8 +10,9 @@ held out. All that trains is `gfx.compress` with a recipe beside this file:
 2. `pix2pix_student.yaml` leaves a quarter of its MACs. That is the student; its weights are what is
    left of the teacher's. It trains against the teacher's discriminator, and its tapped features
    learn to be the teacher's, through adapters.
-3. Two presets of that recipe train the same small net on the same pairs for as many steps: from the
-   pruned weights, but without taps; and from scratch, with new weights and a new discriminator.
+3. Presets of that recipe train the same small net on the same pairs for as many steps, each without
+   one thing: without taps; against a new discriminator; from new weights; and from scratch, with
+   none of the three. They are the rows of GAN Compression's table 3.
 
 2 and 3 are done with several seeds. Equal steps does not mean equal work: the teacher has trained
 before, which is worth it where there is a teacher already. To the folder `out` are written
@@ -54,9 +55,11 @@ TEACHER = "teacher"
 STUDENTS = {
     "pruned, distilled": None,
     "pruned, without taps": "without-taps",
+    "pruned, distilled, new discriminator": "fresh-discriminator",
+    "new weights, distilled": "new-weights",
     "from scratch": "scratch",
 }
-DISTILLED, UNTAPPED, SCRATCH = STUDENTS
+DISTILLED, *OTHERS, SCRATCH = STUDENTS
 
 Runs = dict[str, Sequence[gfx.CompressionRun]]  # of several seeds
 
@@ -133,7 +136,7 @@ def run(out: Path, seeds: int, quick: bool) -> None:
     console = Console()
     console.print(results(runs, data, frechet))
     for metric in how["metrics"]:
-        for other in (SCRATCH, UNTAPPED):
+        for other in (SCRATCH, *OTHERS):
             console.print(verdict(runs, DISTILLED, other, metric), soft_wrap=True, markup=False)
     console.print(f"wrote {out / 'colours.png'}; what is trained, and how: {out / 'pix2pix'}")
 

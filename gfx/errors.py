@@ -88,6 +88,8 @@ class PreconditionError(GfxError):
 class EditError(GfxError):
     """A graph edit would leave a program that does not run."""
 
+    node: str = ""  # that cannot be edited, where it is known
+
 
 class BudgetError(GfxError):
     """A cost budget was not, or cannot be, met."""

@@ -77,6 +77,7 @@ class DistillTaps(Pass):
 
     layers: Literal["auto"] | tuple[str, ...] = "auto"  # globs over module paths; auto: rule 2
     rule: Literal["gan_compression", "gcc"] | None = None  # a paper's, in the place of layers
+    otherwise: Literal["refuse", "auto"] = "refuse"  # where the program has no place of the rule
     serial: tuple[int, ...] = ()  # of convolutions, from 1; for rule gcc
     after: Literal["activation", "layer"] = "activation"  # what is tapped; for rule gcc
 
@@ -89,6 +90,8 @@ class DistillTaps(Pass):
                 f"distill_taps: layers={list(self.layers)} and rule={self.rule} both say what to "
                 "tap; give one of them"
             )
+        if self.rule is None and self.otherwise != "refuse":
+            raise RecipeError("distill_taps: otherwise is for a rule; add rule, or leave it out")
         if self.rule != "gcc" and (self.serial or self.after != "activation"):
             raise RecipeError("distill_taps: serial and after are for rule: gcc; add it")
         wrong = [number for number in self.serial if number < 1]
@@ -124,15 +127,26 @@ class DistillTaps(Pass):
         """Lists the nodes to be tapped, each with its path (rules 1 to 4)."""
         if self.rule is None and self.layers != "auto":
             return _matched(places, self.layers)
-        if self.rule == "gcc":
-            found, outcome.details["gcc"] = gcc(unmarked, self.serial, self.after)
-        elif self.rule == "gan_compression":
-            found = gan_compression(unmarked)
-        else:
+        found = self._of_rule(unmarked, outcome)
+        if found is None:
             found = auto(unmarked)
             if not found:
                 outcome.skip("auto", "no layer has another one behind it, so no stage ends inside")
         return [(places.name(node), node) for node in found]
+
+    def _of_rule(self, unmarked: Program, outcome: Outcome) -> list[fx.Node] | None:
+        """Lists the places of a paper's rule; None: there is no rule, or auto stands for it."""
+        try:
+            if self.rule == "gcc":
+                found, outcome.details["gcc"] = gcc(unmarked, self.serial, self.after)
+                return found
+            return gan_compression(unmarked) if self.rule == "gan_compression" else None
+        except PreconditionError as error:
+            if self.otherwise == "refuse":
+                raise
+            why = str(error).partition(";")[0]
+            outcome.details["note"] = f"{why}: the taps are those of layers: auto"
+            return None
 
 
 def _matched(places: Places, globs: tuple[str, ...]) -> list[tuple[str, fx.Node]]:

@@ -11,14 +11,9 @@ import numpy as np
 from gfx.coupling.channel_owners import ChannelOwners
 from gfx.coupling.groups import Groups, Member
 from gfx.coupling.labels import Ids
-from gfx.ir.ops import op_name
+from gfx.ir.drawn_numbers import draws
 
 __all__ = ["movable", "numbered", "slots"]
-
-_DRAWS = frozenset(
-    "rand randn rand_like randn_like randint_like bernoulli bernoulli_ normal normal_ uniform_ "
-    "poisson multinomial random_ exponential_ new_rand".split()
-)
 
 
 def movable(groups: Groups) -> dict[str, str]:
@@ -81,8 +76,7 @@ def _crossed(groups: Groups, owners: ChannelOwners) -> frozenset[int]:
 
 def _drawn(groups: Groups, owners: ChannelOwners) -> frozenset[int]:
     """Lists the groups for whose channels the graph draws numbers."""
-    calls = [n for n in groups.program.nodes() if n.op in ("call_function", "call_method")]
-    return frozenset().union(*(owners.of_node(n) for n in calls if op_name(n) in _DRAWS))
+    return frozenset().union(*(owners.of_node(n) for n in groups.program.nodes() if draws(n)))
 
 
 def slots(member: Member, size: int) -> Ids:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, fx
 
 from gfx.coupling.normalised_weights import goes_on_learning, normalised
+from gfx.ir.drawn_numbers import draws
 from gfx.ir.ops import is_inplace, op_name
 from gfx.ir.program import Program
 
@@ -24,9 +25,6 @@ _STATISTICS = frozenset(
 _WEIGHTS = frozenset("normalize softmax log_softmax softmin layer_norm".split())
 _MIXING = _STATISTICS | _WEIGHTS
 _PRODUCTS = frozenset("dot vdot matmul mm mv bmm einsum inner chain_matmul".split())
-_RANDOM = frozenset(
-    "normal bernoulli dropout multinomial uniform empty_like gumbel_softmax".split()
-)
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def _is_constant(node: fx.Node, known: set[fx.Node]) -> bool:
         return isinstance(node.meta["val"], Tensor)
     if node.op not in ("call_function", "call_method") or not node.all_input_nodes:
         return False
-    if (name := op_name(node)) in _RANDOM or name.startswith("rand"):
+    if draws(node) or op_name(node) == "empty_like":
         return False
     return all(source in known for source in node.all_input_nodes)
 

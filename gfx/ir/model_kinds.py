@@ -15,6 +15,9 @@ from gfx.errors import InputError
 
 __all__ = ["require_module"]
 
+# layers of torch's own quantization; those of torch.ao.nn.qat still hold floats
+_PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse")
+
 
 def require_module(model: Any, name: str = "the model") -> nn.Module:
     """Returns a model that gfx can look into.
@@ -38,6 +41,11 @@ def require_module(model: Any, name: str = "the model") -> nn.Module:
                 raise InputError(
                     f"{path} of {name} never called super().__init__(); call it first in its "
                     "__init__"
+                )
+            if type(part).__module__.startswith(_PACKED):
+                raise InputError(
+                    f"{path} of {name} is a quantized {type(part).__name__}, whose weights are "
+                    "packed integers; pass the model of floats that it was made from"
                 )
         return model
     raise InputError(f"{name} is {_what(model)}")

@@ -107,7 +107,8 @@ def scores(first, second):
 def test_a_pix2pix_generator_is_compressed_and_compared(tmp_path, run):
     printed = run("compress_pix2pix.py", "--out", str(tmp_path), "--quick", "--seeds", "1")
     assert "7 held-out pairs, less is better; small nets: 1 seeds" in printed
-    for start in ("teacher", "pruned, distilled", "pruned, without taps", "from scratch"):
+    others = ("pruned, without taps", "new discriminator", "new weights, distilled", "from scratch")
+    for start in ("teacher", "pruned, distilled", *others):
         assert start in printed
     assert "'pruned, distilled' beats 'from scratch' for 1 of 1 seeds by l1" in printed
     out = tmp_path / "quick"
@@ -118,7 +119,8 @@ def test_a_pix2pix_generator_is_compressed_and_compared(tmp_path, run):
     assert 0.24 * teacher.macs.exact < student.macs.exact <= 0.25 * teacher.macs.exact
     assert (student.params, student.macs) == (scratch.params, scratch.macs)
     assert not any("taps" in name for net in nets for name, _ in net.named_modules())
-    folders = ("teacher", "student-1", "without-taps-1", "scratch-1")
+    folders = ["teacher", "student-1", "scratch-1"]
+    folders += ["without-taps-1", "fresh-discriminator-1", "new-weights-1"]
     assert all((out / "pix2pix" / name / "report.html").is_file() for name in folders)
 
 

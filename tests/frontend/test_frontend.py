@@ -68,7 +68,7 @@ def export_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> Any:
         raise Refusal("not in this test")
 
-    monkeypatch.setattr("gfx.frontend.driver.symbolic_graph", refuse)
+    monkeypatch.setattr("gfx.frontend.front_end_search.symbolic_graph", refuse)
 
 
 def ops(program: Program) -> list[str]:

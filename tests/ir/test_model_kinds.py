@@ -1,5 +1,6 @@
 """Whatever is handed in as a model, each verb takes it or says in one sentence what it is."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ def exported() -> Any:
     return torch.export.export(net(), (torch.rand(1, 3, 8, 8),))
 
 
+def quantized() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says once that such tensors will go
+        return nn.Sequential(torch.ao.nn.quantized.dynamic.Linear(3, 3))
+
+
 KINDS: dict[str, tuple[Callable[[], Any], str]] = {
     "traced": (traced, "is a TorchScript module .* pass the module that it was made from"),
     "scripted": (scripted, "is a TorchScript module"),
@@ -68,6 +75,10 @@ KINDS: dict[str, tuple[Callable[[], Any], str]] = {
     "holder": (Holder, "is a Holder; pass its .module"),
     "list": (lambda: [net()], "is a list of 1; pass one torch.nn.Module"),
     "number": (lambda: 3, "is a int, not a torch.nn.Module"),
+    "quantized": (
+        quantized,
+        r"Sequential.0 of the model is a quantized Linear, whose weights are packed integers",
+    ),
     "unmade": (Unmade, r"Unmade of the model never called super\(\).__init__\(\)"),
 }
 X = (1, 3, 8, 8)

@@ -14,7 +14,7 @@ from gfx.contract import Context, Outcome
 from gfx.coupling import Groups, analyse
 from gfx.coupling import flow as flows
 from gfx.errors import PreconditionError
-from gfx.frontend.driver import _Search
+from gfx.frontend.front_end_search import FrontEndSearch
 from gfx.frontend.inputs.bind import bind
 from gfx.frontend.inputs.infer import Inferred
 from gfx.frontend.private_copy import private_copy
@@ -140,7 +140,7 @@ def through(frontend: Literal["symbolic", "export"], model: nn.Module, inputs: t
     Raises: Refusal if it does not take the model.
     """
     twin = private_copy(model)
-    search = _Search(twin, Inferred(bind(twin, inputs)), True)
+    search = FrontEndSearch(twin, Inferred(bind(twin, inputs)), True)
     search.quick.look()
     return search.symbolic({}) if frontend == "symbolic" else search.exported({})
 

@@ -106,3 +106,16 @@ class MixedKernels(Base):
             out = F.conv2d(x.reshape(1, -1, h, w), kernel, padding=1, groups=b)
             x = out.view(b, 8, h, w).relu()
         return x
+
+
+@pattern()
+class EverySecond(Base):
+    """Reads every second channel, beside a layer that reads all of them."""
+
+    def build(self):
+        self.wide, self.few = nn.Conv2d(8, 12, 1), nn.Conv2d(6, 8, 1)
+        self.all = nn.Conv2d(12, 8, 1)
+
+    def body(self, x):
+        y = self.wide(x).relu()
+        return self.few(y[:, 1::2]) + self.all(y) + self.few(y[..., ::2, :, :])

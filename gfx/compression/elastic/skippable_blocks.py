@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from gfx.ir.drawn_numbers import draws
 from gfx.ir.interpreter import ancestors, descendants
 from gfx.ir.modules import ChannelMask, ChoiceLayer, Penalty, Tap, is_known
 from gfx.ir.ops import is_inplace, is_inplace_module, op_name
@@ -22,8 +23,6 @@ from gfx.ir.program import Program
 from gfx.ir.shapes.propagate import propagate
 
 __all__ = ["Block", "skippable_blocks"]
-
-_DRAWN = frozenset("normal bernoulli multinomial uniform gumbel_softmax rrelu".split())
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,7 @@ def _chance(program: Program, node: fx.Node) -> str:
                 return drawn
         return ""
     name = op_name(node)
-    draws = name in _DRAWN or name.startswith("rand") or "dropout" in name
-    return drawn if draws else ""
+    return drawn if draws(node) or name == "rrelu" or "dropout" in name else ""
 
 
 def _written(program: Program, node: fx.Node, x: fx.Node, own: set[fx.Node]) -> str:

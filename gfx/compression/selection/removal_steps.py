@@ -14,6 +14,7 @@ from gfx.coupling.channel_names import stays
 from gfx.coupling.labels import Mask
 from gfx.coupling.removal import masked, remove
 from gfx.errors import VerificationError
+from gfx.ir.drawn_numbers import drawing_as
 from gfx.ir.execute import distance, draw, on_meta, run, tolerance
 from gfx.ir.program import Program
 
@@ -79,7 +80,7 @@ def _compare(who: str, reference: Program, program: Program) -> None:
     if on_meta(program):
         return
     inputs, allowed = draw(program), tolerance(program)
-    error = distance(run(reference, inputs), run(program, inputs))
+    error = distance(run(drawing_as(program, reference), inputs), run(program, inputs))
     if error > allowed:
         raise VerificationError(
             f"{who}: values: a step of the removal differs by {error:.3g} of the largest output, "

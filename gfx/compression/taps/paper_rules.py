@@ -39,7 +39,7 @@ def gan_compression(program: Program) -> list[fx.Node]:
     if not blocks:
         raise PreconditionError(
             "rule: gan_compression is for generators with residual blocks, and this "
-            "one has none; leave rule out, or use rule: gcc"
+            "one has none; leave rule out, add otherwise: auto, or use rule: gcc"
         )
     named = stages(program)
     first = found.before[blocks[0].entry]

@@ -61,7 +61,11 @@ def remove(
             _fit(program, node, sizes)
         # arithmetic on sizes repairs itself
         elif sizes.holds_tensor(node) or node.meta["val"] is None:
-            repair(node, sizes)
+            try:
+                repair(node, sizes)
+            except EditError as error:
+                error.node = node.name
+                raise
     _record(program, sizes)
     program.recompile()
     propagate(program)
@@ -161,10 +165,12 @@ def _check(program: Program, sizes: Sizes) -> None:
             and isinstance(value, Tensor)
             and value.shape != expected.shape
         ):
-            raise EditError(
+            error = EditError(
                 f"node {node.name} has shape {tuple(value.shape)} after the removal, expected "
                 f"{tuple(expected.shape)}; please report this program as a bug"
             )
+            error.node = node.name
+            raise error
 
 
 def narrowed(

@@ -1,5 +1,6 @@
 """Repairs slices: a removal moves the remaining channels to other positions."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from gfx.coupling.labels import Ids, Mask
 from gfx.coupling.removal.arguments import numbers
 from gfx.coupling.removal.new_sizes import Sizes
 from gfx.errors import EditError
-from gfx.ir.ops import argument, only_shape
+from gfx.ir.ops import argument, is_inplace, only_shape, op_name
 
 __all__ = ["narrow", "select", "slices", "subscript"]
 
@@ -62,18 +63,34 @@ def _moved(node: fx.Node, item: Any, before: Any, now: Any, alive: Mask, follows
     positions = rank[old[alive[old]]]
     if np.array_equal(np.arange(left)[now], positions) and not follows:
         return item
-    return _as_slice(node, positions)
+    return _as_index(node, positions, follows)
 
 
-def _as_slice(node: fx.Node, positions: Ids) -> slice:
+def _as_index(node: fx.Node, positions: Ids, follows: bool) -> slice | list[int]:
+    """Writes positions as a slice; as a list, which copies, where they are not evenly spaced."""
     steps = np.unique(np.diff(positions))
-    if len(positions) == 0 or len(steps) > 1:
-        raise EditError(
-            f"node {node.name} picks every n-th channel and what is left is not evenly spaced; "
-            "add its source to keep"
-        )
+    if len(positions) == 0:
+        raise EditError(f"nothing is left of what node {node.name} picks; add its source to keep")
+    if len(steps) > 1:
+        through = next((user.name for user in node.users if is_inplace(user)), "")
+        if follows or through or not _alone(node):
+            why = f", and {through} writes through it" if through else ""
+            raise EditError(
+                f"node {node.name} picks every n-th channel and what is left is not evenly spaced"
+                f"{why}; add its source to keep"
+            )
+        return [int(position) for position in positions]
     step = int(steps[0]) if len(steps) else 1
     return slice(int(positions[0]), int(positions[-1]) + 1, None if step == 1 else step)
+
+
+def _alone(node: fx.Node) -> bool:
+    """Whether a list of positions may stand in an index: beside slices alone it keeps its place."""
+    if op_name(node) == "slice":
+        return True
+    given = argument(node, 1)
+    items = given if isinstance(given, tuple) else (given,)
+    return all(isinstance(item, slice) or item is Ellipsis for item in items)
 
 
 def slices(node: fx.Node, sizes: Sizes) -> None:
@@ -95,7 +112,10 @@ def slices(node: fx.Node, sizes: Sizes) -> None:
         sizes.alive(value, dim % value.ndim),
         sizes.follows(value, dim % value.ndim),
     )
-    if new is not item:
+    if isinstance(new, list):
+        node.op, node.target = "call_function", operator.getitem
+        node.args, node.kwargs = (source, (*(slice(None),) * (dim % value.ndim), new)), {}
+    elif new is not item:
         node.args, node.kwargs = (source, dim, new.start, new.stop, new.step or 1), {}
 
 

@@ -18,7 +18,7 @@ _UNTAGGED = frozenset(
     "feature_alpha_dropout relu6 selu celu rrelu logsigmoid log_sigmoid softsign tanhshrink "
     "to float half double bfloat16 int long bool type type_as cpu cuda contiguous clone "
     "detach requires_grad zeros_like ones_like full_like rand_like randn_like empty_like "
-    "bernoulli identity clip square masked_fill where complex polar real imag conj "
+    "bernoulli poisson identity clip square masked_fill where complex polar real imag conj "
     "resolve_conj real_if_close nan_to_num alias lift_fresh_copy fill zero normal uniform "
     "hardtanh threshold fused_dropout native_dropout gelu silu mish batch_norm_elemt "
     "true_divide floor_divide remainder fmod copy is_nonzero detach_copy "

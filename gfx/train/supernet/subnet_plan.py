@@ -23,6 +23,7 @@ from torch import fx, nn
 from gfx.coupling import Group, Groups
 from gfx.coupling.channel_owners import ChannelOwners
 from gfx.coupling.removal import narrowed
+from gfx.errors import EditError
 from gfx.ir.choice_nodes import choices_of
 from gfx.ir.program import Program
 from gfx.progress import step
@@ -122,7 +123,12 @@ def _planned(
     with step("finding what follows the widths", len(widths)) as counted:
         for row in widths:
             wanted = dict(zip(names, row, strict=True))
-            results.append(narrowed(groups, wanted, content=False, general=True))
+            try:
+                results.append(narrowed(groups, wanted, content=False, general=True))
+            except EditError as error:
+                accused = met.by_node.get(error.node) or met.all
+                said = f"at some widths {str(error).partition(';')[0]}"
+                raise _Inelastic(dict.fromkeys(accused, said)) from error
             counted.advance()
     why: dict[int, str] = {}
     largest = [group.size for group in among]

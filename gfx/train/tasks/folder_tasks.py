@@ -98,8 +98,8 @@ def sizes_for(
     if least[0] < wanted[0] or least[1] < wanted[1]:
         stay = _smaller(program, needs, kind, one, least)
         if stay is not None:
-            traced = f"the generator was traced with {said}, some are smaller, and it runs so too"
-            what = f"pictures are taken {stay[1]}x{stay[0]}: {traced}"
+            traced = f"the generator was traced with {said}, which costs are of; some pictures are"
+            what = f"pictures are taken {stay[1]}x{stay[0]}: {traced} smaller, and it runs so too"
             cut = kind == "super_resolution"
             return {"size": None if one or cut else stay, "crop": stay if cut else None}, (what,)
     if kind == "super_resolution":
