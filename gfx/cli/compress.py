@@ -120,9 +120,13 @@ def compress(
         typer.Option("--val", metavar="SHARE|DIR", help="What is held out: a share, or a folder."),
     ] = None,
     labels: Annotated[
-        float,
-        typer.Option("--labels", metavar="SHARE", help="The share of pairs whose target is used."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--labels",
+            metavar="SHARE",
+            help="The share of pairs whose target is used; else as the recipe says, or all.",
+        ),
+    ] = None,
     attributes: Attributes = None,
     batch: Annotated[
         int | None,

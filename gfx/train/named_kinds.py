@@ -1,10 +1,10 @@
-"""Finds what plugins offer by entry point, and reads it from recipes: terms, samplers.
+"""Finds what plugins offer by entry point, and reads it from recipes: terms, samplers, filters.
 
 A kind is a frozen dataclass with a `name`; its fields are what a recipe may say. A word sets the
 field that its `word` names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from gfx.errors import RecipeError, RegistryError, did_you_mean
 from gfx.io.plain_data import coerce, shown
 
-__all__ = ["installed_kinds", "read_kind"]
+__all__ = ["installed_kinds", "read_kind", "read_named"]
 
 
 def installed_kinds(group: str, base: Any) -> dict[str, Any]:
@@ -50,6 +50,29 @@ def _installed(points: tuple[EntryPoint, ...], base: Any) -> dict[str, Any]:
                     f"{kind.__module__}; uninstall one of them"
                 )
     return found
+
+
+def read_named(
+    known: Mapping[str, Any], data: Any, field: str, what: str, example: str,
+    also: Sequence[str] = (),
+) -> Any:  # fmt: skip
+    """Makes one of the known kinds from its name, or a mapping of it to its fields.
+
+    `also` are words that the field takes beside names of kinds.
+
+    Raises: RecipeError naming the field, what was expected and what was found.
+    """
+    given = {data: {}} if isinstance(data, str) else data
+    if not isinstance(given, Mapping) or len(given) != 1:
+        raise RecipeError(
+            f"{field}: the name of a {what} is expected, or one with its fields, as {example}, not "
+            f"{shown(data)}"
+        )
+    ((name, value),) = given.items()
+    if name not in known:
+        names = (*also, *known)
+        raise RecipeError(f"{field}: unknown {what} {shown(name)}{did_you_mean(name, names)}")
+    return read_kind(known[name], value, field)
 
 
 def read_kind(kind: Any, value: Any, field: str) -> Any:

@@ -25,6 +25,7 @@ from gfx.train.loop.devices import devices as devices_of
 from gfx.train.loop.joint_step import JointStep
 from gfx.train.loop.player import Player
 from gfx.train.runs.build_stage import StageBuilder, length_of
+from gfx.train.runs.examples_of import examples_of
 from gfx.train.runs.given_players import given_players
 from gfx.train.runs.logbook import flat
 from gfx.train.runs.nets import Nets
@@ -148,7 +149,7 @@ def prepare(
         >>> sorted(terms), player.taken, type(convert(player)).__name__
         (['discriminator', 'gan'], 2, 'GraphModule')
     """
-    system = load_system(recipe, preset)
+    system = load_system(recipe, preset).with_labels(images.get("labels"))
     system.refuse_unrunnable()
     trained = [each for each in system.stages if each.fit is not None]
     named = [each for each in trained if stage in (None, each.name)]
@@ -163,8 +164,10 @@ def prepare(
     module = as_module(model)
     require_module(module)
     devices = devices_of(device)
+    images["labels"] = system.labels
     opened = open_run(module, data, discriminator, example_inputs, task=task, seed=seed, **images)
     trained_on, _ = keep_for_search(opened.task, system.data.get("search"), seed)
+    trained_on = examples_of(chosen, trained_on)
     missing = [g.stage for g in chosen.fit.teacher if g.stage != GIVEN]
     if missing:
         raise RecipeError(

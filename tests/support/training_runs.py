@@ -1,16 +1,19 @@
 """Small generators, data and systems for the tests of training, quick to run."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import gfx
+from gfx.train.filters import Filter
 
 __all__ = [
     "CYCLE",
     "DISTIL",
+    "Bright",
     "Patch",
     "compressed",
     "cycled",
@@ -123,15 +126,48 @@ class Residual(nn.Module):
         return torch.tanh(self.tail(x + self.block(x)))
 
 
+@dataclass(frozen=True)
+class Bright(Filter):
+    """Counts the examples whose inputs have a mean above a number."""
+
+    name: ClassVar[str] = "bright"
+    word: ClassVar[str] = ""
+
+    above: float = 0.0
+
+    def counts(self, values: Any) -> Tensor:
+        """Returns which are bright."""
+        assert not torch.is_grad_enabled()
+        found: Tensor = values.given.flatten(1).mean(1) > self.above
+        return found
+
+
+def _counted(batch: int) -> Any:
+    """Returns a distillation from pairs of which half have targets, and bright ones count."""
+    from gfx.train.systems import load_system
+
+    recipe = _distil(10)
+    recipe["data"] = {"labelled": 0.5}
+    recipe["stages"]["slim"]["fit"] |= {"batch": batch, "losses": {"recon": 100, "taps": 1}}
+    system = load_system(recipe)
+    (stage,) = system.stages
+    assert stage.fit is not None
+    fit = replace(stage.fit, data=Bright())  # as a plugin has it
+    return replace(system, stages=(replace(stage, fit=fit),))
+
+
 def ranked(kind: str, batch: int, **how: Any) -> Any:
     """Runs 10 steps of a distillation, or of generators that lead there and back.
 
     Kinds that begin with "normed" have BatchNorms in all nets; "sandwich" and "uniform" sample the
-    subnets of a supernet; "searched" searches among them, untrained.
+    subnets of a supernet; "searched" searches among them, untrained. "counted" has targets for
+    half of the pairs, and a filter.
     """
     normed = kind.startswith("normed")
     model = generator(norm=nn.BatchNorm2d if normed else False)
     how = {"device": "cpu", "val": 0, **how}
+    if kind == "counted":
+        return compressed(_counted(batch), model, data=pairs(16), **how)
     if kind == "searched":
         asked = {"by": "evolution", "evaluations": 12, "population": 5, "batch": 5, "halving": 2}
         stages = {"many": {"do": ["sort_channels", {"widths": {"values": {"*": [4, 6, 8]}}}]}}

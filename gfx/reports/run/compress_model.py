@@ -103,7 +103,7 @@ def compress(
     flip: bool = True,
     range: Any = None,
     val: float | str | os.PathLike[str] | None = None,
-    labels: float = 1.0,
+    labels: float | None = None,
     attributes: Sequence[str] | None = None,
     call: Any = None,
     batch: int | None = None,
@@ -143,7 +143,8 @@ def compress(
         flip: whether training images are mirrored at random.
         range: what black and white of images become, such as (0, 1).
         val: the share of the examples that is held out, or a folder of others.
-        labels: the share of the pairs whose targets are used, above 0.
+        labels: the share of the pairs whose targets are used, above 0, in place of the recipe's
+            `data: {labelled: 0.25}`; None: as the recipe says, else all.
         attributes: which columns of a table of attributes the generator takes.
         call: runs a generator on a batch, `call(generator, batch)`, where its arguments are odd.
         batch: examples of a step on each device, in every stage; None: as the recipe says.
@@ -177,6 +178,7 @@ def compress(
         system = system.with_batch(batch)
     if budget is not None:
         system = system.with_budget(budget)
+    system = system.with_labels(labels)
     system.refuse_unrunnable()
     check_range("scale", scale, above=0, at_most=1000)
     check_trackers(log)
@@ -201,7 +203,7 @@ def compress(
     check_shared_search(system, storage)
     how = {
         "size": size, "crop": crop, "flip": flip, "range": range,
-        "val": val, "labels": labels, "attributes": attributes,
+        "val": val, "labels": system.labels, "attributes": attributes,
     }  # fmt: skip
     with ExitStack() as stack:
         stack.enter_context(keep_random_state([devices.device], python=True))

@@ -7,6 +7,7 @@
 3. Terms may run the generator again, or one that leads back (`back`): their weights learn by them.
 4. Where the generator has masks or penalties, their schedule steps after the optimizer, and what
    they add to the objective is the term `masks`.
+5. Where a filter looks at the values of a step, the examples that count add as much as without it.
 """
 
 import copy
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from gfx.errors import InputError
+from gfx.train.filters import Filter
 from gfx.train.loop.conditioned_critic import ConditionedCritic
+from gfx.train.loop.counted_examples import StepOutputs
 from gfx.train.loop.devices import Devices
 from gfx.train.loop.image_pool import ImagePool
 from gfx.train.loop.optimizers import Optimizers
@@ -84,6 +87,8 @@ class Player:
         self._own = [p for p in net.parameters() if p.requires_grad]
         self._extra = [p for _, objective in self.terms for p in objective.parameters()]
         self._judging = [] if critic is None else [p for p in critic.parameters()]
+        chosen = fit.data
+        self._counts = chosen if isinstance(chosen, Filter) and chosen.by_values else None
         self._adam = Optimizers(name, fit, devices)
         self._adam.add("generator", [*self._own, *self._extra], fit.lr)
         if self.learns:
@@ -134,9 +139,12 @@ class Player:
     ) -> None:
         """Adds the gradients of both players for a batch, times its share of the step."""
         values = self.values(batch, turn)
+        if self._counts is not None:
+            share *= values.counted  # rule 5
+            _add(logged, "counted", torch.tensor(share * turn.share, device=values.image.device))
         told = isinstance(self.critic, ConditionedCritic)  # it judges each net by its widths
         for known, _, _ in [] if told else self._made[-1:]:
-            if known.batch is batch:  # another net saw it; the weights have not changed
+            if known.batch is values.batch:  # another net saw it; the weights have not changed
                 values.shares_scores_of_real(known)
         if self.nets is not None and self.fit.order == "together":
             self._made = []  # the graph of another net is not needed any more
@@ -186,11 +194,29 @@ class Player:
             self.nets.note(turn, batch, image)
             if turn.net is not None and turn.net.from_largest:
                 instead = self.nets.image_of_largest(batch)
-        judge = None if self.critic is None else lambda x: self.judge(batch, x)
         show = partial(self._shown_by_teachers, batch)
+        made = StepOutputs(batch, image, features, instead, show)
+        if self._counts is not None:
+            made = made.counting(self._counts, self._cut(made), self.scores)
+        return self._cut(made)
+
+    def _cut(self, made: StepOutputs) -> CutValues:
+        """Returns the values of a step, from what the nets made of a batch."""
+        batch = made.batch
+        judge = None if self.critic is None else lambda x: self.judge(batch, x)
         back = {name: partial(player.rerun, batch) for name, player in self.back.items()}
         reruns = Reruns(partial(self.rerun, batch), back)
-        return CutValues(self.task, batch, image, features, judge, show, reruns, instead)
+        return CutValues(
+            self.task,
+            batch,
+            made.image,
+            made.features,
+            judge,
+            made.teachers,
+            reruns,
+            made.instead,
+            made.counted,
+        )
 
     def _shown_by_teachers(self, batch: Batch) -> tuple[TeacherValues, ...]:
         """Returns what the teachers make of a batch; all nets of a step see the same."""

@@ -48,7 +48,9 @@ class CutValues:
         teachers: Callable[[], tuple[TeacherValues, ...]],
         reruns: Reruns,
         instead: Tensor | None = None,
+        counted: float = 1.0,
     ) -> None:
+        self.counted = counted  # the share of the step's examples that these are
         self.task, self.batch = task, batch
         self._instead = instead  # an image that stands for the truth, and for the teachers'
         self.made, self.made_features = image, features  # of the generator, with its graph
@@ -72,6 +74,17 @@ class CutValues:
     def target(self) -> Tensor | None:
         """The ground truth, where the batch has it; or what stands for it."""
         return self.task.target(self.batch) if self._instead is None else self._instead
+
+    @property
+    def labelled(self) -> Tensor | None:
+        """Which examples have their ground truth; None: the task does not ask."""
+        return self.batch.labelled
+
+    def target_else(self, other: Tensor) -> Tensor:
+        """Returns the ground truth of the examples that have one, and of the rest what is given."""
+        if self._instead is not None:
+            return self._instead
+        return self.task.target_else(self.batch, other)
 
     @property
     def real(self) -> Tensor:
@@ -159,5 +172,9 @@ class CutValues:
         return self._of_real
 
     def _judged(self, image: Tensor) -> Any:
-        assert self._judge is not None  # recipes are checked: a term that judges has a judge
+        if self._judge is None:
+            raise InputError(
+                "the stage has no discriminator, and what it says is asked for; let the kind that "
+                "asks have needs = frozenset({'discriminator'})"
+            )
         return self._judge(image)

@@ -96,7 +96,7 @@ class StageBuilder:
             else:
                 asked = self._asks_for_images()
                 teachers.append(Teacher(theirs, self.task, taps=tapped, image=asked, keep=keep))
-        needs = {need for term in self.fit.losses for need in term.needs}
+        needs = {need for asking in self.fit.asking for need in asking.needs}
         critic = self._critic(self.fit.discriminator) if "discriminator" in needs else None
         sampled = (self.stage, student, critic, self.task, self.first, self.devices, self.seed)
         nets = sampled_student(*sampled)
@@ -168,7 +168,7 @@ class StageBuilder:
 
     def _asks_for_images(self) -> bool:
         """Whether a term compares with a teacher's images, and not with its features alone."""
-        without_truth = self.task.target(self.first) is None
+        without_truth = self.task.target(self.first) is None or self.task.partly_labelled
         return any(
             ("teacher" in term.needs and "taps" not in term.needs)
             or ("target or teacher" in term.needs and without_truth)
@@ -189,7 +189,7 @@ class StageBuilder:
         critic = self._critic(Critic("fresh")) if "discriminator" in needs else None
         terms = self.terms.built(guide.losses, TermSetting({}, (), self.seed))
         name = f"teacher {guide.stage}"
-        fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0)
+        fit = replace(self.fit, discriminator=Critic("fresh"), ema=0.0, data=None)
         return Player(name, net, critic, terms, fit, self.task, self.devices, taps=tapped)
 
     def _partner_net(self, partner: Partner, student: fx.GraphModule) -> fx.GraphModule:

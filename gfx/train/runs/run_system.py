@@ -15,6 +15,7 @@ from gfx.train.loop.devices import Devices
 from gfx.train.runs.build_stage import StageBuilder, length_of
 from gfx.train.runs.critic_source import CriticSource
 from gfx.train.runs.evaluation import DEFAULT_METRICS, Evaluation
+from gfx.train.runs.examples_of import examples_of
 from gfx.train.runs.held_out_set import HeldOutSet
 from gfx.train.runs.logbook import Logbook
 from gfx.train.runs.nets import Nets
@@ -128,16 +129,20 @@ class SystemRun:
         batch = Batch.of([self.task.example(0, random.Random(self.settings.seed))])
         return self.task.inputs(batch)
 
+    def task_of(self, stage: SystemStage) -> Task:
+        """Returns the task with the examples that a stage sees."""
+        return examples_of(stage, self.task)
+
     def loader_of(self, stage: SystemStage) -> Loader:
         """Returns what feeds a stage."""
         batch = 4 if stage.fit is None else stage.fit.batch * stage.fit.accumulate
-        return Loader(self.task, batch, self.settings.seed, self.devices.rank, self.devices.ranks)
+        task, seed = self.task_of(stage), self.settings.seed
+        return Loader(task, batch, seed, self.devices.rank, self.devices.ranks)
 
     def builder(self, number: int, stage: SystemStage) -> StageBuilder:
         """Returns what builds the loop of a stage."""
-        return StageBuilder(
-            stage, number, self.task, self.devices, self.nets, self.critics, self.settings.seed
-        )
+        task, seed = self.task_of(stage), self.settings.seed
+        return StageBuilder(stage, number, task, self.devices, self.nets, self.critics, seed)
 
     def length(self, stage: SystemStage, loader: Loader) -> StepCount:
         """Returns how many steps a stage trains."""

@@ -4,6 +4,7 @@
 2. Weights that are drawn anew are drawn from the seed.
 """
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -37,7 +38,11 @@ class StageCritic:
         say: Callable[[str], None],
     ) -> None:
         self.stage, self.source, self.left = stage, source, left
-        self.task, self.first, self.say = task, first, say
+        self.task, self.say = task, say
+        known = task.only(labelled=True) if task.partly_labelled else None
+        if known is not None:  # whether the first batch has real images is chance
+            first = Batch.of([known.example(0, random.Random(0))]).to(_device_of(first))
+        self.first = first
 
     def begin(self, wanted: Critic, teachers: Sequence[str], seed: int) -> nn.Module | None:
         """Returns the discriminator that a stage begins with, on the device of its first batch.
@@ -53,8 +58,8 @@ class StageCritic:
         if real is None:
             raise InputError(
                 f"stage {self.stage}: a discriminator compares with real images, and the task "
-                f"{self.task.name} has none; give `discriminator: none` and no term that goes "
-                "through one, or data of another task"
+                f"{self.task.name} has none among the examples of the stage; give `discriminator: "
+                "none` and no term that goes through one, or other data"
             )
         made = self._chosen(wanted, teachers, seed).to(real.device)
         self.task = self.check(made, self.task)
@@ -120,6 +125,11 @@ def _failure(critic: nn.Module, given: Sequence[object]) -> Exception | None:
     except Exception as error:  # of anyone's module
         return error
     return None
+
+
+def _device_of(batch: Batch) -> torch.device:
+    """Returns the device of a batch."""
+    return next(iter(batch.tensors.values())).device
 
 
 def shape_text(value: object) -> str:

@@ -6,6 +6,7 @@ import torch
 
 from gfx.errors import RecipeError
 from gfx.ir.random_state import keep_random_state
+from gfx.train.runs.examples_of import examples_said
 from gfx.train.systems import SystemStage
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms import Objective, Term, TermSetting
@@ -36,10 +37,22 @@ class StageTerms:
         """Builds a term, if the task and the nets have what it needs."""
         guided = self.stage.fit is not None and self.stage.fit.teacher
         where = f"stage {self.stage.name}: the term {term.name}"
+        if "discriminator" in term.needs and self.task.partly_labelled:
+            raise RecipeError(
+                f"{where} compares with real images, and some examples have none; give the fit "
+                "`data: labelled`, or leave it out"
+            )
+        if "target" in term.needs and self.task.partly_labelled:
+            raise RecipeError(
+                f"{where} compares with the ground truth, and some examples have none; give the "
+                "fit `data: labelled`, or take recon with a teacher, whose images are the targets "
+                "of the others"
+            )
         if "target" in term.needs and self.task.target(self.first) is None:
             raise RecipeError(
-                f"{where} compares with the ground truth, and the task {self.task.name} has none; "
-                "take recon with a teacher, whose images are the targets then, or leave it out"
+                f"{where} compares with the ground truth, and "
+                f"{examples_said(self.stage, self.task)} none; take recon with a teacher, whose "
+                "images are the targets then, or leave it out"
             )
         if "target or teacher" in term.needs and not (
             setting.shown or guided or self.task.target(self.first) is not None

@@ -1,11 +1,8 @@
 """Finds installed samplers by the entry point `gfx.samplers`, and reads `sample:` of recipes."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from gfx.errors import RecipeError, did_you_mean
-from gfx.io.plain_data import shown
-from gfx.train.named_kinds import installed_kinds, read_kind
+from gfx.train.named_kinds import installed_kinds, read_named
 from gfx.train.sampling.sampler import Sampler
 
 __all__ = ["read_sampler", "samplers"]
@@ -34,15 +31,6 @@ def read_sampler(data: Any) -> Sampler:
         >>> read_sampler({"sandwich": {"random": 2}})
         SandwichSampler(random=2, learn_from_largest=True)
     """
-    given = {data: {}} if isinstance(data, str) else data
-    if not isinstance(given, Mapping) or len(given) != 1:
-        raise RecipeError(
-            "sample: the name of a sampler is expected, or one with its fields, as "
-            f"{{sandwich: {{random: 2}}}}, not {shown(data)}"
-        )
-    ((name, value),) = given.items()
     known = samplers()
-    if name not in known:
-        raise RecipeError(f"sample: unknown sampler {shown(name)}{did_you_mean(name, known)}")
-    made: Sampler = read_kind(known[name], value, "sample")
+    made: Sampler = read_named(known, data, "sample", "sampler", "{sandwich: {random: 2}}")
     return made

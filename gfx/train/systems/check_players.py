@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gfx.errors import RecipeError, did_you_mean
+from gfx.train.filters import Filter
 from gfx.train.systems.fit_fields import Fit
 from gfx.train.systems.player_fields import GIVEN, STUDENT
 from gfx.train.terms import Term
@@ -36,6 +37,11 @@ def check_players(stage: str, fit: Fit, known: Sequence[str]) -> None:
             f"stage {stage}: discriminator: of: {of!r} is no stage before it (before it: {before})"
         )
     names = [partner.name for partner in fit.players]
+    if names and isinstance(fit.data, Filter) and fit.data.by_values:
+        raise RecipeError(
+            f"stage {stage}: data: {fit.data.name}: chooses by what the student makes, and the "
+            f"players {', '.join(names)} learn from all; leave data out, or players"
+        )
     conditioned = [p.discriminator.conditioned for p in fit.players]
     if any(conditioned) or (fit.discriminator.conditioned and fit.sample is None):
         raise RecipeError(
@@ -69,18 +75,20 @@ def check_players(stage: str, fit: Fit, known: Sequence[str]) -> None:
 
 def _check_terms(where: str, fit: Fit, back: Sequence[str]) -> None:
     """Checks the terms of one generator, which others lead back from."""
+    for asking in fit.asking:
+        what = "the term" if isinstance(asking, Term) else "data:"
+        said = f"{where}: {what} {asking.name}"
+        if "discriminator" in asking.needs and fit.discriminator.begins == "none":
+            raise RecipeError(
+                f"{said} goes through the discriminator, and discriminator is none; give inherit, "
+                f"fresh, given or frozen, or leave {asking.name} out"
+            )
+        if "teacher" in asking.needs and not fit.teacher:
+            raise RecipeError(
+                f"{said} compares with a teacher, and there is none; give `teacher:` a stage, or "
+                f"{GIVEN!r}"
+            )
     for term in fit.losses:
-        if "discriminator" in term.needs and fit.discriminator.begins == "none":
-            raise RecipeError(
-                f"{where}: "
-                + f"the term {term.name} goes through the discriminator, and discriminator is "
-                f"none; give inherit, fresh, given or frozen, or leave {term.name} out"
-            )
-        if "teacher" in term.needs and not fit.teacher:
-            raise RecipeError(
-                f"{where}: " + f"the term {term.name} compares with a teacher, and there is none; "
-                f"give `teacher:` a stage, or {GIVEN!r}"
-            )
         if "way back" in term.needs:
             _check_way(where, term, back)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from gfx.errors import MOST, RecipeError, check_range, did_you_mean
 from gfx.io.plain_data import plain, shown
+from gfx.train.filters import Filter, read_filter
 from gfx.train.sampling import Sampler, read_sampler
 from gfx.train.systems.player_fields import (
     GIVEN,
@@ -53,7 +54,9 @@ class Fit:
     evaluate: int | None = None  # steps between evaluations; None: at the end
     # which subnets of a supernet a step trains; None, in recipes also `none`: the net as a whole
     sample: Sampler | None = None
-    data: str | None = None  # which examples a step sees; not run yet
+    # which examples a step sees, and which count; None, in recipes also `all`: all; a name: of a
+    # filter that is not here
+    data: Filter | str | None = None
 
     def __post_init__(self) -> None:
         check_range("batch", self.batch, at_least=1, at_most=MOST)
@@ -96,6 +99,11 @@ class Fit:
         others: tuple[Partner | Guide, ...] = (*self.players, *self.teacher)
         return (*self.losses, *(term for other in others for term in other.losses))
 
+    @property
+    def asking(self) -> tuple[Term | Filter, ...]:
+        """What asks for values of a step: the terms, and a filter."""
+        return (*self.losses, *([self.data] if isinstance(self.data, Filter) else []))
+
     def of(self, partner: Partner) -> "Fit":
         """Returns the loop as a partner has it: its losses, discriminator, rates and steps.
 
@@ -111,6 +119,7 @@ class Fit:
         return replace(
             self,
             sample=None,
+            data=None,
             losses=partner.losses,
             discriminator=partner.discriminator,
             players=(),
@@ -127,6 +136,8 @@ class Fit:
         found[self.length.unit] = str(self.length)
         if self.sample is not None:
             found["sample"] = {self.sample.name: plain(self.sample.spec())}
+        if isinstance(self.data, Filter):
+            found["data"] = {self.data.name: plain(self.data.spec())}
         found["teacher"] = [guide.spec() for guide in self.teacher]
         found["every"] = dict(self.every)
         found["players"] = {partner.name: partner.spec() for partner in self.players}
@@ -176,6 +187,8 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
                 made[key] = _taps(value)
             case "sample":
                 made[key] = None if value in (None, "none") else read_sampler(value)
+            case "data":
+                made[key] = read_filter(value)
             case _:
                 made[key] = coerced(value, _KINDS[key], key)
     return made
@@ -211,5 +224,4 @@ _KINDS = {
     "precision": Literal["float32", "bf16"],
     "cache": bool,
     "evaluate": int | None,
-    "data": str | None,
 }

@@ -29,7 +29,7 @@ __all__ = ["Keep", "System", "SystemStage"]
 
 Keep = Literal["last", "best", "if_better"]
 
-_USES = ("search", "labelled")  # of examples that are kept apart
+_USES = ("search", "labelled")  # of shares: kept apart, with their targets
 _ANY = 1000  # steps, while passes are read
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
@@ -113,7 +113,7 @@ class System:
     about: str = ""
     input: tuple[InputSpec, ...] | None = None  # None: inferred from the model
     seed: int | None = None  # None: 0
-    data: dict[str, float] = dataclasses.field(default_factory=dict)  # shares kept apart, by use
+    data: dict[str, float] = dataclasses.field(default_factory=dict)  # shares of examples, by use
 
     def __post_init__(self) -> None:
         if self.recipe != 1:
@@ -125,8 +125,9 @@ class System:
         for use, share in self.data.items():
             if use not in _USES:
                 raise RecipeError(
-                    f"data: unknown use {shown(use)}{did_you_mean(use, _USES)}; examples are kept "
-                    "apart for a search, as {search: 0.2}"
+                    f"data: unknown use {shown(use)}{did_you_mean(use, _USES)}; give shares of the "
+                    "examples: {search: 0.2} is kept for a search, of {labelled: 0.25} the targets "
+                    "are used"
                 )
             check_range(f"data: {use}", share, above=0, below=1)
         known: list[str] = []
@@ -166,6 +167,27 @@ class System:
         ]
         return dataclasses.replace(self, stages=tuple(stages))
 
+    @property
+    def labels(self) -> float:
+        """The share of the pairs whose targets are used."""
+        return self.data.get("labelled", 1.0)
+
+    def with_labels(self, share: float | None) -> "System":
+        """Returns the system with another share of pairs whose targets are used; None: its own.
+
+        Raises: RecipeError if it is no share above 0.
+
+        Example:
+            >>> from gfx.train.systems import load_system
+            >>> load_system("self-distill").with_labels(0.5).data
+            {'labelled': 0.5}
+        """
+        if share is None:
+            return self
+        check_range("labels", share, above=0, at_most=1)
+        data = {use: each for use, each in self.data.items() if use != "labelled"}
+        return dataclasses.replace(self, data=data | ({"labelled": share} if share < 1 else {}))
+
     def with_budget(self, budget: Mapping[str, Any]) -> "System":
         """Returns the system with another budget where it has one: of its search, else of passes.
 
@@ -199,17 +221,16 @@ class System:
 
         Raises: RecipeError naming the stage and the field.
         """
-        if "labelled" in self.data:
-            raise RecipeError(
-                f"data: labelled: {self.data['labelled']}: this version of gfx reads it, and does "
-                "not run it; give labels=, in the shell --labels"
-            )
         for stage in self.stages:
             fit = stage.fit
+            if fit is not None and isinstance(fit.data, str):
+                raise RecipeError(
+                    f"stage {stage.name}: fit: data: {fit.data}: this version of gfx does not have "
+                    "this filter; give labelled, unlabelled or all, or install a plugin that has it"
+                )
             several = None if stage.search is None else stage.search.pick
             asked = {
                 "search: pick": None if isinstance(several, str) else several,
-                "fit: data": None if fit is None else fit.data,
                 "fit: discriminator: wrap": None if fit is None else fit.discriminator.wrap,
             }
             for partner in () if fit is None else fit.players:

@@ -245,7 +245,8 @@ def _with_labels(task: Task, share: float, seed: int) -> Task:
     if not isinstance(task, PairedTask):
         raise InputError(
             f"labels={share} keeps a share of the targets, and the task {task.name} has none that "
-            "can be left out; only the task paired has"
+            "can be left out; only the task paired has: leave labels out, in a recipe "
+            "`data: {labelled: ...}`"
         )
     made = task.with_labels(share, seed)
     assert made.labelled is not None

@@ -92,6 +92,17 @@ class PairedTask(SourceTask):
         chosen = [i for i, has in enumerate(known) if has == labelled]
         return self.part(chosen) if chosen else None
 
+    @property
+    def partly_labelled(self) -> bool:
+        """Whether some pairs have their targets, and others do not."""
+        return self.labelled is not None and len(set(self.labelled)) == 2
+
+    def target_else(self, batch: Batch, other: Tensor) -> Tensor:
+        """Returns the truth of the pairs that have one, and of the rest what is given."""
+        if batch.labelled is None:
+            return batch.tensors["y"]
+        return torch.where(batch.labelled.view(-1, 1, 1, 1), batch.tensors["y"], other)
+
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
         """Returns the input images."""
         return (batch.tensors["x"],)

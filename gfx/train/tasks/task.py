@@ -174,6 +174,26 @@ class Task(ABC):
             "identity take; give data of the task unpaired: two sets of images"
         )
 
+    @property
+    def partly_labelled(self) -> bool:
+        """Whether some examples have their targets, and others do not."""
+        return False
+
+    def only(self, *, labelled: bool) -> Self | None:
+        """Returns the task with the examples that have targets, or those that have none, if any.
+
+        Raises: InputError if the task does not ask.
+        """
+        raise InputError(
+            f"the task {self.name} does not ask which examples have their targets, and the task "
+            "paired does; leave `data: labelled` or `data: unlabelled` out"
+        )
+
+    def target_else(self, batch: Batch, other: Tensor) -> Tensor:
+        """Returns the ground truth of the examples that have one, and of the rest what is given."""
+        found = self.target(batch)
+        return other if found is None else found
+
     def target(self, batch: Batch) -> Tensor | None:
         """Returns the ground truth; None if the task, or one of the examples, has none."""
         return None

@@ -64,6 +64,8 @@ class _ToTeachers(Objective):
 class Recon(Term):
     """The mean absolute error to the ground truth where there is one, else to the teacher's image.
 
+    Of pairs of which some have their targets, each goes by itself.
+
     That makes unpaired data paired: the teacher's image is the target.
 
     Source: Li et al. 2020, arXiv:2003.08936 (GAN Compression), equation 1.
@@ -87,7 +89,7 @@ class _Recon(Objective):
         target = values.target
         if target is not None:
             return self.paired(values.image, target)
-        return self.unpaired(values.image, values.teachers[0].image)
+        return self.unpaired(values.image, values.target_else(values.teachers[0].image))
 
 
 @dataclass(frozen=True)

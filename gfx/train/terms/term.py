@@ -62,6 +62,13 @@ class StepValues(Protocol):
         """The ground truth, where the batch has it."""
 
     @property
+    def labelled(self) -> Tensor | None:
+        """Which examples have their ground truth, (N,) of bool; None: the task does not ask."""
+
+    def target_else(self, other: Tensor) -> Tensor:
+        """Returns the ground truth of the examples that have one, and of the rest what is given."""
+
+    @property
     def real(self) -> Tensor:
         """Real images, as many as the batch has examples."""
 
