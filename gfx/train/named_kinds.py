@@ -1,9 +1,12 @@
-"""Finds what plugins offer by entry point, and reads it from recipes: terms, samplers, filters.
+"""Finds what plugins offer by entry point, and reads it from recipes.
+
+These are terms, players, samplers and filters.
 
 A kind is a frozen dataclass with a `name`; its fields are what a recipe may say. A word sets the
 field that its `word` names.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
@@ -26,7 +29,7 @@ def installed_kinds(group: str, base: Any) -> dict[str, Any]:
 
 @cache
 def _installed(points: tuple[EntryPoint, ...], base: Any) -> dict[str, Any]:
-    what = base.__name__.lower()
+    what = re.sub(r"(?<!^)(?=[A-Z])", " ", base.__name__).lower()
     found: dict[str, Any] = {}
     for point in points:
         try:

@@ -88,7 +88,7 @@ class PreparedPlayer:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that a step changes."""
-        partners = {name: player.state_dict() for name, player in self._player.back.items()}
+        partners = {name: player.state_dict() for name, player in self._player.partners.items()}
         return {"taken": self.taken, "players": partners, **self._player.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ class PreparedPlayer:
         Raises: VerificationError if it is of another player.
         """
         self._player.load_state_dict(state)
-        for name, player in self._player.back.items():
+        for name, player in self._player.partners.items():
             player.load_state_dict(state["players"][name])
         self.taken = state["taken"]
 
@@ -183,7 +183,7 @@ def prepare(
     student = prepared_student(chosen, opened.given, steps.total, seed, example, measured)
     loop = builder.loop(student, steps)
     player = loop.players[-1]
-    if len(loop.players) > 1 + len(player.back):
+    if len(loop.players) > 1 + len(player.partners):
         raise RecipeError(
             f"stage {chosen.name}: has a teacher that learns online: that takes the loop of gfx; "
             "run it by gfx.compress"

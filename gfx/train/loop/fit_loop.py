@@ -54,7 +54,7 @@ class StepLog:
 class FitLoop:
     """Trains the players of one stage; the last is the student, teachers that learn come first.
 
-    Partners of the student, which lead back, are players too, and step with it.
+    Partners of the student, which lead back or stand beside it, are players too, and step with it.
 
     `stream(start)` gives the batches of each step from a step on.
     """
@@ -111,17 +111,17 @@ class FitLoop:
         here = [batch.to(self.devices.device) for batch in batches]
         terms: dict[str, Logged] = {}
         student = self.players[-1]
-        alone = [p for p in self.players[:-1] if p not in student.back.values()]
+        alone = [p for p in self.players[:-1] if p not in student.partners.values()]
         for player in (*alone, student):
             step = JointStep(player)
             try:
                 terms |= step.update(here, number, rate)
             except GfxError as error:
-                raise type(error)(self._told(step.players, number, error)) from error
+                raise type(error)(self._told(step, number, error)) from error
         self._watch(terms[self.players[-1].name])
         return StepLog(number + 1, rate, terms)
 
-    def _told(self, players: Sequence[Player], number: int, error: GfxError) -> str:
+    def _told(self, taken: JointStep, number: int, error: GfxError) -> str:
         """Says where a term failed, and what to lower (rule 2)."""
         said = f"stage {self.name}, step {number + 1}: {error}"
         if not isinstance(error, InputError) or (
@@ -129,8 +129,8 @@ class FitLoop:
         ):
             return said
         rates = ", ".join(
-            f"{'' if player is players[-1] else player.name + ' '}{name} {group['lr']:g}"
-            for player in players
+            f"{'' if player is taken.student else player.name + ' '}{name} {group['lr']:g}"
+            for player in taken.players
             for name, optimizer in player.optimizers.items()
             for group in optimizer.param_groups[:1]
         )

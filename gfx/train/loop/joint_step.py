@@ -26,7 +26,8 @@ class JointStep:
 
     def __init__(self, student: Player) -> None:
         self.student = student
-        self.players = (*student.back.values(), student)
+        # side players see what the student has made
+        self.players = (*student.back.values(), student, *student.sides.values())
 
     def update(self, batches: Sequence[Batch], step: int, rate: float) -> dict[str, Logged]:
         """Takes a step on some batches, whose gradients are averaged; returns terms by player."""

@@ -29,7 +29,7 @@ from gfx.train.loop.player_state import load_player_state, player_state
 from gfx.train.loop.quick_norms import quicken, restore
 from gfx.train.loop.sampled_nets import NetTurn, SampledNets
 from gfx.train.loop.split_scores import split_scores
-from gfx.train.loop.step_values import CutValues, Reruns
+from gfx.train.loop.step_values import Adding, CutValues, Reruns
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import TeacherValues
 from gfx.train.loop.weight_average import WeightAverage
@@ -41,7 +41,7 @@ from gfx.train.systems.fit_fields import Fit
 from gfx.train.tasks import Batch, Task
 from gfx.train.terms import Objective, Term
 
-__all__ = ["Player"]
+__all__ = ["Player", "Terms", "add_logged"]
 
 Terms = Sequence[tuple[Term, Objective]]
 _ALONE = NetTurn(None)
@@ -74,6 +74,8 @@ class Player:
         self.terms = list(terms)
         self.teachers = list(teachers)
         self.back: dict[str, Player] = {}  # those that lead back, by name
+        self.sides: dict[str, Player] = {}  # those of plugins, by name
+        self.added: dict[str, Adding] = {}  # by the names of the values that they add
         self.pool, self.nets, self._taps = pool, nets, taps
         self._run, self._again = TappedRun(net, task, taps=taps), TappedRun(net, task)
         self._quick = self._prepare(net)
@@ -141,7 +143,9 @@ class Player:
         values = self.values(batch, turn)
         if self._counts is not None:
             share *= values.counted  # rule 5
-            _add(logged, "counted", torch.tensor(share * turn.share, device=values.image.device))
+            add_logged(
+                logged, "counted", torch.tensor(share * turn.share, device=values.image.device)
+            )
         told = isinstance(self.critic, ConditionedCritic)  # it judges each net by its widths
         for known, _, _ in [] if told else self._made[-1:]:
             if known.batch is values.batch:  # another net saw it; the weights have not changed
@@ -180,9 +184,18 @@ class Player:
 
     def shown(self, batch: Batch, judge: Callable[[Tensor], Any]) -> TeacherValues:
         """Returns what this player made of a batch in the step it took last, as a teacher's."""
-        values = next(values for values, _, _ in self._made if values.batch is batch)
+        values = self.made_of(batch)
         features = {tap: value.detach() for tap, value in values.features.items()}
         return TeacherValues(values.image.detach(), features, judge)
+
+    def made_of(self, batch: Batch) -> CutValues:
+        """Returns the values of a batch in the step that is taken."""
+        return next(values for values, _, _ in self._made if values.batch is batch)
+
+    @property
+    def partners(self) -> dict[str, "Player"]:
+        """The players that step with this one, by name."""
+        return {**self.back, **self.sides}
 
     def values(self, batch: Batch, turn: NetTurn = _ALONE) -> CutValues:
         """Runs the generator on a batch."""
@@ -205,7 +218,7 @@ class Player:
         batch = made.batch
         judge = None if self.critic is None else lambda x: self.judge(batch, x)
         back = {name: partial(player.rerun, batch) for name, player in self.back.items()}
-        reruns = Reruns(partial(self.rerun, batch), back)
+        reruns = Reruns(partial(self.rerun, batch), back, self.added)
         return CutValues(
             self.task,
             batch,
@@ -255,7 +268,7 @@ class Player:
         if not told:
             return
         total = torch.stack(told).sum() * share
-        _add(logged, "discriminator", total)
+        add_logged(logged, "discriminator", total)
         self._told.append(total)
         if not waits:
             whole = torch.stack(self._told).sum()
@@ -283,7 +296,9 @@ class Player:
             value = objective.generator(values)
             if value is not None:
                 total = total + term.weight * share * turn.share * value.float()
-                _add(logged, term.name, value * share * (turn.judged if judges else turn.share))
+                add_logged(
+                    logged, term.name, value * share * (turn.judged if judges else turn.share)
+                )
         if total.requires_grad:
             waits = turn.waits and bool(self._told)  # the discriminator's gradients come later
             inputs = [*values.leaves(), *self._beside()]
@@ -291,7 +306,7 @@ class Player:
         made, gradients = values.gradients()
         if self.schedule is not None:  # rule 4
             penalty = self.schedule.loss() * share
-            _add(logged, "masks", penalty)
+            add_logged(logged, "masks", penalty)
             if penalty.requires_grad:
                 made, gradients = [*made, penalty], [*gradients, torch.ones_like(penalty)]
         if not made and "rerun" not in self._needs:
@@ -374,6 +389,7 @@ def _layers(net: nn.Module, taps: bool) -> nn.Module:
     return net.running_layers(taps=taps) if isinstance(net, Supernet) else net
 
 
-def _add(logged: dict[str, Tensor], name: str, value: Tensor) -> None:
+def add_logged(logged: dict[str, Tensor], name: str, value: Tensor) -> None:
+    """Adds a share of a term to what a step logs."""
     value = value.detach()
     logged[name] = logged[name] + value if name in logged else value

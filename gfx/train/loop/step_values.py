@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gfx.errors import InputError
+from gfx.errors import InputError, did_you_mean
 from gfx.train.loop.split_scores import split_scores
 from gfx.train.loop.teacher import TeacherValues
 from gfx.train.tasks import Batch, Task
@@ -22,6 +22,7 @@ __all__ = ["CutValues", "Reruns"]
 
 Judge = Callable[[Tensor], Any]
 Run = Callable[[Tensor], Tensor]  # a generator, on other inputs
+Adding = Callable[["CutValues"], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Reruns:
 
     own: Run
     back: Mapping[str, Run] = field(default_factory=dict)  # by name
+    # what side players make of the values of a step, by the names that they add
+    added: Mapping[str, "Adding"] = field(default_factory=dict)
 
 
 class CutValues:
@@ -63,6 +66,7 @@ class CutValues:
         self._shown: tuple[TeacherValues, ...] | None = None
         self._of_fake: Any = None
         self._of_real: Any = None
+        self._added: dict[str, Tensor] = {}
 
     @property
     def given(self) -> Tensor:
@@ -111,6 +115,20 @@ class CutValues:
         """Returns what the generator that learns makes of another input."""
         return self._reruns.own(image)
 
+    def added(self, name: str) -> Tensor:
+        """Returns a value that a player of the stage adds.
+
+        Raises: InputError if none does.
+        """
+        if name not in self._added:
+            if name not in self._reruns.added:
+                raise InputError(
+                    f"no player of the stage adds {name!r}, and it is asked for"
+                    f"{did_you_mean(name, self._reruns.added)}"
+                )
+            self._added |= self._reruns.added[name](self)
+        return self._added[name]
+
     def label_loss(self, *, fake: bool) -> Tensor:
         """Returns the loss of the labels that the discriminator names.
 
@@ -142,6 +160,12 @@ class CutValues:
         """Returns the values with what the discriminator says of other fakes."""
         made = copy.copy(self)
         made._of_real, made._of_fake = self._true(), said
+        return made
+
+    def without_added(self) -> "CutValues":
+        """Returns the same values, before players have added to them."""
+        made = copy.copy(self)
+        made._added = {}
         return made
 
     def discriminator_changed(self) -> None:

@@ -29,6 +29,7 @@ from gfx.train.loop.synced_norms import alone
 from gfx.train.loop.tapped_run import TappedRun
 from gfx.train.loop.teacher import Teacher
 from gfx.train.runs.build_partner import named_seed, partner_critic, partner_net
+from gfx.train.runs.build_side import first_values, side_player
 from gfx.train.runs.critic_source import CriticSource, fresh
 from gfx.train.runs.nets import Nets
 from gfx.train.runs.prepare_student import taps_of
@@ -112,7 +113,8 @@ class StageBuilder:
         setting = TermSetting(seen, tuple(shown), self.seed, elastic=nets is not None)
         terms = self.terms.built(self.fit.losses, setting)
         # before the student's player, which changes the classes of its norms for a while
-        partners = [(each, self._partner_net(each, student)) for each in self.fit.players]
+        backs = [each for each in self.fit.players if each.leads_back]
+        partners = [(each, self._partner_net(each, student)) for each in backs]
         made = Player(
             self.stage.name,
             net,
@@ -126,8 +128,12 @@ class StageBuilder:
             nets=nets,
         )
         made.back = {each.name: self._partner(each, back, made) for each, back in partners}
+        values = first_values(self.task, self.first, image, seen)
+        sides = [each for each in self.fit.players if not each.leads_back]
+        built = (made, values, self.nets, self.terms, self.seed, self._say)
+        made.sides = {each.name: side_player(each, *built) for each in sides}
         made.teachers = [shown_to(made, teacher) for teacher in teachers]
-        players += [*made.back.values(), made]
+        players += [*made.partners.values(), made]
         self._note_norms(players)
         return FitLoop(
             self.stage.name,

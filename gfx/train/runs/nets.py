@@ -14,7 +14,7 @@ __all__ = ["Nets"]
 class Nets:
     """What stages have left: generators and discriminators by the name of the stage.
 
-    Partners of students, which lead back, are kept by their own name: the last stage that had it.
+    Partners of students are kept by their own name: the last stage that had it.
     """
 
     generators: dict[str, fx.GraphModule]
@@ -40,7 +40,7 @@ class Nets:
 
     def take_partners(self, student: Player) -> None:
         """Takes the partners of a student as they are, with their discriminators."""
-        for name, player in student.back.items():
+        for name, player in student.partners.items():
             assert isinstance(player.net, fx.GraphModule)
             self.partners[name] = player.net
             if player.critic is not None:

@@ -41,7 +41,7 @@ def endings_of(student: Player | None) -> list[str]:
     found = [".gfx"]
     if student is not None:
         found += [".critic.pt"] * (student.critic is not None)
-        for name, player in student.back.items():
+        for name, player in student.partners.items():
             found += [f".{name}.gfx", *[f".{name}.critic.pt"] * (player.critic is not None)]
     return found
 
@@ -51,7 +51,7 @@ def write_partners(student: Player, file_of: FileOf) -> None:
     critic = student.plain_critic
     if critic is not None:
         _write_critic(critic, file_of(".critic.pt"))
-    for name, player in student.back.items():
+    for name, player in student.partners.items():
         assert isinstance(player.net, fx.GraphModule)
         save(player.net.to("cpu"), file_of(f".{name}.gfx"))
         if player.critic is not None:

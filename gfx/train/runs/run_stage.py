@@ -74,7 +74,7 @@ class StageRun:
         if self._train(begun, steps) < steps.total:
             return None
         player = self.loop.players[-1]
-        for each in (*player.back.values(), player):
+        for each in (*player.partners.values(), player):
             each.finish()
         give_back_memory()  # judging takes its own
         self.system.say(f"stage {self.stage.name}: {said}" for said in self.loop.warnings)

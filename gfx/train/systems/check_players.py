@@ -1,12 +1,13 @@
 """Checks that the players of a stage have what their terms ask for, before anything is built."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gfx.errors import RecipeError, did_you_mean
 from gfx.train.filters import Filter
 from gfx.train.systems.fit_fields import Fit
 from gfx.train.systems.player_fields import GIVEN, STUDENT
 from gfx.train.terms import Term
+from gfx.train.terms.term import NEEDS
 
 __all__ = ["check_players"]
 
@@ -48,16 +49,20 @@ def check_players(stage: str, fit: Fit, known: Sequence[str]) -> None:
             f"stage {stage}: discriminator: conditioned: it is told the widths of the subnets that "
             "a student samples; give the fit `sample: uniform`, or leave conditioned out"
         )
-    _check_terms(f"stage {stage}", fit, names)
-    if names and not _goes_back(fit.losses):
+    backs = [partner.name for partner in fit.players if partner.leads_back]
+    _check_added(f"stage {stage}", fit)
+    _check_terms(f"stage {stage}", fit, backs)
+    if backs and not _goes_back(fit.losses):
         raise RecipeError(
-            f"stage {stage}: players: no term of the student goes through {' or '.join(names)}; "
+            f"stage {stage}: players: no term of the student goes through {' or '.join(backs)}; "
             "give `losses: {cycle: 10}`, or leave players out"
         )
     for partner in fit.players:
         where = f"stage {stage}: players: {partner.name}"
         if partner.name == stage:
             raise RecipeError(f"{where}: is the name of the stage too; give the player another")
+        if not partner.leads_back:
+            continue
         if partner.like not in (STUDENT, GIVEN, *known):
             choices = (STUDENT, GIVEN, *known)
             raise RecipeError(
@@ -71,6 +76,55 @@ def check_players(stage: str, fit: Fit, known: Sequence[str]) -> None:
                     f"{where}: the term {term.name} compares with {sorted(unmet)[0]}, and teachers "
                     "are the student's alone; leave it out"
                 )
+
+
+def _check_added(where: str, fit: Fit) -> None:
+    """Checks the side players, and that what terms need of them is there."""
+    adding: dict[str, str] = {}
+    sides = [partner for partner in fit.players if not partner.leads_back]
+    for side in sides:
+        said = f"{where}: players: {side.name}"
+        if fit.sample is not None:
+            raise RecipeError(
+                f"{said}: the kind {side.kind.name} does not learn beside a supernet in this "
+                "version of gfx; leave sample out, or the player"
+            )
+        for name in side.kind.adds:
+            if adding.setdefault(name, side.name) != side.name:
+                raise RecipeError(
+                    f"{said}: adds {name!r}, and so does {adding[name]}; leave one out"
+                )
+        for term in side.losses:
+            if unmet := sorted(term.needs & NEEDS - {"target"}):
+                raise RecipeError(
+                    f"{said}: the term {term.name} needs {unmet[0]!r}, which side players do not "
+                    "see in this version of gfx; leave it out"
+                )
+        if not any(term.needs.intersection(side.kind.adds) for term in side.losses):
+            raise RecipeError(
+                f"{said}: none of its losses needs {' or '.join(side.kind.adds)}, which it adds; "
+                "give a term that does"
+            )
+    for asking in fit.asking:
+        _check_named(where, asking, adding)
+    for partner in fit.players:
+        for term in partner.losses:
+            known = {} if partner.leads_back else adding
+            _check_named(f"{where}: players: {partner.name}", term, known)
+    for guide in fit.teacher:
+        for term in guide.losses:
+            _check_named(f"{where}: teacher {guide.stage}", term, {})
+
+
+def _check_named(where: str, asking: Term | Filter, adding: Mapping[str, str]) -> None:
+    """Checks that what is needed is what steps have, or what a player adds."""
+    for need in sorted(asking.needs - NEEDS - adding.keys()):
+        what = "the term" if isinstance(asking, Term) else "data:"
+        added = ", ".join(adding) or "nothing"
+        raise RecipeError(
+            f"{where}: {what} {asking.name} needs {need!r}, which no player adds for it (players "
+            f"add {added}){did_you_mean(need, (*adding, *NEEDS))}"
+        )
 
 
 def _check_terms(where: str, fit: Fit, back: Sequence[str]) -> None:

@@ -73,7 +73,8 @@ class Fit:
         if self.evaluate is not None:
             check_range("evaluate", self.evaluate, at_least=1)
         names = [partner.name for partner in self.players]
-        known = ("generator", "discriminator", *names, *(f"{n}.discriminator" for n in names))
+        judged = [f"{p.name}.discriminator" for p in self.players if p.leads_back]
+        known = ("generator", "discriminator", *names, *judged)
         for player, steps in self.every:
             if player not in known:
                 raise RecipeError(

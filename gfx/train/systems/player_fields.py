@@ -7,6 +7,7 @@ from typing import Any, Literal, get_type_hints
 
 from gfx.errors import MOST, RecipeError, check_range, did_you_mean
 from gfx.io.plain_data import coerce, plain, shown
+from gfx.train.players import Back, PlayerKind, read_player
 from gfx.train.terms import Term, read_terms
 
 __all__ = ["FRESH", "GIVEN", "INHERITED", "STUDENT", "Critic", "Guide", "Partner", "coerced"]
@@ -112,15 +113,17 @@ class Critic:
         return self.begins not in ("frozen", "none")
 
 
-INHERITED, FRESH = Critic(), Critic("fresh")
+INHERITED, FRESH, NO_CRITIC = Critic(), Critic("fresh"), Critic("none")
+BACK = Back()
 
 
 @dataclass(frozen=True)
 class Partner:
-    """A further generator of a stage, from the second set of images back to the first.
+    """A further player of a stage, which learns beside the student by losses of its own.
 
-    It learns beside the student, in the same step, by losses of its own; its discriminator judges
-    images of the first set.
+    One of the kind `back` is a generator from the second set of images back to the first; its
+    discriminator judges images of the first set. Kinds of plugins are side players: their net is
+    their own, and they have no discriminator.
 
     inherit: what the partner of this name was at the end of an earlier stage, else what was given
     (`players=`), else new weights; fresh: new weights; given: those of the net that it is like.
@@ -141,6 +144,7 @@ class Partner:
     discriminator: Critic = FRESH
     lr: float | None = None  # None: that of the student
     lr_discriminator: float | None = None  # None: that of the student's
+    kind: PlayerKind = BACK
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in _TAKEN:
@@ -156,10 +160,38 @@ class Partner:
             raise RecipeError(
                 f"{where}: losses is empty; give what it minimises, as {{gan: lsgan, cycle: 10}}"
             )
+        if not self.leads_back:
+            self._check_side(where)
         if self.discriminator.begins in ("given", "frozen"):
             raise RecipeError(
                 f"{where}: discriminator: {self.discriminator.begins}: the one that is given "
                 "judges the student; give inherit, fresh or none"
+            )
+
+    @property
+    def leads_back(self) -> bool:
+        """Whether it is a generator that leads back, and no side player."""
+        return isinstance(self.kind, Back)
+
+    def _check_side(self, where: str) -> None:
+        """Refuses what a side player does not have."""
+        said = f"{where}: the kind {self.kind.name}"
+        if self.discriminator.begins != "none" or self.lr_discriminator is not None:
+            raise RecipeError(
+                f"{said} has no discriminator in this version of gfx; leave discriminator and "
+                "lr_discriminator out"
+            )
+        for key, default in (("like", STUDENT), ("std", None)):
+            if getattr(self, key) != default:
+                raise RecipeError(f"{said} builds a net of its own; leave {key} out")
+        if self.begins == "given":
+            raise RecipeError(
+                f"{said} is like no net that was given; give begins: fresh or inherit"
+            )
+        if unmet := sorted(self.kind.needs - {"target"}):
+            raise RecipeError(
+                f"{said} needs {unmet[0]!r}, which side players do not see in this version of gfx; "
+                "they may need 'target'"
             )
 
     @staticmethod
@@ -174,6 +206,13 @@ class Partner:
         if isinstance(given, dict):
             if "losses" in given:
                 apart["losses"] = tuple(read_terms(given.pop("losses")))
+            if "kind" in given:
+                try:
+                    apart["kind"] = read_player(given.pop("kind"))
+                except RecipeError as error:
+                    raise RecipeError(f"{where}: {error}") from error
+                if not isinstance(apart["kind"], Back):
+                    apart["discriminator"] = NO_CRITIC
             if "discriminator" in given:
                 apart["discriminator"] = Critic.read(given.pop("discriminator"))
             if "name" in given:
@@ -182,7 +221,10 @@ class Partner:
 
     def spec(self) -> dict[str, Any]:
         """Returns the partner as plain data that `read` reads back."""
-        found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "name"}
+        apart = ("name", "kind")
+        found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+        if self.kind != BACK:
+            found["kind"] = {self.kind.name: plain(self.kind.spec())}
         return found | {"losses": {term.name: plain(term.spec()) for term in self.losses}}
 
 

@@ -18,12 +18,24 @@ from torch import Tensor, nn
 
 from gfx.errors import check_range
 
-__all__ = ["Features", "Need", "Objective", "Shown", "StepValues", "Term", "TermSetting"]
+__all__ = [
+    "NEEDS",
+    "Features",
+    "Need",
+    "Objective",
+    "Shown",
+    "StepValues",
+    "Term",
+    "TermSetting",
+]
 
 Features = dict[str, Tensor]  # by tap
-# "discriminator", "teacher", "taps", "target", "target or teacher"; "way back": a generator that
-# leads back; "rerun": the generator that learns, on another input
+# one of NEEDS, or what a player of the stage adds; "way back": a generator that leads back;
+# "rerun": the generator that learns, on another input
 Need = str
+NEEDS: frozenset[Need] = frozenset(
+    {"discriminator", "teacher", "taps", "target", "target or teacher", "way back", "rerun"}
+)
 
 
 class Shown(Protocol):
@@ -93,6 +105,12 @@ class StepValues(Protocol):
         """Returns what the generator that learns makes of another input.
 
         A term that asks for it needs "rerun".
+        """
+
+    def added(self, name: str) -> Tensor:
+        """Returns a value that a player of the stage adds, differentiable up to the image.
+
+        A term that asks for it has the name in its needs.
         """
 
     @property
