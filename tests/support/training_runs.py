@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import gfx
 from gfx.train.filters import Filter
+from support.side_players import Encode, Latent
 
 __all__ = [
     "CYCLE",
@@ -156,12 +157,27 @@ def _counted(batch: int) -> Any:
     return replace(system, stages=(replace(stage, fit=fit),))
 
 
+def _beside(batch: int) -> Any:
+    """Returns a system whose student learns beside an encoder, that a plugin would have."""
+    from gfx.train.systems import Partner, load_system
+    from gfx.train.systems.player_fields import NO_CRITIC
+
+    fit = {"losses": {"l1": 1}, "discriminator": "none", "batch": batch, "steps": 10}
+    system = load_system({"stages": {"one": {"fit": fit}}})
+    (stage,) = system.stages
+    assert stage.fit is not None
+    how: dict[str, Any] = {"kind": Encode(drop=0.0), "discriminator": NO_CRITIC}
+    encoder = Partner("encoder", losses=(Latent(),), **how)
+    made = replace(stage.fit, losses=(*stage.fit.losses, Latent()), players=(encoder,))
+    return replace(system, stages=(replace(stage, fit=made),))
+
+
 def ranked(kind: str, batch: int, **how: Any) -> Any:
     """Runs 10 steps of a distillation, or of generators that lead there and back.
 
     Kinds that begin with "normed" have BatchNorms in all nets; "sandwich" and "uniform" sample the
     subnets of a supernet; "searched" searches among them, untrained. "counted" has targets for
-    half of the pairs, and a filter.
+    half of the pairs, and a filter. "beside" has an encoder that learns with the student.
     """
     normed = kind.startswith("normed")
     model = generator(norm=nn.BatchNorm2d if normed else False)
@@ -173,6 +189,8 @@ def ranked(kind: str, batch: int, **how: Any) -> Any:
         stages = {"many": {"do": ["sort_channels", {"widths": {"values": {"*": [4, 6, 8]}}}]}}
         recipe = {"stages": {**stages, "search": {"search": asked}}}
         return compressed(recipe, model, data=pairs(32), discriminator=Patch(), **how)
+    if kind == "beside":
+        return compressed(_beside(batch), model, data=pairs(16), **how)
     if kind in ("sandwich", "uniform"):
         recipe = _distil(10)
         stage = recipe["stages"]["slim"]

@@ -1,7 +1,7 @@
 """Kinds of players that plugins bring learn beside the student, each by its own losses."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,10 +11,10 @@ from torch import nn
 import gfx
 from gfx.errors import InputError, RecipeError, RegistryError
 from gfx.io.yaml_text import parse
-from gfx.train.players import Back, PlayerKind, Side, players, read_player
+from gfx.train.players import Back, PlayerKind, players, read_player
 from gfx.train.systems import load_system
-from gfx.train.terms import Objective, Term
 from support.installed_kinds import install
+from support.side_players import Encode, Latent
 from support.training_runs import (
     Patch,
     compressed,
@@ -27,51 +27,6 @@ from support.training_runs import (
 )
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
-
-
-class Encoder(nn.Module):
-    """Finds the mean colours of what an image was made of; its norm and dropout have states."""
-
-    def __init__(self, width=8):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU())
-        self.drop, self.head = nn.Dropout(0.2), nn.Linear(width, 3)
-
-    def forward(self, image):
-        return self.head(self.drop(self.body(image).mean((2, 3))))
-
-
-@dataclass(frozen=True)
-class Encode(Side):
-    name: ClassVar[str] = "encode"
-    word: ClassVar[str] = "of"
-    adds: ClassVar[tuple[str, ...]] = ("latent",)
-
-    width: int = 8
-    of: str = "image"
-
-    def build(self, setting):
-        assert setting.inputs[0].shape == setting.image.shape
-        return Encoder(self.width)
-
-    def inputs(self, values):
-        return (getattr(values, self.of),)
-
-
-@dataclass(frozen=True)
-class Latent(Term):
-    """The squared error of the latents that a player finds in an image."""
-
-    name: ClassVar[str] = "latent"
-    needs: ClassVar[frozenset[str]] = frozenset({"latent"})
-
-    def build(self, setting):
-        return LatentLoss()
-
-
-class LatentLoss(Objective):
-    def generator(self, values: Any):
-        return F.mse_loss(values.added("latent"), values.given.mean((2, 3)))
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +144,7 @@ def test_two_runs_and_one_that_was_stopped_end_with_the_same_bits(tmp_path):
     assert not list(folders[0].glob("*critic*"))
     said = parse((folders[0] / "recipe.yaml").read_text("utf-8"), "recipe")
     kept = said["stages"]["one"]["fit"]["players"]["encoder"]["kind"]
-    assert kept == {"encode": {"width": 4, "of": "image"}}
+    assert kept == {"encode": {"width": 4, "of": "image", "drop": 0.2}}
 
 
 def test_a_later_stage_and_a_later_run_go_on_with_its_net(tmp_path):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 # each has what the others have not; the nets of a sandwich are spread over the processes
 KINDS = ("normed, cycled", "sandwich", "counted")
-ALL = (*KINDS, "cycled", "distilled", "normed, distilled", "uniform")
+ALL = (*KINDS, "cycled", "distilled", "normed, distilled", "uniform", "beside")
 
 
 def run_two(kind, tmp_path):
