@@ -483,6 +483,16 @@ def retarget(op, target, args=()):
         (lambda d: d.update(format=99), "it has format 99, this gfx reads format 1; update gfx"),
         (lambda d: d.pop("nodes"), "bad.gfx is malformed .KeyError"),
         (lambda d: d.update(name="a-b"), "'a-b' where a name must stand"),
+        (lambda d: d.update(inputs={"shape": "dtype"}), "inputs are no list of shapes and dtypes"),
+        (lambda d: d.update(inputs=["x"]), "inputs are no list of shapes and dtypes"),
+        (
+            lambda d: d.update(inputs=[{"shape": [1, "3"], "dtype": "float32"}]),
+            "inputs are no list of shapes and dtypes",
+        ),
+        (
+            lambda d: d.update(inputs=[{"shape": [1, 3], "dtype": "nn"}]),
+            "inputs are of 'nn', which is no dtype of torch",
+        ),
     ],
 )
 def test_a_forged_archive_is_refused(tmp_path, change, message):

@@ -66,7 +66,7 @@ def _build(members: dict[str, bytes]) -> fx.GraphModule:
     for path in data["eval"]:
         root.get_submodule(path).training = False
     if data["inputs"] is not None:
-        root.meta["gfx_inputs"] = data["inputs"]
+        root.meta["gfx_inputs"] = _noted_inputs(data["inputs"])
     if data.get("supernet") is not None:
         root.meta["gfx_supernet"] = data["supernet"]
     if "report.json" in members:
@@ -81,6 +81,22 @@ def _parse(text: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArchiveError("its graph.json or report.json is no JSON object")
     return value
+
+
+def _noted_inputs(value: Any) -> list[dict[str, Any]]:
+    """Returns the shapes and dtypes of the example inputs.
+
+    Raises: ArchiveError if they are none.
+    """
+    listed = isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    for item in value if listed else [{}]:
+        shape, dtype = item.get("shape"), item.get("dtype")
+        sizes = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+        if not sizes or not isinstance(dtype, str):
+            raise ArchiveError("its example inputs are no list of shapes and dtypes")
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ArchiveError(f"its example inputs are of {dtype!r}, which is no dtype of torch")
+    return value  # type: ignore[no-any-return]
 
 
 def _add_modules(root: nn.Module, specs: dict[str, Any]) -> None:
