@@ -141,6 +141,8 @@ def test_two_runs_and_one_that_was_stopped_end_with_the_same_bits(tmp_path):
     assert state_of(whole.model) == state_of(again.model) == state_of(stopped.model)
     assert files_of(folders[0]) == files_of(folders[1]) == files_of(folders[2])
     assert "encoder.latent" in whole.history[0]
+    assert whole.plan.stages[-1].sides == stopped.plan.stages[-1].sides == {"encoder": 135}
+    assert "; beside it encoder, 135 parameters; 6 steps" in str(whole.plan)
     assert not list(folders[0].glob("*critic*"))
     said = parse((folders[0] / "recipe.yaml").read_text("utf-8"), "recipe")
     kept = said["stages"]["one"]["fit"]["players"]["encoder"]["kind"]

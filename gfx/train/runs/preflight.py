@@ -13,8 +13,9 @@ import dataclasses
 import gc
 import io
 import resource
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter, process_time
 from typing import Any
 
@@ -41,10 +42,13 @@ class StagePlan:
     macs: int
     params: int
     seconds: float  # estimated, of the training
+    # parameters of the side players that learn with it, by name
+    sides: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        beside = "".join(f"; beside it {n}, {p:,} parameters" for n, p in self.sides.items())
         trained = f"; {self.steps:,} steps, about {_duration(self.seconds)}" if self.steps else ""
-        return f"{self.name}: {self.macs:,} MACs, {self.params:,} parameters{trained}"
+        return f"{self.name}: {self.macs:,} MACs, {self.params:,} parameters{beside}{trained}"
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def _tried(run: SystemRun) -> RunPlan:
         ):  # it begins with what was given: the run begins with the same
             run.first = student
         cost = cost_of(traced(student, example, check=False))
+        sides: dict[str, int] = {}
         if stage.fit is not None:
             builder = trial.builder(number, stage)
             loop = builder.loop(copy.deepcopy(student), length)
@@ -129,10 +134,12 @@ def _tried(run: SystemRun) -> RunPlan:
             if critic is not None:
                 trial.nets.critics[stage.name] = critic
             trial.nets.take_partners(loop.players[-1])
+            for name, side in loop.players[-1].sides.items():
+                sides[name] = sum(p.numel() for p in side.net.parameters())
         trial.nets.generators[stage.name] = student
         trial.nets.last = stage.name
         trial.trained[stage.name] = steps
-        plans.append(StagePlan(stage.name, steps, cost.macs.exact, cost.params, seconds))
+        plans.append(StagePlan(stage.name, steps, cost.macs.exact, cost.params, seconds, sides))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return RunPlan(tuple(plans), peak)
 
