@@ -209,12 +209,16 @@ def test_a_step_without_a_loss_is_refused():
         prepared({"losses": {"l1": 1}}).step()
 
 
-def test_a_term_without_a_gradient_to_the_generator_is_refused():
-    model = generator()
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+def test_a_generator_that_has_nothing_to_learn_is_refused():
     with pytest.raises(InputError, match="has no parameters that learn"):
-        prepared({"losses": {"l1": 1}}, model)
+        prepared({"losses": {"l1": 1}}, nn.Sequential(nn.Tanh()))
+
+
+def test_the_student_of_a_frozen_generator_learns():
+    model = generator().requires_grad_(False)
+    player = prepared({"losses": {"l1": 1}}, model)
+    assert all(parameter.requires_grad for parameter in player.net.parameters())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("sick", [float("nan"), float("inf")])

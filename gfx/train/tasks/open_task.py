@@ -246,7 +246,7 @@ def _with_labels(task: Task, share: float, seed: int) -> Task:
         raise InputError(
             f"labels={share} keeps a share of the targets, and the task {task.name} has none that "
             "can be left out; only the task paired has: leave labels out, in a recipe "
-            "`data: {labelled: ...}`"
+            "{labelled: ...} under `data`"
         )
     made = task.with_labels(share, seed)
     assert made.labelled is not None
