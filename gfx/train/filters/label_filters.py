@@ -51,7 +51,7 @@ class Unlabelled(Filter):
         if found is None:
             raise InputError(
                 "data: unlabelled: every example has its target; give a share of labels, as "
-                "labels=0.25, in a recipe {labelled: 0.25} under `data`, or inputs without targets: "
+                "labels=0.25, in a recipe {labelled: 0.25} under `data`, or inputs without any: "
                 "gfx.train.tasks.paired(x, y, unlabelled=...)"
             )
         return found
