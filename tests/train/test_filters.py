@@ -92,7 +92,7 @@ def test_a_share_of_labels_holds_in_a_loop_of_one_s_own():
 
 
 def test_a_share_of_labels_is_refused_where_there_are_none():
-    with pytest.raises(InputError, match=r"in a recipe `data: \{labelled: \.\.\.\}`"):
+    with pytest.raises(InputError, match=r"in a recipe \{labelled: \.\.\.\} under `data`"):
         compressed(recipe(share=0.5, losses={"mimic": 1}, teacher="given"), data=pairs()[0])
 
 
