@@ -2,6 +2,8 @@
 
 Before   y = dropout(x)                        x has 16 channels; that of a narrower program has 8
 After    y = widened(dropout(part(x)))         what it draws is what the narrower one draws
+
+What is gone is 1, not 0: whoever still reads it is found out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,7 +50,7 @@ def draws(node: fx.Node) -> bool:
 def drawing_as(narrow: Program, wide: Program) -> Program:
     """Returns a wide program that draws for the channels that a narrow one has left, as that does.
 
-    Where it draws for others, numbers are zero. The result is `wide` where nothing is drawn, or as
+    Where it draws for others, numbers are 1. The result is `wide` where nothing is drawn, or as
     many numbers.
 
     Example:
@@ -88,7 +90,7 @@ def _part(node: fx.Node, drawn: Mapping[str, Origin]) -> dict[int, Indices]:
 
 
 def _draw_part(node: fx.Node, part: Mapping[int, Indices]) -> None:
-    """Makes a node draw for some indices, and puts zeros at the others."""
+    """Makes a node draw for some indices, and puts ones at the others."""
     graph, shape = node.graph, tuple(node.meta["val"].shape)
     if op_name(node) == _ATTENTION:  # numbers are drawn for pairs of positions
         part = {dim: indices for dim, indices in part.items() if dim < len(shape) - 1}
@@ -147,10 +149,10 @@ def _selected(x: Tensor, dim: int, indices: Indices) -> Tensor:
 
 
 def _widened(x: Tensor, dim: int, indices: Indices, size: int) -> Tensor:
-    """Puts slices at their indices of a dimension, with zeros between, in the same order."""
+    """Puts slices at their indices of a dimension, with ones between, in the same order."""
     order = _order(x)
     given, place = x.permute(order), order.index(dim)
-    wide = x.new_zeros([*given.shape[:place], size, *given.shape[place + 1 :]])
+    wide = x.new_ones([*given.shape[:place], size, *given.shape[place + 1 :]])
     index = torch.tensor(indices, device=x.device)
     return _back(wide.index_copy(place, index, given), order)
 

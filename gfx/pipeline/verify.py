@@ -5,7 +5,7 @@
 2. signature: the same inputs in the same order, the same outputs with their shapes and dtypes.
 3. honesty: the program changed if and only if the pass says so.
 4. values: the outputs on seeded inputs equal those of the pass's reference, which draws the random
-   numbers of the result: those of channels that are gone are zero.
+   numbers of the result; what is drawn for channels that are gone is 1.
 
 Each returns a Check, or raises VerificationError naming the pass, the node, the expected and the
 actual value.

@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 import gfx
+from gfx.contract import Keeps, Outcome, Pass
 from gfx.ir.drawn_numbers import drawing_as, draws
+from gfx.ir.node_origin import narrow
+from gfx.ir.shapes.propagate import propagate
 from support.drawing_forwards import DRAWING, Drawing, Undrawn
 from support.oracle import assert_equal_outputs, zeroed
 
@@ -63,3 +66,39 @@ def test_a_program_that_draws_as_many_numbers_is_left_alone():
     program = gfx.trace(model, x)
     assert sum(map(draws, program.nodes())) == 1
     assert drawing_as(program, program) is program
+
+
+class Mixed(nn.Module):
+    """Reads channels that are nothing but drawn numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(8, 3, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.randn(1, 8, 4, 4, dtype=x.dtype) + 0 * x.mean())
+
+
+class Wrong(Pass):
+    """Draws fewer numbers than are read, and says that values stay."""
+
+    name = "wrong"
+    keeps = Keeps.VALUES
+
+    def apply(self, program: gfx.Program, context: gfx.Context) -> Outcome:
+        outcome = Outcome()
+        drawn = next(node for node in program.nodes() if draws(node))
+        drawn.args = (1, 4, 4, 4)
+        narrow(drawn, {1: range(4)})
+        layer = program.module.get_submodule("last")
+        layer.weight = nn.Parameter(layer.weight.detach()[:, :4].clone())
+        layer.in_channels = 4
+        program.recompile()
+        propagate(program)
+        outcome.change("last", "in_channels", 8, 4)
+        return outcome
+
+
+def test_numbers_that_were_read_and_are_no_longer_drawn_are_found_out():
+    with pytest.raises(gfx.VerificationError, match="wrong: values: output 0"):
+        gfx.apply({"passes": [Wrong()]}, Mixed().double(), torch.zeros(1, 3, 4, 4).double())
