@@ -269,10 +269,27 @@ def test_the_perceptual_term_takes_the_teacher_s_image_where_there_is_no_truth(e
     values = values_of(prepared({"perceptual": "my_eyes:Eyes"}))
     (term,) = read_terms({"perceptual": "my_eyes:Eyes"})
     objective = term.build(TermSetting({}, (), 0))
-    blind = types.SimpleNamespace(image=values.image, target=None, teachers=values.teachers)
+    blind = types.SimpleNamespace(
+        image=values.image, target=None, teachers=values.teachers, target_else=lambda other: other
+    )
     maps = zip(Eyes()(values.image), Eyes()(values.teachers[0].image), strict=True)
     wanted = sum(torch.nn.functional.l1_loss(one, other) for one, other in maps)
     torch.testing.assert_close(objective.generator(blind), wanted)
+
+
+def test_the_perceptual_term_takes_the_truth_of_each_example_that_has_one(eyes):
+    fit = {"losses": {"perceptual": "my_eyes:Eyes"}, "teacher": "given", "batch": 12, "steps": 1}
+    recipe = {"data": {"labelled": 0.5}, "stages": {"it": {"fit": fit | {"discriminator": "none"}}}}
+    player = gfx.train.prepare(
+        recipe, generator(), data=pairs(), example_inputs=EXAMPLE, val=0, flip=False
+    )
+    (batch,) = player.batches()
+    assert 0 < int(batch.labelled.sum()) < 12
+    image, made = player.net(batch.tensors["x"]), generator()(batch.tensors["x"])
+    known = batch.labelled.view(-1, 1, 1, 1)
+    maps = zip(Eyes()(image), Eyes()(torch.where(known, batch.tensors["y"], made)), strict=True)
+    wanted = sum(torch.nn.functional.l1_loss(one, other) for one, other in maps)
+    assert float(player.loss(batch)["perceptual"]) == pytest.approx(float(wanted.detach()), rel=1e-5)
 
 
 def test_maps_of_the_network_that_ships_are_what_it_pools():

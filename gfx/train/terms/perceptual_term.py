@@ -59,7 +59,7 @@ class _Perceptual(Objective):
 
     def generator(self, values: StepValues) -> Tensor | None:
         target = values.target
-        aim = values.teachers[0].image if target is None else target
+        aim = values.target_else(values.teachers[0].image) if target is None else target
         with torch.no_grad():
             wanted = self._maps(aim)
         found = self._maps(values.image)
