@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from os import PathLike, readlink, strerror
 from os.path import islink
 
-from gfx.errors import ArchiveError, GfxError, InputError, RecipeError
+from gfx.errors import ArchiveError, GfxError, InputError, RecipeError, prefixed
 
 __all__ = [
+    "calling",
     "printable",
     "reading_file",
     "reading_recipe",
@@ -88,6 +89,22 @@ def running(what: str) -> Iterator[None]:
         gfx.errors.InputError: the backward pass of the model fails: ValueError: hook 'hook' has ...
     """
     with _translated(lambda error: InputError(f"{what} fails: {reason(error)}")):
+        yield
+
+
+@contextmanager
+def calling(whose: str) -> Iterator[None]:
+    """Guards code of a plugin, and begins whatever it raises with whose it is.
+
+    Raises: InputError, or the error of gfx's own that the code raised.
+
+    Example:
+        >>> with calling("data: bright"):
+        ...     raise ValueError("no image")
+        Traceback (most recent call last):
+        gfx.errors.InputError: data: bright: ValueError: no image
+    """
+    with prefixed(whose), _translated(lambda error: InputError(f"{whose}: {reason(error)}")):
         yield
 
 

@@ -16,9 +16,9 @@ from gfx.ir.node_origin import Indices, Origin, origin
 from gfx.ir.ops import argument, is_inplace, op_name
 from gfx.ir.program import Program
 
-__all__ = ["DRAWS", "drawing_as", "draws"]
+__all__ = ["drawing_as", "draws"]
 
-DRAWS = frozenset(
+_DRAWS = frozenset(
     "rand randn rand_like randn_like randint randint_like randperm bernoulli normal uniform "
     "poisson multinomial random exponential geometric cauchy log_normal gumbel_softmax".split()
 )
@@ -44,7 +44,7 @@ def draws(node: fx.Node) -> bool:
         return bool(argument(node, 3, "training", default=False))
     if name == _ATTENTION:
         return bool(argument(node, 4, "dropout_p", default=0.0) != 0)
-    return name in DRAWS
+    return name in _DRAWS
 
 
 def drawing_as(narrow: Program, wide: Program) -> Program:
@@ -59,20 +59,17 @@ def drawing_as(narrow: Program, wide: Program) -> Program:
         >>> drawing_as(program, program) is program
         True
     """
-    drawn = {found.node: found for n in _drawing(narrow) if (found := origin(n)) is not None}
-    parts = {n.name: part for n in _drawing(wide) if (part := _part(n, drawn))}
+    found = [origin(node) for node in filter(draws, narrow.nodes())]
+    drawn = {each.node: each for each in found if each is not None}
+    parts = {n.name: part for n in filter(draws, wide.nodes()) if (part := _part(n, drawn))}
     if not parts:
         return wide
     copy = wide.copy(on_write=True)
-    for node in _drawing(copy):
+    for node in copy.nodes():
         if node.name in parts:
             _draw_part(node, parts[node.name])
     copy.recompile()
     return copy
-
-
-def _drawing(program: Program) -> list[fx.Node]:
-    return [n for n in program.nodes() if n.op in ("call_function", "call_method") and draws(n)]
 
 
 def _part(node: fx.Node, drawn: Mapping[str, Origin]) -> dict[int, Indices]:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfx.errors import GfxError, InputError
+from gfx.errors import InputError
+from gfx.io.guards import calling
 from gfx.train.filters import Filter
 from gfx.train.loop.teacher import TeacherValues
 from gfx.train.tasks import Batch
@@ -68,12 +69,8 @@ class StepOutputs:
 def _asked(chosen: Filter, values: StepValues, count: int) -> Tensor | None:
     """Asks a filter which of so many examples count."""
     where = f"data: {chosen.name}"
-    try:
+    with calling(where):
         found = chosen.counts(values)
-    except GfxError as error:
-        raise type(error)(f"{where}: {error}") from error
-    except Exception as error:  # of anyone's filter
-        raise InputError(f"{where}: {type(error).__name__}: {error}") from error
     if found is None:
         return None
     if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape != (count,):

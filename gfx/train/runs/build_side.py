@@ -3,12 +3,11 @@
 New weights are drawn from the seed and the player's name, as those of partners are.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, fx, nn
 
-from gfx.errors import GfxError, InputError, RecipeError
+from gfx.errors import InputError, RecipeError, prefixed
+from gfx.io.guards import calling
 from gfx.ir.preserve import preserved
 from gfx.ir.random_state import keep_random_state
 from gfx.pipeline import apply
@@ -33,7 +32,7 @@ def first_values(task: Task, first: Batch, image: Tensor, features: Features) ->
 
 
 def _refuse_rerun(image: Tensor) -> Tensor:
-    raise InputError("players: what a side player is called with may not run the generator again")
+    raise InputError("what a side player is called with may not run the generator again")
 
 
 def side_player(
@@ -62,7 +61,8 @@ def _net(
     partner: Partner, kind: Side, values: CutValues, nets: Nets, seed: int, say: Say, where: str
 ) -> fx.GraphModule:
     """Returns the net, and runs it once; nothing of the run stays."""
-    given = _asked(lambda: kind.inputs(values), where, "inputs(values)")
+    with calling(f"{where}: inputs(values)"):
+        given = kind.inputs(values)
     if not isinstance(given, tuple) or not all(isinstance(each, Tensor) for each in given):
         raise InputError(f"{where}: inputs(values) returns no tuple of tensors; return (tensor,)")
     given = tuple(each.detach() for each in given)
@@ -73,28 +73,17 @@ def _net(
         if partner.begins == "inherit":
             say(f"no net {partner.name} was left or given: it begins with new weights")
         setting = SideSetting(given, values.image.detach(), seed)
-        with keep_random_state(seed=seed):
-            made = _asked(lambda: kind.build(setting), where, "build(setting)")
+        with keep_random_state(seed=seed), calling(f"{where}: build(setting)"):
+            made = kind.build(setting)
         if not isinstance(made, nn.Module):
             raise InputError(f"{where}: build(setting) returns no module of torch; return one")
-    try:
-        with keep_random_state(seed=seed):
-            net = apply({"passes": []}, made.to(values.image.device), given, verify=False)
-    except GfxError as error:
-        raise type(error)(f"{where}: its net: {error}") from error
+    with keep_random_state(seed=seed), prefixed(f"{where}: its net"):
+        net = apply({"passes": []}, made.to(values.image.device), given, verify=False)
     with torch.no_grad(), preserved(net), keep_random_state():
-        named_outputs(kind, _asked(lambda: net(*given), where, "its net"))
+        with calling(f"{where}: its net"):
+            outputs = net(*given)
+        named_outputs(kind, outputs)
     net.requires_grad_(True)
     if not any(True for _ in net.parameters()):
         raise InputError(f"{where}: its net has no parameters, and nothing of it can learn")
     return net
-
-
-def _asked(ask: Any, where: str, what: str) -> Any:
-    """Runs code of a plugin, and says whose it is where it fails."""
-    try:
-        return ask()
-    except GfxError:
-        raise
-    except Exception as error:  # anyone's code
-        raise InputError(f"{where}: {what}: {type(error).__name__}: {str(error)[:200]}") from error

@@ -1,6 +1,7 @@
 """Chooses the examples that the steps of one stage see, by the filter of its fit."""
 
-from gfx.errors import GfxError, InputError
+from gfx.errors import InputError, prefixed
+from gfx.io.guards import calling
 from gfx.train.filters import Filter
 from gfx.train.systems import SystemStage
 from gfx.train.tasks import Task
@@ -16,16 +17,12 @@ def examples_of(stage: SystemStage, task: Task) -> Task:
     chosen = None if stage.fit is None else stage.fit.data
     if not isinstance(chosen, Filter):
         return task
-    where = f"stage {stage.name}: "
-    try:
+    where = f"data: {chosen.name}"
+    with prefixed(f"stage {stage.name}"), calling(where):
         found = chosen.examples(task)
-    except GfxError as error:
-        raise type(error)(f"{where}{error}") from error
-    except Exception as error:  # of anyone's filter
-        raise InputError(f"{where}data: {chosen.name}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Task) or found.length < 1:
         raise InputError(
-            f"{where}data: {chosen.name}: the filter leaves no examples of {task.length}; change "
+            f"stage {stage.name}: {where}: the filter leaves no examples of {task.length}; change "
             "its fields, or give `data: all`"
         )
     return found

@@ -71,6 +71,7 @@ class SystemRun:
         self.first: fx.GraphModule | None = None  # the first student as the plan prepared it
         self.held = HeldOutSet(self.task)  # all stages are judged on the same
         self.trained: dict[str, int] = {}
+        self._tasks: dict[str, Task] = {}  # by stage: a filter is asked once
         self.scores: dict[str, dict[str, Any]] = {}
         seconds = self.settings.seconds
         self.deadline = None if seconds is None else monotonic() + seconds
@@ -131,7 +132,9 @@ class SystemRun:
 
     def task_of(self, stage: SystemStage) -> Task:
         """Returns the task with the examples that a stage sees."""
-        return examples_of(stage, self.task)
+        if stage.name not in self._tasks:
+            self._tasks[stage.name] = examples_of(stage, self.task)
+        return self._tasks[stage.name]
 
     def loader_of(self, stage: SystemStage) -> Loader:
         """Returns what feeds a stage."""
