@@ -14,17 +14,22 @@ from support.side_players import Encode, Latent
 __all__ = [
     "CYCLE",
     "DISTIL",
+    "EXAMPLE",
     "Bright",
     "Patch",
     "compressed",
     "cycled",
     "files_of",
     "generator",
+    "own_loop",
     "pairs",
     "ranked",
     "state_of",
     "two_sets",
 ]
+
+
+EXAMPLE = torch.zeros(1, 3, 8, 8)
 
 
 def _distil(steps: int | str) -> dict[str, Any]:
@@ -106,8 +111,17 @@ def pairs(count: int = 12, size: int = 8) -> tuple[Tensor, Tensor]:
 
 def compressed(recipe: Any = DISTIL, model: nn.Module | None = None, **how: Any) -> Any:
     """Runs a system on the small generator and pairs."""
-    given = {"data": pairs(), "discriminator": Patch(), "example_inputs": torch.zeros(1, 3, 8, 8)}
-    return gfx.compress(recipe, generator() if model is None else model, **given | how)
+    return gfx.compress(recipe, generator() if model is None else model, **_given() | how)
+
+
+def own_loop(recipe: Any, model: nn.Module | None = None, **how: Any) -> Any:
+    """Prepares a stage on the small generator and pairs for a loop of one's own."""
+    model = generator() if model is None else model
+    return gfx.train.prepare(recipe, model, **_given() | {"val": 0} | how)
+
+
+def _given() -> dict[str, Any]:
+    return {"data": pairs(), "discriminator": Patch(), "example_inputs": EXAMPLE}
 
 
 class Residual(nn.Module):

@@ -6,7 +6,6 @@ from typing import ClassVar
 import pytest
 import torch
 
-import gfx
 from gfx.errors import InputError, RecipeError
 from gfx.io.yaml_text import parse
 from gfx.reports.run.resume_command import command_of
@@ -22,12 +21,12 @@ from support.training_runs import (
     cycled,
     files_of,
     generator,
+    own_loop,
     pairs,
     state_of,
     two_sets,
 )
 
-EXAMPLE = torch.zeros(1, 3, 8, 8)
 GUIDED = {"losses": {"mimic": 1}, "teacher": "given"}
 
 
@@ -35,13 +34,6 @@ def recipe(data=None, share=None, **fit):
     held = {"losses": {"l1": 1}, "discriminator": "none", "batch": 2, "steps": 4, **fit}
     made = {"stages": {"one": {"fit": held | ({"data": data} if data else {})}}}
     return made if share is None else {"data": {"labelled": share}, **made}
-
-
-def prepared(system, data=None, **how):
-    given = {"discriminator": Patch(), "example_inputs": EXAMPLE, "val": 0}
-    return gfx.train.prepare(
-        system, generator(), data=pairs() if data is None else data, **given | how
-    )
 
 
 def seen(player):
@@ -87,8 +79,8 @@ def test_a_share_of_the_command_takes_the_place_of_the_recipe_s(tmp_path):
 
 def test_a_share_of_labels_holds_in_a_loop_of_one_s_own():
     asked = recipe("labelled", share=0.25)
-    assert len(set(seen(prepared(asked)))) <= 6  # three pairs, flipped or not
-    assert seen(prepared(asked)) == seen(prepared(recipe("labelled"), labels=0.25))
+    assert len(set(seen(own_loop(asked)))) <= 6  # three pairs, flipped or not
+    assert seen(own_loop(asked)) == seen(own_loop(recipe("labelled"), labels=0.25))
 
 
 def test_a_share_of_labels_is_refused_where_there_are_none():
@@ -100,9 +92,9 @@ def test_a_share_of_labels_is_refused_where_there_are_none():
 
 
 def test_a_step_sees_labelled_examples_alone_or_the_others():
-    labelled = prepared(recipe("labelled", share=0.5))
-    rest = prepared(recipe("unlabelled", share=0.5, **GUIDED))
-    both = prepared(recipe("all", share=0.5, **GUIDED))
+    labelled = own_loop(recipe("labelled", share=0.5))
+    rest = own_loop(recipe("unlabelled", share=0.5, **GUIDED))
+    both = own_loop(recipe("all", share=0.5, **GUIDED))
     ours, theirs = ({key.rstrip("f-") for key in seen(each)} for each in (labelled, rest))
     assert ours
     assert theirs
@@ -115,13 +107,13 @@ def test_a_step_sees_labelled_examples_alone_or_the_others():
 def test_an_epoch_is_one_of_the_examples_that_a_stage_sees():
     made = {"losses": {"l1": 1}, "discriminator": "none", "batch": 2, "data": "labelled"}
     system = {"stages": {"one": {"fit": {**made, "epochs": 2}}}}
-    assert prepared(system, labels=0.5).steps.total == 6
-    assert prepared(system).steps.total == 12
+    assert own_loop(system, labels=0.5).steps.total == 6
+    assert own_loop(system).steps.total == 12
 
 
 @pytest.mark.parametrize("data", [None, "all", "labelled"])
 def test_where_all_have_targets_labelled_examples_are_all(data):
-    states = [trained(prepared(recipe(each)))[0] for each in (None, data)]
+    states = [trained(own_loop(recipe(each)))[0] for each in (None, data)]
     assert states[0] == states[1]
 
 
@@ -198,7 +190,7 @@ def test_a_task_that_does_not_ask_for_targets_has_no_labelled_examples():
 def test_recon_takes_the_truth_of_each_example_that_has_one():
     x, y = pairs()
     fit = {"losses": {"recon": 1}, "teacher": "given", "batch": 12, "steps": 1}
-    player = prepared(recipe(share=0.5, **fit), flip=False)
+    player = own_loop(recipe(share=0.5, **fit), flip=False)
     (batch,) = player.batches()
     assert int(batch.labelled.sum()) == 6
     image, made = player.net(batch.tensors["x"]), generator()(batch.tensors["x"])
@@ -274,12 +266,12 @@ FULL = {
 @pytest.mark.parametrize("order", ["together", "discriminator_first"])
 def test_examples_that_do_not_count_add_nothing_and_the_others_as_much_as_ever(order):
     fit = {**FULL, "order": order}
-    player = prepared(recipe({"bright": {"above": 0.02}}, **fit), flip=False)
+    player = own_loop(recipe({"bright": {"above": 0.02}}, **fit), flip=False)
     (batch, *_) = player.batches()
     counts = batch.tensors["x"].flatten(1).mean(1) > 0.02
     some = int(counts.sum())
     assert 0 < some < 12
-    other = prepared(recipe(**fit), flip=False)
+    other = own_loop(recipe(**fit), flip=False)
     terms = player.loss(batch)
     assert float(terms["counted"]) == pytest.approx(some / 12)
     # by hand: the part alone, times its share of the step
@@ -299,13 +291,13 @@ def test_examples_that_do_not_count_add_nothing_and_the_others_as_much_as_ever(o
 
 @pytest.mark.usefixtures("installed")
 def test_all_that_count_are_the_step_without_a_filter():
-    every = trained(prepared(recipe({"bright": {"above": -9}}, **FULL)))[0]
-    assert every == trained(prepared(recipe(**FULL)))[0]
+    every = trained(own_loop(recipe({"bright": {"above": -9}}, **FULL)))[0]
+    assert every == trained(own_loop(recipe(**FULL)))[0]
 
 
 @pytest.mark.usefixtures("installed")
 def test_where_none_counts_no_gradient_is_added():
-    player = prepared(recipe({"bright": {"above": 9}}, **FULL))
+    player = own_loop(recipe({"bright": {"above": 9}}, **FULL))
     before = state_of(player.net), state_of(player.critic)
     _, terms = trained(player)
     assert (state_of(player.net), state_of(player.critic)) == before

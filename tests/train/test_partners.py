@@ -16,29 +16,22 @@ from gfx.train import tasks
 from gfx.train.systems import load_system
 from support.training_runs import (
     CYCLE,
+    EXAMPLE,
     Patch,
     compressed,
     cycled,
     generator,
+    own_loop,
     pairs,
     state_of,
     two_sets,
 )
 
-EXAMPLE = torch.zeros(1, 3, 8, 8)
-
 
 def prepared(fit=None, model=None, **how):
     recipe = cycled(steps=5, **(fit or {}))
-    return gfx.train.prepare(
-        recipe,
-        generator(norm=False) if model is None else model,
-        data=two_sets(),
-        discriminator=Patch(3),
-        example_inputs=EXAMPLE,
-        val=0,
-        **how,
-    )
+    model = generator(norm=False) if model is None else model
+    return own_loop(recipe, model, **{"data": two_sets(), "discriminator": Patch(3)} | how)
 
 
 class Pool:

@@ -9,22 +9,20 @@ from torch import nn
 
 import gfx
 from gfx.errors import InputError
-from support.training_runs import DISTIL, Patch, generator, pairs, state_of
-
-EXAMPLE = torch.zeros(1, 3, 8, 8)
+from support.training_runs import (
+    DISTIL,
+    EXAMPLE,
+    Patch,
+    generator,
+    own_loop,
+    pairs,
+    state_of,
+)
 
 
 def prepared(fit, model=None, critic=None, **how):
     recipe = {"stages": {"train": {"fit": {"batch": 2, "steps": 4, **fit}}}}
-    return gfx.train.prepare(
-        recipe,
-        generator() if model is None else model,
-        data=pairs(),
-        discriminator=Patch() if critic is None else critic,
-        example_inputs=EXAMPLE,
-        val=0,
-        **how,
-    )
+    return own_loop(recipe, model, **({} if critic is None else {"discriminator": critic}) | how)
 
 
 def by_hand(net, critic, batches, order, rate=2e-4):

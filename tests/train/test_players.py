@@ -21,12 +21,10 @@ from support.training_runs import (
     cycled,
     files_of,
     generator,
-    pairs,
+    own_loop,
     state_of,
     two_sets,
 )
-
-EXAMPLE = torch.zeros(1, 3, 8, 8)
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +41,7 @@ def recipe(player=None, also=(), **fit):
 
 
 def prepared(system, **how):
-    given = {"discriminator": Patch(), "example_inputs": EXAMPLE, "val": 0, "data": pairs()}
-    return gfx.train.prepare(system, generator(norm=False), **given | how)
+    return own_loop(system, generator(norm=False), **how)
 
 
 def encoder_of(player):

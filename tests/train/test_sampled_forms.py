@@ -9,9 +9,16 @@ from torch import nn
 import gfx
 from gfx.errors import InputError
 from gfx.train.sampling import read_sampler
-from support.training_runs import Patch, Residual, compressed, pairs, state_of
+from support.training_runs import (
+    EXAMPLE,
+    Patch,
+    Residual,
+    compressed,
+    own_loop,
+    pairs,
+    state_of,
+)
 
-EXAMPLE = torch.zeros(1, 3, 8, 8)
 FORMS = {"step": 2, "min_channels": 2, "forms": ["block.*", "stem"], "skip": True}
 PLAIN = {"discriminator": "none", "losses": {"l1": 1}}
 TAUGHT = {"teacher": "given", "losses": {"gan": "hinge", "recon": 100, "taps": 1}}
@@ -27,8 +34,7 @@ def recipe(sample, **fit):
 
 
 def prepared(sample, **fit):
-    how = {"data": pairs(), "discriminator": Patch(), "example_inputs": EXAMPLE, "val": 0}
-    return gfx.train.prepare(recipe(sample, **fit), residual(), **how)
+    return own_loop(recipe(sample, **fit), residual())
 
 
 def test_one_subnet_a_step_learns_as_its_extracted_net_does():

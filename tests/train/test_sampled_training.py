@@ -11,9 +11,16 @@ from torch import nn
 import gfx
 from gfx.errors import RecipeError
 from gfx.train.sampling import SampledNet, Sampler, TeacherSampler, UniformSampler, read_sampler
-from support.training_runs import Patch, compressed, generator, pairs, state_of
+from support.training_runs import (
+    EXAMPLE,
+    Patch,
+    compressed,
+    generator,
+    own_loop,
+    pairs,
+    state_of,
+)
 
-EXAMPLE = torch.zeros(1, 3, 8, 8)
 WIDTHS = ["sort_channels", {"widths": {"values": {"*": [4, 6, 8]}}}]
 PLAIN = {"discriminator": "none", "losses": {"l1": 1}}
 GAN = {"losses": {"gan": "hinge", "l1": 100}}
@@ -26,14 +33,7 @@ def recipe(sample, do=WIDTHS, **fit):
 
 
 def prepared(sample, model=None, **fit):
-    return gfx.train.prepare(
-        recipe(sample, **fit),
-        generator() if model is None else model,
-        data=pairs(),
-        discriminator=Patch(),
-        example_inputs=EXAMPLE,
-        val=0,
-    )
+    return own_loop(recipe(sample, **fit), model)
 
 
 @pytest.mark.parametrize("sample", ["uniform", {"uniform": {"ends": 0.25}}])

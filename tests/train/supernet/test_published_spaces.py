@@ -74,13 +74,16 @@ def test_the_space_is_sampled_and_priced_by_its_eight_numbers(resnet):
     assert macs[7] == resnet.cost(drawn[7]).macs.exact
 
 
-@pytest.mark.parametrize(
+spade_subnets = pytest.mark.parametrize(
     ("code", "macs", "params"),
     [
         ("32_40_40_32_40_24_32_24", 31.114, 21_002_811),
         ("32_32_48_32_32_32_32_24", 31.608, 20_425_019),
     ],
 )
+
+
+@spade_subnets
 def test_a_published_spade_subnet_is_in_the_space(spade, code, macs, params):
     widths = chosen(spade, SPADE_CHANNELS, code, SPADE)
     cost = spade.cost(widths)
@@ -140,13 +143,7 @@ def test_ties_go_with_the_file_and_are_checked(tmp_path):
         gfx.supernet(spoilt, x)
 
 
-@pytest.mark.parametrize(
-    ("code", "macs", "params"),
-    [
-        ("32_40_40_32_40_24_32_24", 31.114, 21_002_811),
-        ("32_32_48_32_32_32_32_24", 31.608, 20_425_019),
-    ],
-)
+@spade_subnets
 def test_the_space_of_the_preset_is_the_published_one(preset_space, code, macs, params):
     widths = chosen(preset_space, SPADE_CHANNELS, code, SPADE)
     cost = preset_space.cost(widths)
