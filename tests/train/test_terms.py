@@ -289,7 +289,9 @@ def test_the_perceptual_term_takes_the_truth_of_each_example_that_has_one(eyes):
     known = batch.labelled.view(-1, 1, 1, 1)
     maps = zip(Eyes()(image), Eyes()(torch.where(known, batch.tensors["y"], made)), strict=True)
     wanted = sum(torch.nn.functional.l1_loss(one, other) for one, other in maps)
-    assert float(player.loss(batch)["perceptual"]) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert float(player.loss(batch)["perceptual"]) == pytest.approx(
+        float(wanted.detach()), rel=1e-5
+    )
 
 
 def test_maps_of_the_network_that_ships_are_what_it_pools():
